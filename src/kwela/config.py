@@ -1,0 +1,330 @@
+"""Typed settings: one schema, read from YAML or JSON, overridden by a preset and then by `--set a.b=c`.
+
+    defaults (here) < config file < preset < --set
+
+A default is written once, in these classes. An unknown key is an error that names the nearest known one. Relative
+paths in a config resolve against the repository's root, so a run gives the same folders from any working directory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kwela.errors import UserError
+
+Family = Literal["spectocloud", "midi"]
+
+
+class Strict(BaseModel):
+    """A settings group: unknown keys are refused, values are checked on assignment too."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
+
+
+class Data(Strict):
+    train_manifest: Path
+    val_manifest: Path
+    batch_size: int = Field(ge=1)  # per GPU
+    num_workers: int = Field(2, ge=0)  # per GPU; the data order does not depend on it
+    prefetch_factor: int = Field(2, ge=1)
+    cache_features: bool = True
+    cache_dir: Path
+
+
+class EarlyStopping(Strict):
+    enabled: bool = True
+    patience: int = Field(10, ge=1)  # validations without improvement
+    min_delta: float = Field(0.001, ge=0)  # absolute fall of `monitor` that counts as improvement
+    monitor: str = "val_loss"
+
+
+class Ema(Strict):
+    enabled: bool = False
+    decay: float = Field(0.999, gt=0, lt=1)  # warmed up as min(decay, (1 + step) / (10 + step))
+
+
+class Training(Strict):
+    epochs: int = Field(150, ge=1)
+    min_epochs: int = Field(50, ge=0)  # early stopping never ends a run before this
+    max_steps: int | None = Field(None, ge=1)  # optimiser steps; None: epochs alone decide
+    early_stopping: EarlyStopping = EarlyStopping()
+    amp: bool = True
+    amp_dtype: Literal["float16", "bfloat16"] = "float16"
+    grad_accum_steps: int = Field(1, ge=1)
+    log_every: int = Field(10, ge=1)  # optimiser steps
+    save_every: int = Field(5, ge=1)  # epochs: checkpoint_epoch_N.pt and a preview
+    save_every_steps: int | None = Field(None, ge=1)  # last.pt between epochs
+    resume_from: Path | None = None
+    compile: bool = False
+    ema: Ema = Ema()
+
+
+class Optim(Strict):
+    lr: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(1e-8, gt=0)
+    grad_clip: float = Field(1.0, gt=0)  # global L2 norm
+
+    @field_validator("betas")
+    @classmethod
+    def betas_below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError("each must be in [0, 1)")
+        return value
+
+
+class Scheduler(Strict):
+    warmup_steps: int = Field(100, ge=0)
+    min_lr_ratio: float = Field(0.1, ge=0, le=1)  # the cosine ends at lr x this
+
+
+class TrainConfig(Strict):
+    """What every family's training reads. A family adds `data`, `model` and `augment` of its own."""
+
+    data: Data
+    training: Training = Training()
+    optim: Optim = Optim()
+    scheduler: Scheduler = Scheduler()
+    seed: int = Field(42, ge=0, lt=2**32)
+    deterministic: bool = False
+
+
+# ---------------------------------------------------------------- Spectocloud
+
+
+class SpectocloudData(Data):
+    train_manifest: Path = Path("data/manifests/spectocloud_train.jsonl")
+    val_manifest: Path = Path("data/manifests/spectocloud_val.jsonl")
+    batch_size: int = Field(32, ge=1)
+    cache_dir: Path = Path("cache/spectrograms")
+
+
+class SpectocloudModel(Strict):
+    width: int = Field(96, ge=8)  # channels of the feature grid and of the point head
+    depth: int = Field(3, ge=1)  # residual blocks of the encoder, and of the point head
+
+
+class SpectocloudAugment(Strict):
+    enabled: bool = True
+    time_mask: int = Field(6, ge=0)  # widest masked run, frames
+    freq_mask: int = Field(10, ge=0)  # widest masked run, mel bands
+    noise: float = Field(0.02, ge=0)  # standard deviation of noise on the log-mel, in log10 units
+    gain_db: float = Field(3.0, ge=0)  # largest gain either way
+
+
+class SpectocloudConfig(TrainConfig):
+    data: SpectocloudData = SpectocloudData()
+    model: SpectocloudModel = SpectocloudModel()
+    augment: SpectocloudAugment = SpectocloudAugment()
+
+
+# ------------------------------------------------------------- MIDI generator
+
+
+class MidiData(Data):
+    train_manifest: Path = Path("data/manifests/midi_train.jsonl")
+    val_manifest: Path = Path("data/manifests/midi_val.jsonl")
+    batch_size: int = Field(64, ge=1)
+    cache_dir: Path = Path("cache/midi_tokens")
+
+
+class MidiModel(Strict):
+    layers: int = Field(8, ge=1)
+    width: int = Field(384, ge=16)
+    heads: int = Field(6, ge=1)
+    window: int = Field(1024, ge=16)  # ids a call may see, past included
+    cross_every: int = Field(2, ge=1)  # emotion cross-attention on layers 0, 2, 4, ...
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def even_head_width(self) -> MidiModel:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads}) for rotary positions")
+        return self
+
+
+class MidiAugment(Strict):
+    enabled: bool = True
+    transpose: int = Field(6, ge=0, le=11)  # semitones either way; drums excepted
+    tempo: float = Field(0.1, ge=0, lt=1)  # relative change either way
+    velocity: int = Field(8, ge=0)  # MIDI velocity units either way
+    emotion_dropout: float = Field(0.15, ge=0, le=1)  # chance that a training item forgets all its emotion
+    context_dropout: float = Field(0.2, ge=0, le=1)  # the same for the context
+
+
+class MidiConfig(TrainConfig):
+    data: MidiData = MidiData()
+    model: MidiModel = MidiModel()
+    augment: MidiAugment = MidiAugment()
+
+
+SCHEMAS: dict[str, type[TrainConfig]] = {"spectocloud": SpectocloudConfig, "midi": MidiConfig}
+
+# `full` is the shipped configuration. `demo` is tuned for two CPU cores and a few minutes; `tiny` for tests.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "spectocloud": {
+        "full": {},
+        "demo": {
+            "training": {"epochs": 12, "min_epochs": 12, "amp": False, "save_every": 4},
+            "data": {"batch_size": 16, "num_workers": 0},
+        },
+        "tiny": {
+            "training": {"epochs": 2, "min_epochs": 0, "amp": False, "save_every": 1},
+            "data": {"batch_size": 4, "num_workers": 0},
+            "model": {"width": 16, "depth": 1},
+        },
+    },
+    "midi": {
+        "full": {},
+        "demo": {
+            "training": {"epochs": 12, "min_epochs": 12, "amp_dtype": "bfloat16", "save_every": 4},
+            "data": {"batch_size": 8, "num_workers": 0},
+        },
+        "tiny": {
+            "training": {"epochs": 2, "min_epochs": 0, "amp": False, "save_every": 1},
+            "data": {"batch_size": 2, "num_workers": 0},
+            "model": {"layers": 2, "width": 32, "heads": 2, "window": 128},
+        },
+    },
+}
+
+SHIPPED = {
+    "spectocloud": Path("training/cuda_session/spectocloud_training_config.yaml"),
+    "midi": Path("training/cuda_session/midi_generator_training_config.yaml"),
+}
+
+
+def repo_root(beside: Path | None = None) -> Path:
+    """The repository: the nearest folder above `beside`, the working directory or this file that is kwela's checkout.
+
+    Falls back to the working directory, so that an installed kwela writes where it is run.
+    """
+    starts = [beside.resolve()] if beside else []
+    for start in [*starts, Path.cwd(), Path(__file__).resolve()]:
+        for folder in [start, *start.parents]:
+            project = folder / "pyproject.toml"
+            if project.is_file() and 'name = "kwela"' in project.read_text(encoding="utf-8"):
+                return folder
+    return Path.cwd()
+
+
+def load(
+    family: str,
+    file: Path | None = None,
+    *,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    script_dir: Path | None = None,
+) -> TrainConfig:
+    """Settings of `family` from defaults, `file`, `preset` and `overrides` ("a.b=c"), in that order of precedence.
+
+    file: None reads the shipped YAML. A relative path is sought in the working directory, then in `script_dir`.
+    Relative data and cache paths come back absolute, against the repository's root.
+    Raises UserError naming the file and the key: an unreadable file, an unknown key (with the nearest), a bad value.
+    """
+    schema = SCHEMAS[family]
+    path = _find(file, script_dir) if file else repo_root() / SHIPPED[family]
+    merged = _read(path) if file or path.is_file() else {}
+    _check_keys(schema, merged, str(path))
+    if preset is not None:
+        if preset not in PRESETS[family]:
+            raise UserError(f"--preset {preset}: unknown preset (known: {', '.join(PRESETS[family])})")
+        merged = _merge(merged, PRESETS[family][preset])
+    for item in overrides or []:
+        key, sign, text = item.partition("=")
+        if not sign:
+            raise UserError(f"--set {item}: write it as a.b=value")
+        tree: Any = _scalar(key, text)
+        for part in reversed(key.split(".")):
+            tree = {part: tree}
+        _check_keys(schema, tree, f"--set {item}")
+        merged = _merge(merged, tree)
+    try:
+        config = schema.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "config"
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise UserError(f"{path}: {key}: {message} (got {first.get('input')!r})") from None
+    root = repo_root(path.parent)
+    for name in ("train_manifest", "val_manifest", "cache_dir"):
+        setattr(config.data, name, root / getattr(config.data, name))
+    if config.training.resume_from is not None:
+        config.training.resume_from = root / config.training.resume_from
+    return config
+
+
+def _find(file: Path, script_dir: Path | None) -> Path:
+    candidates = [file] if file.is_absolute() or script_dir is None else [Path.cwd() / file, script_dir / file]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{file}: no such config file (sought in {', '.join(str(c.parent) for c in candidates)})")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as a config: {str(error).splitlines()[0]}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a config is a mapping of keys, found {type(values).__name__}")
+    return values
+
+
+def _scalar(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {key}={text}: not a YAML value") from None
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merge(out[key], value) if both else value
+    return out
+
+
+def _check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, prefix: str = "") -> None:
+    """Refuse the first unknown key, naming the nearest known one anywhere in the schema."""
+    for key, value in values.items():
+        if key not in schema.model_fields:
+            root = prefix or ""
+            nearest = difflib.get_close_matches(f"{root}{key}", _paths(schema, root), n=1, cutoff=0.5)
+            hint = f" (did you mean {nearest[0]}?)" if nearest else f" (known: {', '.join(schema.model_fields)})"
+            raise UserError(f"{where}: {root}{key}: unknown key{hint}")
+        group = _group(schema, key)
+        if group is not None:
+            if not isinstance(value, dict):
+                raise UserError(f"{where}: {prefix}{key}: expected a group of keys, found {value!r}")
+            _check_keys(group, value, where, f"{prefix}{key}.")
+
+
+def _group(schema: type[BaseModel], key: str) -> type[BaseModel] | None:
+    annotation = schema.model_fields[key].annotation
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _paths(schema: type[BaseModel], prefix: str) -> list[str]:
+    out = []
+    for key in schema.model_fields:
+        out.append(f"{prefix}{key}")
+        group = _group(schema, key)
+        if group is not None:
+            out += _paths(group, f"{prefix}{key}.")
+    return out
