@@ -1,0 +1,253 @@
+"""Audio files in, mono samples and log-mel spectrograms out.
+
+- Six formats: wav, flac and ogg through libsndfile where it can, everything else through FFmpeg (PyAV).
+- A segment is read by seeking: an hour-long file costs no more than its 1.5 seconds.
+- The log-mel is part of the contract with the C++ host: change nothing here without changing its metadata.
+- torch is imported by `log_mel` alone, so that a corpus scan over thousands of files starts without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+import numpy as np
+import soundfile
+import soxr
+from av.container import InputContainer
+
+from kwela.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAMPLE_RATE = 44_100  # Hz
+SEGMENT = 65_536  # samples of one log-mel, 1.486 s
+FRAMES, MELS = 64, 128
+N_FFT, HOP, PAD = 2048, 1024, 512
+LOW_HZ, HIGH_HZ = 20.0, 20_000.0
+FLOOR = 1e-5  # power below this is silence: log10 gives -5
+FORMATS = frozenset({".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac"})
+
+_SNDFILE = frozenset({".wav", ".flac", ".ogg"})
+_MARGIN = 0.1  # seconds decoded on each side of a segment: filters and codecs ring in before it starts
+
+
+def probe(path: Path) -> None:
+    """Check that `path` is audio: its header is read and its first second decoded.
+
+    Raises UserError naming the file: missing, empty, not audio, no audio stream, or a WAV cut short.
+    """
+    _duration_or_probe(Path(path), decode=True)
+
+
+def duration(path: Path) -> float:
+    """Length of `path` in seconds, from its header (raw AAC has none: its packets are counted). Raises as `probe`."""
+    return _duration_or_probe(Path(path), decode=False)
+
+
+def load(path: Path, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
+    """Mono float32 samples at 44.1 kHz from `start` (s), `seconds` long or to the end.
+
+    Channels are averaged. Shorter than asked (even empty) where the file ends first. Raises as `probe`.
+    """
+    path = Path(path)
+    begin = max(0.0, start - _MARGIN)
+    end = None if seconds is None else start + seconds + _MARGIN
+    wave, rate = _read(path, begin, end)
+    if rate != SAMPLE_RATE and len(wave):
+        wave = soxr.resample(wave, rate, SAMPLE_RATE)
+    skip = round(start * SAMPLE_RATE) - round(begin * SAMPLE_RATE)
+    stop = None if seconds is None else skip + round(seconds * SAMPLE_RATE)
+    return np.ascontiguousarray(wave[skip:stop], dtype=np.float32)
+
+
+def log_mel(wave: Tensor | np.ndarray) -> Tensor:
+    """Log-mel spectrogram of one segment: (..., 65536) samples -> (..., 128 mels, 64 frames) float32, log10 power.
+
+    512 samples are reflected at each side, no centring; periodic Hann of 2048, hop 1024; 128 Slaney mels of 20 to
+    20,000 Hz with unit area; log10(max(power, 1e-5)), so silence is -5. Raises ValueError on another length.
+    """
+    import torch
+
+    wave = torch.as_tensor(wave, dtype=torch.float32)
+    if wave.shape[-1] != SEGMENT:
+        raise ValueError(f"a segment is {SEGMENT} samples, got {wave.shape[-1]}")
+    head = wave[..., 1 : PAD + 1].flip(-1)
+    tail = wave[..., -PAD - 1 : -1].flip(-1)
+    frames = torch.cat([head, wave, tail], -1).unfold(-1, N_FFT, HOP)  # (..., 64, 2048)
+    window = torch.hann_window(N_FFT, device=wave.device)
+    power = torch.view_as_real(torch.fft.rfft(frames * window)).square().sum(-1)  # (..., 64, 1025)
+    mel = power @ torch.from_numpy(mel_filters()).to(wave.device)
+    return mel.clamp_min(FLOOR).log10().transpose(-1, -2)
+
+
+@functools.cache
+def mel_filters() -> np.ndarray:
+    """Triangular filters (1025, 128) float32 on Slaney's scale, each of unit area over frequency (Slaney 1998)."""
+    edges = mel_edges_hz()
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)[:, None]
+    rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
+    return (np.clip(np.minimum(rising, falling), 0, None) * 2 / (high - low)).astype(np.float32)
+
+
+def mel_edges_hz() -> np.ndarray:
+    """The 130 edges in Hz of the 128 triangles; centres are [1:-1]."""
+    return _mel_to_hz(np.linspace(hz_to_mel(LOW_HZ), hz_to_mel(HIGH_HZ), MELS + 2))
+
+
+def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
+    """Slaney's mel scale: linear (200/3 Hz a mel) to 1 kHz, then 27 mels to every factor of 6.4."""
+    hz = np.asarray(hz, dtype=np.float64)
+    return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4))
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
+
+
+# ------------------------------------------------------------------- decoding
+
+
+def _read(path: Path, begin: float, end: float | None) -> tuple[np.ndarray, int]:
+    """Mono samples at the file's own rate between two times in seconds."""
+    _check_file(path)
+    if path.suffix.lower() in _SNDFILE:
+        try:
+            with soundfile.SoundFile(path) as file:
+                rate = file.samplerate
+                first = min(round(begin * rate), file.frames)
+                count = -1 if end is None else max(0, round(end * rate) - first)
+                file.seek(first)
+                return file.read(count, dtype="float32", always_2d=True).mean(axis=1), rate
+        except soundfile.LibsndfileError:
+            pass  # a codec libsndfile lacks (Opus in ogg, ADPCM variants): FFmpeg decides
+    with _open(path) as container:
+        return _read_av(path, container, begin, end)
+
+
+def _read_av(path: Path, container: InputContainer, begin: float, end: float | None) -> tuple[np.ndarray, int]:
+    stream = container.streams.audio[0]
+    rate, base = stream.rate, _base(stream)
+    origin = stream.start_time or 0
+    if begin > 0:
+        container.seek(int(begin / base) + origin, stream=stream, backward=True)
+    parts: list[np.ndarray] = []
+    opens = None  # file time in seconds of the first sample decoded, known from its timestamp
+    have = 0
+    for frame in _frames(path, container, stream):
+        if opens is None:
+            opens = float((frame.pts - origin) * base) if frame.pts is not None else 0.0
+        parts.append(_mono(frame))
+        have += len(parts[-1])
+        if end is not None and opens + have / rate >= end:
+            break
+    if opens is None:
+        return np.zeros(0, np.float32), rate
+    at = round(opens * rate)
+    stop = None if end is None else max(0, round(end * rate) - at)
+    return np.concatenate(parts)[max(0, round(begin * rate) - at) : stop], rate
+
+
+def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    try:
+        yield from container.decode(stream)
+    except av.FFmpegError as error:
+        raise _unreadable(path, error.strerror) from None
+
+
+def _base(stream: av.AudioStream) -> Fraction:
+    return stream.time_base or Fraction(1, stream.rate)
+
+
+def _mono(frame: av.AudioFrame) -> np.ndarray:
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, len(frame.layout.channels)).T
+    if samples.dtype.kind == "f":
+        return samples.mean(axis=0, dtype=np.float32)
+    middle = 2.0 ** (8 * samples.itemsize - 1)  # of an unsigned sample, and the full scale of a signed one
+    wave = samples.mean(axis=0, dtype=np.float64) - (middle if samples.dtype.kind == "u" else 0.0)
+    return (wave / middle).astype(np.float32)
+
+
+# -------------------------------------------------------------------- checking
+
+
+def _duration_or_probe(path: Path, *, decode: bool) -> float:
+    _check_file(path)
+    if path.suffix.lower() in _SNDFILE:
+        try:
+            with soundfile.SoundFile(path) as file:
+                if file.frames == 0:
+                    raise _unreadable(path, "it holds no samples")
+                if decode and not len(file.read(file.samplerate, dtype="float32")):
+                    raise _unreadable(path, "its first second does not decode")
+                return float(file.frames / file.samplerate)
+        except soundfile.LibsndfileError:
+            pass  # as in _read
+    with _open(path) as container:
+        stream = container.streams.audio[0]
+        if decode:
+            wanted = stream.rate
+            for frame in _frames(path, container, stream):
+                wanted -= frame.samples
+                if wanted <= 0:
+                    break
+            if wanted == stream.rate:
+                raise _unreadable(path, "no audio could be decoded")
+            return 0.0
+        if path.suffix.lower() == ".aac":  # no header knows the length, and FFmpeg's guess is off by seconds
+            return float(sum(packet.duration or 0 for packet in container.demux(stream)) * _base(stream))
+        if stream.duration is not None:
+            return float(stream.duration * _base(stream))
+        return float((container.duration or 0) / av.time_base)
+
+
+def _open(path: Path) -> InputContainer:
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, ValueError) as error:
+        raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from None
+    if not container.streams.audio:
+        container.close()
+        raise _unreadable(path, "it has no audio stream")
+    return container
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size == 0:
+                raise _unreadable(path, "the file is empty")
+            if path.suffix.lower() == ".wav":
+                file.seek(0)
+                _check_riff(path, file, size)
+    except OSError as error:
+        raise UserError(f"{path}: audio file not readable ({error.strerror}); check the path") from None
+
+
+def _check_riff(path: Path, file: BinaryIO, size: int) -> None:
+    """libsndfile plays a cut WAV to where it ends without a word: compare its data chunk with the file ourselves."""
+    if file.read(12)[8:] != b"WAVE":
+        raise _unreadable(path, "it has no RIFF/WAVE header")
+    while len(head := file.read(8)) == 8:
+        name, claimed = head[:4], struct.unpack("<I", head[4:])[0]
+        if name == b"data":
+            held = size - file.tell()
+            if held < claimed < 0xFFFF_FFFF:  # all ones: a stream or RF64, whose length stands elsewhere
+                raise _unreadable(path, f"truncated: its header claims {claimed} bytes of samples, {held} are there")
+            return
+        file.seek(claimed + claimed % 2, 1)
+    raise _unreadable(path, "truncated: it has no data chunk")
+
+
+def _unreadable(path: Path, why: str | None) -> UserError:
+    return UserError(f"{path}: not readable as audio: {why}; replace or remove it")
