@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -146,7 +147,7 @@ class MidiModel(Strict):
     @model_validator(mode="after")
     def even_head_width(self) -> MidiModel:
         if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads}) for rotary positions")
+            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads}) for rotary pairs")
         return self
 
 
@@ -220,24 +221,23 @@ def load(
     file: Path | None = None,
     *,
     preset: str | None = None,
-    overrides: list[str] | None = None,
-    script_dir: Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> TrainConfig:
     """Settings of `family` from defaults, `file`, `preset` and `overrides` ("a.b=c"), in that order of precedence.
 
-    file: None reads the shipped YAML. A relative path is sought in the working directory, then in `script_dir`.
+    file: None reads the shipped YAML. A relative path is sought in the working directory, then beside the shipped YAML.
     Relative data and cache paths come back absolute, against the repository's root.
     Raises UserError naming the file and the key: an unreadable file, an unknown key (with the nearest), a bad value.
     """
     schema = SCHEMAS[family]
-    path = _find(file, script_dir) if file else repo_root() / SHIPPED[family]
+    path = _find(file, family) if file else repo_root() / SHIPPED[family]
     merged = _read(path) if file or path.is_file() else {}
     _check_keys(schema, merged, str(path))
     if preset is not None:
         if preset not in PRESETS[family]:
             raise UserError(f"--preset {preset}: unknown preset (known: {', '.join(PRESETS[family])})")
         merged = _merge(merged, PRESETS[family][preset])
-    for item in overrides or []:
+    for item in overrides:
         key, sign, text = item.partition("=")
         if not sign:
             raise UserError(f"--set {item}: write it as a.b=value")
@@ -261,12 +261,13 @@ def load(
     return config
 
 
-def _find(file: Path, script_dir: Path | None) -> Path:
-    candidates = [file] if file.is_absolute() or script_dir is None else [Path.cwd() / file, script_dir / file]
+def _find(file: Path, family: str) -> Path:
+    candidates = [Path.cwd() / file, repo_root() / SHIPPED[family].parent / file]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise UserError(f"{file}: no such config file (sought in {', '.join(str(c.parent) for c in candidates)})")
+    sought = " or ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
+    raise UserError(f"{file}: no such config file (sought in {sought})")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,5 @@
+"""Front door: `kwela manifests`."""
+
+from front_door import run
+
+run("manifests")

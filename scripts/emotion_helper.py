@@ -1,0 +1,5 @@
+"""Front door: `kwela emotion`."""
+
+from front_door import run
+
+run("emotion")

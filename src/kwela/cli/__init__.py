@@ -1,0 +1,51 @@
+"""The `kwela` command: one thin command a stage. A stage is imported only when it is called, so `--help` is instant.
+
+Exit status: 0 done; 1 failed; 2 bad input or usage, one clear line on stderr; 75 interrupted with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from kwela.cli import corpus, demo, export, machine, music, train
+from kwela.errors import KwelaError
+
+app = typer.Typer(
+    name="kwela",
+    help="Folders of audio and MIDI in; trained, judged and exported music models out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for room in (corpus, train, music, export, demo, machine):
+    room.register(app)
+
+# Typer's own errors of usage, whichever click it carries.
+_UsageError = typer.BadParameter.__mro__[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit status."""
+    try:
+        status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except KwelaError as error:
+        _leave(str(error), error.status)
+    except _UsageError as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "kwela"
+        _leave(f"{where}: {error.format_message()} (see {where} --help)", 2)  # type: ignore[attr-defined]
+    except typer.Abort:
+        _leave("interrupted", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(message: str, status: int) -> None:
+    print(f"error: {message}" if status != 75 else message, file=sys.stderr)
+    sys.exit(status)

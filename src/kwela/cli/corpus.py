@@ -1,0 +1,123 @@
+"""Commands that make and inspect corpora: `demo-corpus`, `manifests`, `emotion`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kwela.cli.output import Json, speaking
+from kwela.errors import UserError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("demo-corpus", short_help="Real, free pieces from music21, rendered: a corpus to try things on.")(
+        demo_corpus
+    )
+    app.command("manifests", short_help="Pair audio with MIDI, infer emotions, write the manifests.")(manifests)
+    app.command("emotion", short_help="Words or paths to valence, arousal, intensity.")(emotion)
+
+
+def demo_corpus(
+    out: Path,
+    pieces: Annotated[int, typer.Option(min=4, help="How many.")] = 120,
+    seed: int = 0,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Build the demo corpus: real pieces whose encodings permit it, as MIDI and rendered audio, in emotion folders.
+
+    \b
+    kwela demo-corpus data/demo
+    """
+    from kwela.corpus import demo
+
+    with speaking(as_json) as say:
+        report = demo.build(out, pieces=pieces, seed=seed, workers=workers)
+        say(report.to_dict(), report.summary())
+
+
+def manifests(
+    audio_root: Annotated[Path, typer.Option(help="Folder of audio.")],
+    midi_root: Annotated[Path, typer.Option(help="Folder of MIDI, matched to the audio by name.")],
+    out_dir: Annotated[Path | None, typer.Option(help="Default: data/manifests of the repository.")] = None,
+    val_split: Annotated[float, typer.Option(min=0, max=0.9, help="Share of songs held out.")] = 0.05,
+    seed: int = 42,
+    labels: Annotated[Path | None, typer.Option(help="CSV or JSON: stem -> emotion vector.")] = None,
+    align: Annotated[bool, typer.Option("--align", help="Find the offset between audio and MIDI.")] = False,
+    generate_clouds: Annotated[bool, typer.Option("--generate-clouds", help="Compute Spectocloud targets.")] = False,
+    clouds_dir: Annotated[Path | None, typer.Option(help="Default: data/clouds of the repository.")] = None,
+    segments: Annotated[int, typer.Option(min=1, help="Rows and clouds a song, with --generate-clouds.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", hidden=True)] = False,
+    as_json: Json = False,
+) -> None:
+    """Write spectocloud_{train,val}.jsonl, midi_{train,val}.jsonl and manifest_report.json.
+
+    \b
+    kwela manifests --audio-root /data/audio --midi-root /data/midi
+    kwela manifests --audio-root a --midi-root m --generate-clouds --segments 8
+    """
+    from kwela import config
+    from kwela.corpus import manifest
+
+    root = config.repo_root()
+    with speaking(as_json) as say:
+        report = manifest.build(
+            audio_root,
+            midi_root,
+            out_dir or root / "data" / "manifests",
+            val_split=val_split,
+            seed=seed,
+            labels=labels,
+            align=align,
+            make_cloud=_write_cloud if generate_clouds else None,
+            clouds_dir=clouds_dir or root / "data" / "clouds",
+            segments=segments,
+            workers=workers,
+            demo=demo,
+        )
+        say(report.to_dict(), report.summary())
+
+
+def _write_cloud(audio_path: Path, midi_path: Path, emotion: object, offset: float, start: float, out: Path) -> str:
+    # Here, not in corpus/: a target belongs to a model family, which a corpus knows nothing of.
+    from kwela.spectocloud.target import write_cloud
+
+    return write_cloud(audio_path, midi_path, emotion, offset, start, out)  # type: ignore[arg-type]
+
+
+def emotion(
+    arguments: Annotated[list[str], typer.Argument(metavar="WORD_OR_PATH...")],
+    as_json: Json = False,
+) -> None:
+    """Valence, arousal and intensity of emotion words, or of what a path says; and where that was read.
+
+    \b
+    kwela emotion grief calm data/audio/happy/track001.wav
+    """
+    from kwela.music import emotion as emotions
+
+    with speaking(as_json) as say:
+        readings = [emotions.describe(argument) for argument in arguments]
+        if not readings:
+            raise UserError("emotion: name a word or a path")
+        width = max(map(len, arguments))
+        say(
+            {"readings": [{"input": argument, **reading.to_dict()} for argument, reading in zip(arguments, readings)]},
+            "\n".join(f"{argument:{width}}  {reading}" for argument, reading in zip(arguments, readings)),
+        )
+
+
+def smoke_set(folder: Path) -> Path:
+    """The synthetic smoke set's manifests, made in `folder` if they are not there yet. Returns their folder."""
+    from kwela.corpus import manifest, smoke
+
+    manifests = folder / "manifests"
+    if not (manifests / "manifest_report.json").is_file():
+        smoke.make(folder)
+        clouds = folder / "clouds"
+        roots = folder / "audio", folder / "midi"
+        manifest.build(*roots, manifests, val_split=0.15, seed=42, clouds_dir=clouds, quiet=True)
+    return manifests

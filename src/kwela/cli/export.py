@@ -1,0 +1,51 @@
+"""`kwela export`: checkpoints to ONNX and Core ML, each with its evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kwela.cli.output import Json, speaking
+from kwela.errors import UserError
+
+CHECKPOINTS = {"spectocloud": "checkpoints/spectocloud/best.pt", "midi_generator": "checkpoints/midi_generator/best.pt"}
+
+
+def register(app: typer.Typer) -> None:
+    app.command("export", short_help="Checkpoints to ONNX and Core ML, with evidence.")(export)
+
+
+def export(
+    spectocloud: Annotated[Path | None, typer.Option(help="A Spectocloud checkpoint.")] = None,
+    midi_generator: Annotated[Path | None, typer.Option(help="A MIDI generator checkpoint.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every best.pt under checkpoints/.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Default: exports/ of the repository.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write ONNX files (and Core ML packages where coremltools is installed), checked against PyTorch.
+
+    \b
+    kwela export --all
+    kwela export --spectocloud checkpoints/spectocloud/best.pt
+    """
+    from kwela import config
+    from kwela.export import run
+
+    root = config.repo_root()
+    wanted = {"spectocloud": spectocloud, "midi_generator": midi_generator}
+    if everything:
+        for name, default in CHECKPOINTS.items():
+            if wanted[name] is None and (root / default).is_file():
+                wanted[name] = root / default
+    chosen = {name: path for name, path in wanted.items() if path is not None}
+    if not chosen:
+        raise UserError(
+            "export: no checkpoint under checkpoints/ yet (kwela train makes one)"
+            if everything
+            else "export: name a checkpoint (--spectocloud, --midi-generator) or use --all"
+        )
+    with speaking(as_json) as say:
+        written = [file for name, path in chosen.items() for file in run.export(name, path, out or root / "exports")]
+        say({"files": [str(file) for file in written]}, "\n".join(f"wrote {file}" for file in written))

@@ -1,0 +1,238 @@
+"""Commands that make and look at music: `tokens`, `generate midi`, `cloud`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kwela.cli.output import Json, speaking
+from kwela.errors import UserError
+
+tokens_app = typer.Typer(help="The 388-id MIDI codec.", no_args_is_help=True, rich_markup_mode=None)
+generate_app = typer.Typer(help="Make music from a trained model.", no_args_is_help=True, rich_markup_mode=None)
+cloud_app = typer.Typer(help="Spectoclouds: predict, compute, draw.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Backend(StrEnum):
+    torch = "torch"
+    onnx = "onnx"
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(tokens_app, name="tokens")
+    app.add_typer(generate_app, name="generate")
+    app.add_typer(cloud_app, name="cloud")
+
+
+# --------------------------------------------------------------------- tokens
+
+
+@tokens_app.command()
+def encode(file: Path, out: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None) -> None:
+    """MIDI to ids, as JSON.
+
+    \b
+    kwela tokens encode song.mid > song.json
+    """
+    from kwela.music import midi, tokens
+
+    text = json.dumps({"tokenizer": tokens.tokenizer_hash(), "ids": tokens.encode(midi.read(file)).tolist()})
+    if out is None:
+        print(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+
+
+@tokens_app.command()
+def decode(file: Path, out: Path) -> None:
+    """Ids (a JSON list, or what `encode` wrote) to MIDI. Any ids give a valid file.
+
+    \b
+    kwela tokens decode song.json song.mid
+    """
+    import numpy as np
+
+    from kwela.music import tokens
+
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        ids = np.asarray(value["ids"] if isinstance(value, dict) else value, dtype=np.int64).reshape(-1)
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(f"{file}: not a JSON list of ids: {str(error).splitlines()[0]}") from None
+    tokens.decode(ids).dump_midi(out)
+    print(f"wrote {out}")
+
+
+@tokens_app.command()
+def check(files: Annotated[list[Path], typer.Argument(metavar="F.mid...")], as_json: Json = False) -> None:
+    """What a round trip through the codec loses, file by file.
+
+    \b
+    kwela tokens check song.mid
+    """
+    from kwela.music import midi, tokens
+
+    with speaking(as_json) as say:
+        reports = {str(file): tokens.loss_report(midi.read(file)) for file in files}
+        lines = []
+        for name, report in reports.items():
+            lines.append(name)
+            lines += [f"  {key:28} {value:.6g}" for key, value in report.items() if value]
+        say({"files": reports}, "\n".join(lines))
+
+
+# ------------------------------------------------------------------- generate
+
+
+@generate_app.command("midi")
+def generate_midi(
+    emotion: Annotated[str, typer.Option(help='A word, "v,a,i", or a curve over bars: "0:grief;8:calm".')],
+    model: Annotated[Path | None, typer.Option(help="Default: checkpoints/midi_generator/best.pt.")] = None,
+    bars: Annotated[int, typer.Option(min=1, max=512)] = 16,
+    seed: int = 0,
+    variations: Annotated[int, typer.Option(min=1, help="Several, from seeds S, S+1, ...")] = 1,
+    prompt: Annotated[Path | None, typer.Option(help="A MIDI file to go on from.")] = None,
+    keep_bars: Annotated[int | None, typer.Option(min=1, help="Of the prompt; default: all of it.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0: greedy.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0: off.")] = 0,
+    top_p: Annotated[float, typer.Option(min=0, max=1)] = 0.95,
+    min_p: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(min=1)] = 1.0,
+    guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1: off.")] = 1.0,
+    backend: Backend = Backend.torch,
+    out: Annotated[Path, typer.Option(help="With --variations: out_1.mid, out_2.mid, ...")] = Path("generated.mid"),
+    render: Annotated[Path | None, typer.Option(help="Also as audio.")] = None,
+    roll: Annotated[Path | None, typer.Option(help="Also as a piano roll, PNG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Generate MIDI for an emotion. Every id is one the grammar allows, so the file is always whole.
+
+    \b
+    kwela generate midi --emotion grief --bars 16 --out grief.mid --roll grief.png --render grief.wav
+    kwela generate midi --emotion "0:grief;8:calm" --guidance 2 --variations 4
+    """
+    from kwela import config
+    from kwela.midigen import generate
+    from kwela.music import midi, tokens
+
+    root = config.repo_root()
+    default = "checkpoints/midi_generator/best.pt" if backend == Backend.torch else "exports/midi_generator.onnx"
+    player = generate.load(model or root / default, backend)
+    curve = generate.parse_emotion(emotion)
+    start = None
+    if prompt is not None:
+        start = generate.first_bars(tokens.encode(midi.read(prompt)), keep_bars)
+    made = []
+    with speaking(as_json) as say:
+        for i in range(variations):
+            ids = generate.generate(
+                player,
+                curve,
+                bars=bars,
+                seed=seed + i,
+                prompt=start,
+                sampling=generate.Sampling(temperature, top_k, top_p, min_p, repetition_penalty, guidance),
+            )
+            score = tokens.decode(ids)
+            files = [numbered(path, i, variations) for path in (out, render, roll) if path is not None]
+            for file in files:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            score.dump_midi(files[0])
+            if render is not None:
+                from kwela.music import synth
+
+                synth.render(score, numbered(render, i, variations))
+            if roll is not None:
+                from kwela.midigen.roll import draw
+
+                draw(score, numbered(roll, i, variations), title=f"{emotion}, seed {seed + i}")
+            made.append({"seed": seed + i, "ids": len(ids), "files": [str(file) for file in files]})
+        text = "\n".join(f"wrote {', '.join(item['files'])} ({item['ids']} ids, seed {item['seed']})" for item in made)  # type: ignore[arg-type]
+        say({"made": made}, text)
+
+
+def numbered(path: Path, i: int, of: int) -> Path:
+    return path if of == 1 else path.with_stem(f"{path.stem}_{i + 1}")
+
+
+# ---------------------------------------------------------------------- cloud
+
+Start = Annotated[float, typer.Option(min=0, help="Seconds into the audio.")]
+Emotion = Annotated[str, typer.Option(help='A word or "v,a,i"; default: what the path says.')]
+Out = Annotated[list[Path], typer.Option(help=".npy .ply .png .gif .html; may be repeated.")]
+
+
+@cloud_app.command("predict")
+def predict(
+    audio: Path,
+    midi_file: Annotated[Path | None, typer.Option("--midi", help="Its MIDI; without: no notes.")] = None,
+    out: Out = [Path("cloud.png")],  # noqa: B006
+    emotion: Emotion = "",
+    start: Start = 0.0,
+    model: Annotated[Path | None, typer.Option(help="Default: checkpoints/spectocloud/best.pt.")] = None,
+) -> None:
+    """The cloud a trained model sees in 1.5 seconds of audio.
+
+    \b
+    kwela cloud predict song.wav --midi song.mid --emotion calm --start 12 --out cloud.png --out cloud.html
+    """
+    from kwela import config
+    from kwela.spectocloud import predict as clouds
+    from kwela.spectocloud import render
+
+    checkpoint = model or config.repo_root() / "checkpoints/spectocloud/best.pt"
+    cloud = clouds.predict(checkpoint, audio, midi_file, _vector(emotion, audio), start)
+    for file in out:
+        render.write(cloud, file)
+        print(f"wrote {file}")
+
+
+@cloud_app.command("target")
+def target(
+    audio: Path,
+    midi_file: Annotated[Path, typer.Option("--midi", help="Its MIDI.")],
+    out: Out = [Path("cloud.png")],  # noqa: B006
+    emotion: Emotion = "",
+    start: Start = 0.0,
+    offset: Annotated[float, typer.Option(help="MIDI time = audio time - offset, seconds.")] = 0.0,
+) -> None:
+    """The cloud computed from the music itself: what the model learns to predict.
+
+    \b
+    kwela cloud target song.wav --midi song.mid --start 12 --out target.html
+    """
+    from kwela.spectocloud import render
+    from kwela.spectocloud import target as targets
+
+    cloud = targets.of_files(audio, midi_file, _vector(emotion, audio), offset, start)
+    for file in out:
+        render.write(cloud, file)
+        print(f"wrote {file}")
+
+
+@cloud_app.command("render")
+def draw(cloud_file: Annotated[Path, typer.Argument(metavar="CLOUD.npy")], out: Out = [Path("cloud.png")]) -> None:  # noqa: B006
+    """Draw a cloud that was saved as .npy (1200 x 3, with or without its .attributes.npy).
+
+    \b
+    kwela cloud render data/clouds/0a1b2c.npy --out cloud.gif
+    """
+    from kwela.spectocloud import render
+
+    cloud = render.read(cloud_file)
+    for file in out:
+        render.write(cloud, file)
+        print(f"wrote {file}")
+
+
+def _vector(emotion: str, path: Path):  # type: ignore[no-untyped-def]
+    """The 3 numbers of a word, of "v,a,i", or of what the path says."""
+    from kwela.music import emotion as emotions
+
+    if not emotion:
+        return emotions.from_path(path).vector
+    return emotions.parse(emotion)

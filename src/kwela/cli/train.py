@@ -1,0 +1,149 @@
+"""`kwela train`: settings, manifests (or the smoke set) and a family's task, handed to the engine."""
+
+from __future__ import annotations
+
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kwela.cli.output import Json, speaking
+from kwela.errors import UserError
+
+if TYPE_CHECKING:
+    from kwela.config import TrainConfig
+    from kwela.engine.task import Task
+
+
+class Family(StrEnum):
+    spectocloud = "spectocloud"
+    midi = "midi"
+
+
+class Preset(StrEnum):
+    demo = "demo"
+    full = "full"
+    tiny = "tiny"
+
+
+FOLDERS = {"spectocloud": "spectocloud", "midi": "midi_generator"}
+SMOKE_EPOCHS = 5
+ESTIMATE_STEPS = 20
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train", short_help="Train a model family; stops and resumes exactly.")(train)
+
+
+def train(
+    family: Family,
+    config: Annotated[Path | None, typer.Option(help="YAML or JSON; default: the shipped one.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="demo: minutes on 2 cores; tiny: for tests.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="a.b=value, over everything else.")] = None,
+    resume: Annotated[str, typer.Option(help="'auto' or a checkpoint.")] = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an old folder is renamed.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Short for --set training.epochs=N.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Checkpoint folder; default: checkpoints/<family>.")] = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="20 steps, then hours and dollars.")] = False,
+    dollars_per_hour: Annotated[float, typer.Option(min=0, help="Price for --estimate.")] = 0.75,
+    as_json: Json = False,
+) -> None:
+    """Train a model family.
+
+    Without --config the shipped YAML is used. Without manifests a small synthetic set stands in, loudly.
+    Run the same command again after an interruption (exit status 75): it goes on exactly where it was.
+
+    \b
+    kwela train spectocloud
+    kwela train midi --epochs 20 --set data.batch_size=16 --set training.grad_accum_steps=4
+    torchrun --nproc_per_node=4 -m kwela train midi
+    """
+    from kwela import config as settings
+    from kwela.corpus import manifest
+    from kwela.engine import loop
+    from kwela.music import tokens
+
+    with speaking(as_json) as say:
+        chosen = settings.load(family, config, preset=preset, overrides=overrides or [])
+        smoke = _stand_in(chosen, family, demo=preset == Preset.demo)
+        if epochs is not None:
+            chosen.training.epochs = epochs
+        elif smoke:
+            chosen.training.epochs = SMOKE_EPOCHS
+        root = settings.repo_root()
+        if resume != "auto":
+            chosen.training.resume_from = Path(resume).resolve()
+        task = _task(family, chosen)
+        data_hash = manifest.data_hash([chosen.data.train_manifest, chosen.data.val_manifest])
+
+        def fit(folder: Path, runs: Path | None) -> loop.Outcome:
+            return loop.fit(
+                task,
+                chosen,
+                folder,
+                resume=None if fresh or estimate else chosen.training.resume_from or "auto",
+                device=device,
+                data_hash=data_hash,
+                tokenizer_hash=tokens.tokenizer_hash() if family == Family.midi else "",
+                runs_dir=runs,
+            )
+
+        if estimate:
+            epochs_wanted, chosen.training.max_steps = chosen.training.epochs, ESTIMATE_STEPS
+            with tempfile.TemporaryDirectory() as scratch:
+                outcome = fit(Path(scratch) / FOLDERS[family], None)
+            hours = outcome.seconds_per_step * outcome.steps_per_epoch * epochs_wanted / 3600
+            dollars = hours * dollars_per_hour
+            say(
+                {"hours": hours, "dollars": dollars, "steps": outcome.steps_per_epoch * epochs_wanted},
+                f"{epochs_wanted} epochs of {outcome.steps_per_epoch} steps: about {hours:.2f} h, "
+                f"${dollars:.2f} at ${dollars_per_hour:.2f}/h (early stopping may end it sooner)",
+            )
+            return
+        outcome = fit(out or root / "checkpoints" / FOLDERS[family], root / "runs" / FOLDERS[family])
+        say(
+            {"step": outcome.step, "epoch": outcome.epoch, "best": outcome.best, "val": outcome.val},
+            f"Best validation loss: {outcome.best:.4f} (step {outcome.step}, epoch {outcome.epoch})",
+        )
+
+
+def _task(family: str, chosen: TrainConfig) -> Task:
+    if family == "spectocloud":
+        from kwela.spectocloud.task import SpectocloudTask
+
+        return SpectocloudTask(chosen)  # type: ignore[arg-type]
+    from kwela.midigen.task import MidiTask
+
+    return MidiTask(chosen)  # type: ignore[arg-type]
+
+
+def _stand_in(chosen: TrainConfig, family: str, *, demo: bool) -> bool:
+    """Point `chosen` at the synthetic smoke set if its manifests are missing at their default paths.
+
+    The demo's manifests stand at those paths too: only the demo preset sees them.
+    Raises UserError for a missing manifest that the user named.
+    """
+    from kwela import config as settings
+    from kwela.cli.corpus import smoke_set
+    from kwela.corpus import manifest
+
+    root = settings.repo_root()
+    default = settings.SCHEMAS[family]().data
+    paths = [chosen.data.train_manifest, chosen.data.val_manifest]
+    if paths != [root / default.train_manifest, root / default.val_manifest]:
+        for path in paths:
+            if not path.is_file():
+                raise UserError(f"{path}: no such manifest (kwela manifests writes it)")
+        return False
+    missing = [path for path in paths if not path.is_file()]
+    if not missing and (demo or not manifest.is_demo(paths[0].parent)):
+        return False
+    print(f"WARNING: Manifest not found: {(missing or paths)[0].relative_to(root)}", flush=True)
+    print("WARNING: Generating synthetic training data for smoke testing only!", flush=True)
+    folder = smoke_set(root / "data" / "smoke")
+    chosen.data.train_manifest = folder / default.train_manifest.name
+    chosen.data.val_manifest = folder / default.val_manifest.name
+    return True
