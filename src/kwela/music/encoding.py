@@ -1,0 +1,271 @@
+"""A score to ids, without a loop over notes.
+
+Bars, tempo changes, pedal moves and notes become the rows of one table whose columns are the fields of the grammar in
+written order; rows are sorted once, fields that only show when they change are filled in, and the table's filled cells,
+read row by row, are the ids.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from symusic.core import ScoreTick, TrackTick
+
+from kwela.errors import UserError
+from kwela.music import grammar as g
+
+# Columns of the table. A bar row uses 0-2, a tempo row 2-3, a pedal row 4-7, a note row 4-11.
+_BAR = _BEAT = 0
+_NUMERATOR = _SUB = 1
+_DENOMINATOR = _TEMPO = 2
+_FAMILY, _VARIANT, _PART, _PITCH, _VELOCITY, _LONGEST, _COARSE, _FINE = range(4, 12)
+
+
+class Notes(NamedTuple):
+    """Notes as int64 columns: voice = 8 program + part (program 128: drums), time and duration in ticks of 1/24."""
+
+    voice: np.ndarray
+    pitch: np.ndarray
+    tick: np.ndarray
+    duration: np.ndarray
+    velocity: np.ndarray
+
+    def take(self, index: np.ndarray) -> Notes:
+        return Notes(*(column[index] for column in self))
+
+
+def ticks(time: np.ndarray, ticks_per_quarter: int) -> np.ndarray:
+    """floor(24 time / ticks_per_quarter + 1/2), int64."""
+    return (2 * g.TPQ * time.astype(np.int64) + ticks_per_quarter) // (2 * ticks_per_quarter)
+
+
+def tempo_bin(mspq: np.ndarray) -> np.ndarray:
+    """The nearest of the 512 log steps from 20 to 320 BPM, for microseconds per quarter; beyond them, the end."""
+    bpm = 6e7 / np.maximum(mspq, 1)
+    return np.clip(np.rint(np.log(bpm / 20) * ((g.TEMPOS - 1) / np.log(16))), 0, g.TEMPOS - 1).astype(np.int64)
+
+
+MAX_TICK = 1 << 28  # a MIDI file can't hold a longer wait between two events
+START_TEMPO = int(tempo_bin(np.array(500_000)))
+
+
+def tempo_mspq(steps: np.ndarray) -> np.ndarray:
+    """Microseconds per quarter (int32) at the centre of each tempo step; `tempo_bin` undoes it exactly."""
+    return np.rint(3e6 / 16 ** (np.asarray(steps) / (g.TEMPOS - 1))).astype(np.int32)
+
+
+def voices(score: ScoreTick) -> list[tuple[int, TrackTick]]:
+    """(voice, track) of each non-empty track; a ninth one of a program is left out."""
+    parts: Counter[int] = Counter()
+    found = []
+    for track in score.tracks:
+        if not track.notes:
+            continue
+        program = g.DRUM_PROGRAM if track.is_drum else track.program
+        if parts[program] < g.PARTS:
+            found.append((program * g.PARTS + parts[program], track))
+        parts[program] += 1
+    return found
+
+
+def read_notes(score: ScoreTick) -> Notes:
+    """All notes of the eight parts of each program, quantised and in file order, overlaps and all."""
+    tracks = voices(score)
+    if not tracks:
+        return Notes(*(np.zeros(0, np.int64) for _ in Notes._fields))
+    columns = [track.notes.numpy() for _, track in tracks]
+    time, duration, pitch, velocity = (
+        np.concatenate([column[name] for column in columns]).astype(np.int64)
+        for name in ("time", "duration", "pitch", "velocity")
+    )
+    if time.min() < 0 or duration.min() < 0 or pitch.min() < 0 or velocity.min() < 0:
+        raise UserError("a note has a negative time, duration, pitch or velocity: the score isn't valid MIDI")
+    tick = ticks(time, score.tpq)
+    return Notes(
+        np.repeat([voice for voice, _ in tracks], [len(column["time"]) for column in columns]),
+        pitch,
+        tick,
+        np.maximum(ticks(time + duration, score.tpq) - tick, 1),
+        velocity,
+    )
+
+
+def one_at_a_time(notes: Notes) -> tuple[Notes, np.ndarray]:
+    """Notes of one (voice, pitch) made to sound one at a time, and each one's index in `notes`.
+
+    Of one onset the longest stays (the louder, if equally long); a sounding note is cut at the next onset. Sorted by
+    voice, pitch, tick.
+    """
+    string = notes.voice << 7 | notes.pitch
+    key = string << 40 | notes.tick
+    order = np.argsort(key)
+    ordered = key[order]
+    same = ordered[1:] == ordered[:-1]
+    if same.any():
+        order = np.lexsort((-notes.velocity, -notes.duration, key))
+        order = order[np.append(True, ~same)]
+    kept = notes.take(order)
+    string = string[order]
+    room = np.where(string[1:] == string[:-1], np.diff(kept.tick), np.iinfo(np.int64).max)
+    duration = kept.duration.copy()
+    np.minimum(duration[:-1], room, out=duration[:-1])
+    return kept._replace(duration=duration), order
+
+
+def read_pedals(score: ScoreTick) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pedal changes as columns (voice, tick, down): it starts up, and only changes count.
+
+    A pedal that was down before a tick and after it, but up in between, gives two rows of that tick: off and on.
+    """
+    found = [(voice, track.controls.numpy()) for voice, track in voices(score) if track.controls]
+    found = [(voice, control) for voice, control in found if (control["number"] == 64).any()]
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool)
+    voice = np.repeat([voice for voice, _ in found], [len(control["time"]) for _, control in found])
+    time, number, value = (
+        np.concatenate([control[name] for _, control in found]) for name in ("time", "number", "value")
+    )
+    order = np.lexsort((time, voice))  # stable: the file's order within a time
+    order = order[number[order] == 64]
+    voice, tick, down = voice[order], ticks(time[order], score.tpq), value[order] >= 64
+    first = np.append(True, (voice[1:] != voice[:-1]) | (tick[1:] != tick[:-1]))
+    starts = np.flatnonzero(first)
+    went_up = np.logical_or.reduceat(~down, starts)
+    after = down[np.append(starts[1:], len(down)) - 1]
+    voice, tick = voice[starts], tick[starts]
+    before = np.append(False, after[:-1] & (voice[1:] == voice[:-1]))
+    off = before & went_up
+    on = after & (went_up | ~before)
+    return (
+        np.concatenate([voice[off], voice[on]]),
+        np.concatenate([tick[off], tick[on]]),
+        np.repeat([False, True], [off.sum(), on.sum()]),
+    )
+
+
+def last_of_tick(events: dict[str, np.ndarray], ticks_per_quarter: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ticks at which score-wide events stand, ascending, and the index of the one that wins each."""
+    order = np.argsort(events["time"], kind="stable")
+    tick = ticks(events["time"][order], ticks_per_quarter)
+    wins = np.append(tick[1:] != tick[:-1], True)[: len(tick)]
+    return tick[wins], order[wins]
+
+
+def read_tempos(score: ScoreTick) -> tuple[np.ndarray, np.ndarray]:
+    """Tempo changes as columns (tick, step 0-511); the tempo starts at 120."""
+    events = score.tempos.numpy()
+    tick, wins = last_of_tick(events, score.tpq)
+    step = tempo_bin(events["mspq"][wins])
+    changed = step != np.append(START_TEMPO, step)[:-1]
+    return tick[changed], step[changed]
+
+
+def writable(numerator: int, denominator: int) -> bool:
+    """Whether a meter has ids: numerator 1-16, denominator 2, 4, 8 or 16, no bar over 16 quarters."""
+    return denominator in g.DENOMINATORS and 1 <= numerator <= min(16, 4 * denominator)
+
+
+def read_bars(score: ScoreTick, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bars up to the one that holds tick `last`: columns (tick, numerator, denominator), 0 where unchanged.
+
+    A meter takes effect at the first bar line not before it; one that can't be written counts as 4/4.
+    """
+    events = score.time_signatures.numpy()
+    tick, wins = last_of_tick(events, score.tpq)
+    changes = list(
+        zip(tick.tolist(), events["numerator"][wins].tolist(), events["denominator"][wins].tolist(), strict=True)
+    )
+    spans: list[tuple[int, int, int, int]] = []  # first tick, tick past the end, numerator, denominator
+    begin, meter = 0, (4, 4)
+    for change, numerator, denominator in [*changes, (last + 1, 4, 4)]:
+        length = meter[0] * g.WHOLE // meter[1]
+        end = begin - (begin - min(change, last + 1)) // length * length
+        if end > begin:
+            spans.append((begin, end, *meter))
+            begin = end
+        meter = (numerator, denominator) if writable(numerator, denominator) else (4, 4)
+    starts = [np.arange(begin, end, n * g.WHOLE // d) for begin, end, n, d in spans]
+    numerators, denominators = np.zeros((2, sum(map(len, starts))), np.int64)
+    bar, meter = 0, (4, 4)
+    for (_, _, *new), span in zip(spans, starts, strict=True):
+        if tuple(new) != meter:
+            numerators[bar], denominators[bar] = meter = (new[0], new[1])
+        bar += len(span)
+    return np.concatenate(starts), numerators, denominators
+
+
+def encode(score: ScoreTick) -> np.ndarray:
+    """The score's ids, int16 (length,), from BOS to EOS.
+
+    score: symusic score in ticks. What the ids can't say is dropped or rounded as CONTRACTS lists; `loss_report`
+    counts it. Pedals are read from the tracks' controls (CC64). Raises UserError for a score without a musical
+    resolution (0 ticks a quarter), with negative times, or longer than 2^28 ticks of 1/24 quarter.
+    """
+    if score.tpq <= 0:
+        raise UserError("the score has no ticks per quarter (SMPTE time or 0): beats can't be told")
+    notes, _ = one_at_a_time(read_notes(score))
+    pedal_voice, pedal_tick, pedal_down = read_pedals(score)
+    tempo_tick, tempo_step = read_tempos(score)
+    event_tick = np.concatenate([tempo_tick, pedal_tick, notes.tick])
+    if not len(event_tick):
+        return np.array([g.BOS, g.EOS], np.int16)
+    last = int(event_tick.max())
+    if event_tick.min() < 0 or last + int(notes.duration.max(initial=0)) > MAX_TICK:
+        raise UserError(f"the score runs to quarter {last // g.TPQ} or starts before 0: not a length that ids can hold")
+    bar_tick, numerator, denominator = read_bars(score, last)
+
+    # The rows: bars, tempos, pedals, notes.
+    bars, tempos, pedals = len(bar_tick), len(tempo_tick), len(pedal_tick)
+    voiced = bars + tempos
+    table = np.full((voiced + pedals + len(notes.tick), 12), -1, np.int16)
+    table[:bars, _BAR] = g.BAR
+    meter = np.flatnonzero(numerator)
+    table[meter, _NUMERATOR] = g.NUMERATOR + numerator[meter]
+    table[meter, _DENOMINATOR] = g.DENOMINATOR - 1 + np.log2(denominator[meter])
+    table[bars:voiced, _TEMPO] = g.TEMPO_COARSE + tempo_step // 16
+    table[bars:voiced, _TEMPO + 1] = g.TEMPO_FINE + tempo_step % 16
+    table[voiced : voiced + pedals, _PITCH] = np.where(pedal_down, g.PEDAL_ON, g.PEDAL_OFF)
+    rows = table[voiced + pedals :]
+    rows[:, _PITCH] = notes.pitch
+    rows[:, _VELOCITY] = g.VELOCITY + np.minimum(notes.velocity, 127) // 4
+    longest, rest = np.divmod(notes.duration, g.COARSE_MAX * g.TPQ)
+    coarse, fine = np.divmod(rest, g.TPQ)
+    rows[:, _LONGEST] = np.where(longest > 0, g.COARSE + g.COARSE_MAX, -1)
+    rows[:, _COARSE] = np.where(coarse > 0, g.COARSE + coarse, -1)
+    rows[:, _FINE] = np.where(fine > 0, g.FINE + fine, -1)
+
+    # Their order: tick, then bar, tempo, and by voice: pedal off, pedal on, pitches.
+    voice = np.concatenate([pedal_voice, notes.voice])
+    within = np.concatenate([pedal_down.astype(np.int64), 2 + notes.pitch])
+    rank = np.concatenate([np.zeros(bars, np.int64), np.ones(tempos, np.int64), 2 + (voice << 8 | within)])
+    tick = np.concatenate([bar_tick, event_tick])
+    order = np.argsort(tick << 20 | rank)
+    table, tick = table[order], tick[order]
+
+    # Positions: the first row of a tick in a bar.
+    is_bar = order < bars
+    opens = ~is_bar
+    opens[1:] &= is_bar[:-1] | (tick[1:] != tick[:-1])
+    opens = np.flatnonzero(opens)
+    beat, sub = np.divmod((tick - np.maximum.accumulate(np.where(is_bar, tick, 0)))[opens], g.TPQ)
+    table[opens, _BEAT] = g.BEAT + beat
+    table[opens, _SUB] = np.where(sub > 0, g.SUB + sub, -1)
+
+    # Program and part, where they change.
+    row = np.flatnonzero(order >= voiced)
+    program, part = np.divmod(voice[order[row] - voiced], g.PARTS)
+    drum = program == g.DRUM_PROGRAM
+    changed = program != np.append(0, program)[:-1]
+    table[row, _FAMILY] = np.where(changed, np.where(drum, g.DRUM, g.FAMILY + program // 8), -1)
+    table[row, _VARIANT] = np.where(changed & ~drum, g.VARIANT + program % 8, -1)
+    table[row, _PART] = np.where(part != np.append(0, part)[:-1], g.PART + part, -1)
+
+    ids = table[table >= 0]
+    if longest.max(initial=0) > 1:
+        times = np.ones(len(ids), np.int64)
+        longest = longest[order[order >= voiced + pedals] - voiced - pedals]
+        times[ids == g.COARSE + g.COARSE_MAX] = longest[longest > 0]
+        ids = np.repeat(ids, times)
+    return np.concatenate([[g.BOS], ids, [g.EOS]]).astype(np.int16)

@@ -1,0 +1,50 @@
+"""The MIDI codec: scores to the 388 ids and back, and the grammar between.
+
+- `encode` is vectorised (encoding.py), `decode` takes any ids (decoding.py), `loss_report` says what a round trip costs
+  (fidelity.py), and `start`, `advance`, `allowed` are the only grammar (grammar.py).
+- Promised, also through a written file: encode(decode(encode(x))) == encode(x).
+- Bounds: onset 1/48 quarter, duration 1/24 quarter, velocity 2, tempo 0.3 % within 20-320 BPM; pitch, program and drum
+  key exact.
+"""
+
+from kwela.music.decoding import decode
+from kwela.music.encoding import encode
+from kwela.music.grammar import (
+    BAR,
+    BEAT,
+    BOS,
+    EOS,
+    KIND_OF,
+    PAD,
+    TPQ,
+    VERSION,
+    VOCAB,
+    Kind,
+    State,
+    advance,
+    allowed,
+    start,
+    tables,
+    tokenizer_hash,
+)
+
+__all__ = [
+    "BAR",
+    "BEAT",
+    "BOS",
+    "EOS",
+    "KIND_OF",
+    "PAD",
+    "TPQ",
+    "VERSION",
+    "VOCAB",
+    "Kind",
+    "State",
+    "advance",
+    "allowed",
+    "decode",
+    "encode",
+    "start",
+    "tables",
+    "tokenizer_hash",
+]
