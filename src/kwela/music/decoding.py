@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from symusic import ControlChange, Note, Score, Tempo, TimeSignature, Track
-from symusic.core import ScoreTick
+from symusic.core import (
+    ControlChangeTickList,
+    NoteTickList,
+    ScoreTick,
+    TempoTickList,
+    TimeSignatureTickList,
+    TrackTick,
+)
 
 from kwela.music import grammar as g
 from kwela.music.encoding import MAX_TICK, START_TEMPO, Notes, one_at_a_time, tempo_mspq
@@ -81,26 +87,29 @@ def _score(
     tempos: dict[int, int],
     meters: dict[int, tuple[int, int]],
 ) -> ScoreTick:
-    score = Score(g.TPQ)
-    score.tempos = Tempo.from_numpy(np.array(list(tempos), np.int32), tempo_mspq(np.array(list(tempos.values()))))
-    for tick, (numerator, denominator) in meters.items():
-        score.time_signatures.append(TimeSignature(tick, numerator, denominator))
+    score = ScoreTick(g.TPQ)
+    score.tempos = TempoTickList.from_numpy(
+        np.array(list(tempos), np.int32), tempo_mspq(np.array(list(tempos.values())))
+    )
+    numerator, denominator = np.array(list(meters.values()), np.uint8).reshape(-1, 2).T.copy()
+    score.time_signatures = TimeSignatureTickList.from_numpy(np.array(list(meters), np.int32), numerator, denominator)
     kept, _ = one_at_a_time(Notes(*np.array(notes, np.int64).reshape(-1, 5).T))
     kept = kept.take(np.argsort(kept.tick, kind="stable"))
-    pedal = np.array(pedals, np.int64).reshape(-1, 3).T
-    for voice in np.unique(np.concatenate([kept.voice, pedal[0]])).tolist():
+    pedal_voice, pedal_tick, pedal_value = np.array(pedals, np.int64).reshape(-1, 3).T
+    for voice in np.unique(np.concatenate([kept.voice, pedal_voice])).tolist():
         program = voice // g.PARTS
         is_drum = program == g.DRUM_PROGRAM
-        track = Track("", 0 if is_drum else program, is_drum)
+        track = TrackTick("", 0 if is_drum else program, is_drum)
         _, pitch, tick, duration, velocity = kept.take(kept.voice == voice)
-        track.notes = Note.from_numpy(
+        track.notes = NoteTickList.from_numpy(
             tick.astype(np.int32),
             np.minimum(duration, MAX_TICK).astype(np.int32),
             pitch.astype(np.int8),
             velocity.astype(np.int8),
         )
-        _, tick, value = pedal[:, pedal[0] == voice]
-        number = np.full(len(tick), 64, np.uint8)
-        track.controls = ControlChange.from_numpy(tick.astype(np.int32), number, value.astype(np.uint8))
+        tick, value = pedal_tick[pedal_voice == voice], pedal_value[pedal_voice == voice]
+        track.controls = ControlChangeTickList.from_numpy(
+            tick.astype(np.int32), np.full(len(tick), 64, np.uint8), value.astype(np.uint8)
+        )
         score.tracks.append(track)
     return score

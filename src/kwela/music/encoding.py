@@ -246,9 +246,8 @@ def encode(score: ScoreTick) -> np.ndarray:
 
     # Positions: the first row of a tick in a bar.
     is_bar = order < bars
-    opens = ~is_bar
-    opens[1:] &= is_bar[:-1] | (tick[1:] != tick[:-1])
-    opens = np.flatnonzero(opens)
+    new = np.append(True, is_bar[:-1] | (tick[1:] != tick[:-1]))
+    opens = np.flatnonzero(new & ~is_bar)
     beat, sub = np.divmod((tick - np.maximum.accumulate(np.where(is_bar, tick, 0)))[opens], g.TPQ)
     table[opens, _BEAT] = g.BEAT + beat
     table[opens, _SUB] = np.where(sub > 0, g.SUB + sub, -1)

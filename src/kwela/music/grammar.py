@@ -47,7 +47,7 @@ TEMPOS = 512
 
 
 class Kind(IntEnum):
-    """What an id is; START and LATE are states only (nothing read yet; a BEAT whose own tick is taken, SUB must follow)."""
+    """What an id is. START (nothing read) and LATE (a BEAT whose own tick is taken, SUB must follow) are states only."""
 
     START = 0
     PAD = 1

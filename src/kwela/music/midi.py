@@ -1,0 +1,302 @@
+"""MIDI files: reading untrusted ones, musical time, and what sounds in a window.
+
+- `read` parses in the sandbox; whatever a file holds, the worst outcome is a UserError that names it.
+- Times are seconds from the file's start unless a name says ticks; a tick is 1 / `score.tpq` quarter.
+- The 32 features of a window are `FEATURE_NAMES`, all in [0, 1].
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from symusic.core import ScoreTick
+
+from kwela.errors import UserError
+from kwela.music import sandbox
+from kwela.music.encoding import read_pedals
+from kwela.music.grammar import TPQ
+
+MAX_BYTES = 16 << 20
+MAX_EVENTS = 2_000_000  # notes, controllers, pitch bends, tempos, meters, keys, markers, lyrics
+MAX_HOURS = 10
+MAX_QUARTERS = MAX_HOURS * 60 * 320  # as many at the fastest tempo that the tokens can write
+
+
+def read(path: Path | str) -> ScoreTick:
+    """The score of a MIDI file, in ticks.
+
+    Raises UserError, naming the file, if it is missing, empty, not MIDI, truncated, timed in SMPTE frames or with zero
+    ticks per quarter, over the caps above, or more than the parser survives.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    try:
+        check_chunks(data)
+        score = sandbox.parse(data)
+        check_caps(score)
+    except (ValueError, sandbox.Refused, sandbox.ParserDied) as error:
+        raise UserError(f"{path}: {error}") from None
+    return score
+
+
+def check_chunks(data: bytes) -> None:
+    """Raise ValueError, saying why, unless `data` has the outer form of a MIDI file: a header and whole chunks.
+
+    Standard MIDI Files 1.0: a chunk is four letters, a 32-bit length, and that many bytes.
+    """
+    if not data:
+        raise ValueError("empty (0 bytes)")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"over {MAX_BYTES >> 20} MiB, too large for a MIDI file")
+    if data[:4] != b"MThd":
+        raise ValueError("not a MIDI file (it doesn't begin with MThd)")
+    if len(data) < 14:
+        raise ValueError("truncated inside its header")
+    division = int.from_bytes(data[12:14], "big")
+    if division & 0x8000:
+        raise ValueError("timed in SMPTE frames, not in ticks per quarter: beats can't be told")
+    if division == 0:
+        raise ValueError("0 ticks per quarter: beats can't be told")
+    at, tracks = 0, 0
+    while at < len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "big")
+        tracks += data[at : at + 4] == b"MTrk"
+        at += 8 + length
+        if at > len(data):
+            raise ValueError(f"truncated: chunk {tracks} claims {length} bytes, {at - len(data)} more than there are")
+    if not tracks:
+        raise ValueError("a MIDI header without any track")
+
+
+def check_caps(score: ScoreTick) -> None:
+    """Raise ValueError, saying which, if the score is over one of the caps above or its time runs backwards."""
+    events = len(score.tempos) + len(score.time_signatures) + len(score.key_signatures) + len(score.markers)
+    for track in score.tracks:
+        events += len(track.notes) + len(track.controls) + len(track.pitch_bends) + len(track.lyrics)
+    if events > MAX_EVENTS:
+        raise ValueError(f"{events} events, over {MAX_EVENTS}")
+    if score.start() < 0 or any((track.notes.numpy()["duration"] < 0).any() for track in score.tracks if track.notes):
+        raise ValueError("its times run past 2^31 ticks")
+    end = score.end()
+    if end > MAX_QUARTERS * score.tpq or tick_to_seconds(score, np.array(end)) > MAX_HOURS * 3600:
+        raise ValueError(f"{end // score.tpq} quarters long, over {MAX_HOURS} hours or {MAX_QUARTERS} quarters")
+
+
+# ---- time
+
+
+class TempoMap(NamedTuple):
+    """Stretches of one tempo: first tick (int64), its time in seconds, seconds per tick. The first is at tick 0."""
+
+    tick: np.ndarray
+    second: np.ndarray
+    rate: np.ndarray
+
+
+def tempo_map(score: ScoreTick) -> TempoMap:
+    """The score's tempo as a TempoMap; 120 BPM until the first tempo, the last tempo of a tick wins."""
+    events = score.tempos.numpy()
+    order = np.argsort(events["time"], kind="stable")
+    tick = np.append(0, events["time"][order].astype(np.int64))
+    mspq = np.append(500_000, events["mspq"][order])
+    rate = np.maximum(mspq, 1) / (1e6 * score.tpq)
+    return TempoMap(tick, np.append(0.0, np.cumsum(np.diff(tick) * rate[:-1])), rate)
+
+
+def tick_to_seconds(score: ScoreTick, tick: np.ndarray) -> np.ndarray:
+    """Seconds (float64) of ticks >= 0, any shape."""
+    tempos = tempo_map(score)
+    stretch = np.searchsorted(tempos.tick, tick, side="right") - 1
+    return tempos.second[stretch] + (tick - tempos.tick[stretch]) * tempos.rate[stretch]
+
+
+def seconds_to_tick(score: ScoreTick, seconds: np.ndarray) -> np.ndarray:
+    """Ticks (float64, fractional) of times in seconds >= 0, any shape; undoes `tick_to_seconds`."""
+    tempos = tempo_map(score)
+    stretch = np.searchsorted(tempos.second, seconds, side="right") - 1
+    return tempos.tick[stretch] + (seconds - tempos.second[stretch]) / tempos.rate[stretch]
+
+
+# ---- notes
+
+NOTE = np.dtype(
+    [
+        ("pitch", "u1"),
+        ("velocity", "u1"),
+        ("onset_s", "f8"),
+        ("end_s", "f8"),
+        ("onset_quarter", "f8"),
+        ("program", "u1"),
+        ("is_drum", "?"),
+    ]
+)
+
+
+def notes(score: ScoreTick) -> np.ndarray:
+    """All notes as a structured array of `NOTE`, by onset, then pitch; times absolute, in seconds and in quarters."""
+    tracks = [(track, track.notes.numpy()) for track in score.tracks if track.notes]
+    if not tracks:
+        return np.zeros(0, NOTE)
+    time, duration, pitch, velocity = (
+        np.concatenate([columns[name] for _, columns in tracks]) for name in ("time", "duration", "pitch", "velocity")
+    )
+    found = np.empty(len(time), NOTE)
+    found["pitch"], found["velocity"] = pitch, velocity
+    found["onset_s"], found["end_s"] = tick_to_seconds(score, np.stack([time, time + duration]).astype(np.int64))
+    found["onset_quarter"] = time / score.tpq
+    lengths = [len(columns["time"]) for _, columns in tracks]
+    found["program"] = np.repeat([track.program for track, _ in tracks], lengths)
+    found["is_drum"] = np.repeat([track.is_drum for track, _ in tracks], lengths)
+    return found[np.lexsort((pitch, time))]
+
+
+def sounding(score: ScoreTick, start_s: float, seconds: float) -> np.ndarray:
+    """The `notes` that sound in [start_s, start_s + seconds): held over its start, or begun inside it."""
+    every = notes(score)
+    begun = every["onset_s"] < start_s + seconds
+    return every[begun & ((every["end_s"] > start_s) | (every["onset_s"] >= start_s))]
+
+
+def onsets_seconds(score: ScoreTick) -> np.ndarray:
+    """The onset of each note, drums included, float64 (notes,), ascending."""
+    return notes(score)["onset_s"]
+
+
+def length_seconds(score: ScoreTick) -> float:
+    """When the last note ends; 0 without notes."""
+    return float(notes(score)["end_s"].max(initial=0.0))
+
+
+# ---- features of a window
+
+FEATURE_NAMES = (
+    *(f"pitch_class_{name}" for name in ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")),
+    "onset_rate",
+    "note_rate",
+    "polyphony_mean",
+    "polyphony_max",
+    "pitch_mean",
+    "pitch_spread",
+    "pitch_range",
+    "velocity_mean",
+    "velocity_spread",
+    "duration_mean",
+    "duration_spread",
+    "rhythm_spread",
+    "off_beat_share",
+    "drum_share",
+    "pedal_share",
+    "tempo",
+    "dissonance",
+    "mode",
+    "programs",
+    "empty_share",
+)
+
+# Krumhansl & Kessler 1982, probe-tone profiles from the tonic up.
+_MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
+_MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
+_KEYS = np.array([np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
+_KEYS = (_KEYS - _KEYS.mean(1, keepdims=True)) / _KEYS.std(1, keepdims=True)
+
+
+def features(score: ScoreTick, start_s: float, seconds: float) -> np.ndarray:
+    """What sounds in [start_s, start_s + seconds) as 32 numbers in [0, 1], float32, in the order of FEATURE_NAMES.
+
+    A window in which nothing sounds is all zeros but empty_share = 1. Drums count where named and in rates,
+    polyphony, velocity and empty_share; the pitch features are of the other notes, 0 if there are none. Larger values
+    than 1 are cut.
+
+    pitch_class_c..b: share of sounding time x velocity. onset_rate: distinct onsets / s / 10. note_rate: onsets / s /
+    20. polyphony_mean, _max: notes sounding at a time / 8, / 16. pitch_mean: / 127. pitch_spread: standard deviation /
+    24. pitch_range: highest - lowest, / 88. velocity_mean: / 127. velocity_spread: standard deviation / 40.
+    duration_mean, duration_spread: mean and standard deviation d of whole note lengths in seconds, as d / (1 + d).
+    rhythm_spread: coefficient of variation c of the intervals between onsets, as c / (1 + c). off_beat_share: onsets
+    more than 1/12 quarter from a quarter. drum_share: drums among the notes. pedal_share: of the window, with any
+    pedal down. tempo: at start_s, log scale from 20 BPM = 0 to 320 BPM = 1. dissonance: pairs of different pitch
+    classes (weighted by the product of their shares) that are 1, 2 or 6 semitones apart. mode: 0.5 + half the
+    difference of the best correlations with major and minor key profiles (Krumhansl & Kessler 1982): 1 major, 0 minor.
+    programs: distinct programs / 8, drums one. empty_share: of the window, with nothing sounding.
+    """
+    out = dict.fromkeys(FEATURE_NAMES, 0.0)
+    heard = sounding(score, start_s, seconds)
+    end_s = start_s + seconds
+    level = _levels(heard["onset_s"], heard["end_s"], start_s, end_s)
+    out["empty_share"] = 1.0 - level.cover
+    if not len(heard):
+        return np.array(list(out.values()), np.float32)
+
+    begun = heard[heard["onset_s"] >= start_s]
+    onsets = np.unique(begun["onset_s"])
+    out["onset_rate"] = len(onsets) / seconds / 10
+    out["note_rate"] = len(begun) / seconds / 20
+    out["polyphony_mean"], out["polyphony_max"] = level.mean / 8, level.most / 16
+    out["velocity_mean"], out["velocity_spread"] = heard["velocity"].mean() / 127, heard["velocity"].std() / 40
+    length = heard["end_s"] - heard["onset_s"]
+    for name, value in (("duration_mean", length.mean()), ("duration_spread", length.std())):
+        out[name] = value / (1 + value)
+    if len(onsets) > 2:
+        between = np.diff(onsets)
+        variation = between.std() / between.mean()
+        out["rhythm_spread"] = variation / (1 + variation)
+    if len(begun):
+        quarter = begun["onset_quarter"]
+        out["off_beat_share"] = (np.abs(quarter - np.rint(quarter)) > 1 / 12 + 1e-9).mean()
+    out["drum_share"] = heard["is_drum"].mean()
+    out["programs"] = len(np.unique(np.where(heard["is_drum"], 128, heard["program"]))) / 8
+    out["pedal_share"] = _levels(*_pedals_down(score), start_s, end_s).cover
+    tempos = tempo_map(score)
+    quarter_s = tempos.rate[np.searchsorted(tempos.second, start_s, side="right") - 1] * score.tpq
+    out["tempo"] = np.log(60 / quarter_s / 20) / np.log(16)
+
+    tonal = heard[~heard["is_drum"]]
+    if len(tonal):
+        inside = np.minimum(tonal["end_s"], end_s) - np.maximum(tonal["onset_s"], start_s)
+        weight = np.maximum(inside, 1e-3) * np.maximum(tonal["velocity"], 1)
+        pitch = tonal["pitch"].astype(np.float64)
+        out["pitch_mean"], out["pitch_spread"] = pitch.mean() / 127, pitch.std() / 24
+        out["pitch_range"] = np.ptp(pitch) / 88
+        share = np.bincount(tonal["pitch"] % 12, weight, 12) / weight.sum()
+        out.update(zip(FEATURE_NAMES, share.tolist(), strict=False))
+        different = 1 - (share**2).sum()
+        if different > 1e-9:
+            rough = sum(share @ np.roll(share, step) for step in (1, 2, 6))
+            out["dissonance"] = (2 * rough - share @ np.roll(share, 6)) / different
+        spread = share.std()
+        fit = _KEYS @ (share - 1 / 12) / 12 / spread if spread > 1e-9 else np.zeros(24)
+        out["mode"] = 0.5 + (fit[:12].max() - fit[12:].max()) / 2
+    return np.clip(np.array(list(out.values()), np.float32), 0, 1)
+
+
+class _Level(NamedTuple):
+    cover: float  # share of the window in which something is on
+    mean: float  # how many are on, on average over the window
+    most: int
+
+
+def _levels(starts: np.ndarray, ends: np.ndarray, start_s: float, end_s: float) -> _Level:
+    """How many of the intervals [starts, ends) are on through a window."""
+    if not len(starts):
+        return _Level(0.0, 0.0, 0)
+    time = np.clip(np.concatenate([ends, starts]), start_s, end_s)  # ends first: what touches doesn't overlap
+    step = np.repeat([-1, 1], len(starts))
+    order = np.argsort(time, kind="stable")
+    on = np.cumsum(step[order])
+    span = np.diff(np.append(time[order], end_s)) / (end_s - start_s)
+    return _Level(float(span[on > 0].sum()), float(span @ on), int(on[span > 0].max(initial=0)))
+
+
+def _pedals_down(score: ScoreTick) -> tuple[np.ndarray, np.ndarray]:
+    """When pedals go down and come up again, in seconds."""
+    voice, tick, down = read_pedals(score)
+    order = np.lexsort((down, tick, voice))
+    voice, down = voice[order], down[order]
+    second = tick_to_seconds(score, tick[order] * score.tpq / TPQ)
+    released = np.append(second[1:], np.inf)
+    released[:-1][voice[1:] != voice[:-1]] = np.inf
+    return second[down], released[down]
