@@ -1,0 +1,140 @@
+"""What an optimiser step changes, and the step itself.
+
+- Gradients are those of the sum over the whole step (all micro-batches, all ranks), divided once by the summed weight.
+- DDP averages over the ranks while the last micro-batch runs backward; the division takes that back out.
+- `find_unused_parameters` lets a head sit out a step, and keeps DDP from rebuilding its buckets after the first step:
+  with three ranks and more, a rebuilt bucket sums in another order, and a resumed run would differ in the last bit.
+- float16: a sum of thousands overflows, so it is first divided by the power of two nearest to its weight (exact).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kwela.config import TrainConfig
+from kwela.engine import optim, order
+from kwela.engine.ranks import Ranks
+from kwela.engine.task import Batch, Mean, Task
+
+warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # torch 2.11 has no other name for it
+
+
+class Learner:
+    def __init__(self, task: Task, config: TrainConfig, ranks: Ranks, dtype: torch.dtype | None) -> None:
+        self.task, self.config, self.ranks = task, config, ranks
+        torch.manual_seed(order.init_seed(config.seed))
+        self.model = task.model().to(ranks.device)
+        self.optimizer = optim.adamw(self.model, config.optim)
+        self.dtype = dtype
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=dtype == torch.float16)
+        ema = config.training.ema
+        self.average = optim.Average(self.model, ema.decay) if ema.enabled else None
+        self.runner: nn.Module = torch.compile(self.model) if config.training.compile else self.model  # type: ignore[assignment]
+        self.parallel: nn.Module = self.runner
+        if ranks.size > 1:
+            self.parallel = DistributedDataParallel(
+                self.runner,
+                device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=True,
+                gradient_as_bucket_view=True,
+            )
+        self.names: dict[str, type[Mean]] = {}  # of the losses, in the order of the rows of their sums
+
+    def step(self, batches: Iterator[Batch], draws: list[order.Draw], step: int, rate: float) -> tuple[Tensor, Tensor]:
+        """Optimiser step `step` (from 1), over one micro-batch for each of `draws`.
+
+        Returns the summed losses, float64 (names, 2: total and weight), and the gradient's L2 norm before clipping;
+        both the same on every rank, on the device, not waited for.
+        """
+        torch.manual_seed(order.step_seed(self.config.seed, step - 1, self.ranks.rank))
+        self.parallel.train()
+        self.optimizer.zero_grad()
+        unit = torch.ones((), device=self.ranks.device)
+        sums = None
+        for number, draw in enumerate(draws):
+            batch = self.moved(next(batches))
+            with self._unsynced() if number < len(draws) - 1 else contextlib.nullcontext():
+                loss, found = self.losses(self.parallel, batch, draw.live)
+                if sums is None and self.scaler.is_enabled():
+                    unit = self._unit(found)
+                self.scaler.scale(loss / unit).backward()
+            sums = found if sums is None else sums + found
+        assert sums is not None
+        self.ranks.sum_(sums)
+        weight = sums[list(self.names).index("loss"), 1]
+        factor = torch.where(weight > 0, self.ranks.size * unit / weight, 0.0).float()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.unscale_(self.optimizer)
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = optim.rescale(grads, factor, self.config.optim.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            self.average.update(self.model, step)
+        return sums, norm
+
+    def losses(self, model: nn.Module, batch: Batch, live: bool) -> tuple[Tensor, Tensor]:
+        """The loss to differentiate (a sum), and all named sums, detached, as rows (total, weight); 0 if not live."""
+        device = self.ranks.device.type
+        with torch.autocast(device, self.dtype) if self.dtype else contextlib.nullcontext():
+            means = self.task.losses(model, batch)
+        if not self.names:
+            self.names = {name: type(mean) for name, mean in means.items()}
+        exact = torch.float32 if device == "mps" else torch.float64
+        rows = [torch.stack([part.detach().to(exact) for part in means[name]]) for name in self.names]
+        return means["loss"].total * float(live), torch.stack(rows) * float(live)
+
+    def means(self, sums: Tensor) -> dict[str, float]:
+        """Named figures of summed losses. Waits for the device."""
+        return {
+            name: kind.value(total, weight)
+            for (name, kind), (total, weight) in zip(self.names.items(), sums.tolist(), strict=True)
+        }
+
+    def judged(self) -> nn.Module:
+        """The model that is validated and shown, in eval mode: the average where there is one."""
+        return self.average.model if self.average else self.runner.eval()
+
+    def moved(self, batch: Batch) -> Batch:
+        return {name: tensor.to(self.ranks.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.average.model.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state. The settings' learning rate, betas, eps and decay win over the state's."""
+        self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.model.load_state_dict(state["ema"] or state["model"])
+        settings = [
+            {k: v for k, v in group.items() if k != "params"} for group in self.optimizer.state_dict()["param_groups"]
+        ]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, wanted in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(wanted)
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+
+    def _unsynced(self) -> contextlib.AbstractContextManager[None]:
+        parallel = self.parallel
+        return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else contextlib.nullcontext()
+
+    def _unit(self, found: Tensor) -> Tensor:
+        weight = found[list(self.names).index("loss"), 1].clone()
+        self.ranks.sum_(weight)
+        return torch.exp2(torch.round(torch.log2(weight.clamp(min=1)))).float()

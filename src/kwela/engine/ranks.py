@@ -1,0 +1,83 @@
+"""The ranks of a run: one process, or those that torchrun started.
+
+CPU tensors travel over gloo even between GPUs, so agreeing on a flag never waits for the GPU's queue.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from kwela.errors import KwelaError, UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Sum in place over all ranks."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def any(self, flag: bool) -> bool:
+        """True on every rank if it is on one."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([int(flag)])
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return bool(flags.item())
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` returns on the first rank, or the KwelaError it raises there, on every rank."""
+        box: list[Any] = [None]
+        if self.first:
+            try:
+                box = [make()]
+            except KwelaError as error:
+                box = [error]
+        if self.size > 1:
+            dist.broadcast_object_list(box)
+        if isinstance(box[0], KwelaError):
+            raise box[0]
+        return box[0]
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined(device: str | None) -> Iterator[Ranks]:
+    """This process among its ranks. device: None takes this rank's GPU, or the CPU where there is none."""
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {device}: no CUDA GPU here; use --device cpu")
+        chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
+        torch.cuda.set_device(chosen)
+    if size == 1:
+        yield Ranks(0, 1, chosen)
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), size, chosen)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,118 @@
+"""Which checkpoint a run goes on from, and whether it may.
+
+The data, the model, the tokenizer and the seed must be the same. Learning rate, warm-up, epochs, patience, workers and
+device may change, and batch, ranks and accumulation too where their product, the global batch, stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kwela.config import TrainConfig
+from kwela.engine import checkpoint
+from kwela.errors import UserError
+
+Resume = Literal["auto"] | Path | None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint and the run that resumes it must share."""
+
+    family: str
+    tokenizer: str
+    data: str
+    model: dict[str, Any] | None
+    seed: int
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Identity:
+        config = state["config"]
+        return cls(
+            state["family"], state["tokenizer_hash"], state["meta"]["data_hash"], config.get("model"), config["seed"]
+        )
+
+    def difference(self, other: Identity) -> str | None:
+        """What `other` (a checkpoint) has another of, in words; None if they may be one run."""
+        for what in ("family", "tokenizer", "data", "seed"):
+            if getattr(self, what) != getattr(other, what):
+                return f"{what} {_short(getattr(other, what))}, here {_short(getattr(self, what))}"
+        mine, theirs = self.model or {}, other.model or {}
+        keys = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+        differ = ", ".join(f"model.{key} {theirs.get(key)}, here {mine.get(key)}" for key in keys)
+        return differ or None
+
+
+def choose(
+    out: Path, resume: Resume, start: Path | None, identity: Identity, say: Callable[[str], None]
+) -> Path | None:
+    """The checkpoint to go on from, or None to start afresh; then `out` holds no checkpoints any more.
+
+    resume: "auto" takes the newest whole checkpoint in `out`, skipping damaged ones, or `start` where `out` has none;
+    one of another run it leaves in `out`, renamed `<name>.N`. A path is taken or refused. None starts afresh.
+    Raises UserError: a named checkpoint is damaged or another run's, or `out` holds another family's.
+    """
+    checkpoint.prune(out)
+    if isinstance(resume, Path):
+        return _named(resume, out, identity, say)
+    path = checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}")) if resume == "auto" else None
+    if path is not None:
+        theirs = Identity.of(checkpoint.load(path))
+        if theirs.family != identity.family:
+            raise UserError(
+                f"{path}: a checkpoint of {theirs.family}, and this is {identity.family}: choose another --out"
+            )
+        difference = identity.difference(theirs)
+        if difference is None:
+            return path
+        say(f"Not resuming from {path}: it has {difference}")
+    if resume == "auto" and start is not None:
+        return _named(start, out, identity, say)
+    _set_aside(out, say)
+    return None
+
+
+def accumulation(config: TrainConfig, state: dict[str, Any], ranks: int) -> int:
+    """The micro-batches a rank accumulates so that a resumed run keeps its global batch. Raises UserError."""
+    whole = state["meta"]["global_batch"]
+    batch, wanted = config.data.batch_size, config.training.grad_accum_steps
+    before = state["config"]["data"]["batch_size"], state["config"]["training"]["grad_accum_steps"]
+    asked = batch * wanted
+    if asked != before[0] * before[1] and asked * ranks != whole:
+        raise UserError(
+            f"data.batch_size x training.grad_accum_steps is {batch} x {wanted} and was {before[0]} x {before[1]}: "
+            f"a resumed run keeps the product; set them back, or start afresh with --fresh"
+        )
+    if whole % (batch * ranks):
+        raise UserError(
+            f"the run's global batch of {whole} does not divide by {ranks} ranks x data.batch_size {batch}: "
+            f"choose a batch_size and ranks that divide it"
+        )
+    return whole // (batch * ranks)
+
+
+def _named(path: Path, out: Path, identity: Identity, say: Callable[[str], None]) -> Path:
+    difference = identity.difference(Identity.of(checkpoint.load(path)))
+    if difference is not None:
+        raise UserError(f"{path}: can't resume from it: it has {difference}")
+    if path.resolve().parent != out.resolve():
+        _set_aside(out, say)
+    return path
+
+
+def _set_aside(out: Path, say: Callable[[str], None]) -> None:
+    if not any(out.glob("*.pt")):
+        return
+    number = 1
+    while (aside := out.with_name(f"{out.name}.{number}")).exists():
+        number += 1
+    out.rename(aside)
+    say(f"Starting afresh in {out}; what was there is now {aside}")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 16 else f"{text[:12]}..."

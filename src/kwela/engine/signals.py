@@ -1,0 +1,42 @@
+"""SIGTERM and SIGINT as a question the loop asks between steps, instead of a death in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ASKING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Asked:
+    """The signal that asked this process to stop, if any."""
+
+    signal: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+@contextmanager
+def watched() -> Iterator[Asked]:
+    """Note SIGTERM and SIGINT instead of dying; a second SIGINT interrupts at once. Main thread only."""
+    asked = Asked()
+
+    def note(number: int, _: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.signal = signal.Signals(number)
+
+    before = {number: signal.signal(number, note) for number in _ASKING}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore() -> None:
+    for number in _ASKING:
+        signal.signal(number, signal.SIG_IGN)

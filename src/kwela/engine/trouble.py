@@ -1,0 +1,48 @@
+"""What went wrong, in one line that says what to do."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import torch
+
+from kwela.config import TrainConfig
+from kwela.errors import KwelaError
+
+_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
+_WORKER = ("DataLoader worker (pid",)
+_RANK = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+
+
+def known(error: Exception, config: TrainConfig, accumulated: int, step: int) -> KwelaError | None:
+    """`error` as a KwelaError, or None if it is a defect, whose traceback should show."""
+    text = str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(mark in text for mark in _MEMORY):
+        return _out_of_memory(config, accumulated, step)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return KwelaError(f"{error.filename or 'disk'}: {error.strerror}; free some space and run again")
+    if isinstance(error, RuntimeError) and any(mark in text for mark in _WORKER):
+        return KwelaError(f"a data worker died at step {step}: {text.splitlines()[0]}")
+    if isinstance(error, torch.distributed.DistError) or any(mark in text for mark in _RANK):
+        return KwelaError(f"another rank stopped at step {step}; its own message says why")
+    return None
+
+
+def not_finite(what: str, step: int, epoch: int, indexes: np.ndarray, config: TrainConfig) -> KwelaError:
+    shown = " ".join(map(str, indexes[:16])) + (f" ... ({len(indexes)} in all)" if len(indexes) > 16 else "")
+    return KwelaError(
+        f"the {what} is not finite at step {step} (epoch {epoch}), rows {shown} of {config.data.train_manifest}: "
+        f"the checkpoint before stays; lower optim.lr, or look at these rows"
+    )
+
+
+def _out_of_memory(config: TrainConfig, accumulated: int, step: int) -> KwelaError:
+    batch = config.data.batch_size
+    if batch == 1:
+        return KwelaError(f"out of memory at step {step + 1} with data.batch_size 1: choose a smaller model")
+    smaller = max(size for size in range(1, batch) if batch * accumulated % size == 0)
+    return KwelaError(
+        f"out of memory at step {step + 1}: set data.batch_size to {smaller} (now {batch}) and "
+        f"training.grad_accum_steps to {batch * accumulated // smaller} (now {accumulated}), and run again"
+    )
