@@ -5,6 +5,7 @@ Only the first rank tells anything. A progress bar shows on a terminal; elsewher
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -12,7 +13,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from typing import Any
 import torch
 
 from kwela.engine.checkpoint import replace_text
+from kwela.engine.ranks import Ranks
 
 Row = dict[str, Any]
+_OWN = {"loss", "grad_norm", "items_per_s"}  # figures of a window that have their own place in a line, or none
 
 
 def cut(path: Path, step: int, evaluated: bool) -> None:
@@ -40,50 +42,97 @@ def cut(path: Path, step: int, evaluated: bool) -> None:
 
 
 class Journal:
-    """Opens the folder's files; `tell=False` makes one that writes and prints nothing (the other ranks)."""
+    """Says and draws from the start, and writes files once `open` is called. `first` is False on ranks that do neither."""
 
-    def __init__(self, out: Path, tensorboard: Path | None, purge_step: int, *, tell: bool, quiet: bool) -> None:
-        self.out, self.tell = out, tell
+    def __init__(self, first: bool, quiet: bool) -> None:
+        self.first, self.loud = first, first and not quiet
         self.bars: Any = None
-        self.task: Any = None
         self.board: Any = None
-        if not tell:
-            return
-        self.metrics = (out / "metrics.jsonl").open("a", encoding="utf-8")
-        if tensorboard is not None:
-            from torch.utils.tensorboard import SummaryWriter  # a second to import
-
-            self.board = SummaryWriter(str(tensorboard), purge_step=purge_step)
-        self.talk = not quiet
-        if self.talk and sys.stdout.isatty():
-            from rich import progress
-
-            self.bars = progress.Progress(
-                *progress.Progress.get_default_columns(), progress.MofNCompleteColumn(), transient=True
-            )
-            self.bars.start()
-            self.task = self.bars.add_task("", total=None)
 
     def say(self, line: str) -> None:
-        if not self.tell or not self.talk:
+        if self.loud:
+            print(line, flush=True)  # rich moves it above the bars
+
+    def open(self, out: Path, board: Path | None, purge_step: int) -> None:
+        """Log into `out`, and to TensorBoard in `board`, hiding there what it holds from `purge_step` on."""
+        self.out = out
+        if not self.first:
             return
-        if self.bars:
-            self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(line, flush=True)
+        self.metrics = (out / "metrics.jsonl").open("a", encoding="utf-8")
+        if board is not None:
+            from torch.utils.tensorboard import SummaryWriter  # a second to import
+
+            self.board = SummaryWriter(str(board), purge_step=purge_step)
+        if self.loud and sys.stdout.isatty():
+            from rich.progress import MofNCompleteColumn, Progress
+
+            self.bars = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), transient=True)
+            self.bars.start()
+            self.bar = self.bars.add_task("", total=None)
 
     def begin(self, what: str, total: int, done: int = 0) -> None:
         """Set the bar to `done` of `total` of `what`."""
         if self.bars:
-            self.bars.reset(self.task, description=what, total=total, completed=done)
+            self.bars.reset(self.bar, description=what, total=total, completed=done)
 
     def advance(self) -> None:
         if self.bars:
-            self.bars.advance(self.task)
+            self.bars.advance(self.bar)
 
-    def record(self, step: int, epoch: int, split: str, figures: dict[str, float], **more: Any) -> None:
-        """A row of metrics.jsonl, and its figures to TensorBoard. A figure that is not finite is written as null."""
-        if not self.tell:
+    def train(self, step: int, epoch: int, epochs: int, lr: float, figures: dict[str, float]) -> None:
+        """Log a window of steps. figures: the losses, then `grad_norm` and `items_per_s`."""
+        self._record(step, epoch, "train", figures | {"lr": lr})
+        line = [f"Epoch {epoch}/{epochs} | Step {step:,} | Loss: {number(figures['loss'])} | LR: {lr:.2e}"]
+        line += [f"{name} {number(value)}" for name, value in figures.items() if name not in _OWN]
+        self.say(" | ".join([*line, f"{figures['items_per_s']:,.1f} items/s"]))
+
+    def validation(
+        self,
+        step: int,
+        epoch: int,
+        epochs: int,
+        loss: float | None,
+        figures: dict[str, float],
+        baselines: dict[str, float],
+    ) -> None:
+        """Log an epoch's held-out figures (`val_loss` and others) beside what they must beat."""
+        self._record(step, epoch, "val", figures, **({"baselines": baselines} if baselines else {}))
+        line = [f"Epoch {epoch}/{epochs} | Step {step:,}"]
+        if loss is not None:
+            line.append(f"Loss: {number(loss)}")
+        line.append(f"Val Loss: {number(figures['val_loss'])}")
+        line += [f"{name} {number(value)}" for name, value in figures.items() if name != "val_loss"]
+        if baselines:
+            line.append("baselines: " + ", ".join(f"{name} {number(value)}" for name, value in baselines.items()))
+        self.say(" | ".join(line))
+
+    def baselines(self, baselines: dict[str, float], step: int) -> None:
+        if self.board:
+            for name, value in baselines.items():
+                self.board.add_scalar(f"baseline/{name}", value, step)
+
+    def status(self, state: str, step: int, epoch: int, exit_status: int | None, why: str) -> None:
+        """status.json. state: running, finished, interrupted or failed; exit_status is None while running."""
+        row = {"state": state, "step": step, "epoch": epoch, "exit_status": exit_status, "why": why}
+        if self.first:
+            replace_text(self.out / "status.json", json.dumps(row) + "\n")
+
+    def describe(self, run: Row) -> None:
+        """run.json."""
+        if self.first:
+            replace_text(self.out / "run.json", json.dumps(run, indent=1) + "\n")
+
+    def close(self) -> None:
+        if self.bars:
+            self.bars.stop()
+        if self.board:
+            self.board.close()
+        if self.first:
+            with contextlib.suppress(OSError):  # of a full disk, which was reported when the row was written
+                self.metrics.close()
+
+    def _record(self, step: int, epoch: int, split: str, figures: dict[str, float], **more: Any) -> None:
+        if not self.first:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         self.metrics.write(json.dumps({"step": step, "epoch": epoch, "split": split, **finite, **more}) + "\n")
@@ -92,68 +141,24 @@ class Journal:
             for name, value in figures.items():
                 self.board.add_scalar(f"{split}/{name.removeprefix('val_')}", value, step)
 
-    def baselines(self, baselines: dict[str, float], step: int) -> None:
-        if self.tell and self.board:
-            for name, value in baselines.items():
-                self.board.add_scalar(f"baseline/{name}", value, step)
-
-    def status(self, state: str, step: int, epoch: int, exit_status: int | None, why: str) -> None:
-        """status.json. state: running, finished, interrupted or failed; exit_status is None while running."""
-        if self.tell:
-            row = {"state": state, "step": step, "epoch": epoch, "exit_status": exit_status, "why": why}
-            replace_text(self.out / "status.json", json.dumps(row) + "\n")
-
-    def describe(self, run: Row) -> None:
-        """run.json."""
-        if self.tell:
-            replace_text(self.out / "run.json", json.dumps(run, indent=1) + "\n")
-
-    def close(self) -> None:
-        if not self.tell:
-            return
-        if self.bars:
-            self.bars.stop()
-        if self.board:
-            self.board.close()
-        self.metrics.close()
-
-
-def train_line(epoch: int, epochs: int, step: int, figures: dict[str, float], lr: float, items_per_s: float) -> str:
-    parts = [f"{name} {number(value)}" for name, value in figures.items() if name != "loss"]
-    return " | ".join(
-        [
-            f"Epoch {epoch}/{epochs} | Step {step:,} | Loss: {number(figures['loss'])} | LR: {lr:.2e}",
-            *parts,
-            f"{items_per_s:,.1f} items/s",
-        ]
-    )
-
-
-def val_line(
-    epoch: int, epochs: int, step: int, loss: float | None, figures: dict[str, float], baselines: dict[str, float]
-) -> str:
-    """figures: val_loss and the other val_ names."""
-    parts = [f"{name} {number(value)}" for name, value in figures.items() if name != "val_loss"]
-    against = ", ".join(f"{name} {number(value)}" for name, value in baselines.items())
-    return " | ".join(
-        [
-            f"Epoch {epoch}/{epochs} | Step {step:,}",
-            *([f"Loss: {number(loss)}"] if loss is not None else []),
-            f"Val Loss: {number(figures['val_loss'])}",
-            *parts,
-            *([f"baselines: {against}"] if against else []),
-        ]
-    )
-
 
 def number(value: float) -> str:
     """Four significant digits."""
     return f"{value:#.4g}"
 
 
-def facts(config: Row, data_hash: str, tokenizer_hash: str, device: torch.device, ranks: int) -> Row:
-    """What run.json says of a run's origin: settings, versions, commit, hashes, hardware."""
+def facts(config: Row, data_hash: str, tokenizer_hash: str, team: Ranks, accumulated: int, state: Row | None) -> Row:
+    """What run.json says of a run's origin. state: the checkpoint it goes on from, whose history is carried on."""
+    device = team.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    batch = {"batch_size": config["data"]["batch_size"], "ranks": team.size, "grad_accum_steps": accumulated}
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    before: Row = state["meta"]["facts"] if state else {"started": now, "resumes": []}
+    resumed = (
+        [{"step": state["progress"]["step"], "at": now, **batch, "changed": changes(state["config"], config)}]
+        if state
+        else []
+    )
     return {
         "config": config,
         "seed": config["seed"],
@@ -172,14 +177,16 @@ def facts(config: Row, data_hash: str, tokenizer_hash: str, device: torch.device
             "device": str(device),
             "name": name,
             "cpus": os.cpu_count(),
-            "ranks": ranks,
         },
+        "batch": batch,
+        "started": before["started"],
+        "resumes": before["resumes"] + resumed,
     }
 
 
-def changes(old: Row, new: Row, prefix: str = "") -> dict[str, Sequence[Any]]:
-    """The settings in which two configs differ: dotted key -> (old, new)."""
-    out: dict[str, Sequence[Any]] = {}
+def changes(old: Row, new: Row, prefix: str = "") -> Row:
+    """The settings in which two configs differ: dotted key -> [old, new]."""
+    out: Row = {}
     for key in sorted({*old, *new}):
         was, now = old.get(key), new.get(key)
         if isinstance(was, dict) and isinstance(now, dict):
@@ -187,10 +194,6 @@ def changes(old: Row, new: Row, prefix: str = "") -> dict[str, Sequence[Any]]:
         elif was != now:
             out[f"{prefix}{key}"] = [was, now]
     return out
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _commit() -> str | None:

@@ -70,7 +70,7 @@ class Learner:
             sums = found if sums is None else sums + found
         assert sums is not None
         self.ranks.sum_(sums)
-        weight = sums[list(self.names).index("loss"), 1]
+        weight = sums[self.loss_row, 1]
         factor = torch.where(weight > 0, self.ranks.size * unit / weight, 0.0).float()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -94,6 +94,10 @@ class Learner:
         rows = [torch.stack([part.detach().to(exact) for part in means[name]]) for name in self.names]
         return means["loss"].total * float(live), torch.stack(rows) * float(live)
 
+    @property
+    def loss_row(self) -> int:
+        return list(self.names).index("loss")
+
     def means(self, sums: Tensor) -> dict[str, float]:
         """Named figures of summed losses. Waits for the device."""
         return {
@@ -104,6 +108,10 @@ class Learner:
     def judged(self) -> nn.Module:
         """The model that is validated and shown, in eval mode: the average where there is one."""
         return self.average.model if self.average else self.runner.eval()
+
+    def shown(self) -> nn.Module:
+        """The same, as the bare module."""
+        return self.average.model if self.average else self.model.eval()
 
     def moved(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.ranks.device, non_blocking=True) for name, tensor in batch.items()}
@@ -135,6 +143,6 @@ class Learner:
         return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else contextlib.nullcontext()
 
     def _unit(self, found: Tensor) -> Tensor:
-        weight = found[list(self.names).index("loss"), 1].clone()
+        weight = found[self.loss_row, 1].clone()
         self.ranks.sum_(weight)
         return torch.exp2(torch.round(torch.log2(weight.clamp(min=1)))).float()

@@ -5,6 +5,7 @@ CPU tensors travel over gloo even between GPUs, so agreeing on a flag never wait
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,8 @@ def joined(device: str | None) -> Iterator[Ranks]:
     if size == 1:
         yield Ranks(0, 1, chosen)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=datetime.timedelta(minutes=30))  # the first rank saves and draws previews
     try:
         yield Ranks(dist.get_rank(), size, chosen)
     finally:

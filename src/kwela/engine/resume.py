@@ -75,8 +75,13 @@ def choose(
     return None
 
 
-def accumulation(config: TrainConfig, state: dict[str, Any], ranks: int) -> int:
-    """The micro-batches a rank accumulates so that a resumed run keeps its global batch. Raises UserError."""
+def accumulation(config: TrainConfig, state: dict[str, Any] | None, ranks: int) -> int:
+    """The micro-batches a rank accumulates: as set, or such that a resumed run keeps its global batch.
+
+    Raises UserError if `batch_size x grad_accum_steps` was changed, or the ranks do not divide the global batch.
+    """
+    if state is None:
+        return config.training.grad_accum_steps
     whole = state["meta"]["global_batch"]
     batch, wanted = config.data.batch_size, config.training.grad_accum_steps
     before = state["config"]["data"]["batch_size"], state["config"]["training"]["grad_accum_steps"]

@@ -29,10 +29,14 @@ def known(error: Exception, config: TrainConfig, accumulated: int, step: int) ->
     return None
 
 
-def not_finite(what: str, step: int, epoch: int, indexes: np.ndarray, config: TrainConfig) -> KwelaError:
-    shown = " ".join(map(str, indexes[:16])) + (f" ... ({len(indexes)} in all)" if len(indexes) > 16 else "")
+def not_finite(what: str, step: int, epoch: int, rows: np.ndarray | None, manifest: str) -> KwelaError:
+    """rows: of `manifest`, that the step was made of; None for all of it."""
+    if rows is None:
+        where = "all rows"
+    else:
+        where = "rows " + " ".join(map(str, rows[:16])) + (f" ... ({len(rows)} in all)" if len(rows) > 16 else "")
     return KwelaError(
-        f"the {what} is not finite at step {step} (epoch {epoch}), rows {shown} of {config.data.train_manifest}: "
+        f"the {what} is not finite at step {step} (epoch {epoch}), {where} of {manifest}: "
         f"the checkpoint before stays; lower optim.lr, or look at these rows"
     )
 

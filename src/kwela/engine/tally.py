@@ -1,0 +1,60 @@
+"""Figures of the steps since the last line of the log. They stay on the device until somebody needs them."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kwela.engine import trouble
+from kwela.engine.learner import Learner
+
+
+class Tally:
+    def __init__(self, learner: Learner, manifest: str) -> None:
+        self.learner, self.manifest = learner, manifest
+        self.pending: list[tuple[int, int, np.ndarray, Tensor, Tensor]] = []
+        self.window: list[list[float]] = []  # (total, weight) of each loss, fetched
+        self.norm = math.nan  # of the last gradient fetched
+        self.items = 0
+        self.clock = time.monotonic()
+
+    def add(self, step: int, epoch: int, indexes: np.ndarray, sums: Tensor, norm: Tensor) -> None:
+        self.pending.append((step, epoch, indexes, sums, norm))
+        self.items += len(indexes)
+
+    def fetch(self) -> None:
+        """Bring pending figures to the host. Raises KwelaError at the first step whose loss or gradient isn't finite.
+
+        Under a float16 scaler a gradient that overflows is skipped and the scale halves, so only the loss counts, and
+        a scale that has fallen to where a finite gradient can't be the reason.
+        """
+        if not self.pending:
+            return
+        table = torch.stack([torch.cat((sums.flatten(), norm[None])) for *_, sums, norm in self.pending]).tolist()
+        scaler = self.learner.scaler
+        for (step, epoch, indexes, _, _), (*flat, norm) in zip(self.pending, table, strict=True):
+            rows = [flat[at : at + 2] for at in range(0, len(flat), 2)]
+            gradient = math.isfinite(norm) or (scaler.is_enabled() and scaler.get_scale() > 2**-10)
+            if not (gradient and math.isfinite(rows[self.learner.loss_row][0])):
+                raise trouble.not_finite("loss" if gradient else "gradient", step, epoch, indexes, self.manifest)
+            before = self.window or [[0.0, 0.0] for _ in rows]
+            self.window = [[t + a, w + b] for (t, w), (a, b) in zip(before, rows, strict=True)]
+            self.norm = norm
+        self.pending.clear()
+
+    def close(self) -> dict[str, float]:
+        """The figures of the window, its gradient norm and its speed; a new window begins."""
+        self.fetch()
+        figures = self.learner.means(torch.tensor(self.window, dtype=torch.float64))
+        speed = self.items / max(time.monotonic() - self.clock, 1e-9)
+        self.window = []
+        self.start_clock()
+        return figures | {"grad_norm": self.norm, "items_per_s": speed}
+
+    def start_clock(self) -> None:
+        """Count items a second from now: what went before was validation, or starting."""
+        self.items, self.clock = 0, time.monotonic()
