@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kwela.cli.output import Json, speaking
-from kwela.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
@@ -78,7 +78,7 @@ def manifests(
             workers=workers,
             demo=demo,
         )
-        say(report.to_dict(), report.summary())
+        say(asdict(report), "\n".join(manifest.summary(report)))
 
 
 def _write_cloud(audio_path: Path, midi_path: Path, emotion: object, offset: float, start: float, out: Path) -> str:
@@ -101,13 +101,13 @@ def emotion(
 
     with speaking(as_json) as say:
         readings = [emotions.describe(argument) for argument in arguments]
-        if not readings:
-            raise UserError("emotion: name a word or a path")
         width = max(map(len, arguments))
-        say(
-            {"readings": [{"input": argument, **reading.to_dict()} for argument, reading in zip(arguments, readings)]},
-            "\n".join(f"{argument:{width}}  {reading}" for argument, reading in zip(arguments, readings)),
-        )
+        lines = [
+            f"{r['input']:{width}}  valence {r['valence']:+.2f}  arousal {r['arousal']:+.2f}  "
+            f"intensity {r['intensity']:.2f}  ({r['source']})"
+            for r in readings
+        ]
+        say({"readings": readings}, "\n".join(lines))
 
 
 def smoke_set(folder: Path) -> Path:

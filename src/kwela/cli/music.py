@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
+
+if TYPE_CHECKING:
+    from kwela.midigen.generate import Backend as GeneratorBackend
 
 tokens_app = typer.Typer(help="The 388-id MIDI codec.", no_args_is_help=True, rich_markup_mode=None)
 generate_app = typer.Typer(help="Make music from a trained model.", no_args_is_help=True, rich_markup_mode=None)
@@ -115,17 +118,12 @@ def generate_midi(
     kwela generate midi --emotion grief --bars 16 --out grief.mid --roll grief.png --render grief.wav
     kwela generate midi --emotion "0:grief;8:calm" --guidance 2 --variations 4
     """
-    from kwela import config
     from kwela.midigen import generate
     from kwela.music import midi, tokens
 
-    root = config.repo_root()
-    default = "checkpoints/midi_generator/best.pt" if backend == Backend.torch else "exports/midi_generator.onnx"
-    player = generate.load(model or root / default, backend)
     curve = generate.parse_emotion(emotion)
-    start = None
-    if prompt is not None:
-        start = generate.first_bars(tokens.encode(midi.read(prompt)), keep_bars)
+    player = _player(backend, model)
+    start = None if prompt is None else generate.first_bars(tokens.encode(midi.read(prompt)), keep_bars)
     made = []
     with speaking(as_json) as say:
         for i in range(variations):
@@ -134,25 +132,53 @@ def generate_midi(
                 curve,
                 bars=bars,
                 seed=seed + i,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                guidance=guidance,
                 prompt=start,
-                sampling=generate.Sampling(temperature, top_k, top_p, min_p, repetition_penalty, guidance),
             )
             score = tokens.decode(ids)
-            files = [numbered(path, i, variations) for path in (out, render, roll) if path is not None]
+            mid, wav, png = (numbered(path, i, variations) if path else None for path in (out, render, roll))
+            files = [file for file in (mid, wav, png) if file]
             for file in files:
                 file.parent.mkdir(parents=True, exist_ok=True)
-            score.dump_midi(files[0])
-            if render is not None:
+            score.dump_midi(mid)
+            if wav:
                 from kwela.music import synth
 
-                synth.render(score, numbered(render, i, variations))
-            if roll is not None:
+                synth.render(score, wav)
+            if png:
                 from kwela.midigen.roll import draw
 
-                draw(score, numbered(roll, i, variations), title=f"{emotion}, seed {seed + i}")
+                draw(score, png, title=f"{emotion}, seed {seed + i}")
             made.append({"seed": seed + i, "ids": len(ids), "files": [str(file) for file in files]})
-        text = "\n".join(f"wrote {', '.join(item['files'])} ({item['ids']} ids, seed {item['seed']})" for item in made)  # type: ignore[arg-type]
-        say({"made": made}, text)
+            print(f"wrote {', '.join(map(str, files))} ({len(ids)} ids, seed {seed + i})")
+        if as_json:
+            say({"made": made}, "")
+
+
+def _player(backend: Backend, model: Path | None) -> GeneratorBackend:
+    """The model behind `generate midi`, with the window it was trained at."""
+    from kwela import config
+    from kwela.midigen import generate
+
+    root = config.repo_root()
+    if backend == Backend.onnx:
+        file = model or root / "exports" / "midi_generator.onnx"
+        if not file.is_file():
+            raise UserError(f"{file}: no such model (kwela export makes it)")
+        return generate.OnnxBackend(file)
+    from kwela.engine import checkpoint
+    from kwela.midigen.model import build
+    from kwela.music import tokens
+
+    file = model or root / "checkpoints" / "midi_generator" / "best.pt"
+    state = checkpoint.load(file)
+    network = checkpoint.rebuild(file, state, "midi_generator", build, tokens.tokenizer_hash())
+    return generate.TorchBackend(network, state["config"]["model"]["window"])
 
 
 def numbered(path: Path, i: int, of: int) -> Path:

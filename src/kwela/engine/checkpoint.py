@@ -18,15 +18,17 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kwela.errors import KwelaError, UserError
 
 FORMAT = 1
 LAST, BEST = "last.pt", "best.pt"
+M = TypeVar("M", bound=nn.Module)
+
 _MARK = b"kwela-sha256:"
 _COMMENT = len(_MARK) + 64  # bytes: the mark and the hash in hex
 _TAIL = _COMMENT + 2  # and before them, the two bytes in which the zip states the comment's length
@@ -70,6 +72,27 @@ def load(path: Path) -> dict[str, Any]:
 def weights(state: dict[str, Any]) -> dict[str, Tensor]:
     """The weights to use of a loaded checkpoint: the running average where training kept one, else the model's."""
     return state["ema"] or state["model"]
+
+
+def rebuild(
+    path: Path, state: dict[str, Any], family: str, build: Callable[[dict[str, Any]], M], tokenizer_hash: str = ""
+) -> M:
+    """The model of a loaded checkpoint, in eval mode, with the weights to use.
+
+    path: for messages. build: a family's model from its settings, config["model"]. Raises UserError for a checkpoint of
+    another family or tokenizer, or whose weights don't fit its settings.
+    """
+    if state["family"] != family:
+        raise UserError(f"{path}: a checkpoint of {state['family']}, not of {family}")
+    if state["tokenizer_hash"] != tokenizer_hash:
+        theirs, ours = (hash_[:12] or "none" for hash_ in (state["tokenizer_hash"], tokenizer_hash))
+        raise UserError(f"{path}: made for tokenizer {theirs}, this kwela has {ours}")
+    try:
+        model = build(state["config"]["model"])
+        model.load_state_dict(weights(state))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path}: its weights don't fit its settings: {str(error).splitlines()[0]}") from None
+    return model.eval()
 
 
 def latest_valid(folder: Path, damaged: Callable[[str], None] = lambda reason: None) -> Path | None:
