@@ -1,0 +1,94 @@
+"""Augmentation on ids: transposition, tempo and velocity of a whole song, in a handful of array operations.
+
+Every shift is monotone and never clamps, so `encode`'s order inside a position is kept and the grammar still holds. A
+song starts at 120 BPM without saying so: where the tempo moves and the first position has none, one is written there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kwela.config import MidiAugment
+from kwela.music import grammar as G
+
+TEMPO_STEPS = 511 / np.log(16)  # log-steps of tempo a nat
+INITIAL_TEMPO = round(TEMPO_STEPS * float(np.log(120 / 20)))  # the step nearest 120 BPM
+VELOCITY_BIN = 4  # MIDI velocity units a velocity id
+
+
+class Shift(NamedTuple):
+    semitones: int  # of pitches after any program but DRUM
+    tempo: int  # log-steps; 184.3 of them double the tempo
+    velocity: int  # velocity ids, of 4 MIDI units
+
+
+def pitched(ids: np.ndarray) -> np.ndarray:
+    """bool (N,): where `ids` (a song from BOS on) has the pitch of a note that is not a drum."""
+    program = ((ids >= G.FAMILY) & (ids < G.VARIANT)) | (ids == G.DRUM)
+    last = np.maximum.accumulate(np.where(program, np.arange(len(ids)), 0))
+    return (ids < G.VELOCITY) & (ids[last] != G.DRUM)
+
+
+def draw(ids: np.ndarray, settings: MidiAugment, rng: np.random.Generator) -> Shift:
+    """A shift within `settings` under which every pitch, velocity and tempo of the song stays in its range."""
+    tempo = int(np.log1p(settings.tempo) * TEMPO_STEPS)
+    velocity = settings.velocity // VELOCITY_BIN
+    steps = _tempos(ids)[1]
+    return Shift(
+        _within(ids[pitched(ids)], 127, settings.transpose, rng),
+        _within(np.append(steps, INITIAL_TEMPO), 511, tempo, rng),
+        _within(ids[(ids >= G.VELOCITY) & (ids < G.BEAT)] - G.VELOCITY, 31, velocity, rng),
+    )
+
+
+def apply(ids: np.ndarray, shift: Shift) -> np.ndarray:
+    """The song with `shift`: int16 (N,), or up to three ids more where the first tempo has to be written."""
+    out = ids.copy()
+    out[pitched(ids)] += shift.semitones
+    out[(ids >= G.VELOCITY) & (ids < G.BEAT)] += shift.velocity
+    if not shift.tempo:
+        return out
+    where, steps = _tempos(ids)
+    out[where], out[where + 1] = _pair(steps + shift.tempo)
+    return _state_tempo(out, INITIAL_TEMPO + shift.tempo)
+
+
+def transpose_context(context: np.ndarray, semitones: int) -> np.ndarray:
+    """(N, 4) key, chord root, quality, style: keys move within their mode, roots round the octave, 0 stays absent."""
+    out = context.copy()
+    key, root = context[:, 0] - 1, context[:, 1] - 1
+    out[:, 0] = np.where(key >= 0, key // 12 * 12 + (key % 12 + semitones) % 12 + 1, 0)
+    out[:, 1] = np.where(root >= 0, (root + semitones) % 12 + 1, 0)
+    return out
+
+
+def _within(values: np.ndarray, top: int, reach: int, rng: np.random.Generator) -> int:
+    """A uniform shift of at most `reach` either way that keeps all `values` in 0..top; always one draw from `rng`."""
+    low = max(-reach, -int(values.min(initial=top)))
+    high = min(reach, top - int(values.max(initial=0)))
+    return int(rng.integers(low, high + 1))
+
+
+def _tempos(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tempo pairs stand, and their log-steps."""
+    where = np.flatnonzero((ids >= G.TEMPO_COARSE) & (ids < G.TEMPO_FINE))
+    return where, 16 * (ids[where] - G.TEMPO_COARSE) + ids[where + 1] - G.TEMPO_FINE
+
+
+def _pair(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return G.TEMPO_COARSE + steps // 16, G.TEMPO_FINE + steps % 16
+
+
+def _state_tempo(ids: np.ndarray, step: int) -> np.ndarray:
+    """Write `step` at tick 0 unless a tempo is written there already or the song has no bar."""
+    if ids[1] != G.BAR:
+        return ids
+    at = 2 if not G.NUMERATOR < ids[2] <= G.NUMERATOR + 16 else 4  # after BAR and its meter, if any
+    pair = list(_pair(np.int16(step)))
+    if ids[at] != G.BEAT or G.SUB < ids[at + 1] < G.SUB + 24:  # tick 0 is silent: a position of the tempo's own
+        return np.insert(ids, at, [G.BEAT, *pair])
+    if G.TEMPO_COARSE <= ids[at + 1] < G.TEMPO_FINE:
+        return ids
+    return np.insert(ids, at + 1, pair)

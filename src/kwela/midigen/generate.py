@@ -1,0 +1,247 @@
+"""Sampling songs: an exact number of bars, only ids the grammar allows, the same song for the same seed.
+
+- One function (`choose`) turns logits into an id, in NumPy float64, whatever computed the logits (torch or onnxruntime).
+- Emotion may change at any bar. Each call of the model holds one emotion; the cache keeps what earlier ones left.
+- The window holds `window` positions. When it is full, the cache is rebuilt from the BAR nearest half a window back.
+- Guidance (Ho & Salimans 2022) runs a second row whose emotion is not given: uncond + guidance * (cond - uncond).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from kwela.errors import UserError
+from kwela.midigen.model import MidiGenerator
+from kwela.music import emotion, grammar, tokens
+
+Curve = Sequence[tuple[int, Sequence[float]]]  # (first bar, vector), bars ascending from 0
+PENALISED = 32  # the repetition penalty falls on the pitches of this many last notes
+
+
+class Backend(Protocol):
+    """Something that continues a batch of sequences."""
+
+    window: int
+
+    def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+        """ids (B, T) int64, emotion (B, 64) float32, context (B, T, 4) int64, past of an earlier call or None.
+
+        Returns the logits after the last id, (B, 388), and the new past.
+        """
+        ...
+
+
+class TorchBackend:
+    def __init__(self, model: MidiGenerator, window: int = 1024) -> None:
+        self.model, self.window = model.eval(), window
+        self.device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+        given = (torch.from_numpy(array).to(self.device) for array in (ids, emotion, context))
+        logits, *present = self.model(*given, *(past or self.model.empty_past(len(ids))))
+        return logits[:, -1].float().cpu().numpy(), present
+
+
+class OnnxBackend:
+    """A model exported by kwela, on onnxruntime's CPU provider."""
+
+    def __init__(self, path: Path, window: int = 1024, threads: int = 0) -> None:
+        import onnxruntime  # 0.1 s that `kwela --help` need not spend
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads  # 0: as many as there are cores
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        layers, _, heads, _, head_dim = next(i.shape for i in self.session.get_inputs() if i.name == "past_k")
+        self.empty, self.window = (layers, heads, head_dim), window
+
+    def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+        layers, heads, head_dim = self.empty
+        none = np.zeros((layers, len(ids), heads, 0, head_dim), np.float32)
+        past_k, past_v = past or (none, none)
+        feed = {"input_ids": ids, "emotion": emotion, "context": context, "past_k": past_k, "past_v": past_v}
+        logits, *present = self.session.run(["logits", "present_k", "present_v"], feed)
+        return logits[:, -1], present
+
+
+class Sampling(NamedTuple):
+    temperature: float = 1.0  # 0 = greedy
+    top_k: int = 0  # keep the k likeliest ids; 0 = all
+    top_p: float = 1.0  # keep the smallest set with this much probability (Holtzman et al. 2020)
+    min_p: float = 0.0  # drop ids less likely than this share of the likeliest (Nguyen et al. 2024)
+    repetition_penalty: float = 1.0  # > 1 discourages the pitches of the last notes (Keskar et al. 2019)
+
+
+def choose(logits: np.ndarray, allowed: np.ndarray, recent: Sequence[int], how: Sampling, draw: float) -> int:
+    """The next id. logits, allowed: (388,); recent: pitch ids to penalise; draw: uniform in [0, 1), unused if greedy."""
+    scores = np.where(allowed, logits.astype(np.float64), -np.inf)
+    if how.repetition_penalty != 1 and recent:
+        seen = np.unique(np.asarray(recent))
+        scores[seen] = np.where(scores[seen] > 0, scores[seen] / how.repetition_penalty, scores[seen] * how.repetition_penalty)
+    if how.temperature == 0:
+        return int(scores.argmax())
+    scores = np.exp((scores - scores.max()) / how.temperature)
+    order = np.argsort(-scores, kind="stable")
+    p = scores[order] / scores.sum()
+    keep = p > 0
+    keep[how.top_k or len(keep) :] = False
+    keep &= np.cumsum(p) - p < how.top_p
+    keep &= p >= how.min_p * p[0]
+    total = np.cumsum(np.where(keep, p, 0))
+    return int(order[np.searchsorted(total, draw * total[-1], side="right")])
+
+
+def generate(
+    model: MidiGenerator | Backend,
+    emotion: Curve | Sequence[float],
+    *,
+    bars: int,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    guidance: float = 1.0,
+    prompt: np.ndarray | None = None,
+    context: np.ndarray | None = None,
+) -> np.ndarray:
+    """A song of exactly `bars` bars: int16 ids from BOS to EOS.
+
+    emotion: 3 or 64 numbers, or (first bar, numbers) pairs. prompt: ids of a song to go on from; its bars count, its EOS
+    doesn't. context: (bars, 4) key, chord root, quality, style. Raises UserError where a number is out of range.
+    """
+    how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+    _check(how, bars)
+    backend = TorchBackend(model) if isinstance(model, MidiGenerator) else model
+    song = _Song(backend, _per_bar(emotion, bars), np.zeros((bars, 4), np.int64) if context is None else context, guidance)
+    for one in [tokens.BOS] if prompt is None else prompt[prompt != tokens.EOS]:
+        song.append(int(one))
+    if prompt is not None and song.bar:
+        if song.bar >= bars:
+            raise UserError(f"--prompt: it has {song.bar} bars and --bars asks for {bars} in all: ask for more, or keep fewer")
+        song.append(tokens.BAR)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    while song.ids[-1] != tokens.EOS:
+        logits, allowed = song.logits(), tokens.allowed(song.state)
+        end, other = (tokens.EOS, tokens.BAR) if song.bar == bars else (tokens.BAR, tokens.EOS)
+        logits[end] = np.logaddexp(logits[end], logits[other])  # "this bar is over" is one event
+        allowed = allowed.copy()
+        allowed[other] = False
+        recent = [one for one in song.ids if one < grammar.VELOCITY][-PENALISED:]
+        song.append(choose(logits, allowed, recent, how, rng.random()))
+    return np.array(song.ids, np.int16)
+
+
+class _Song:
+    """The ids so far, and a cache that is brought up to date when logits are asked for."""
+
+    def __init__(self, backend: Backend, emotions: np.ndarray, context: np.ndarray, guidance: float) -> None:
+        self.backend, self.emotions, self.context, self.guidance = backend, emotions, context, guidance
+        self.ids: list[int] = []
+        self.bars: list[int] = []  # of each id: 0 before the first BAR, then 1..
+        self.bar, self.state = 0, tokens.start()
+        self.past: Any = None
+        self.first = self.done = 0  # the cache holds ids[first:done]
+
+    def append(self, one: int) -> None:
+        self.state = tokens.advance(self.state, one)
+        self.bar += one == tokens.BAR
+        self.ids.append(one)
+        self.bars.append(self.bar)
+
+    def logits(self) -> np.ndarray:
+        """(388,) float64, after the last id."""
+        if len(self.ids) - self.first > self.backend.window:
+            self.first = self.done = self._prime_from()
+            self.past = None
+        out = np.zeros(0)
+        while self.done < len(self.ids):
+            out = self._feed(self._run_end())
+        return out
+
+    def _prime_from(self) -> int:
+        """The BAR nearest half a window back; that very place where no BAR lies within the window."""
+        size, window = len(self.ids), self.backend.window
+        lines = [i for i in range(size - window + 1, size) if self.ids[i] == tokens.BAR]
+        return min(lines, key=lambda i: abs(i - (size - window // 2)), default=size - window // 2)
+
+    def _run_end(self) -> int:
+        """The end of the ids not yet fed that share one emotion."""
+        end = self.done + 1
+        while end < len(self.ids) and np.array_equal(self._emotion(end), self._emotion(self.done), equal_nan=True):
+            end += 1
+        return end
+
+    def _emotion(self, index: int) -> np.ndarray:
+        return self.emotions[max(0, self.bars[index] - 1)]
+
+    def _feed(self, end: int) -> np.ndarray:
+        ids = np.array([self.ids[self.done : end]], np.int64)
+        bars = np.array(self.bars[self.done : end])
+        context = np.where(bars[:, None] > 0, self.context[bars - 1], 0)[None]
+        feeling = self._emotion(self.done)[None]
+        if self.guidance != 1:  # the second row is not told the emotion
+            ids, context = ids.repeat(2, 0), context.repeat(2, 0)
+            feeling = np.concatenate((feeling, np.full_like(feeling, np.nan)))
+        logits, self.past = self.backend.step(ids, feeling, context, self.past)
+        self.done = end
+        told = logits[0].astype(np.float64)
+        return told if self.guidance == 1 else logits[1] + self.guidance * (told - logits[1])
+
+
+def _per_bar(curve: Curve | Sequence[float], bars: int) -> np.ndarray:
+    """(bars, 64) float32."""
+    steps = [(0, curve)] if isinstance(curve[0], (int, float, np.floating)) else list(curve)
+    out = np.empty((bars, emotion.DIMENSIONS), np.float32)
+    for first, vector in steps:  # type: ignore[misc]
+        out[first:] = emotion.expand64(vector)
+    return out
+
+
+def parse_emotion(text: str) -> list[tuple[int, tuple[float, ...]]]:
+    """`--emotion` as (first bar, vector) pairs: "grief", "0.8,0.5,0.6" or a curve "0:grief;8:calm;16:0.8,0.5,0.6".
+
+    A curve's bars count from 0 and ascend; it starts at bar 0. Raises UserError showing the part that can't be read.
+    """
+    if ":" not in text:
+        return [(0, _vector(text))]
+    curve = []
+    for part in text.split(";"):
+        match = re.fullmatch(r"\s*(\d+)\s*:(.+)", part)
+        if not match:
+            raise UserError(f"--emotion: {part!r}: write a curve as BAR:EMOTION;BAR:EMOTION, as 0:grief;8:calm")
+        curve.append((int(match[1]), _vector(match[2])))
+    if curve[0][0] != 0 or any(a[0] >= b[0] for a, b in pairwise(curve)):
+        raise UserError(f"--emotion: {text!r}: bars start at 0 and ascend")
+    return curve
+
+
+def _vector(text: str) -> tuple[float, ...]:
+    if "," not in text:
+        return emotion.lookup(text.strip()).vector
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        raise UserError(f"--emotion: {text!r}: write valence,arousal,intensity as 0.8,0.5,0.6") from None
+    return tuple(float(number) for number in emotion.check(numbers, "--emotion"))
+
+
+def _check(how: Sampling, bars: int) -> None:
+    for name, good, rule in (
+        ("--bars", bars >= 1, "at least 1"),
+        ("--temperature", how.temperature >= 0, "0 (greedy) or more"),
+        ("--top-k", how.top_k >= 0, "0 (all) or more"),
+        ("--top-p", 0 < how.top_p <= 1, "in (0, 1]"),
+        ("--min-p", 0 <= how.min_p < 1, "in [0, 1)"),
+        ("--repetition-penalty", how.repetition_penalty > 0, "more than 0"),
+    ):
+        if not good:
+            raise UserError(f"{name}: must be {rule}")
