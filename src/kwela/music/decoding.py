@@ -112,4 +112,6 @@ def _score(
             tick.astype(np.int32), np.full(len(tick), 64, np.uint8), value.astype(np.uint8)
         )
         score.tracks.append(track)
+    if not score.tracks:  # symusic 0.6 writes meters and tempos in time order only beside a track
+        score.tracks.append(TrackTick("", 0, False))
     return score

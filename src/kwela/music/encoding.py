@@ -41,6 +41,12 @@ def ticks(time: np.ndarray, ticks_per_quarter: int) -> np.ndarray:
     return (2 * g.TPQ * time.astype(np.int64) + ticks_per_quarter) // (2 * ticks_per_quarter)
 
 
+def split(number: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """np.divmod, several times faster: only floor division by a constant is vectorised."""
+    whole = number // size
+    return whole, number - whole * size
+
+
 def tempo_bin(mspq: np.ndarray) -> np.ndarray:
     """The nearest of the 512 log steps from 20 to 320 BPM, for microseconds per quarter; beyond them, the end."""
     bpm = 6e7 / np.maximum(mspq, 1)
@@ -104,7 +110,7 @@ def one_at_a_time(notes: Notes) -> tuple[Notes, np.ndarray]:
     ordered = key[order]
     same = ordered[1:] == ordered[:-1]
     if same.any():
-        order = np.lexsort((-notes.velocity, -notes.duration, key))
+        order = np.lexsort((-(notes.duration << 7 | notes.velocity), key))
         order = order[np.append(True, ~same)]
     kept = notes.take(order)
     string = string[order]
@@ -230,8 +236,8 @@ def encode(score: ScoreTick) -> np.ndarray:
     rows = table[voiced + pedals :]
     rows[:, _PITCH] = notes.pitch
     rows[:, _VELOCITY] = g.VELOCITY + np.minimum(notes.velocity, 127) // 4
-    longest, rest = np.divmod(notes.duration, g.COARSE_MAX * g.TPQ)
-    coarse, fine = np.divmod(rest, g.TPQ)
+    longest, rest = split(notes.duration, g.COARSE_MAX * g.TPQ)
+    coarse, fine = split(rest, g.TPQ)
     rows[:, _LONGEST] = np.where(longest > 0, g.COARSE + g.COARSE_MAX, -1)
     rows[:, _COARSE] = np.where(coarse > 0, g.COARSE + coarse, -1)
     rows[:, _FINE] = np.where(fine > 0, g.FINE + fine, -1)
@@ -242,19 +248,19 @@ def encode(score: ScoreTick) -> np.ndarray:
     rank = np.concatenate([np.zeros(bars, np.int64), np.ones(tempos, np.int64), 2 + (voice << 8 | within)])
     tick = np.concatenate([bar_tick, event_tick])
     order = np.argsort(tick << 20 | rank)
-    table, tick = table[order], tick[order]
+    table, tick = table.take(order, axis=0), tick[order]
 
     # Positions: the first row of a tick in a bar.
     is_bar = order < bars
     new = np.append(True, is_bar[:-1] | (tick[1:] != tick[:-1]))
     opens = np.flatnonzero(new & ~is_bar)
-    beat, sub = np.divmod((tick - np.maximum.accumulate(np.where(is_bar, tick, 0)))[opens], g.TPQ)
+    beat, sub = split((tick - np.maximum.accumulate(np.where(is_bar, tick, 0)))[opens], g.TPQ)
     table[opens, _BEAT] = g.BEAT + beat
     table[opens, _SUB] = np.where(sub > 0, g.SUB + sub, -1)
 
     # Program and part, where they change.
     row = np.flatnonzero(order >= voiced)
-    program, part = np.divmod(voice[order[row] - voiced], g.PARTS)
+    program, part = split(voice[order[row] - voiced], g.PARTS)
     drum = program == g.DRUM_PROGRAM
     changed = program != np.append(0, program)[:-1]
     table[row, _FAMILY] = np.where(changed, np.where(drum, g.DRUM, g.FAMILY + program // 8), -1)

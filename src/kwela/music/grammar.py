@@ -47,7 +47,7 @@ TEMPOS = 512
 
 
 class Kind(IntEnum):
-    """What an id is. START (nothing read) and LATE (a BEAT whose own tick is taken, SUB must follow) are states only."""
+    """What an id is. Only states: START (nothing read), LATE (a BEAT whose own tick is taken, so SUB must follow)."""
 
     START = 0
     PAD = 1

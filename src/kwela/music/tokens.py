@@ -9,6 +9,7 @@
 
 from kwela.music.decoding import decode
 from kwela.music.encoding import encode
+from kwela.music.fidelity import loss_report
 from kwela.music.grammar import (
     BAR,
     BEAT,
@@ -44,6 +45,7 @@ __all__ = [
     "allowed",
     "decode",
     "encode",
+    "loss_report",
     "start",
     "tables",
     "tokenizer_hash",
