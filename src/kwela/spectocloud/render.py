@@ -1,0 +1,178 @@
+"""Clouds as pictures: PNG, a rotating GIF, a page with a viewer that needs no network, and .ply for other programs.
+
+Points are drawn as soft discs whose light adds up, on near-black: where many overlap it grows bright. x (time) runs to
+the right, y (pitch) up, z (tension) towards the viewer.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from kwela.errors import UserError
+from kwela.spectocloud.target import Cloud, attributes_path
+
+BACKGROUND = (0.024, 0.027, 0.045)
+AXES = {"time": (1, 0, 0), "pitch": (0, 1, 0), "tension": (0, 0, 1)}
+AZIMUTH, ELEVATION = -0.5, 0.3  # radians: a little from the left and from above
+ZOOM = 0.58  # cube edges to the picture's width
+DISTANCE = 3.2  # from the cube's centre to the eye, in cube edges
+
+
+def load(path: Path) -> Cloud:
+    """A cloud from `x.npy` and, where it is there, `x.attributes.npy`; without, every point is plain white.
+
+    Raises UserError naming the file unless it holds (n, 3) finite numbers (and the attributes (n, 7)).
+    """
+    path = Path(path)
+    positions = _columns(path, 3)
+    if attributes_path(path).is_file():
+        attributes = _columns(attributes_path(path), 7)
+        if len(attributes) != len(positions):
+            raise UserError(f"{attributes_path(path)}: {len(attributes)} attributes for {len(positions)} points")
+    else:
+        attributes = np.tile(np.array([1, 1, 1, 0.8, 0.5, 0, 0.5], np.float32), (len(positions), 1))
+    return Cloud(positions, attributes)
+
+
+def _columns(file: Path, columns: int) -> np.ndarray:
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: not readable as a cloud: {error}") from None
+    if array.ndim != 2 or array.shape[1] != columns or array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise UserError(f"{file}: a cloud is (points, {columns}) finite numbers, found {array.dtype} {array.shape}")
+    return array.astype(np.float32)
+
+
+def image(cloud: Cloud, size: int = 720, azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray:
+    """The cloud seen from (azimuth, elevation) in radians, as (size, size, 3) uint8."""
+    canvas = Image.new("RGB", (2 * size, 2 * size), tuple(round(255 * value) for value in BACKGROUND))
+    _draw_frame(ImageDraw.Draw(canvas), 2 * size, azimuth, elevation)
+    light = np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS), dtype=np.float64) / 255
+    at, nearness = _project(cloud.positions, size, azimuth, elevation)
+    colour, alpha = cloud.attributes[:, :3], cloud.attributes[:, 3:4]
+    disc, glow = cloud.attributes[:, 4], cloud.attributes[:, 5]
+    _splat(light, at, size * 0.0024 * (0.4 + disc) * nearness, 0.9 * colour * alpha)
+    lit = glow > 0.05
+    _splat(light, at[lit], size * 0.016 * nearness[lit], (colour * alpha * 0.035 * glow[:, None])[lit])
+    return (255 * _expose(light)).round().astype(np.uint8)
+
+
+def save_png(cloud: Cloud, path: Path, size: int = 720) -> None:
+    """One picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image(cloud, size)).save(path)
+
+
+def save_pair(clouds: Mapping[str, Cloud], path: Path, title: str = "", size: int = 640) -> None:
+    """Clouds side by side, each under its name, seen from the same place (a predicted one beside its target)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    width = 5 * len(clouds)
+    figure = plt.figure(figsize=(width, 5.6), facecolor=BACKGROUND, dpi=size / 5)
+    for column, (name, cloud) in enumerate(clouds.items()):
+        axes = figure.add_axes((column / len(clouds), 0, 1 / len(clouds), 5 / 5.6))
+        axes.imshow(image(cloud, size), interpolation="none")
+        axes.set_axis_off()
+        axes.set_title(name, color="#e8e6df", fontsize=14, pad=4)
+    figure.text(0.5, 0.015, title, color="#8d93a8", fontsize=10, ha="center")
+    figure.savefig(path, facecolor=BACKGROUND)
+    plt.close(figure)
+
+
+def save_gif(cloud: Cloud, path: Path, size: int = 360, frames: int = 48) -> None:
+    """One turn about the pitch axis, in 4 seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    turns = AZIMUTH + np.linspace(0, 2 * np.pi, frames, endpoint=False)
+    first, *rest = (Image.fromarray(image(cloud, size, azimuth=turn)) for turn in turns)
+    first.save(path, save_all=True, append_images=rest, duration=4000 // frames, loop=0)
+
+
+def save_ply(cloud: Cloud, path: Path) -> None:
+    """Binary little-endian PLY: x y z as float, red green blue alpha as uchar, size glow depth as float."""
+    fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("alpha", "u1")]
+    fields += [("size", "<f4"), ("glow", "<f4"), ("depth", "<f4")]
+    table = np.empty(len(cloud.positions), fields)
+    columns = np.hstack([cloud.positions, np.round(cloud.attributes[:, :4] * 255), cloud.attributes[:, 4:]])
+    for (name, _), column in zip(fields, columns.T, strict=True):
+        table[name] = column
+    kinds = {"<f4": "float", "u1": "uchar"}
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
+    header += [f"property {kinds[kind]} {name}" for name, kind in fields]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("\n".join([*header, "end_header", ""]).encode() + table.tobytes())
+
+
+def save_html(clouds: Mapping[str, Cloud], path: Path, title: str = "kwela cloud") -> None:
+    """A page that turns the clouds by dragging, all together, with everything it needs inside it."""
+    data = []
+    for name, cloud in clouds.items():
+        words = np.round(np.hstack([cloud.positions, cloud.attributes]) * 255 * 257).astype("<u2")  # 16 bits a number
+        data.append({"name": name, "points": len(words), "data": base64.b64encode(words.tobytes()).decode()})
+    page = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
+    page = page.replace("{{title}}", html.escape(title)).replace("{{clouds}}", json.dumps(data).replace("</", "<\\/"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def _expose(light: np.ndarray) -> np.ndarray:
+    """Light -> [0, 1] with a soft shoulder that keeps the hue; only the very brightest turns towards white."""
+    peak = np.maximum(light.max(-1, keepdims=True), 1e-6)
+    shown = 1 - np.exp(-1.1 * peak)
+    white = 0.45 * np.clip((peak - 1.2) / 6, 0, 1)
+    return shown * (light / peak * (1 - white) + white)
+
+
+def _project(points: np.ndarray, size: int, azimuth: float, elevation: float) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 2) pixel positions (column, row) and (n,) magnification, 1 at the cube's centre."""
+    x, y, z = (np.asarray(points, dtype=np.float64) - 0.5).T
+    x, z = x * np.cos(azimuth) + z * np.sin(azimuth), z * np.cos(azimuth) - x * np.sin(azimuth)
+    y, z = y * np.cos(elevation) - z * np.sin(elevation), z * np.cos(elevation) + y * np.sin(elevation)
+    nearness = DISTANCE / (DISTANCE - z)
+    return np.stack([0.5 + ZOOM * x * nearness, 0.5 - ZOOM * y * nearness], 1) * size, nearness
+
+
+def _draw_frame(draw: ImageDraw.ImageDraw, size: int, azimuth: float, elevation: float) -> None:
+    """The cube's twelve edges, the three axes brighter and named at their far ends."""
+
+    def pixel(corner: tuple[float, ...]) -> tuple[float, float]:
+        (column, row), *_ = _project(np.array([corner]), size, azimuth, elevation)[0]
+        return float(column), float(row)
+
+    corners = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+    for start in corners:
+        for axis in range(3):
+            if start[axis] == 0:
+                end = tuple(1 if k == axis else value for k, value in enumerate(start))
+                draw.line([pixel(start), pixel(end)], fill=(58, 63, 84) if not any(start) else (26, 29, 42), width=2)
+    for name, end in AXES.items():
+        column, row = pixel(tuple(1.06 * value for value in end))
+        draw.text((column, row), name, fill=(120, 126, 148), anchor="mm", font_size=size / 46)
+
+
+def _splat(light: np.ndarray, at: np.ndarray, radius: np.ndarray, colour: np.ndarray) -> None:
+    """Add a Gaussian disc of standard deviation `radius` pixels at each point of `at` to `light` (size, size, 3)."""
+    if not len(at):
+        return
+    reach = int(np.ceil(2.5 * radius.max()))
+    around = np.stack(np.meshgrid(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1)), -1).reshape(-1, 2)
+    pixels = np.floor(at).astype(int)[:, None] + around  # (n, k, 2)
+    squared = np.square(pixels + 0.5 - at[:, None]).sum(-1)
+    weight = np.exp(-squared / (2 * np.square(radius)[:, None]))
+    inside = ((pixels >= 0) & (pixels < len(light))).all(-1) & (weight > 0.02)
+    flat = pixels[..., 1][inside] * len(light) + pixels[..., 0][inside]
+    point = np.nonzero(inside)[0]
+    for channel in range(3):
+        added = np.bincount(flat, weight[inside] * colour[point, channel], minlength=len(light) ** 2)
+        light[..., channel] += added.reshape(light.shape[:2])

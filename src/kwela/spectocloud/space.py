@@ -1,0 +1,66 @@
+"""The cube in which clouds live, shared by the targets and the model: its axes, its anchors, its even numbers.
+
+- x is time: 0 and 1 are the start and end of the 1.486 s segment.
+- y is pitch, one twelfth of an octave a row: row r of 120 is centred on MIDI pitch 16 + r, from 20.6 Hz to 19.9 kHz.
+- z is tension, dynamics and texture: 0 still and thin, 1 tense, loud and full.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from kwela.music import audio
+
+POINTS = 1200
+ROWS = 120  # semitones
+LOWEST = 15.5  # MIDI pitch at y = 0
+SECONDS = audio.SEGMENT / audio.SAMPLE_RATE
+RANGE = 6.0  # decades of power (60 dB) under the segment's peak that count as sound
+SILENCE = -2.0  # log10 power; a segment whose loudest cell is below (about -60 dB full scale) rests
+
+# Where a family of musical qualities glows when the segment is strong in it.
+ANCHORS = {
+    "harmony": (0.50, 0.40, 0.80),
+    "rhythm": (0.20, 0.25, 0.55),
+    "dynamics": (0.80, 0.45, 0.60),
+    "timbre": (0.50, 0.75, 0.35),
+    "texture": (0.75, 0.20, 0.30),
+}
+
+
+def pitch_to_y(pitch: np.ndarray) -> np.ndarray:
+    """MIDI pitch (may be fractional) -> y in [0, 1]."""
+    return np.clip((np.asarray(pitch) - LOWEST) / ROWS, 0, 1)
+
+
+@functools.cache
+def semitone_rows() -> np.ndarray:
+    """(120, 128) float32 weights that read a mel spectrogram at each row's pitch, by linear interpolation in pitch."""
+    centres = audio.mel_edges_hz()[1:-1]
+    pitches = 69 + 12 * np.log2(centres / 440)
+    rows = LOWEST + 0.5 + np.arange(ROWS)
+    at = np.clip(np.interp(rows, pitches, np.arange(audio.MELS)), 0, audio.MELS - 1)
+    low = np.minimum(at.astype(int), audio.MELS - 2)
+    weights = np.zeros((ROWS, audio.MELS), np.float32)
+    weights[np.arange(ROWS), low] = 1 - (at - low)
+    weights[np.arange(ROWS), low + 1] = at - low
+    return weights
+
+
+def log_mel(wave: np.ndarray) -> np.ndarray:
+    """(128, 64) log-mel of up to 65,536 samples: what lies beyond the end of a recording is silence."""
+    return audio.log_mel(np.pad(wave[: audio.SEGMENT], (0, max(0, audio.SEGMENT - len(wave))))).numpy()
+
+
+def even_numbers(count: int, dimensions: int) -> np.ndarray:
+    """(count, dimensions) float64 in [0, 1): Roberts' additive sequence, which fills a cube more evenly than chance.
+
+    Each column is a Kronecker sequence on powers of the generalised golden ratio (Roberts 2018). Shifting all points
+    by one vector modulo 1 keeps them as even, which is how a cloud is drawn anew (Cranley and Patterson 1976).
+    """
+    phi = 1.5
+    for _ in range(60):  # the root of x^(d+1) = x + 1
+        phi = (1 + phi) ** (1 / (dimensions + 1))
+    return (np.arange(1, count + 1)[:, None] * phi ** -np.arange(1.0, dimensions + 1)) % 1

@@ -1,0 +1,277 @@
+"""The cloud that a segment of music should give: 1,200 points computed from its sound, its notes and its emotion.
+
+- 720 points fall where the spectrogram (pitch x time, 60 dB below its peak) is bright, 480 on the sounding notes,
+  denser at their attack. Without notes all follow the sound.
+- Arousal spreads them: calm lines are thin, aroused ones are clouds. Valence colours them, from indigo over teal to
+  amber; intensity saturates. Energy sets brightness, opacity and size.
+- z adds dynamics (1/2), tension (3/10: dissonance of what sounds together) and texture (1/5: how full the spectrum is).
+- Five anchors glow, each as far as the segment is strong in its family; a point glows by the nearest active ones.
+- Loudness counts relative to the segment's peak: a recording 3 dB louder gives the same cloud.
+- Points are even numbers sent through inverse distribution functions, shifted by a seed that is a hash of content,
+  start and settings. The same input gives the same bytes; `redraw` shifts them anew, and the distance between two draws
+  is the floor that no model is asked to beat.
+- Silence gives the resting cloud: a flat, still, grey disc of 1,200 points, whatever the emotion.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+from symusic.core import ScoreTick
+
+from kwela.errors import UserError
+from kwela.music import audio, midi
+from kwela.spectocloud import space
+
+NOTE_POINTS = 480
+CALM, AROUSED = 0.003, 0.018  # standard deviation of the spread at arousal -1 and 1, in x and y; z has twice that
+GLOW_RADIUS = 0.2
+
+# Dissonance of interval classes 0-6, from Huron's consonance of dyads (1994, Music Perception 11, table 2) turned over
+# and scaled to [0, 1]: unison, semitone, tone, minor third, major third, fourth, tritone.
+DISSONANCE = np.array([0.0, 1.0, 0.683, 0.242, 0.320, 0.0, 0.635])
+
+# Valence -1, 0, 1 as RGB: indigo, teal, amber.
+COLOURS = np.array([[0.38, 0.22, 0.98], [0.08, 0.74, 0.74], [1.00, 0.62, 0.12]])
+
+# The settings of a cloud are this code: whatever changes in it changes the hash of every cloud. Tests record it.
+VERSION = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, space.__file__))).hexdigest()[:16]
+
+
+class Cloud(NamedTuple):
+    """positions (1200, 3) and attributes (1200, 7: R G B A, size, glow, depth), float32 in [0, 1]."""
+
+    positions: np.ndarray
+    attributes: np.ndarray
+
+
+class Segment(NamedTuple):
+    """What a cloud is computed from. `level` (120 rows, 64 frames): 0 is 60 dB under the peak, 1 the peak."""
+
+    level: np.ndarray
+    notes: np.ndarray  # (N, 4): onset and end (s, within the segment), pitch, velocity; drums left out
+    onsets: int  # notes and drum strokes that begin inside the segment
+    silent: bool
+
+
+def write_cloud(
+    audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float, out_dir: Path
+) -> str:
+    """Write the cloud of a segment as `<hash>.npy` and `<hash>.attributes.npy` in `out_dir`; returns the first's path.
+
+    offset, start: as in `compute`. The hash is of content, emotion, offset, start and VERSION, so a pair that is there
+    is the right one and is left alone. Each file appears whole or not at all, the attributes before the positions.
+    """
+    path = Path(out_dir) / f"{content_hash(audio_path, midi_path, emotion, offset, start)[:32]}.npy"
+    if not path.is_file():
+        cloud = compute(audio_path, midi_path, emotion, offset, start)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file, array in ((attributes_path(path), cloud.attributes), (path, cloud.positions)):
+            part = file.with_name(f".{file.name}.{os.getpid()}")
+            with part.open("wb") as out:
+                np.save(out, array)
+            part.replace(file)
+    return str(path)
+
+
+def attributes_path(cloud_path: Path) -> Path:
+    """Where the attributes of a cloud lie: `x.npy` -> `x.attributes.npy`."""
+    return cloud_path.with_suffix(".attributes.npy")
+
+
+def compute(
+    audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float, *, redraw: int = 0
+) -> Cloud:
+    """The cloud of the segment that begins `start` seconds into the audio; MIDI time = audio time - offset.
+
+    emotion: valence, arousal (-1..1), intensity (0..1), further numbers unused. redraw: 0 is the target, another number
+    another draw of the same distribution. Raises UserError for files that don't decode.
+    """
+    at = start - offset
+    heard = midi.sounding(_score(*_stamp(midi_path)), at, space.SECONDS)
+    segment = listen(space.log_mel(audio.load(audio_path, start, space.SECONDS)), heard, at)
+    return draw(segment, emotion, seed_of(content_hash(audio_path, midi_path, emotion, offset, start), redraw))
+
+
+def content_hash(audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float) -> str:
+    """Hex SHA-256 of everything that decides a cloud: both files' bytes, emotion, offset, start, and VERSION."""
+    felt = np.asarray(emotion, dtype="<f4")[:3].tobytes()
+    times = np.array([offset, start], dtype="<f8").tobytes()
+    files = _file_hash(*_stamp(audio_path)) + _file_hash(*_stamp(midi_path))
+    return hashlib.sha256(VERSION.encode() + files + felt + times).hexdigest()
+
+
+def seed_of(content: str, redraw: int = 0) -> int:
+    """The draw's seed, a function of the content hash and the number of the draw."""
+    return int.from_bytes(hashlib.sha256(f"{content} {redraw}".encode()).digest()[:8], "big")
+
+
+@functools.lru_cache(maxsize=64)
+def _file_hash(path: Path, mtime_ns: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+@functools.lru_cache(maxsize=4)
+def _score(path: Path, mtime_ns: int, size: int) -> ScoreTick:
+    return midi.read(path)
+
+
+def _stamp(path: Path) -> tuple[Path, int, int]:
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    return Path(path), stat.st_mtime_ns, stat.st_size
+
+
+def listen(log_mel: np.ndarray, heard: np.ndarray, at: float) -> Segment:
+    """What `draw` needs to know of a segment.
+
+    log_mel: (128, 64) as `audio.log_mel`. heard: the structured notes of `midi.sounding`; at: MIDI time in seconds at
+    which the segment begins.
+    """
+    rows = space.semitone_rows() @ log_mel
+    level = np.clip(1 + (rows - rows.max()) / space.RANGE, 0, 1)
+    onset, end = heard["onset_s"] - at, heard["end_s"] - at
+    onsets = int(((onset >= 0) & (onset < space.SECONDS)).sum())
+    notes = np.column_stack([onset.clip(0), end.clip(max=space.SECONDS), heard["pitch"], heard["velocity"]])
+    notes = notes[~heard["is_drum"] & (notes[:, 1] > notes[:, 0])]
+    notes = notes[np.lexsort((notes[:, 2], notes[:, 0]))]
+    return Segment(level, notes.astype(np.float64), onsets, bool(rows.max() < space.SILENCE))
+
+
+def draw(segment: Segment, emotion: np.ndarray, seed: int) -> Cloud:
+    """The cloud of a segment. emotion: valence, arousal, intensity (more numbers are ignored)."""
+    if segment.silent:
+        return resting()
+    valence, arousal, intensity = (float(value) for value in emotion[:3])
+    shift = np.random.default_rng(seed).random(5)
+    even = (np.hstack([space.even_numbers(space.POINTS, 2), space.even_numbers(space.POINTS, 3)]) + shift) % 1
+    on_notes = NOTE_POINTS if len(segment.notes) else 0
+    tension = note_tension(segment.notes)
+    frame_tension = _frame_means(segment.notes, tension)
+    x, y, tense = (
+        np.concatenate(pair)
+        for pair in zip(
+            _on_notes(segment.notes, tension, even[:on_notes]),
+            _in_sound(segment.level, frame_tension, even[on_notes:]),
+            strict=True,
+        )
+    )
+    row, frame = _cell(x, y, segment.level.shape)
+    level = segment.level[row, frame]
+    texture = np.clip(2 * segment.level.mean(0), 0, 1)[frame]
+    z = 0.5 * level + 0.3 * tense + 0.2 * texture
+    spread = CALM + (AROUSED - CALM) * (arousal + 1) / 2
+    offset = ndtri(even[:, 2:].clip(1e-3, 1 - 1e-3)) * spread * [1, 1, 2]
+    positions = np.clip(np.stack([x, y, z], 1) + offset, 0, 1)
+    note = np.arange(space.POINTS) < on_notes
+    attributes = np.column_stack(
+        [
+            _colour(valence, intensity, positions[:, 1], level, note),
+            0.2 + 0.8 * level**1.5,  # size
+            glow(positions, strengths(segment, frame_tension)),
+            level / np.maximum(segment.level.max(0), 1e-6)[frame],  # depth: 1 in front, the loudest of its moment
+        ]
+    )
+    return Cloud(positions.astype(np.float32), np.clip(attributes, 0, 1).astype(np.float32))
+
+
+def resting() -> Cloud:
+    """Silence: a sunflower disc of radius 0.2 about (0.5, 0.5, 0.1), grey, faint, small, without glow, far."""
+    index = np.arange(space.POINTS) + 0.5
+    radius, angle = 0.2 * np.sqrt(index / space.POINTS), np.pi * (1 + 5**0.5) * index
+    disc = np.stack([0.5 + radius * np.cos(angle), 0.5 + radius * np.sin(angle), np.full_like(index, 0.1)], 1)
+    attributes = np.tile([0.5, 0.5, 0.55, 0.25, 0.2, 0.0, 0.0], (space.POINTS, 1))
+    return Cloud(disc.astype(np.float32), attributes.astype(np.float32))
+
+
+def note_tension(notes: np.ndarray) -> np.ndarray:
+    """(N,) mean dissonance in [0, 1] of each note with those that sound together with it, by shared time; 0 alone."""
+    onset, end, pitch = notes[:, 0], notes[:, 1], notes[:, 2]
+    shared = np.minimum(end[:, None], end) - np.maximum(onset[:, None], onset)
+    shared = np.clip(shared, 0, None) * ~np.eye(len(notes), dtype=bool)
+    apart = np.abs(pitch[:, None] - pitch).astype(int) % 12
+    dissonance = DISSONANCE[np.minimum(apart, 12 - apart)]
+    return (dissonance * shared).sum(1) / np.maximum(shared.sum(1), 1e-9)
+
+
+def strengths(segment: Segment, frame_tension: np.ndarray) -> dict[str, float]:
+    """How strong the segment is in each anchor's family: 0 (measure 0.3 or below) to 1 (0.7 or above)."""
+    level = segment.level
+    loud = level.max(0)
+    weight = level**3
+    measures = {
+        "harmony": 2 * frame_tension.mean(),
+        "rhythm": segment.onsets / space.SECONDS / 10,  # ten onsets a second
+        "dynamics": 2 * (np.quantile(loud, 0.9) - np.quantile(loud, 0.1)),  # 30 dB between loud and soft frames
+        "timbre": (weight.sum(1) @ np.linspace(0, 1, space.ROWS) / weight.sum() - 0.2) / 0.5,  # centre of energy
+        "texture": 2 * level.mean(),
+    }
+    return {family: float(np.clip((measures[family] - 0.3) / 0.4, 0, 1)) for family in space.ANCHORS}
+
+
+def glow(positions: np.ndarray, strength: dict[str, float]) -> np.ndarray:
+    """(N,) in [0, 1]: strength of the anchors, each fading as a Gaussian of its distance; the brightest counts."""
+    anchors = np.array(list(space.ANCHORS.values()))
+    squared = np.square(positions[:, None] - anchors).sum(2)
+    strong = np.array([strength[family] for family in space.ANCHORS])
+    return (strong * np.exp(-squared / (2 * GLOW_RADIUS**2))).max(1)
+
+
+def _in_sound(level: np.ndarray, frame_tension: np.ndarray, even: np.ndarray) -> tuple[np.ndarray, ...]:
+    density = level**3 + 1e-9
+    time = np.concatenate([[0], density.sum(0).cumsum()])
+    frames = density.shape[1]
+    x = np.interp(even[:, 0], time / time[-1], np.linspace(0, 1, frames + 1))
+    frame = np.minimum((x * frames).astype(int), frames - 1)
+    cumulative = np.vstack([np.zeros(frames), density.cumsum(0)])
+    cumulative = (cumulative / cumulative[-1])[:, frame]  # (121, n)
+    row = (cumulative[1:] <= even[:, 1]).sum(0).clip(max=space.ROWS - 1)
+    point = np.arange(len(even))
+    low, high = cumulative[row, point], cumulative[row + 1, point]
+    y = (row + (even[:, 1] - low) / (high - low)) / space.ROWS
+    return x, y, frame_tension[frame]
+
+
+def _on_notes(notes: np.ndarray, tension: np.ndarray, even: np.ndarray) -> tuple[np.ndarray, ...]:
+    if not len(even):
+        return even[:, 0], even[:, 1], even[:, 0]
+    onset, end, pitch, velocity = notes.T
+    edges = np.concatenate([[0], np.cumsum(velocity * np.sqrt(end - onset))])
+    edges /= edges[-1]
+    which = np.searchsorted(edges, even[:, 0], side="right").clip(1, len(notes)) - 1
+    along = (even[:, 0] - edges[which]) / (edges[which + 1] - edges[which])
+    along = np.where(onset[which] > 0, along**1.5, along)  # an attack inside the segment draws points to it
+    x = (onset[which] + along * (end - onset)[which]) / space.SECONDS
+    return x, space.pitch_to_y(pitch[which]), tension[which]
+
+
+def _frame_means(notes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(64,) mean of the values of the notes sounding at each frame's middle, 0 where none does."""
+    middle = (np.arange(audio.FRAMES) + 0.5) / audio.FRAMES * space.SECONDS
+    sounding = (notes[:, :1] <= middle) & (middle < notes[:, 1:2])  # (N, 64)
+    return values @ sounding / np.maximum(sounding.sum(0), 1)
+
+
+def _cell(x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    rows, frames = shape
+    return np.minimum((y * rows).astype(int), rows - 1), np.minimum((x * frames).astype(int), frames - 1)
+
+
+def _colour(valence: float, intensity: float, y: np.ndarray, level: np.ndarray, note: np.ndarray) -> np.ndarray:
+    """(N, 4) RGBA: hue by valence, warmer with height; saturation by intensity; brightness and opacity by level."""
+    warmth = valence + 1.2 * (y - 0.4)
+    hue = np.column_stack([np.interp(warmth, [-1, 0, 1], channel) for channel in COLOURS.T])
+    saturation = 0.4 + 0.6 * intensity
+    bright = 0.35 + 0.65 * level[:, None]
+    tint = (hue * saturation + hue.mean(1, keepdims=True) * (1 - saturation)) * bright
+    tint = np.where(note[:, None], 0.85 * tint + 0.15 * bright, tint)  # notes stand out, nearer white
+    return np.column_stack([tint, 0.3 + 0.7 * level])
