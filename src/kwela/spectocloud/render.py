@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ ZOOM = 0.58  # cube edges to the picture's width
 DISTANCE = 3.2  # from the cube's centre to the eye, in cube edges
 
 
-def load(path: Path) -> Cloud:
+def read(path: Path) -> Cloud:
     """A cloud from `x.npy` and, where it is there, `x.attributes.npy`; without, every point is plain white.
 
     Raises UserError naming the file unless it holds (n, 3) finite numbers (and the attributes (n, 7)).
@@ -51,6 +51,15 @@ def _columns(file: Path, columns: int) -> np.ndarray:
     return array.astype(np.float32)
 
 
+def write(cloud: Cloud, path: Path) -> None:
+    """Write in the format of the suffix: .npy (and .attributes.npy), .ply, .png, .gif or .html; else UserError."""
+    path = Path(path)
+    if path.suffix not in WRITERS:
+        raise UserError(f"{path}: a cloud is written as {', '.join(WRITERS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[path.suffix](cloud, path)
+
+
 def image(cloud: Cloud, size: int = 720, azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray:
     """The cloud seen from (azimuth, elevation) in radians, as (size, size, 3) uint8."""
     canvas = Image.new("RGB", (2 * size, 2 * size), tuple(round(255 * value) for value in BACKGROUND))
@@ -67,7 +76,6 @@ def image(cloud: Cloud, size: int = 720, azimuth: float = AZIMUTH, elevation: fl
 
 def save_png(cloud: Cloud, path: Path, size: int = 720) -> None:
     """One picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image(cloud, size)).save(path)
 
 
@@ -93,7 +101,6 @@ def save_pair(clouds: Mapping[str, Cloud], path: Path, title: str = "", size: in
 
 def save_gif(cloud: Cloud, path: Path, size: int = 360, frames: int = 48) -> None:
     """One turn about the pitch axis, in 4 seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     turns = AZIMUTH + np.linspace(0, 2 * np.pi, frames, endpoint=False)
     first, *rest = (Image.fromarray(image(cloud, size, azimuth=turn)) for turn in turns)
     first.save(path, save_all=True, append_images=rest, duration=4000 // frames, loop=0)
@@ -110,7 +117,6 @@ def save_ply(cloud: Cloud, path: Path) -> None:
     kinds = {"<f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
     header += [f"property {kinds[kind]} {name}" for name, kind in fields]
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("\n".join([*header, "end_header", ""]).encode() + table.tobytes())
 
 
@@ -176,3 +182,17 @@ def _splat(light: np.ndarray, at: np.ndarray, radius: np.ndarray, colour: np.nda
     for channel in range(3):
         added = np.bincount(flat, weight[inside] * colour[point, channel], minlength=len(light) ** 2)
         light[..., channel] += added.reshape(light.shape[:2])
+
+
+def _save_npy(cloud: Cloud, path: Path) -> None:
+    np.save(attributes_path(path), cloud.attributes)
+    np.save(path, cloud.positions)
+
+
+WRITERS: dict[str, Callable[[Cloud, Path], None]] = {
+    ".npy": _save_npy,
+    ".ply": save_ply,
+    ".png": save_png,
+    ".gif": save_gif,
+    ".html": lambda cloud, path: save_html({path.stem: cloud}, path),
+}

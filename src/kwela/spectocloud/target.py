@@ -65,12 +65,12 @@ def write_cloud(
 ) -> str:
     """Write the cloud of a segment as `<hash>.npy` and `<hash>.attributes.npy` in `out_dir`; returns the first's path.
 
-    offset, start: as in `compute`. The hash is of content, emotion, offset, start and VERSION, so a pair that is there
+    offset, start: as in `of_files`. The hash is of content, emotion, offset, start and VERSION, so a pair that is there
     is the right one and is left alone. Each file appears whole or not at all, the attributes before the positions.
     """
     path = Path(out_dir) / f"{content_hash(audio_path, midi_path, emotion, offset, start)[:32]}.npy"
     if not path.is_file():
-        cloud = compute(audio_path, midi_path, emotion, offset, start)
+        cloud = of_files(audio_path, midi_path, emotion, offset, start)
         path.parent.mkdir(parents=True, exist_ok=True)
         for file, array in ((attributes_path(path), cloud.attributes), (path, cloud.positions)):
             part = file.with_name(f".{file.name}.{os.getpid()}")
@@ -85,7 +85,7 @@ def attributes_path(cloud_path: Path) -> Path:
     return cloud_path.with_suffix(".attributes.npy")
 
 
-def compute(
+def of_files(
     audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float, *, redraw: int = 0
 ) -> Cloud:
     """The cloud of the segment that begins `start` seconds into the audio; MIDI time = audio time - offset.
