@@ -1,7 +1,7 @@
 """From manifest rows to training items: ids from a cache, windows that start at a bar, context for each id.
 
-Training and validation see songs the way sampling does: a window starts at BOS or at a BAR, position 0, and knows nothing
-of what came before it.
+Training and validation see songs the way sampling does: a window starts at BOS or at a BAR, at position 0, and knows
+nothing of what came before it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.progress import track
 from kwela.config import MidiAugment
 from kwela.engine.task import Batch
 from kwela.midigen import augment
-from kwela.music import emotion, midi, tokens
+from kwela.music import midi, tokens
 
 Item = dict[str, np.ndarray]
 
@@ -35,13 +35,13 @@ class Song:
 
 
 def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path) -> list[Song]:
-    """The rows of a MIDI manifest as songs, in order. Raises UserError naming a file that isn't MIDI."""
+    """The rows of a MIDI manifest (`corpus.rows.read`) as songs, in order. Raises UserError naming a bad file."""
     paths = [Path(row["midi_path"]) for row in rows]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading waits for a child process: threads suffice
-        ids = pool.map(lambda path: cached_ids(path, cache_dir), paths)
-        ids = list(track(ids, "Reading MIDI", len(paths), transient=True, disable=len(paths) < 50))
+        read = pool.map(lambda path: cached_ids(path, cache_dir), paths)
+        ids = list(track(read, "Reading MIDI", len(paths), transient=True, disable=len(paths) < 50))
     return [
-        Song(path, one, emotion.expand64(row["emotion"]), row.get("context") or {})
+        Song(path, one, row["emotion64"], row.get("context") or {})
         for path, one, row in zip(paths, ids, rows, strict=True)
     ]
 
@@ -49,8 +49,8 @@ def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path) -> list[Song]:
 def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
     """The song's ids, int16, from `cache_dir` if they are there.
 
-    An entry is keyed by the file's bytes and the tokenizer, and opens with the SHA-256 of the rest: a damaged one is made
-    again. Entries are renamed into place, so that any number of processes may share the folder.
+    An entry is keyed by the file's bytes and the tokenizer, and opens with the SHA-256 of the rest: a damaged one is
+    made again. Entries are renamed into place, so that any number of processes may share the folder.
     """
     key = hashlib.sha256(path.read_bytes() + tokens.tokenizer_hash().encode()).hexdigest()
     entry = cache_dir / key[:2] / key[2:]
@@ -84,7 +84,7 @@ class TrainWindows:
     def __init__(self, songs: Sequence[Song], window: int, settings: MidiAugment) -> None:
         self.window, self.settings = window, settings
         counts = [-(-(len(song.ids) - 1) // window) for song in songs]
-        # (song, its j-th of n): item j draws its start from the j-th n-th of the song's bars, so an epoch covers it all.
+        # (song, j, n): item j of n draws its start from the j-th n-th of the song's bars, so an epoch covers it all.
         self.items = [(song, j, n) for song, n in zip(songs, counts, strict=True) for j in range(n)]
 
     def __len__(self) -> int:
@@ -141,7 +141,7 @@ def cover(ids: np.ndarray, window: int) -> list[tuple[int, int, int]]:
     starts, spans, scored = window_starts(ids), [], 0
     while scored < len(ids) - 1:
         wanted = max(0, scored - window // 2)
-        start = int(starts[min(np.searchsorted(starts, wanted), len(starts) - 1)]) if scored else 0
+        start = int(starts[min(int(np.searchsorted(starts, wanted)), len(starts) - 1)]) if scored else 0
         if start > scored:  # no bar line in half a window
             start = wanted
         end = min(start + window, len(ids) - 1)

@@ -1,6 +1,6 @@
 """Sampling songs: an exact number of bars, only ids the grammar allows, the same song for the same seed.
 
-- One function (`choose`) turns logits into an id, in NumPy float64, whatever computed the logits (torch or onnxruntime).
+- One function (`choose`) turns logits into an id, in NumPy float64, whatever computed them (torch or onnxruntime).
 - Emotion may change at any bar. Each call of the model holds one emotion; the cache keeps what earlier ones left.
 - The window holds `window` positions. When it is full, the cache is rebuilt from the BAR nearest half a window back.
 - Guidance (Ho & Salimans 2022) runs a second row whose emotion is not given: uncond + guidance * (cond - uncond).
@@ -21,7 +21,8 @@ from kwela.errors import UserError
 from kwela.midigen.model import MidiGenerator
 from kwela.music import emotion, grammar, tokens
 
-Curve = Sequence[tuple[int, Sequence[float]]]  # (first bar, vector), bars ascending from 0
+Vector = Sequence[float] | np.ndarray  # 3 or 64 numbers
+Curve = Sequence[tuple[int, Vector]]  # (first bar, vector), bars ascending from 0
 PENALISED = 32  # the repetition penalty falls on the pitches of this many last notes
 
 
@@ -53,14 +54,16 @@ class TorchBackend:
 class OnnxBackend:
     """A model exported by kwela, on onnxruntime's CPU provider."""
 
-    def __init__(self, path: Path, window: int = 1024, threads: int = 0) -> None:
+    def __init__(self, path: Path, window: int | None = None, threads: int = 0) -> None:
+        """window: None takes the one in the file's metadata. threads: 0 takes as many as there are cores."""
         import onnxruntime  # 0.1 s that `kwela --help` need not spend
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads  # 0: as many as there are cores
+        options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         layers, _, heads, _, head_dim = next(i.shape for i in self.session.get_inputs() if i.name == "past_k")
-        self.empty, self.window = (layers, heads, head_dim), window
+        self.empty = (layers, heads, head_dim)
+        self.window = window or int(self.session.get_modelmeta().custom_metadata_map.get("window", 1024))
 
     def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
         layers, heads, head_dim = self.empty
@@ -80,11 +83,13 @@ class Sampling(NamedTuple):
 
 
 def choose(logits: np.ndarray, allowed: np.ndarray, recent: Sequence[int], how: Sampling, draw: float) -> int:
-    """The next id. logits, allowed: (388,); recent: pitch ids to penalise; draw: uniform in [0, 1), unused if greedy."""
+    """The next id. logits, allowed: (388,); recent: pitch ids to penalise; draw: uniform in [0, 1)."""
     scores = np.where(allowed, logits.astype(np.float64), -np.inf)
     if how.repetition_penalty != 1 and recent:
         seen = np.unique(np.asarray(recent))
-        scores[seen] = np.where(scores[seen] > 0, scores[seen] / how.repetition_penalty, scores[seen] * how.repetition_penalty)
+        scores[seen] = np.where(
+            scores[seen] > 0, scores[seen] / how.repetition_penalty, scores[seen] * how.repetition_penalty
+        )
     if how.temperature == 0:
         return int(scores.argmax())
     scores = np.exp((scores - scores.max()) / how.temperature)
@@ -100,7 +105,7 @@ def choose(logits: np.ndarray, allowed: np.ndarray, recent: Sequence[int], how: 
 
 def generate(
     model: MidiGenerator | Backend,
-    emotion: Curve | Sequence[float],
+    emotion: Curve | Vector,
     *,
     bars: int,
     seed: int = 0,
@@ -115,26 +120,33 @@ def generate(
 ) -> np.ndarray:
     """A song of exactly `bars` bars: int16 ids from BOS to EOS.
 
-    emotion: 3 or 64 numbers, or (first bar, numbers) pairs. prompt: ids of a song to go on from; its bars count, its EOS
-    doesn't. context: (bars, 4) key, chord root, quality, style. Raises UserError where a number is out of range.
+    emotion: 3 or 64 numbers, NaN = not given, or (first bar, numbers) pairs. prompt: ids of a song to go on from, whose
+    bars count. context: (bars, 4) key, chord root, quality, style. Raises UserError where a number is out of range.
     """
     how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     _check(how, bars)
     backend = TorchBackend(model) if isinstance(model, MidiGenerator) else model
-    song = _Song(backend, _per_bar(emotion, bars), np.zeros((bars, 4), np.int64) if context is None else context, guidance)
-    for one in [tokens.BOS] if prompt is None else prompt[prompt != tokens.EOS]:
+    song = _Song(
+        backend, _per_bar(emotion, bars), np.zeros((bars, 4), np.int64) if context is None else context, guidance
+    )
+    for one in [tokens.BOS] if prompt is None else first_bars(prompt, None):
         song.append(int(one))
     if prompt is not None and song.bar:
         if song.bar >= bars:
-            raise UserError(f"--prompt: it has {song.bar} bars and --bars asks for {bars} in all: ask for more, or keep fewer")
+            raise UserError(
+                f"--prompt: it has {song.bar} bars and --bars asks for {bars} in all: ask for more, or keep fewer"
+            )
         song.append(tokens.BAR)
     rng = np.random.Generator(np.random.PCG64(seed))
     while song.ids[-1] != tokens.EOS:
         logits, allowed = song.logits(), tokens.allowed(song.state)
         end, other = (tokens.EOS, tokens.BAR) if song.bar == bars else (tokens.BAR, tokens.EOS)
+        over = len(song.ids) - song.bar_start >= backend.window // 2 and allowed[end]
         logits[end] = np.logaddexp(logits[end], logits[other])  # "this bar is over" is one event
-        allowed = allowed.copy()
         allowed[other] = False
+        if over:  # a bar never outgrows half a window, so that there is always one to re-prime from
+            allowed[:] = False
+            allowed[end] = True
         recent = [one for one in song.ids if one < grammar.VELOCITY][-PENALISED:]
         song.append(choose(logits, allowed, recent, how, rng.random()))
     return np.array(song.ids, np.int16)
@@ -147,13 +159,14 @@ class _Song:
         self.backend, self.emotions, self.context, self.guidance = backend, emotions, context, guidance
         self.ids: list[int] = []
         self.bars: list[int] = []  # of each id: 0 before the first BAR, then 1..
-        self.bar, self.state = 0, tokens.start()
+        self.bar, self.bar_start, self.state = 0, 0, tokens.start()
         self.past: Any = None
         self.first = self.done = 0  # the cache holds ids[first:done]
 
     def append(self, one: int) -> None:
         self.state = tokens.advance(self.state, one)
-        self.bar += one == tokens.BAR
+        if one == tokens.BAR:
+            self.bar, self.bar_start = self.bar + 1, len(self.ids)
         self.ids.append(one)
         self.bars.append(self.bar)
 
@@ -197,11 +210,18 @@ class _Song:
         return told if self.guidance == 1 else logits[1] + self.guidance * (told - logits[1])
 
 
-def _per_bar(curve: Curve | Sequence[float], bars: int) -> np.ndarray:
+def first_bars(ids: np.ndarray, bars: int | None) -> np.ndarray:
+    """The song's beginning, BOS and `bars` bars (None: all of them), without EOS: a prompt."""
+    ids = ids[ids != tokens.EOS]
+    lines = np.flatnonzero(ids == tokens.BAR)
+    return ids if bars is None or bars >= len(lines) else ids[: lines[bars]]
+
+
+def _per_bar(curve: Curve | Vector, bars: int) -> np.ndarray:
     """(bars, 64) float32."""
-    steps = [(0, curve)] if isinstance(curve[0], (int, float, np.floating)) else list(curve)
+    steps: Any = curve if isinstance(curve[0], tuple) else [(0, curve)]
     out = np.empty((bars, emotion.DIMENSIONS), np.float32)
-    for first, vector in steps:  # type: ignore[misc]
+    for first, vector in steps:
         out[first:] = emotion.expand64(vector)
     return out
 

@@ -1,10 +1,12 @@
 """The MIDI generator: emotion and musical context in, a distribution over the next of 388 ids out.
 
 Notable choices:
-- decoder-only, rotary positions, pre-norm, GELU, no biases but in the norm's absence: LayerNorm has a CPU kernel, RMSNorm not;
-- emotion enters by cross-attention on every second layer, as *five* condition tokens (valence, arousal, intensity, the other
-  61 numbers, and a learned sink). Attention to a single token would add the same constant everywhere: a softmax over one is 1;
-- a NaN in `emotion` means "not given" and becomes that dimension's learned null (classifier-free guidance, Ho & Salimans 2022);
+- decoder-only, rotary positions, pre-norm, no biases; LayerNorm, which has a fast CPU kernel where RMSNorm has none;
+- emotion enters by cross-attention on every second layer, as *five* condition tokens: valence, arousal, intensity, the
+  other 61 numbers, and a learned sink. To a single token it would add the same constant everywhere, as a softmax over
+  one is 1;
+- NaN in `emotion` means "not given" and becomes that dimension's learned null, which is what classifier-free guidance
+  (Ho & Salimans 2022) compares with;
 - context (key, chord root, chord quality, style of each id's bar) is added to the embedding; 0 adds nothing;
 - one forward serves training (no past, nothing cached) and decoding (past in, present out, keys already rotated).
 """
@@ -27,6 +29,8 @@ HARMONICS = 4  # an emotion number x in [-1, 1] is described by x and sin, cos o
 
 class EmotionTokens(nn.Module):
     """(B, 64) emotion numbers, NaN where not given -> (B, 5, width) condition tokens."""
+
+    harmonic: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -105,6 +109,8 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 class MidiGenerator(nn.Module):
     """See the module. Heads have width / heads dimensions each."""
 
+    frequency: Tensor
+
     def __init__(self, layers: int, width: int, heads: int, cross_every: int, dropout: float) -> None:
         super().__init__()
         self.layers, self.heads, self.head_dim = layers, heads, width // heads
@@ -118,8 +124,9 @@ class MidiGenerator(nn.Module):
         self.register_buffer("frequency", 10_000.0**-half, persistent=False)  # radians a position
         self.apply(self._init)
         for block in self.blocks:  # the residual stream starts near the embedding, whatever the depth (GPT-2)
-            for last in (block.out, block.down, *([block.cross_out] if block.cross else [])):
-                nn.init.normal_(last.weight, std=0.5 * last.in_features**-0.5 / (2 * layers) ** 0.5)
+            for name, parameter in block.named_parameters():
+                if name in ("out.weight", "cross_out.weight", "down.weight"):
+                    nn.init.normal_(parameter, std=0.5 * (parameter.shape[1] * 2 * layers) ** -0.5)
 
     @staticmethod
     def _init(module: nn.Module) -> None:
@@ -140,10 +147,10 @@ class MidiGenerator(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Logits of the id after each of `input_ids`.
 
-        input_ids: (B, T) int64. emotion: (B, 64) float, NaN = not given. context: (B, T, 4) int64 = key 0-24, chord root
-        0-12, chord quality 0-16, style 0-64 of each id's bar, 0 = absent. past_k, past_v: (layers, B, heads, P, head_dim)
-        float32, P >= 0; the position of input i is P + i. Returns logits (B, T, 388) and the past with T more entries,
-        or None, None where no past came in (training).
+        input_ids: (B, T) int64. emotion: (B, 64) float, NaN = not given. context: (B, T, 4) int64: key 0-24, chord
+        root 0-12, chord quality 0-16 and style 0-64 of each id's bar, 0 = absent. past_k, past_v: (layers, B, heads, P,
+        head_dim) float32, P >= 0; input i has position P + i. Returns logits (B, T, 388) and the past with T more
+        entries, or None, None where no past came in (training).
         """
         x = self.embed(input_ids)
         for column, table in enumerate(self.context):
@@ -165,7 +172,9 @@ class MidiGenerator(nn.Module):
         """cos and signed sin of positions start .. start + length - 1: (T, 1, D) each."""
         angle = torch.arange(start, start + length, device=like.device)[:, None, None] * self.frequency
         cos, sin = angle.cos(), angle.sin()
-        dtype = torch.get_autocast_dtype(like.device.type) if torch.is_autocast_enabled(like.device.type) else like.dtype
+        dtype = (
+            torch.get_autocast_dtype(like.device.type) if torch.is_autocast_enabled(like.device.type) else like.dtype
+        )
         return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
     def empty_past(self, batch: int) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,9 @@ def surprise(levels: Sequence[Level], ids: np.ndarray) -> np.ndarray:
     return -np.log(p)
 
 
-def baselines(train: Sequence[np.ndarray], held_out: Sequence[np.ndarray], transpose: int) -> dict[str, list[np.ndarray]]:
+def baselines(
+    train: Sequence[np.ndarray], held_out: Sequence[np.ndarray], transpose: int
+) -> dict[str, list[np.ndarray]]:
     """`surprise` of each held-out song under each of ORDERS.
 
     Each is fitted twice, on the training songs and on those with copies up to `transpose` semitones either way (the
@@ -71,7 +73,7 @@ def copies(songs: Sequence[np.ndarray], transpose: int) -> list[np.ndarray]:
     for semitones in sorted(range(-transpose, transpose + 1), key=abs)[1:]:
         for ids in songs:
             pitches = ids[augment.pitched(ids)] + semitones
-            if room > 0 and 0 <= pitches.min(initial=0) and pitches.max(initial=0) <= 127:
+            if room > 0 and pitches.min(initial=0) >= 0 and pitches.max(initial=0) <= 127:
                 out.append(augment.apply(ids, augment.Shift(semitones, 0, 0)))
                 room -= len(ids)
     return out

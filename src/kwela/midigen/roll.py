@@ -1,16 +1,16 @@
-"""A song as a picture: notes by track in colour, velocity as strength, drums in a lane of their own, the pedal below."""
+"""A song as a picture: notes in their track's colour, velocity as strength, drums in a lane below, then the pedal."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import symusic
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from symusic.core import ScoreTick, TrackTick
 
 PAPER, INK, FAINT, BLACK_KEY = "#fbfaf7", "#2b2d33", "#e4e1da", "#f3f1eb"
 # Okabe & Ito's palette for all kinds of colour vision, its yellow and black exchanged for tones that show on paper.
@@ -18,8 +18,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5195", "#56b4e9", "#b
 MAX_INCHES, BARS_SHOWN = 20, 64  # a longer song shows its first bars and says so
 
 
-def draw(score: symusic.Score, path: Path, title: str = "") -> Path:
-    """Write the piano roll of `score` (tick unit) to `path` as PNG, and return `path`. An empty score gives empty staves."""
+def draw(score: ScoreTick, path: Path, title: str = "") -> Path:
+    """Write the piano roll of `score` (tick unit) to `path` as PNG, and return `path`."""
     lines = bar_lines(score)[: BARS_SHOWN + 1]
     end = int(lines[-1])
     pitched = [track for track in score.tracks if not track.is_drum and len(track.notes)]
@@ -48,7 +48,7 @@ def draw(score: symusic.Score, path: Path, title: str = "") -> Path:
     return path
 
 
-def bar_lines(score: symusic.Score) -> np.ndarray:
+def bar_lines(score: ScoreTick) -> np.ndarray:
     """Ticks of the bar lines from 0 to the end of the last bar, int64; at least one bar."""
     meters = sorted((m.time, 4 * score.tpq * m.numerator / m.denominator) for m in score.time_signatures)
     if not meters or meters[0][0] > 0:
@@ -59,7 +59,7 @@ def bar_lines(score: symusic.Score) -> np.ndarray:
     return np.array(lines, np.int64)
 
 
-def pedal_spans(track: symusic.Track, end: int) -> list[tuple[int, int]]:
+def pedal_spans(track: TrackTick, end: int) -> list[tuple[int, int]]:
     """(down, up) ticks of the sustain pedal (CC64 >= 64), cut at `end`."""
     spans, down = [], None
     for change in sorted((c.time, c.value >= 64) for c in track.controls if c.number == 64):
@@ -83,7 +83,7 @@ def _dress(axis: Axes, lines: np.ndarray) -> None:
     axis.vlines(lines, 0, 1, transform=axis.get_xaxis_transform(), color=FAINT, linewidth=0.8, zorder=0)
 
 
-def _draw_pitched(axis: Axes, tracks: list[symusic.Track], end: int) -> None:
+def _draw_pitched(axis: Axes, tracks: list[TrackTick], end: int) -> None:
     pitches = [note.pitch for track in tracks for note in track.notes] or [60]
     low, high = max(0, min(pitches) - 3), min(127, max(pitches) + 3)
     for pitch in range(low, high + 1):
@@ -103,12 +103,12 @@ def _draw_pitched(axis: Axes, tracks: list[symusic.Track], end: int) -> None:
         axis.plot([], [], color=colour, linewidth=5, label=track.name or program_name(track.program))
     if tracks:
         axis.legend(
-            loc="lower right", bbox_to_anchor=(1, 1), ncols=min(6, len(tracks)), frameon=False, fontsize=8, labelcolor=INK,
-            handlelength=1, borderaxespad=0.2,
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=min(6, len(tracks)), frameon=False, fontsize=8,
+            labelcolor=INK, handlelength=1, borderaxespad=0.2,
         )  # fmt: skip
 
 
-def _draw_drums(axis: Axes, tracks: list[symusic.Track], end: int) -> None:
+def _draw_drums(axis: Axes, tracks: list[TrackTick], end: int) -> None:
     hits = [(note.time, note.pitch, note.velocity) for track in tracks for note in track.notes if note.time < end]
     keys = {key: row for row, key in enumerate(sorted({key for _, key, _ in hits}))}
     strokes = [[(time, keys[key] - 0.35), (time, keys[key] + 0.35)] for time, key, _ in hits]
