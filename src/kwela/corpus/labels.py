@@ -41,7 +41,8 @@ def read_labels(path: Path) -> Labels:
 def find_label(labels: Labels, pair: scan.Pair, audio_root: Path, midi_root: Path) -> tuple[str, np.ndarray] | None:
     """The label of a pair and the key it stands under: by folder and stem on either side, else by stem."""
     keys = [_key(file.relative_to(root).as_posix()) for file, root in zip(pair, (audio_root, midi_root), strict=True)]
-    return next(((key, labels[key]) for key in [*keys, scan.stem(pair.audio)] if key in labels), None)
+    keys = [*sorted(keys, key=lambda key: -key.count("/")), scan.stem(pair.audio)]
+    return next(((key, labels[key]) for key in keys if key in labels), None)
 
 
 def _key(name: str) -> str:

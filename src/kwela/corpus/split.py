@@ -13,15 +13,14 @@ from collections.abc import Iterable
 # What a file name may end in and still be the same song. A bare number is not here: track_001 and track_002 are two.
 VERSION_SUFFIXES = (
     r"v\d+(\.\d+)*",  # v2, v1.3
-    r"(ver|version|take|mix|copy|alt|edit|render|rendition|performance|perf|aug|augmented|crop|transposed?)[\s_]?\d*",
+    r"(ver|version|take|mix|copy|alt|edit|render|rendition|performance|perf|aug|augmented|crop)[\s_]?\d*",
     r"(live|demo|remix|remaster|remastered|mastered|final|draft|acoustic|instrumental|unplugged|karaoke)[\s_]?\d*",
     r"(cover|original|orig|extended|radio[\s_](edit|mix)|slowed|sped[\s_]up|reprise|clean|quanti[sz]ed)",
-    r"(transpose|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # with a number: "up tempo" is a title
+    r"transposed?|(transposed?|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # with a number: "up tempo" is a title
 )
 _ANY = "|".join(VERSION_SUFFIXES)
-_LAST = re.compile(
-    rf"([\s_.-]+({_ANY})|[\s_.-]*[(\[]\s*({_ANY}|\d+)\s*[)\]])$", re.IGNORECASE
-)  # "_v2", "(live)", "(1)"
+# After a separator ("_v2"), or in brackets ("(live)", "[1]").
+_LAST = re.compile(rf"([\s_.-]+({_ANY})|[\s_.-]*[(\[]\s*({_ANY}|\d+)\s*[)\]])$", re.IGNORECASE)
 
 
 def group(stem: str) -> str:
@@ -38,7 +37,7 @@ def position(group: str, seed: int) -> float:
 
     Case and separators don't move it: "My Song" and "my_song_v2" stand on one side.
     """
-    name = re.sub(r"[\s_.-]+", " ", group.casefold())
+    name = re.sub(r"[\s_.-]+", " ", group.casefold()).strip()
     digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
