@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -69,11 +71,32 @@ def test_an_item_that_kills_its_worker_is_named_and_the_others_finish(tmp_path):
     items = {str(n): (n,) for n in range(24)}
     expected = {str(n): "13 died" if n == 13 else n for n in range(24)}
     assert run(die_at_13, items, tmp_path / "j", workers=2) == expected
+    assert "13" not in fanout.recall(tmp_path / "j")  # the next run tries it again
 
 
 def test_an_exception_of_the_function_ends_the_run(tmp_path):
     with pytest.raises(RuntimeError, match="no 5"):
         run(refuse, {"a": (5,)}, tmp_path / "j")
+
+
+PROGRAM = """
+from pathlib import Path
+from kwela.corpus import fanout
+items = {str(n): (-n,) for n in range(24)}
+print(fanout.run(abs, items, Path("j"), label="x", crashed=abs, workers=2, quiet=True)["7"])
+"""
+
+
+def test_a_program_from_stdin_does_without_workers(tmp_path):
+    done = subprocess.run([sys.executable, "-"], input=PROGRAM, text=True, capture_output=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+
+
+def test_workers_that_cannot_start_are_not_taken_for_bad_items(tmp_path):
+    (tmp_path / "unguarded.py").write_text(PROGRAM)  # each worker would run it again
+    done = subprocess.run([sys.executable, "unguarded.py"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "worker processes can't start" in done.stderr and done.stdout == ""
+    assert fanout.recall(tmp_path / "j") == {}
 
 
 def test_forget_keeps_only_what_is_asked(tmp_path):

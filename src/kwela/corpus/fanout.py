@@ -3,7 +3,8 @@
 - Results are written to a journal as they come, each line under a checksum. A killed run leaves at worst one torn
   line, and the next run does only what is missing.
 - Any `concurrent.futures` executor will do; without one, a pool of processes here (or none, for a handful of items).
-- A pool that breaks is rebuilt, and the items it held are tried one by one: the one that breaks it again is named.
+- A pool that breaks is rebuilt, and the items it held are tried one by one: the one that breaks it again is named. It
+  is not journalled, so the next run tries it again: memory may have been short.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +23,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kwela.errors import KwelaError
+
 _INLINE = 8  # items a worker must have before a pool pays for its start
+_CRASHED = object()
 
 
 def run(
@@ -38,7 +43,8 @@ def run(
     """{key: function(*arguments)} for every {key: arguments} of `items`; results are JSON values.
 
     A key names everything that its result depends on: what `journal` holds under it is not computed again. `crashed`
-    (called like `function`) is the result of an item that kills its worker. Exceptions of `function` end the run.
+    (called like `function`) is the result of an item that kills its worker. Exceptions of `function` end the run; so
+    does KwelaError if no worker can start.
     """
     known = recall(journal)
     results = {key: known[key] for key in items if key in known}
@@ -48,11 +54,14 @@ def run(
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("ab") as file, Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         bar = progress.add_task(label, total=len(items), completed=len(results))
-        for key, value in _compute(function, left, crashed, executor, workers):
+        for key, value in _compute(function, left, executor, workers):
+            progress.advance(bar)
+            if value is _CRASHED:
+                results[key] = crashed(*items[key])
+                continue
             results[key] = value
             file.write(_line(key, value))
             file.flush()
-            progress.advance(bar)
     return {key: results[key] for key in items}
 
 
@@ -81,28 +90,26 @@ def _line(key: str, value: Any) -> bytes:
 
 
 def _compute(
-    function: Callable[..., Any],
-    items: dict[str, tuple[Any, ...]],
-    crashed: Callable[..., Any],
-    executor: Executor | None,
-    workers: int,
+    function: Callable[..., Any], items: dict[str, tuple[Any, ...]], executor: Executor | None, workers: int
 ) -> Iterator[tuple[str, Any]]:
     if executor is not None:
         yield from _through(executor, function, items, 64)
         return
-    if workers <= 1:
+    if workers <= 1 or not _can_start_workers():
         yield from ((key, function(*arguments)) for key, arguments in items.items())
         return
     left = dict(items)
     while left:
-        try:
-            with _pool(workers) as pool:
+        with _pool(workers) as pool:
+            try:
                 for key, value in _through(pool, function, left, 4 * workers):
                     yield key, value
                     del left[key]
-        except BrokenExecutor:
-            for key in list(left)[: 4 * workers]:  # what the pool held: submitted first, in order
-                yield key, _alone(function, left.pop(key), crashed)
+                continue
+            except BrokenExecutor:
+                pass
+        for key in list(left)[: 4 * workers]:  # what the pool held: submitted first, in order
+            yield key, _alone(function, left.pop(key))
 
 
 def _through(
@@ -122,18 +129,31 @@ def _through(
             yield waiting.pop(future), future.result()
 
 
-def _alone(function: Callable[..., Any], arguments: tuple[Any, ...], crashed: Callable[..., Any]) -> Any:
-    try:
-        with _pool(1) as pool:
+def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    with _pool(1) as pool:
+        try:
             return pool.submit(function, *arguments).result()
-    except BrokenExecutor:
-        return crashed(*arguments)
+        except BrokenExecutor:
+            return _CRASHED
+
+
+def _can_start_workers() -> bool:
+    """A worker imports the program's main file first; a program read from stdin has none to import."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    return main is None or Path(main).is_file()
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
+    """A pool whose workers are known to start: what breaks it later is an item."""
     context = multiprocessing.get_context("forkserver")  # a fork of this process could inherit locks held by threads
     context.set_forkserver_preload(["kwela.corpus.opening"])
-    return ProcessPoolExecutor(workers, context, _start_worker)
+    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenExecutor:
+        pool.shutdown()
+        raise KwelaError("worker processes can't start (their reason stands above); --workers 1 does without") from None
+    return pool
 
 
 def _start_worker() -> None:

@@ -16,7 +16,7 @@ VERSION_SUFFIXES = (
     r"(ver|version|take|mix|copy|alt|edit|render|rendition|performance|perf|aug|augmented|crop)[\s_]?\d*",
     r"(live|demo|remix|remaster|remastered|mastered|final|draft|acoustic|instrumental|unplugged|karaoke)[\s_]?\d*",
     r"(cover|original|orig|extended|radio[\s_](edit|mix)|slowed|sped[\s_]up|reprise|clean|quanti[sz]ed)",
-    r"transposed?|(transposed?|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # with a number: "up tempo" is a title
+    r"transposed?|(transposed?|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # but "up tempo" is a title
 )
 _ANY = "|".join(VERSION_SUFFIXES)
 # After a separator ("_v2"), or in brackets ("(live)", "[1]").
