@@ -75,7 +75,7 @@ def main() -> None:
         write_pieces(plain, PAIRS)
         write_pieces(aligned, ALIGNED)
         common.write(
-            "manifest", ours=rate(plain, PAIRS, False), peer=None, unit="pairs/s", peer_name="", peer_version=""
+            "manifest", ours=rate(plain, PAIRS, False), peer=None, unit="pairs/s", peer_name=None, peer_version=None
         )
         print(f"with --align: {rate(aligned, ALIGNED, True):.1f} pairs/s")
 
