@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import common
 import numpy as np
 import soundfile
 from symusic.core import NoteTick, ScoreTick, TempoTick, TrackTick
 
+import common
 from kwela.corpus import manifest
 
 PAIRS, ALIGNED, DISTINCT = 3000, 120, 12
