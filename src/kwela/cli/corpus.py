@@ -62,6 +62,9 @@ def manifests(
     from kwela import config
     from kwela.corpus import manifest
 
+    # A target belongs to a model family, which a corpus knows nothing of: it is handed in.
+    from kwela.spectocloud.target import write_cloud
+
     root = config.repo_root()
     with speaking(as_json) as say:
         report = manifest.build(
@@ -72,20 +75,13 @@ def manifests(
             seed=seed,
             labels=labels,
             align=align,
-            make_cloud=_write_cloud if generate_clouds else None,
+            make_cloud=write_cloud if generate_clouds else None,
             clouds_dir=clouds_dir or root / "data" / "clouds",
             segments=segments,
             workers=workers,
             demo=demo,
         )
         say(asdict(report), "\n".join(manifest.summary(report)))
-
-
-def _write_cloud(audio_path: Path, midi_path: Path, emotion: object, offset: float, start: float, out: Path) -> str:
-    # Here, not in corpus/: a target belongs to a model family, which a corpus knows nothing of.
-    from kwela.spectocloud.target import write_cloud
-
-    return write_cloud(audio_path, midi_path, emotion, offset, start, out)  # type: ignore[arg-type]
 
 
 def emotion(
