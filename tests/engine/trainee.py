@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 from torch import nn
 
 from kwela.config import Data, Strict, TrainConfig
-from kwela.engine import checkpoint, learner, loop, optim
+from kwela.engine import checkpoint, loop, optim
 from kwela.engine.task import Batch, GeometricMean, Mean
 from kwela.errors import KwelaError, UserError
 
@@ -59,6 +60,8 @@ class Rows:
     def item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if index == self.task.bad_row:
             raise UserError(f"toy_train: row {index}: bad on purpose")
+        if index == self.task.fatal_row:
+            os.kill(os.getpid(), signal.SIGKILL)
         noise = rng.normal(scale=self.task.jitter, size=WIDTH).astype(np.float32)
         y = self.y[index] * np.float32("nan" if index == self.task.nan_row else 1)
         return self.x[index] + noise, y
@@ -77,27 +80,39 @@ class ToyNet(nn.Module):
 
 
 class ToyTask:
+    """Switches: what goes wrong, and when. A call is one of `losses`, from 1."""
+
     name = "toy"
+    jitter = 0.05
+    nan_row = bad_row = fatal_row = -1  # of the training rows
+    slow = 0.0  # seconds a call
+    memory_for = 1 << 30  # the largest batch that fits
+    signal_at: tuple[int, ...] = ()  # calls that send us SIGTERM
+    rows = ROWS
 
     def __init__(self, config: ToyConfig, **switches: Any) -> None:
         self.config = config
-        self.jitter = 0.05
-        self.nan_row = self.bad_row = -1
-        self.slow = 0.0  # seconds a batch
-        self.__dict__.update(switches)
+        self.calls = 0
+        for name, value in switches.items():
+            setattr(self, name, value)
 
     def model(self) -> nn.Module:
         return ToyNet(self.config.model.width, self.config.model.dropout)
 
     def datasets(self) -> tuple[Rows, Rows]:
-        return Rows(ROWS, 1, self), Rows(23, 2, ToyTask(self.config))
+        return Rows(self.rows, 1, self), Rows(23, 2, ToyTask(self.config))
 
     def collate(self, items: Any) -> Batch:
         x, y = zip(*items, strict=True)
         return {"x": torch.from_numpy(np.stack(x)), "y": torch.from_numpy(np.stack(y))}
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Mean]:
+        self.calls += 1
         time.sleep(self.slow)
+        if self.calls in self.signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if len(batch["x"]) > self.memory_for:
+            torch.empty(1 << 55, dtype=torch.uint8)  # torch's own words for it
         error = (model(batch["x"]) - batch["y"]).square().float()
         count = torch.tensor(float(error.numel()))
         return {
@@ -131,17 +146,6 @@ def half_precision_on_cpu() -> None:
     optim.precision = lambda training, device: (torch.float16, None)  # type: ignore[assignment]
 
 
-def forget(part: str) -> None:
-    """Lose one part of the state when resuming: the negative control of every resume test."""
-    whole = learner.Learner.load
-
-    def load(self: learner.Learner, state: dict[str, Any]) -> None:
-        fresh = self.state()
-        whole(self, state | {part: fresh[part]})
-
-    learner.Learner.load = load  # type: ignore[method-assign]
-
-
 def dump_gradients(path: Path) -> None:
     """Write the gradients of each step as the optimiser sees them, clipped, to `path`."""
     whole, seen = optim.rescale, []
@@ -166,47 +170,36 @@ def die_while_saving(after: int) -> None:
         if count[0] == after:
             file.truncate(file.tell() // 2)
             file.flush()
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     checkpoint._write = write
+
+
+def fit(out: Path, *overrides: str, switches: dict[str, Any] | None = None, **more: Any) -> loop.Outcome:
+    """Train the toy in this process. more: arguments of loop.fit."""
+    settings = config(list(overrides))
+    given = {"device": "cpu", "data_hash": "data", "tokenizer_hash": "tokens"} | more
+    return loop.fit(ToyTask(settings, **(switches or {})), settings, out, **given)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--switch", action="append", default=[])
-    parser.add_argument("--resume", default="auto")
-    parser.add_argument("--runs", type=Path)
-    parser.add_argument("--data-hash", default="data")
-    parser.add_argument("--tokenizer-hash", default="tokens")
+    parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--float16", action="store_true")
-    parser.add_argument("--forget")
     parser.add_argument("--dump-gradients", type=Path)
     parser.add_argument("--die-while-saving", type=int)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.float16:
         half_precision_on_cpu()
-    if args.forget:
-        forget(args.forget)
     if args.dump_gradients:
         dump_gradients(args.dump_gradients)
     if args.die_while_saving:
         die_while_saving(args.die_while_saving)
-    settings = config(args.set)
-    switches = {key: yaml.safe_load(text) for key, _, text in (item.partition("=") for item in args.switch)}
     try:
-        loop.fit(
-            ToyTask(settings, **switches),
-            settings,
-            args.out,
-            resume={"auto": "auto", "fresh": None}.get(args.resume, Path(args.resume)),
-            device="cpu",
-            data_hash=args.data_hash,
-            tokenizer_hash=args.tokenizer_hash,
-            runs_dir=args.runs,
-        )
+        fit(args.out, *args.set, switches={"slow": args.slow})
     except KwelaError as error:
         print(error, file=sys.stderr)
         return error.status

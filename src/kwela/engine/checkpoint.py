@@ -203,5 +203,6 @@ def _replace(
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise KwelaError(f"{path}: not saved: {error.strerror}; what was there before stays") from error
+    finally:
+        temporary.unlink(missing_ok=True)

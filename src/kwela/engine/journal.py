@@ -42,7 +42,7 @@ def cut(path: Path, step: int, evaluated: bool) -> None:
 
 
 class Journal:
-    """Says and draws from the start, and writes files once `open` is called. `first` is False on ranks that do neither."""
+    """Says lines from the start, writes files once `open` is called, and does neither where `first` is False."""
 
     def __init__(self, first: bool, quiet: bool) -> None:
         self.first, self.loud = first, first and not quiet

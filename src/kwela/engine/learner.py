@@ -125,16 +125,14 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's state. The settings' learning rate, betas, eps and decay win over the state's."""
+        """Go on from a checkpoint's state. The settings' betas, eps and weight decay win over the state's."""
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.model.load_state_dict(state["ema"] or state["model"])
-        settings = [
-            {k: v for k, v in group.items() if k != "params"} for group in self.optimizer.state_dict()["param_groups"]
-        ]
+        groups = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group, wanted in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(wanted)
+        for group, settings in zip(self.optimizer.param_groups, groups, strict=True):
+            group |= {key: settings[key] for key in ("betas", "eps", "weight_decay", "fused")}
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
 

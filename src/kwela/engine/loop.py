@@ -183,16 +183,17 @@ class Run:
         self.journal.baselines(self.baselines, self.at.step)
         pin = self.team.device.type == "cuda"
         data, seed = self.config.data, self.config.seed
-        self.feed = order.Feed(self.task, self.train, data, seed, pin, keep_workers=True)
-        self.val_feed = order.Feed(self.task, self.held_out, data, seed, pin, keep_workers=False)
-        while not self._over():
-            self._steps()
-            self._end_epoch(self._evaluate())
+        feed = order.Feed(self.task, self.train, data, seed, pin, keep_workers=True)
+        val_feed = order.Feed(self.task, self.held_out, data, seed, pin, keep_workers=False)
+        with contextlib.closing(feed), contextlib.closing(val_feed):
+            while not self._over():
+                self._steps(feed)
+                self._end_epoch(self._evaluate(val_feed))
         self.journal.say("Training complete!")
         self.journal.say(f"Best model saved: {self.out / checkpoint.BEST}")
         self.journal.say(f"Final validation loss: {journal.number(self.val['val_loss'])}")
 
-    def _steps(self) -> None:
+    def _steps(self, feed: order.Feed) -> None:
         """The steps that are left of the epoch under way; none, where only its validation is."""
         training, at, count = self.config.training, self.at, len(self.train)
         epoch = at.epoch + 1
@@ -200,7 +201,7 @@ class Run:
         starts = range(at.samples, count, self.whole)[: self.total - at.step]
         wholes = [everything[start : start + self.whole] for start in starts]
         shares = [self._shares(indexes, epoch) for indexes in wholes]
-        batches = self.feed([draw for draws in shares for draw in draws])
+        batches = feed([draw for draws in shares for draw in draws])
         self.journal.begin(f"Epoch {epoch}/{training.epochs}", self.steps_per_epoch, at.samples // self.whole)
         self.tally.start_clock()
         began = 0.0
@@ -226,14 +227,14 @@ class Run:
             self.stepping[1] += len(wholes) - 1
 
     @torch.no_grad()
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self, feed: order.Feed) -> dict[str, float]:
         """The held-out figures, `val_` before each name. Interrupted leaves the state as before: it will be redone."""
         torch.manual_seed(order.evaluation_seed(self.config.seed, self.at.step, self.team.rank))
         model = self.learner.judged()
         draws = self._shares(np.arange(len(self.held_out)), order.VALIDATION)
         sums = None
         self.journal.begin("Validation", len(draws))
-        for draw, batch in zip(draws, self.val_feed(draws), strict=True):
+        for draw, batch in zip(draws, feed(draws), strict=True):
             _, found = self.learner.losses(model, self.learner.moved(batch), draw.live)
             sums = found if sums is None else sums + found
             self.journal.advance()

@@ -94,6 +94,7 @@ class Feed:
 
     def __init__(self, task: Task, items: Items, data: Data, seed: int, pin: bool, keep_workers: bool) -> None:
         self.draws: list[Draw] = []
+        self.running: Iterator[Any] | None = None
         workers = data.num_workers
         self.loader: DataLoader = DataLoader(
             Batches(task, items, seed),
@@ -110,10 +111,17 @@ class Feed:
 
     def __call__(self, draws: list[Draw]) -> Iterator[Batch]:
         self.draws[:] = draws
-        for batch in self.loader:
+        self.running = iter(self.loader)
+        for batch in self.running:
             if isinstance(batch, KwelaError):
                 raise batch
             yield batch
+
+    def close(self) -> None:
+        """End the workers. Must be called: they ignore the signal by which Python ends children that are left."""
+        shut_down = getattr(self.running, "_shutdown_workers", None)  # torch has no public name for it
+        if shut_down:
+            shut_down()
 
 
 def _as_is(batch: Any) -> Any:

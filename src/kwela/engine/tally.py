@@ -27,20 +27,17 @@ class Tally:
         self.items += len(indexes)
 
     def fetch(self) -> None:
-        """Bring pending figures to the host. Raises KwelaError at the first step whose loss or gradient isn't finite.
-
-        Under a float16 scaler a gradient that overflows is skipped and the scale halves, so only the loss counts, and
-        a scale that has fallen to where a finite gradient can't be the reason.
-        """
+        """Bring pending figures to the host. Raises KwelaError at the first loss or gradient that isn't finite."""
         if not self.pending:
             return
         table = torch.stack([torch.cat((sums.flatten(), norm[None])) for *_, sums, norm in self.pending]).tolist()
-        scaler = self.learner.scaler
         for (step, epoch, indexes, _, _), (*flat, norm) in zip(self.pending, table, strict=True):
             rows = [flat[at : at + 2] for at in range(0, len(flat), 2)]
-            gradient = math.isfinite(norm) or (scaler.is_enabled() and scaler.get_scale() > 2**-10)
-            if not (gradient and math.isfinite(rows[self.learner.loss_row][0])):
-                raise trouble.not_finite("loss" if gradient else "gradient", step, epoch, indexes, self.manifest)
+            wrong = None if math.isfinite(norm) or self._rescuable() else "gradient"
+            if not math.isfinite(rows[self.learner.loss_row][0]):
+                wrong = "loss"
+            if wrong:
+                raise trouble.not_finite(wrong, step, epoch, indexes, self.manifest)
             before = self.window or [[0.0, 0.0] for _ in rows]
             self.window = [[t + a, w + b] for (t, w), (a, b) in zip(before, rows, strict=True)]
             self.norm = norm
@@ -58,3 +55,8 @@ class Tally:
     def start_clock(self) -> None:
         """Count items a second from now: what went before was validation, or starting."""
         self.items, self.clock = 0, time.monotonic()
+
+    def _rescuable(self) -> bool:
+        """Whether a gradient may overflow: a float16 scaler skips the step and halves its scale, down to a limit."""
+        scaler = self.learner.scaler
+        return scaler.is_enabled() and scaler.get_scale() > 2**-10

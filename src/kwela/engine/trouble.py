@@ -11,7 +11,7 @@ from kwela.config import TrainConfig
 from kwela.errors import KwelaError
 
 _MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
-_WORKER = ("DataLoader worker (pid",)
+_WORKER = "DataLoader worker (pid"
 _RANK = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
 
@@ -22,8 +22,12 @@ def known(error: Exception, config: TrainConfig, accumulated: int, step: int) ->
         return _out_of_memory(config, accumulated, step)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return KwelaError(f"{error.filename or 'disk'}: {error.strerror}; free some space and run again")
-    if isinstance(error, RuntimeError) and any(mark in text for mark in _WORKER):
-        return KwelaError(f"a data worker died at step {step}: {text.splitlines()[0]}")
+    if isinstance(error, ConnectionError | EOFError) or _WORKER in text:  # cut off while it sent a batch, or between
+        return KwelaError(
+            f"a data worker died at step {step}: {text.splitlines()[0] if text else type(error).__name__}"
+        )
+    if "No working C++ compiler" in text:
+        return KwelaError("training.compile: no C++ compiler here; install one, or set it to false")
     if isinstance(error, torch.distributed.DistError) or any(mark in text for mark in _RANK):
         return KwelaError(f"another rank stopped at step {step}; its own message says why")
     return None

@@ -1,0 +1,306 @@
+"""What the loop does with an epoch, and how it ends when something is wrong."""
+
+import json
+import math
+import resource
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import trainee
+from conftest import rows, status
+from trainee import ROWS, ToyTask, config, fit
+
+from kwela.engine import checkpoint, learner, optim, order
+from kwela.errors import Interrupted, KwelaError, UserError
+
+SHORT = (
+    "training.epochs=2",
+    "training.min_epochs=0",
+    "training.amp=false",
+    "training.log_every=3",
+    "scheduler.warmup_steps=0",
+)
+
+
+def weights(out):
+    return checkpoint.load(out / "last.pt")["model"]
+
+
+def test_a_run_leaves_what_the_contract_names(tmp_path, capsys):
+    out = tmp_path / "toy"
+    outcome = fit(out, *SHORT, "training.save_every=2", runs_dir=tmp_path / "runs" / "toy")
+    assert {p.name for p in out.iterdir()} == {
+        "best.pt", "last.pt", "checkpoint_epoch_2.pt", "metrics.jsonl", "run.json", "status.json", "previews"
+    }  # fmt: skip
+    assert [p.name for p in (out / "previews").iterdir()] == ["epoch_2"]
+    assert status(out) == {"state": "finished", "step": 16, "epoch": 2, "exit_status": 0, "why": "ran to its end"}
+    run = json.loads((out / "run.json").read_text())
+    assert {"config", "seed", "versions", "commit", "manifest_hash", "tokenizer_hash", "hardware", "wall_seconds",
+            "device_seconds", "cost"} <= set(run)  # fmt: skip
+    assert list((tmp_path / "runs" / "toy").glob("events.out.tfevents.*"))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Epoch 1/2 | Step 3 | Loss: ") and " | LR: 2.77e-04 | first_loss " in said[0]
+    assert " | Val Loss: " in said[2] and said[2].endswith("baselines: mean 0.5000")
+    assert said[-3] == "Training complete!"
+    assert (outcome.step, outcome.epoch, outcome.steps_per_epoch) == (16, 2, 8)
+    assert outcome.best == pytest.approx(outcome.val["val_loss"]) and outcome.seconds_per_step > 0
+
+
+def test_metrics_hold_the_families_names_as_means_over_a_window(tmp_path):
+    fit(tmp_path, *SHORT, quiet=True)
+    table = rows(tmp_path)
+    assert [(row["step"], row["split"]) for row in table] == [
+        (3, "train"), (6, "train"), (8, "val"), (9, "train"), (12, "train"), (15, "train"), (16, "val")
+    ]  # fmt: skip
+    assert {"loss", "first_loss", "surprise", "lr"} <= set(table[0])
+    assert {"val_loss", "val_first_loss", "val_surprise", "baselines"} <= set(table[2])
+    assert table[2]["val_surprise"] == pytest.approx(math.exp(table[2]["val_loss"]))
+
+
+def test_validation_is_the_mean_over_all_held_out_items_whatever_the_batch(tmp_path):
+    out = fit(tmp_path / "a", *SHORT, quiet=True)
+    model = trainee.ToyNet(32, 0.1).eval()
+    model.load_state_dict(weights(tmp_path / "a"))
+    task = ToyTask(config([]))
+    items = task.datasets()[1]
+    batch = task.collate([items.item(i, order.item_rng(42, 0, i)) for i in range(len(items))])
+    with torch.no_grad():
+        loss = task.losses(model, batch)["loss"]
+    assert out.val["val_loss"] == pytest.approx((loss.total / loss.weight).item(), rel=1e-6)
+
+
+def test_worker_processes_change_nothing(tmp_path):
+    for workers in (0, 2):
+        fit(tmp_path / str(workers), *SHORT, f"data.num_workers={workers}", quiet=True)
+    a, b = weights(tmp_path / "0"), weights(tmp_path / "2")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def gradients(monkeypatch, out, *settings):
+    seen, whole = [], optim.rescale
+
+    def rescale(grads, factor, largest):
+        norm = whole(grads, factor, 1e9)
+        seen.append([grad.clone() for grad in grads])
+        return norm
+
+    monkeypatch.setattr(optim, "rescale", rescale)
+    fit(out, *SHORT, "model.dropout=0", "training.max_steps=4", *settings, quiet=True)
+    monkeypatch.undo()
+    return seen
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch_even_at_an_uneven_end(tmp_path, monkeypatch):
+    """61 rows at 16 a step: the last step has 13, in micro-batches of 5 5 3."""
+    whole = gradients(monkeypatch, tmp_path / "a", "data.batch_size=16", "optim.lr=1e-9")
+    parts = gradients(monkeypatch, tmp_path / "b", "data.batch_size=4", "training.grad_accum_steps=4", "optim.lr=1e-9")
+    assert len(whole) == 4
+    for a, b in zip(whole, parts, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert (x - y).abs().max() <= 1e-6 * max(1, x.abs().max())
+
+
+def test_a_mean_of_means_would_not_pass_that(tmp_path, monkeypatch):
+    """The control: weigh each micro-batch alike, as averaging their losses would."""
+    whole = gradients(monkeypatch, tmp_path / "a", "data.batch_size=16", "optim.lr=1e-9")
+    losses = ToyTask.losses
+
+    def mean(self, model, batch):
+        parts = losses(self, model, batch)
+        one = torch.ones(())
+        return parts | {"loss": parts["loss"]._replace(total=parts["loss"].total / parts["loss"].weight, weight=one)}
+
+    ToyTask.losses = mean
+    try:
+        parts = gradients(
+            monkeypatch, tmp_path / "b", "data.batch_size=4", "training.grad_accum_steps=4", "optim.lr=1e-9"
+        )
+    finally:
+        ToyTask.losses = losses
+    assert any((x - y).abs().max() > 1e-4 for x, y in zip(whole[3], parts[3], strict=True))
+
+
+def test_a_sum_too_large_for_float16_still_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr(optim, "precision", lambda training, device: (torch.float16, None))
+    losses = ToyTask.losses
+    heavy = 2.0**24  # a batch of so many tokens: the gradients of their sum overflow float16
+
+    def many(self, model, batch):
+        parts = losses(self, model, batch)
+        return {name: type(part)(part.total * heavy, part.weight * heavy) for name, part in parts.items()}
+
+    monkeypatch.setattr(ToyTask, "losses", many)
+    fit(tmp_path / "a", *SHORT, quiet=True)
+    monkeypatch.setattr(learner.Learner, "_unit", lambda self, found: torch.ones(()))
+    fit(tmp_path / "b", *SHORT, quiet=True)
+    taken = [checkpoint.load(tmp_path / run / "last.pt")["optimizer"]["state"][0]["step"].item() for run in "ab"]
+    assert taken[0] >= 13 and taken[1] == 0  # of 16 steps; the others overflowed and were skipped
+
+
+def test_early_stopping_waits_for_patience_and_for_min_epochs(tmp_path, capsys):
+    stuck = ("optim.lr=1e-12", "training.epochs=20", "training.amp=false", "training.early_stopping.patience=2")
+    assert fit(tmp_path / "a", *stuck, "training.min_epochs=0").epoch == 3  # the first sets the mark, two wait
+    assert status(tmp_path / "a")["why"].startswith("early stopping: val_loss")
+    assert fit(tmp_path / "b", *stuck, "training.min_epochs=5").epoch == 5
+    assert fit(tmp_path / "c", *stuck, "training.min_epochs=0", "training.early_stopping.enabled=false").epoch == 20
+    capsys.readouterr()
+    assert fit(tmp_path / "a", *stuck, "training.min_epochs=0").epoch == 3
+    assert "Already finished at step 24" in capsys.readouterr().out
+
+
+def test_a_monitor_that_the_family_lacks_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"monitor: no figure val_los .there are val_loss, val_first_loss"):
+        fit(tmp_path, *SHORT, "training.early_stopping.monitor=val_los", quiet=True)
+
+
+def test_max_steps_ends_a_run_with_its_validation(tmp_path):
+    outcome = fit(tmp_path, *SHORT, "training.max_steps=11", quiet=True)
+    assert outcome.step == 11 and outcome.epoch == 1
+    assert rows(tmp_path)[-1]["split"] == "val" and rows(tmp_path)[-1]["step"] == 11
+
+
+def test_with_ema_the_average_is_what_is_judged(tmp_path):
+    out = tmp_path / "out"
+    val = fit(out, *SHORT, "training.ema.enabled=true", "training.ema.decay=0.99", quiet=True).val
+    state = checkpoint.load(out / "best.pt")
+    assert not torch.equal(state["model"]["head.weight"], state["ema"]["head.weight"])
+    judged = {}
+    for name in ("model", "ema"):
+        model, task = trainee.ToyNet(32, 0.1).eval(), ToyTask(config([]))
+        model.load_state_dict(state[name])
+        items = task.datasets()[1]
+        batch = task.collate([items.item(i, order.item_rng(42, 0, i)) for i in range(len(items))])
+        with torch.no_grad():
+            loss = task.losses(model, batch)["loss"]
+        judged[name] = (loss.total / loss.weight).item()
+    assert val["val_loss"] == pytest.approx(judged["ema"], rel=1e-6)
+    assert val["val_loss"] != pytest.approx(judged["model"], rel=1e-6)
+
+
+def test_deterministic_mode_holds_for_the_run_alone(tmp_path, monkeypatch):
+    seen, losses = [], ToyTask.losses
+
+    def look(self, model, batch):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return losses(self, model, batch)
+
+    monkeypatch.setattr(ToyTask, "losses", look)
+    fit(tmp_path, *SHORT, "deterministic=true", "training.epochs=1", quiet=True)
+    assert all(seen) and not torch.are_deterministic_algorithms_enabled()
+
+
+def test_float16_on_a_cpu_falls_back_and_says_so(tmp_path, capsys):
+    fit(tmp_path, "training.epochs=1", "training.amp_dtype=float16")
+    assert "training.amp_dtype float16 needs a GPU: training in " in capsys.readouterr().out
+    assert status(tmp_path)["exit_status"] == 0
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before(tmp_path, monkeypatch, scaled):
+    if scaled:
+        monkeypatch.setattr(optim, "precision", lambda training, device: (torch.float16, None))
+    with pytest.raises(Interrupted):
+        fit(tmp_path, *SHORT, quiet=True, switches={"signal_at": (2,)})
+    good, row = (tmp_path / "last.pt").read_bytes(), order.permutation(42, 1, ROWS)[5 * 8 + 3]
+    with pytest.raises(
+        KwelaError, match=rf"the loss is not finite at step 6 \(epoch 1\), rows [\d ]*\b{row}\b.* of toy_train"
+    ) as caught:
+        fit(tmp_path, *SHORT, quiet=True, switches={"nan_row": row})
+    assert caught.value.status == 1
+    assert (tmp_path / "last.pt").read_bytes() == good
+    assert status(tmp_path)["state"] == "failed" and "not finite" in status(tmp_path)["why"]
+    assert fit(tmp_path, *SHORT, quiet=True).step == 16  # the row mended, the run goes on
+
+
+def test_out_of_memory_names_the_two_keys_and_values_to_try(tmp_path):
+    with pytest.raises(KwelaError) as caught:
+        fit(tmp_path, *SHORT, "training.grad_accum_steps=3", quiet=True, switches={"memory_for": 4})
+    assert caught.value.status == 1
+    assert "set data.batch_size to 6 (now 8) and training.grad_accum_steps to 4 (now 3)" in str(caught.value)
+    fit(tmp_path, *SHORT, "data.batch_size=4", "training.grad_accum_steps=6", quiet=True, switches={"memory_for": 4})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_row_is_one_line_also_out_of_a_worker(tmp_path, workers):
+    with pytest.raises(UserError) as caught:
+        fit(tmp_path, *SHORT, f"data.num_workers={workers}", quiet=True, switches={"bad_row": 5})
+    assert str(caught.value) == "toy_train: row 5: bad on purpose"
+    assert status(tmp_path)["exit_status"] == 2
+
+
+def test_a_killed_worker_is_one_line(tmp_path):
+    with pytest.raises(KwelaError, match="a data worker died at step"):
+        fit(tmp_path, *SHORT, "data.num_workers=1", quiet=True, switches={"fatal_row": 5})
+
+
+def test_no_rows_are_named(tmp_path):
+    with pytest.raises(UserError, match="toy_train: no rows"):
+        fit(tmp_path / "out", *SHORT, quiet=True, switches={"rows": 0})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_leaves_the_checkpoint_before(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    preview = ToyTask.preview
+
+    def fill(self, model, folder):  # after the first save
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+
+    ToyTask.preview = fill
+    try:
+        with pytest.raises(KwelaError, match="not saved: File too large; what was there before stays") as caught:
+            fit(tmp_path, *SHORT, "training.save_every=1", quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        ToyTask.preview = preview
+    assert caught.value.status == 1
+    assert checkpoint.load(tmp_path / "last.pt")["progress"]["step"] == 8
+    assert not list(tmp_path.glob(".*.tmp"))
+    assert status(tmp_path)["state"] == "failed"
+    assert fit(tmp_path, *SHORT, quiet=True).step == 16
+
+
+def test_a_defect_shows_its_traceback_and_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(ToyTask, "preview", lambda self, model, folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(tmp_path, *SHORT, "training.save_every=1", quiet=True)
+    assert status(tmp_path)["state"] == "failed" and "ZeroDivisionError" in status(tmp_path)["why"]
+
+
+def test_a_signal_is_heard_only_while_a_run_lasts(tmp_path):
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    fit(tmp_path, *SHORT, "training.epochs=1", quiet=True)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_cuda_without_a_gpu_is_bad_usage(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UserError, match="no CUDA GPU here; use --device cpu"):
+        fit(tmp_path, *SHORT, device="cuda")
+
+
+def test_rows_are_all_drawn_once_an_epoch(tmp_path, monkeypatch):
+    drawn, item = [], trainee.Rows.item
+
+    def look(self, index, rng):
+        drawn.append((len(self), index))
+        return item(self, index, rng)
+
+    monkeypatch.setattr(trainee.Rows, "item", look)
+    fit(tmp_path, *SHORT, quiet=True)
+    train = [index for count, index in drawn if count == ROWS]
+    assert sorted(train) == sorted([*range(ROWS)] * 2) and train[:ROWS] != train[ROWS:]
+    assert np.all(np.diff([index for count, index in drawn if count == 23][:23]) == 1)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_training_gives_the_same_figures(tmp_path):
+    a = fit(tmp_path / "a", *SHORT, "training.epochs=1", "model.dropout=0", quiet=True).val["val_loss"]
+    b = fit(tmp_path / "b", *SHORT, "training.epochs=1", "model.dropout=0", "training.compile=true", quiet=True).val
+    assert b["val_loss"] == pytest.approx(a, rel=1e-4)
+    assert all("_orig_mod" not in name for name in weights(tmp_path / "b"))
