@@ -62,6 +62,12 @@ def test_a_file_is_read_as_symusic_reads_it(tmp_path):
     assert midi.read(tmp_path / "a.mid") == midi.read(str(tmp_path / "a.mid")) == Score.from_midi(SONG)
 
 
+def test_a_file_without_a_note_is_a_score_without_notes(tmp_path):
+    (tmp_path / "a.mid").write_bytes(header(480))
+    score = midi.read(tmp_path / "a.mid")
+    assert (score.tpq, score.note_num(), tokens.encode(score).tolist()) == (480, 0, [tokens.BOS, tokens.EOS])
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

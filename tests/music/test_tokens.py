@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -347,3 +349,15 @@ def test_a_dumped_file_is_the_same_as_bytes(tmp_path: Path):
     decoded = tokens.decode(tokens.encode(piano((0, TPQ, C, 64))))
     decoded.dump_midi(tmp_path / "x.mid")
     assert np.array_equal(tokens.encode(Score(tmp_path / "x.mid")), tokens.encode(decoded))
+
+
+def test_the_roundtrip_command_names_what_fails(tmp_path: Path):
+    piano((0, TPQ, C, 64), (7, 13, 62, 64)).dump_midi(tmp_path / "good.mid")
+    command = [sys.executable, Path(__file__).parents[2] / "benchmarks" / "roundtrip.py", tmp_path]
+    good = subprocess.run(command, capture_output=True, text=True)
+    assert good.returncode == 0
+    assert "1 files, 0 failures" in good.stdout
+    (tmp_path / "bad.mid").write_bytes(b"MThd")
+    bad = subprocess.run(command, capture_output=True, text=True)
+    assert bad.returncode == 1
+    assert "bad.mid: truncated" in bad.stderr

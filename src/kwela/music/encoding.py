@@ -76,9 +76,8 @@ def voices(score: ScoreTick) -> list[tuple[int, TrackTick]]:
     return found
 
 
-def read_notes(score: ScoreTick) -> Notes:
-    """All notes of the eight parts of each program, quantised and in file order, overlaps and all."""
-    tracks = voices(score)
+def read_notes(tracks: list[tuple[int, TrackTick]], ticks_per_quarter: int) -> Notes:
+    """All notes of the `voices`, quantised and in file order, overlaps and all."""
     if not tracks:
         return Notes(*(np.zeros(0, np.int64) for _ in Notes._fields))
     columns = [track.notes.numpy() for _, track in tracks]
@@ -86,14 +85,14 @@ def read_notes(score: ScoreTick) -> Notes:
         np.concatenate([column[name] for column in columns]).astype(np.int64)
         for name in ("time", "duration", "pitch", "velocity")
     )
-    if time.min() < 0 or duration.min() < 0 or pitch.min() < 0 or velocity.min() < 0:
+    if min(column.min() for column in (time, duration, pitch, velocity)) < 0:
         raise UserError("a note has a negative time, duration, pitch or velocity: the score isn't valid MIDI")
-    tick = ticks(time, score.tpq)
+    tick = ticks(time, ticks_per_quarter)
     return Notes(
         np.repeat([voice for voice, _ in tracks], [len(column["time"]) for column in columns]),
         pitch,
         tick,
-        np.maximum(ticks(time + duration, score.tpq) - tick, 1),
+        np.maximum(ticks(time + duration, ticks_per_quarter) - tick, 1),
         velocity,
     )
 
@@ -110,7 +109,9 @@ def one_at_a_time(notes: Notes) -> tuple[Notes, np.ndarray]:
     ordered = key[order]
     same = ordered[1:] == ordered[:-1]
     if same.any():
-        order = np.lexsort((-(notes.duration << 7 | notes.velocity), key))
+        tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
+        member = order[tied]
+        order[tied] = member[np.lexsort((-(notes.duration << 7 | notes.velocity)[member], key[member]))]
         order = order[np.append(True, ~same)]
     kept = notes.take(order)
     string = string[order]
@@ -120,12 +121,14 @@ def one_at_a_time(notes: Notes) -> tuple[Notes, np.ndarray]:
     return kept._replace(duration=duration), order
 
 
-def read_pedals(score: ScoreTick) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_pedals(
+    tracks: list[tuple[int, TrackTick]], ticks_per_quarter: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pedal changes as columns (voice, tick, down): it starts up, and only changes count.
 
     A pedal that was down before a tick and after it, but up in between, gives two rows of that tick: off and on.
     """
-    found = [(voice, track.controls.numpy()) for voice, track in voices(score) if track.controls]
+    found = [(voice, track.controls.numpy()) for voice, track in tracks if track.controls]
     found = [(voice, control) for voice, control in found if (control["number"] == 64).any()]
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool)
@@ -135,7 +138,7 @@ def read_pedals(score: ScoreTick) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
     order = np.lexsort((time, voice))  # stable: the file's order within a time
     order = order[number[order] == 64]
-    voice, tick, down = voice[order], ticks(time[order], score.tpq), value[order] >= 64
+    voice, tick, down = voice[order], ticks(time[order], ticks_per_quarter), value[order] >= 64
     first = np.append(True, (voice[1:] != voice[:-1]) | (tick[1:] != tick[:-1]))
     starts = np.flatnonzero(first)
     went_up = np.logical_or.reduceat(~down, starts)
@@ -211,8 +214,9 @@ def encode(score: ScoreTick) -> np.ndarray:
     """
     if score.tpq <= 0:
         raise UserError("the score has no ticks per quarter (SMPTE time or 0): beats can't be told")
-    notes, _ = one_at_a_time(read_notes(score))
-    pedal_voice, pedal_tick, pedal_down = read_pedals(score)
+    tracks = voices(score)
+    notes, _ = one_at_a_time(read_notes(tracks, score.tpq))
+    pedal_voice, pedal_tick, pedal_down = read_pedals(tracks, score.tpq)
     tempo_tick, tempo_step = read_tempos(score)
     event_tick = np.concatenate([tempo_tick, pedal_tick, notes.tick])
     if not len(event_tick):
@@ -235,7 +239,7 @@ def encode(score: ScoreTick) -> np.ndarray:
     table[voiced : voiced + pedals, _PITCH] = np.where(pedal_down, g.PEDAL_ON, g.PEDAL_OFF)
     rows = table[voiced + pedals :]
     rows[:, _PITCH] = notes.pitch
-    rows[:, _VELOCITY] = g.VELOCITY + np.minimum(notes.velocity, 127) // 4
+    rows[:, _VELOCITY] = g.VELOCITY + (notes.velocity >> 2)
     longest, rest = split(notes.duration, g.COARSE_MAX * g.TPQ)
     coarse, fine = split(rest, g.TPQ)
     rows[:, _LONGEST] = np.where(longest > 0, g.COARSE + g.COARSE_MAX, -1)
@@ -261,16 +265,21 @@ def encode(score: ScoreTick) -> np.ndarray:
     # Program and part, where they change.
     row = np.flatnonzero(order >= voiced)
     program, part = split(voice[order[row] - voiced], g.PARTS)
+    new = np.flatnonzero(program != np.append(0, program)[:-1])
+    at, program = row[new], program[new]
     drum = program == g.DRUM_PROGRAM
-    changed = program != np.append(0, program)[:-1]
-    table[row, _FAMILY] = np.where(changed, np.where(drum, g.DRUM, g.FAMILY + program // 8), -1)
-    table[row, _VARIANT] = np.where(changed & ~drum, g.VARIANT + program % 8, -1)
-    table[row, _PART] = np.where(part != np.append(0, part)[:-1], g.PART + part, -1)
+    table[at, _FAMILY] = np.where(drum, g.DRUM, g.FAMILY + program // 8)
+    table[at, _VARIANT] = np.where(drum, -1, g.VARIANT + program % 8)
+    new = np.flatnonzero(part != np.append(0, part)[:-1])
+    table[row[new], _PART] = g.PART + part[new]
 
-    ids = table[table >= 0]
+    cells = table.ravel()
+    ids = cells.compress(cells >= 0)  # twice as fast as cells[cells >= 0]
     if longest.max(initial=0) > 1:
         times = np.ones(len(ids), np.int64)
         longest = longest[order[order >= voiced + pedals] - voiced - pedals]
         times[ids == g.COARSE + g.COARSE_MAX] = longest[longest > 0]
         ids = np.repeat(ids, times)
-    return np.concatenate([[g.BOS], ids, [g.EOS]]).astype(np.int16)
+    song = np.empty(len(ids) + 2, np.int16)
+    song[0], song[1:-1], song[-1] = g.BOS, ids, g.EOS
+    return song

@@ -35,9 +35,9 @@ def loss_report(score: ScoreTick) -> dict[str, int | float]:
     decoded = decode(ids)
     written = voices(score)
     tracks = [track for track in score.tracks if track.notes]
-    before = read_notes(score)
+    before = read_notes(written, score.tpq)
     kept, index = one_at_a_time(before)
-    after, _ = one_at_a_time(read_notes(decoded))
+    after, _ = one_at_a_time(read_notes(voices(decoded), decoded.tpq))
     cut = kept.duration < before.duration[index]
 
     # The same notes in the file's own ticks.

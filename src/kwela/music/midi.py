@@ -15,7 +15,7 @@ from symusic.core import ScoreTick
 
 from kwela.errors import UserError
 from kwela.music import sandbox
-from kwela.music.encoding import read_pedals
+from kwela.music.encoding import read_pedals, voices
 from kwela.music.grammar import TPQ
 
 MAX_BYTES = 16 << 20
@@ -39,7 +39,9 @@ def read(path: Path | str) -> ScoreTick:
         check_chunks(data)
         score = sandbox.parse(data)
         check_caps(score)
-    except (ValueError, sandbox.Refused, sandbox.ParserDied) as error:
+    except sandbox.Refused as error:
+        raise UserError(f"{path}: can't be parsed as MIDI: {error}") from None
+    except (ValueError, sandbox.ParserDied) as error:
         raise UserError(f"{path}: {error}") from None
     return score
 
@@ -293,7 +295,7 @@ def _levels(starts: np.ndarray, ends: np.ndarray, start_s: float, end_s: float) 
 
 def _pedals_down(score: ScoreTick) -> tuple[np.ndarray, np.ndarray]:
     """When pedals go down and come up again, in seconds."""
-    voice, tick, down = read_pedals(score)
+    voice, tick, down = read_pedals(voices(score), score.tpq)
     order = np.lexsort((down, tick, voice))
     voice, down = voice[order], down[order]
     second = tick_to_seconds(score, tick[order] * score.tpq / TPQ)
