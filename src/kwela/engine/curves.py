@@ -26,7 +26,7 @@ def draw(metrics: Path, out: Path, figure: str = "loss", title: str = "", unit: 
     held_out = [(row["step"], row[f"val_{figure}"]) for row in rows if row["split"] == "val"]
     if not held_out:
         raise UserError(f"{metrics}: no validation yet")
-    baselines = next((row["baselines"] for row in reversed(rows) if row.get("baselines")), {})
+    baselines: dict[str, float] = next((row["baselines"] for row in reversed(rows) if row.get("baselines")), {})
 
     with plt.style.context("dark_background"):
         chart, axis = plt.subplots(figsize=(8, 4.5), dpi=120)
