@@ -179,3 +179,8 @@ def test_the_child_ends_with_its_parent():
             return
         time.sleep(0.05)
     pytest.fail("the sandbox outlived a parent killed with SIGKILL")
+
+
+def test_the_child_imports_only_what_it_needs():
+    program = "import sys, kwela.music.sandbox; print(sorted({'torch', 'pydantic', 'scipy', 'av'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
