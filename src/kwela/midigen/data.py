@@ -6,6 +6,7 @@ nothing of what came before it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
     """
     key = hashlib.sha256(path.read_bytes() + tokens.tokenizer_hash().encode()).hexdigest()
     entry = cache_dir / key[:2] / key[2:]
-    if entry.is_file():
+    with contextlib.suppress(FileNotFoundError):
         digest, body = (raw := entry.read_bytes())[:32], raw[32:]
         if hashlib.sha256(body).digest() == digest:
             return np.frombuffer(body, "<i2").astype(np.int16)
@@ -141,9 +142,8 @@ def cover(ids: np.ndarray, window: int) -> list[tuple[int, int, int]]:
     starts, spans, scored = window_starts(ids), [], 0
     while scored < len(ids) - 1:
         wanted = max(0, scored - window // 2)
-        start = int(starts[min(int(np.searchsorted(starts, wanted)), len(starts) - 1)]) if scored else 0
-        if start > scored:  # no bar line in half a window
-            start = wanted
+        near = starts[(starts >= wanted) & (starts <= scored)]
+        start = int(near[0]) if len(near) else wanted  # no bar line in half a window: cut there all the same
         end = min(start + window, len(ids) - 1)
         spans.append((start, scored, end))
         scored = end

@@ -1,0 +1,30 @@
+"""One thread for every test, and a small network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from midi_songs import SETTINGS
+
+from kwela.midigen.model import MidiGenerator, build
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def network() -> MidiGenerator:
+    """Random weights, large enough that every path shows in the logits."""
+    torch.manual_seed(3)
+    made = build(SETTINGS)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1 * (parameter != 0))
+    return made.eval()
