@@ -16,6 +16,7 @@ import json
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,9 @@ def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = Non
         _key(p, collections[p["collection"]]): (p, collections[p["collection"]], out) for p in choose(pieces, seed)
     }
     journal = out / ".demo_pieces.journal"
-    known = {key: record for key, record in fanout.recall(journal).items() if _whole(record, out)}
-    _sweep(out, {path for key in items if key in known for path in known[key]["files"]})
+    earlier = fanout.recall(journal)
+    known = {key: record for key, record in earlier.items() if _whole(record, out)}
+    _sweep(out, earlier.values(), {path for key in items if key in known for path in known[key]["files"]})
     if journal.is_file():
         fanout.forget(journal, [key for key in known if key in items])
     made = fanout.run(make, items, journal, label="pieces", crashed=_crashed, workers=workers, quiet=quiet)
@@ -207,11 +209,11 @@ def _whole(record: dict[str, Any], out: Path) -> bool:
     return bool(files) and all((out / f).is_file() and (out / f).stat().st_size == n for f, n in files.items())
 
 
-def _sweep(out: Path, keep: set[str]) -> None:
+def _sweep(out: Path, earlier: Iterable[dict[str, Any]], keep: set[str]) -> None:
     """Remove what earlier or killed builds left: half-written files, and pieces that are not among `keep`."""
-    stems = {piece["stem"] for piece in catalogue()["pieces"]}
+    listed = {piece["stem"] for piece in catalogue()["pieces"]} | {record["stem"] for record in earlier}
     for path in [*out.glob("audio/*/*.wav"), *out.glob("midi/*/*.mid")]:
-        if path.stem in stems and path.relative_to(out).as_posix() not in keep:
+        if path.stem in listed and path.relative_to(out).as_posix() not in keep:
             path.unlink()
     for path in [*out.glob("audio/*/.*.part"), *out.glob("midi/*/.*.part")]:
         path.unlink()
