@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trainee
-from conftest import rows, status
+from runs import rows, status
 from trainee import ROWS, ToyTask, config, fit
 
 from kwela.engine import checkpoint, learner, optim, order

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import differences, rows, status
+from runs import differences, rows, status
 from trainee import fit, half_precision_on_cpu
 
 from kwela.engine import checkpoint, learner, loop, optim, order
