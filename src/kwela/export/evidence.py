@@ -1,0 +1,120 @@
+"""The JSON that stands beside every artefact and proves it: what it is, where it came from, what was checked, what not.
+
+`<file name>.json`: format, sha256, bytes, inputs, outputs, opset, shapes_tested, max_abs_error (per output, against
+PyTorch), tolerance, quantisation_drift (null: nothing is quantised), latency_ms and machine, checkpoint (sha256, epoch,
+step, which weights), training_data (its hash and kind), licence, versions, not_checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import kwela
+from kwela.corpus import manifest
+from kwela.engine import checkpoint
+
+Evidence = dict[str, Any]
+
+
+def path_of(artefact: Path) -> Path:
+    """`<file name>.json`, beside the artefact."""
+    return artefact.with_name(artefact.name + ".json")
+
+
+def write(artefact: Path, findings: Evidence, origin: Evidence) -> None:
+    """Write the evidence of `artefact`, which is in its place."""
+    sha256, size = digest(artefact)
+    evidence = {"file": artefact.name, "sha256": sha256, "bytes": size, **findings, "machine": machine(), **origin}
+    checkpoint.replace_text(path_of(artefact), json.dumps(evidence, indent=1) + "\n")
+
+
+def holds(artefact: Path, origin: Evidence) -> bool:
+    """True if `artefact` is whole and came from this very checkpoint, by these versions."""
+    try:
+        found = json.loads(path_of(artefact).read_text(encoding="utf-8"))
+        return found["sha256"] == digest(artefact)[0] and all(found[key] == value for key, value in origin.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def digest(artefact: Path) -> tuple[str, int]:
+    """SHA-256 and bytes of a file; of a folder: its files' relative paths, sizes and contents, in order of path."""
+    if artefact.is_file():
+        return checkpoint.file_hash(artefact), artefact.stat().st_size
+    files = sorted(path for path in artefact.rglob("*") if path.is_file())
+    if not files:
+        raise FileNotFoundError(artefact)
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(f"{path.relative_to(artefact).as_posix()}\0{path.stat().st_size}\0".encode())
+        whole.update(path.read_bytes())
+    return whole.hexdigest(), sum(path.stat().st_size for path in files)
+
+
+def origin(path: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evidence:
+    """What an artefact was made from and by: the part of its evidence that a second export must find unchanged."""
+    at = state["progress"]
+    return {
+        "checkpoint": {
+            "sha256": checkpoint.file_hash(path),
+            "family": state["family"],
+            "epoch": at["epoch"],
+            "step": at["step"],
+            "weights": "average (EMA)" if state["ema"] else "model",
+        },
+        "tokenizer_hash": state["tokenizer_hash"],
+        **_training_data(state),
+        "versions": {"kwela": kwela.__version__, "recipe": _recipe(state["family"])}
+        | {name: version(name) for name in packages},
+    }
+
+
+def _training_data(state: Mapping[str, Any]) -> Evidence:
+    """The data's hash and kind, and what follows for the use of the model."""
+    data_hash = state["meta"]["data_hash"]
+    train, val = (Path(state["config"]["data"][f"{side}_manifest"]) for side in ("train", "val"))
+    synthetic = train.parts[-3:-1] == ("smoke", "manifests")
+    try:
+        known = manifest.data_hash([train, val]) == data_hash
+    except (OSError, ValueError):
+        known = False
+    demo = manifest.is_demo(train.parent) if known else None
+    if synthetic:
+        kind, note = "synthetic smoke set", "random tones: no musical use"
+    elif demo:
+        kind, note = (
+            "demo corpus",
+            "free encodings of music21, rendered; rights of each piece: rights.json of the corpus",
+        )
+    elif known:
+        kind, note = "the user's own files", "kwela does not know their rights"
+    else:
+        kind, note = "unknown", "the manifests it was trained on are not at their place any more, or have changed"
+    return {
+        "training_data": {"sha256": data_hash, "kind": kind, "manifests": [train.name, val.name]},
+        "licence": {"synthetic": synthetic, "demo": demo, "note": note},
+    }
+
+
+def machine() -> Evidence:
+    """What a latency was measured on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    return {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _recipe(family: str) -> str:
+    """Hash of the code that exports, and of the model's: an artefact made by other code is made again."""
+    here, room = Path(__file__).parent, "midigen" if family == "midi_generator" else family
+    sources = [*sorted(here.glob("*.py")), *(here.parent / room / name for name in ("attention.py", "model.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sources if file.is_file())).hexdigest()[:16]

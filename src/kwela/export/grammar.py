@@ -1,0 +1,16 @@
+"""`grammar.json`: the 388 ids and what may follow what, for a host that has no Python (see `tokens.tables`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kwela.engine import checkpoint
+from kwela.music import tokens
+
+
+def write(folder: Path) -> Path:
+    """Write `tokens.tables()` to `folder`/grammar.json. Returns its path."""
+    path = folder / "grammar.json"
+    checkpoint.replace_text(path, json.dumps(tokens.tables(), indent=1) + "\n")
+    return path
