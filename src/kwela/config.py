@@ -166,7 +166,7 @@ class MidiConfig(TrainConfig):
     augment: MidiAugment = MidiAugment()
 
 
-SCHEMAS: dict[str, type[TrainConfig]] = {"spectocloud": SpectocloudConfig, "midi": MidiConfig}
+SCHEMAS: dict[str, type[SpectocloudConfig] | type[MidiConfig]] = {"spectocloud": SpectocloudConfig, "midi": MidiConfig}
 
 # `full` is the shipped configuration. `demo` is tuned for two CPU cores and a few minutes; `tiny` for tests.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -222,7 +222,7 @@ def load(
     *,
     preset: str | None = None,
     overrides: Sequence[str] = (),
-) -> TrainConfig:
+) -> SpectocloudConfig | MidiConfig:
     """Settings of `family` from defaults, `file`, `preset` and `overrides` ("a.b=c"), in that order of precedence.
 
     file: None reads the shipped YAML. A relative path is sought in the working directory, then beside the shipped YAML.

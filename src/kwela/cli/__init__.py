@@ -26,7 +26,7 @@ for room in (corpus, train, music, export, demo, machine):
     room.register(app)
 
 # Typer's own errors of usage, whichever click it carries.
-_UsageError = typer.BadParameter.__mro__[1]
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,18 +22,20 @@ def measure(root: Path) -> dict[str, Any]:
     folder = root / "data" / "demo" / "results"
     report: dict[str, Any] = {}
 
-    settings = config.load("spectocloud", preset="demo")
+    cloud_settings = config.load("spectocloud", preset="demo")
+    assert isinstance(cloud_settings, config.SpectocloudConfig)
     best = root / "checkpoints" / "spectocloud" / "best.pt"
     network = checkpoint.rebuild(best, checkpoint.load(best), "spectocloud", cloud_model.build)
-    report["spectocloud"] = cloud_task.evaluate(network, settings)  # type: ignore[arg-type]
+    report["spectocloud"] = cloud_task.evaluate(network, cloud_settings)
     curves.draw(best.parent / "metrics.jsonl", folder / "spectocloud_loss.png", "pos_loss", "Spectocloud", "Chamfer")
 
-    settings = config.load("midi", preset="demo")
+    midi_settings = config.load("midi", preset="demo")
+    assert isinstance(midi_settings, config.MidiConfig)
     best = root / "checkpoints" / "midi_generator" / "best.pt"
     player = checkpoint.rebuild(
         best, checkpoint.load(best), "midi_generator", midi_model.build, tokens.tokenizer_hash()
     )
-    report["midi"] = midi_task.evaluate(player, settings)  # type: ignore[arg-type]
+    report["midi"] = midi_task.evaluate(player, midi_settings)
     curves.draw(best.parent / "metrics.jsonl", folder / "midi_loss.png", "loss", "MIDI generator", "nats per id")
     return report
 

@@ -10,8 +10,6 @@ import typer
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
-CHECKPOINTS = {"spectocloud": "checkpoints/spectocloud/best.pt", "midi_generator": "checkpoints/midi_generator/best.pt"}
-
 
 def register(app: typer.Typer) -> None:
     app.command("export", short_help="Checkpoints to ONNX and Core ML, with evidence.")(export)
@@ -34,11 +32,12 @@ def export(
     from kwela.export import run
 
     root = config.repo_root()
-    wanted = {"spectocloud": spectocloud, "midi_generator": midi_generator}
+    wanted: dict[run.Name, Path | None] = {"spectocloud": spectocloud, "midi_generator": midi_generator}
     if everything:
-        for name, default in CHECKPOINTS.items():
-            if wanted[name] is None and (root / default).is_file():
-                wanted[name] = root / default
+        for name, path in wanted.items():
+            best = root / "checkpoints" / name / "best.pt"
+            if path is None and best.is_file():
+                wanted[name] = best
     chosen = {name: path for name, path in wanted.items() if path is not None}
     if not chosen:
         raise UserError(

@@ -141,7 +141,8 @@ def generate_midi(
                 prompt=start,
             )
             score = tokens.decode(ids)
-            mid, wav, png = (numbered(path, i, variations) if path else None for path in (out, render, roll))
+            mid = numbered(out, i, variations)
+            wav, png = (numbered(path, i, variations) if path else None for path in (render, roll))
             files = [file for file in (mid, wav, png) if file]
             for file in files:
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
 if TYPE_CHECKING:
-    from kwela.config import TrainConfig
+    from kwela.config import MidiConfig, SpectocloudConfig, TrainConfig
     from kwela.engine.task import Task
 
 
@@ -76,7 +76,7 @@ def train(
         root = settings.repo_root()
         if resume != "auto":
             chosen.training.resume_from = Path(resume).resolve()
-        task = _task(family, chosen)
+        task = _task(chosen)
         data_hash = manifest.data_hash([chosen.data.train_manifest, chosen.data.val_manifest])
 
         def fit(folder: Path, runs: Path | None) -> loop.Outcome:
@@ -110,14 +110,16 @@ def train(
         )
 
 
-def _task(family: str, chosen: TrainConfig) -> Task:
-    if family == "spectocloud":
+def _task(chosen: SpectocloudConfig | MidiConfig) -> Task:
+    from kwela.config import SpectocloudConfig
+
+    if isinstance(chosen, SpectocloudConfig):
         from kwela.spectocloud.task import SpectocloudTask
 
-        return SpectocloudTask(chosen)  # type: ignore[arg-type]
+        return SpectocloudTask(chosen)
     from kwela.midigen.task import MidiTask
 
-    return MidiTask(chosen)  # type: ignore[arg-type]
+    return MidiTask(chosen)
 
 
 def _stand_in(chosen: TrainConfig, family: str, *, demo: bool) -> bool:

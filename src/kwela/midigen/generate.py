@@ -232,26 +232,16 @@ def parse_emotion(text: str) -> list[tuple[int, tuple[float, ...]]]:
     A curve's bars count from 0 and ascend; it starts at bar 0. Raises UserError showing the part that can't be read.
     """
     if ":" not in text:
-        return [(0, _vector(text))]
+        return [(0, emotion.parse(text))]
     curve = []
     for part in text.split(";"):
         match = re.fullmatch(r"\s*(\d+)\s*:(.+)", part)
         if not match:
             raise UserError(f"--emotion: {part!r}: write a curve as BAR:EMOTION;BAR:EMOTION, as 0:grief;8:calm")
-        curve.append((int(match[1]), _vector(match[2])))
+        curve.append((int(match[1]), emotion.parse(match[2])))
     if curve[0][0] != 0 or any(a[0] >= b[0] for a, b in pairwise(curve)):
         raise UserError(f"--emotion: {text!r}: bars start at 0 and ascend")
     return curve
-
-
-def _vector(text: str) -> tuple[float, ...]:
-    if "," not in text:
-        return emotion.lookup(text.strip()).vector
-    try:
-        numbers = [float(number) for number in text.split(",")]
-    except ValueError:
-        raise UserError(f"--emotion: {text!r}: write valence,arousal,intensity as 0.8,0.5,0.6") from None
-    return tuple(float(number) for number in emotion.check(numbers, "--emotion"))
 
 
 def _check(how: Sampling, bars: int) -> None:

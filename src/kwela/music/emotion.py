@@ -97,6 +97,20 @@ def describe(argument: str) -> dict[str, Any]:
     }
 
 
+def parse(text: str) -> tuple[float, ...]:
+    """What a user wrote for `--emotion`: a word ("grief") or numbers ("0.8,0.5,0.6", 3 or 64 of them).
+
+    Raises UserError showing the text: an unknown word, or numbers that can't be read or are out of range.
+    """
+    if "," not in text:
+        return lookup(text.strip()).vector
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        raise UserError(f"--emotion: {text!r}: write valence,arousal,intensity as 0.8,0.5,0.6") from None
+    return tuple(float(number) for number in check(numbers, "--emotion"))
+
+
 def check(values: object, where: str) -> np.ndarray:
     """`values` as float32, shape (3,) or (64,), or UserError("{where}: what is wrong").
 
