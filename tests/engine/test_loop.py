@@ -2,8 +2,11 @@
 
 import json
 import math
+import os
 import resource
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -270,11 +273,28 @@ def test_a_defect_shows_its_traceback_and_is_noted(tmp_path, monkeypatch):
 
 
 def test_a_signal_is_heard_only_while_a_run_lasts(tmp_path):
-    import signal
-
     before = signal.getsignal(signal.SIGTERM)
     fit(tmp_path, *SHORT, "training.epochs=1", quiet=True)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_before_the_first_step_stops_at_once_and_leaves_what_was_there(tmp_path, monkeypatch):
+    fit(tmp_path, *SHORT, "training.epochs=1", quiet=True)
+    before = (tmp_path / "last.pt").read_bytes()
+    for when in ("datasets", "baselines"):
+        monkeypatch.setattr(ToyTask, when, lambda self: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5))
+        with pytest.raises(Interrupted, match="before the first step"):
+            fit(tmp_path, *SHORT, quiet=True)
+        monkeypatch.undo()
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert status(tmp_path)["exit_status"] == 75
+    assert fit(tmp_path, *SHORT, quiet=True).step == 16
+
+
+def test_a_folder_that_can_not_be_written_is_bad_usage(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match=r"out: can't write there: File exists"):
+        fit(tmp_path / "out", *SHORT, quiet=True)
 
 
 def test_cuda_without_a_gpu_is_bad_usage(tmp_path):

@@ -7,7 +7,8 @@
 
 Keys: format, family, tokenizer_hash, model, ema, optimizer, scheduler, scaler, rng_per_rank,
 progress {epoch, samples, step}, stopping, config, extra, meta. What differs between two runs of the same (paths, times,
-hosts) stands in config, extra and meta alone.
+hosts) stands in config, extra and meta alone. `scheduler` and `rng_per_rank` (the seed of each rank's next step) are
+on record only: rates and seeds are functions of the step.
 """
 
 from __future__ import annotations

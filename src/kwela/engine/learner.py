@@ -3,7 +3,7 @@
 - Gradients are those of the sum over the whole step (all micro-batches, all ranks), divided once by the summed weight.
 - DDP averages over the ranks while the last micro-batch runs backward; the division takes that back out.
 - `find_unused_parameters` lets a head sit out a step, and keeps DDP from rebuilding its buckets after the first step:
-  with three ranks and more, a rebuilt bucket sums in another order, and a resumed run would differ in the last bit.
+  with more than two ranks a rebuilt bucket sums in another order, and a resumed run differs in the last bit (measured).
 - float16: a sum of thousands overflows, so it is first divided by the power of two nearest to its weight (exact).
 """
 

@@ -128,14 +128,11 @@ class Run:
             self._restore(state)
             if on_resume:
                 on_resume(self.extra)
-        if team.first:
-            out.mkdir(parents=True, exist_ok=True)
-            last = out / checkpoint.LAST
-            if path and path.resolve() != last.resolve():
-                checkpoint.copy(path, last)  # what a kill before the next save has to come back to
-            journal.cut(out / "metrics.jsonl", self.at.step if state else -1, self.stopping.evaluated == self.at.step)
-        self.journal.open(out, runs_dir, self.at.step + 1 if state else 0)
-        self.facts = journal.facts(self.dump, self.identity.data, tokenizer_hash, team, self.accumulated, state)
+        try:
+            self._open(path, runs_dir)
+        except OSError as error:
+            raise UserError(f"{out}: can't write there: {error.strerror}") from None
+        self.facts = journal.facts(self.dump, data_hash, tokenizer_hash, team, self.accumulated, state)
         self.baselines: dict[str, float] = {}
         if path and not self._over():
             say(f"Resuming from {path} at step {self.at.step}")
@@ -145,6 +142,17 @@ class Run:
             say(
                 "torchrun kills its ranks 30 s after SIGTERM: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 gives a slow save time"
             )
+
+    def _open(self, path: Path | None, runs_dir: Path | None) -> None:
+        """Bring the folder to where the run begins: metrics cut back, and the checkpoint it goes on from in last.pt."""
+        if self.team.first:
+            self.out.mkdir(parents=True, exist_ok=True)
+            last = self.out / checkpoint.LAST
+            if path and path.resolve() != last.resolve():
+                checkpoint.copy(path, last)  # what a kill before the next save has to come back to
+            evaluated = self.stopping.evaluated == self.at.step
+            journal.cut(self.out / "metrics.jsonl", self.at.step if path else -1, evaluated)
+        self.journal.open(self.out, runs_dir, self.at.step + 1 if path else 0)
 
     def go(self) -> Outcome:
         try:
@@ -186,6 +194,7 @@ class Run:
         feed = order.Feed(self.task, self.train, data, seed, pin, keep_workers=True)
         val_feed = order.Feed(self.task, self.held_out, data, seed, pin, keep_workers=False)
         with contextlib.closing(feed), contextlib.closing(val_feed):
+            self.asked.patient = True
             while not self._over():
                 self._steps(feed)
                 self._end_epoch(self._evaluate(val_feed))

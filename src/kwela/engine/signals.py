@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from kwela.errors import Interrupted
+
 _ASKING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Asked:
-    """The signal that asked this process to stop, if any."""
+    """The signal that asked this process to stop, if any. Until there is something to save, it stops at once."""
 
     signal: signal.Signals | None = None
+    patient = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -28,6 +31,8 @@ def watched() -> Iterator[Asked]:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.signal = signal.Signals(number)
+        if not asked.patient:
+            raise Interrupted(f"stopped by {asked.signal.name} before the first step; run the same command again")
 
     before = {number: signal.signal(number, note) for number in _ASKING}
     try:

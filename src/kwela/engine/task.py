@@ -18,7 +18,7 @@ Batch = dict[str, Tensor]
 
 
 class Mean(NamedTuple):
-    """A mean in two parts, both scalar tensors: `total` (with gradient where it is a loss) over `weight` (a count)."""
+    """A mean in two parts, scalar tensors on the batch's device: `total` (a loss with its gradient) over `weight`."""
 
     total: Tensor
     weight: Tensor
