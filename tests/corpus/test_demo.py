@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -19,7 +20,7 @@ import soundfile
 from symusic.core import NoteTick, ScoreTick, TrackTick
 
 from kwela.corpus import demo, notation, split
-from kwela.errors import UserError
+from kwela.errors import KwelaError, UserError
 from kwela.music import emotion, midi
 
 PIECES = 4
@@ -134,6 +135,19 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match=r"pip install 'kwela\[demo\]'"):
         demo.build(tmp_path / "x", PIECES)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_full_disk_is_one_line_and_a_file_in_the_way_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, audio: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(demo.synth, "write", full)
+    with pytest.raises(KwelaError, match=r"No space left on device.*run the same command again") as failed:
+        demo.build(tmp_path / "full", 1, workers=1, quiet=True)
+    assert failed.value.status == 1
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="file: can't be made a folder"):
+        demo.build(tmp_path / "file", 1, workers=1, quiet=True)
 
 
 # -------------------------------------------------------------------- the list

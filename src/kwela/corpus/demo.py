@@ -99,15 +99,20 @@ def choose(pieces: int, seed: int) -> list[dict[str, Any]]:
 def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = None, quiet: bool = False) -> Report:
     """Write `OUT/audio/<emotion>/x.wav`, `OUT/midi/<emotion>/x.mid`, `OUT/rights.json` and `OUT/demo_corpus.json`.
 
-    Pieces that stand there whole are reused; those of an earlier build that are no longer chosen are removed. workers:
-    processes, by default one a core. Raises UserError if the demo extra is missing or `pieces` is more than there
-    are, KwelaError if no piece could be made. A piece that fails is reported with its reason and left out.
+    Pieces that stand there whole are reused; those of an earlier build that are no longer chosen are removed. A piece
+    that fails is reported with its reason and left out. workers: processes, by default one a core.
+    Raises UserError if the demo extra is missing, `out` can't be made or `pieces` is more than there are; KwelaError
+    on a full disk, or if no piece could be made.
     """
     started = time.monotonic()
     if importlib.util.find_spec("music21") is None or importlib.util.find_spec("midirenderer") is None:
         raise UserError("the demo corpus needs the demo extra: pip install 'kwela[demo]'")
     synth.soundfont_path()
     out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: can't be made a folder ({error.strerror}); name another") from None
     collections = catalogue()["collections"]
     items = {
         _key(p, collections[p["collection"]]): (p, collections[p["collection"]], out) for p in choose(pieces, seed)
@@ -118,7 +123,10 @@ def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = Non
     _sweep(out, earlier.values(), {path for key in items if key in known for path in known[key]["files"]})
     if journal.is_file():
         fanout.forget(journal, [key for key in known if key in items])
-    made = fanout.run(make, items, journal, label="pieces", crashed=_crashed, workers=workers, quiet=quiet)
+    try:
+        made = fanout.run(make, items, journal, label="pieces", crashed=_crashed, workers=workers, quiet=quiet)
+    except OSError as error:
+        raise KwelaError(f"{out}: {error}; what is done stays: run the same command again to go on") from None
     records = sorted((r for r in made.values() if "why" not in r), key=lambda r: r["stem"])
     failed = {r["stem"]: r["why"] for r in made.values() if "why" in r}
     if not records:

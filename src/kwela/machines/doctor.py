@@ -20,6 +20,7 @@ from pathlib import Path
 
 # Oldest Linux driver for a CUDA major version (CUDA compatibility guide, table 1; CUDA toolkit release notes).
 OLDEST_DRIVER = {12: "525.60.13", 13: "580.65.06"}
+CUDA_12_TORCH = "https://download.pytorch.org/whl/cu126"  # torch on PyPI is built for CUDA 13
 DISK_GB, RAM_GB, SHM_GB = 50, 8, 2
 DECODERS = {"wav": "pcm_s16le", "mp3": "mp3", "flac": "flac", "ogg": "vorbis", "m4a and aac": "aac"}
 
@@ -49,8 +50,8 @@ def driver(installed: str, cuda: str | None) -> Check:
     needed = f"CUDA {major} needs {oldest} or newer"
     if _numbers(installed) >= _numbers(oldest):
         return Check("NVIDIA driver", True, f"{installed} ({needed})")
-    older = f"; torch for CUDA 12 would need {OLDEST_DRIVER[12]}" if major > 12 else ""
-    return Check("NVIDIA driver", False, f"{installed} is too old: {needed}", f"kwela train: update the driver{older}")
+    other = f", or install torch from {CUDA_12_TORCH} (driver {OLDEST_DRIVER[12]} will do)" if major > 12 else ""
+    return Check("NVIDIA driver", False, f"{installed} is too old: {needed}", f"kwela train: update the driver{other}")
 
 
 def _numbers(version: str) -> list[int]:
@@ -98,7 +99,7 @@ def _gpu(cuda: str | None, quick: bool) -> list[Check]:
             )
         ]
     if not cuda:
-        fix = "kwela train stays on the CPU: install torch from https://download.pytorch.org/whl/cu126"
+        fix = f"kwela train stays on the CPU: install torch from {CUDA_12_TORCH}"
         return [Check("GPU", False, f"{cards}, but torch is built for the CPU", fix), driver(installed, None)]
     return [Check("GPU", True, cards), driver(installed, cuda)]
 
