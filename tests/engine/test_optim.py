@@ -55,10 +55,10 @@ def test_the_average_follows_slowly_and_buffers_at_once():
     with torch.no_grad():
         model.weight.fill_(3.0)
         model.running_mean.fill_(5.0)
-    average.update(model, 1)  # decay 2 / 11
+    average.update(1)  # decay 2 / 11
     assert average.model.weight[0].item() == pytest.approx(1 * 2 / 11 + 3 * 9 / 11)
     assert average.model.running_mean[0] == 5
-    average.update(model, 10**9)  # decay .999
+    average.update(10**9)  # decay .999
     assert average.model.weight[0].item() == pytest.approx(0.999 * (1 * 2 / 11 + 3 * 9 / 11) + 0.001 * 3)
     assert not average.model.weight.requires_grad
 

@@ -30,8 +30,9 @@ warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  
 class Learner:
     def __init__(self, task: Task, config: TrainConfig, ranks: Ranks, dtype: torch.dtype | None) -> None:
         self.task, self.config, self.ranks = task, config, ranks
-        torch.manual_seed(order.init_seed(config.seed))
+        self.seed(order.init_seed(config.seed))
         self.model = task.model().to(ranks.device)
+        self.parameters = list(self.model.parameters())  # walking the module each step costs more than it looks
         self.optimizer = optim.adamw(self.model, config.optim)
         self.dtype = dtype
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=dtype == torch.float16)
@@ -55,7 +56,7 @@ class Learner:
         Returns the summed losses, float64 (names, 2: total and weight), and the gradient's L2 norm before clipping;
         both the same on every rank, on the device, not waited for.
         """
-        torch.manual_seed(order.step_seed(self.config.seed, step - 1, self.ranks.rank))
+        self.seed(order.step_seed(self.config.seed, step - 1, self.ranks.rank))
         self.parallel.train()
         self.optimizer.zero_grad()
         unit = torch.ones((), device=self.ranks.device)
@@ -75,12 +76,12 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        grads = [p.grad for p in self.parameters if p.grad is not None]
         norm = optim.rescale(grads, factor, self.config.optim.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
-            self.average.update(self.model, step)
+            self.average.update(step)
         return sums, norm
 
     def losses(self, model: nn.Module, batch: Batch, live: bool) -> tuple[Tensor, Tensor]:
@@ -112,6 +113,17 @@ class Learner:
     def shown(self) -> nn.Module:
         """The same, as the bare module."""
         return self.average.model if self.average else self.model.eval()
+
+    def seed(self, seed: int) -> None:
+        """Seed torch for the model: what `torch.manual_seed` does, for this rank's device alone.
+
+        On a machine without GPU that function keeps a traceback of each call, for the GPU to come.
+        """
+        torch.default_generator.manual_seed(seed)
+        if self.ranks.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.ranks.device.type == "mps":
+            torch.mps.manual_seed(seed)
 
     def moved(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.ranks.device, non_blocking=True) for name, tensor in batch.items()}

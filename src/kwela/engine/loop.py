@@ -238,7 +238,7 @@ class Run:
     @torch.no_grad()
     def _evaluate(self, feed: order.Feed) -> dict[str, float]:
         """The held-out figures, `val_` before each name. Interrupted leaves the state as before: it will be redone."""
-        torch.manual_seed(order.evaluation_seed(self.config.seed, self.at.step, self.team.rank))
+        self.learner.seed(order.evaluation_seed(self.config.seed, self.at.step, self.team.rank))
         model = self.learner.judged()
         draws = self._shares(np.arange(len(self.held_out)), order.VALIDATION)
         sums = None

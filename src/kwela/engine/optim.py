@@ -64,15 +64,20 @@ class Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
+        self.weights = [
+            (mine.data, theirs.data) for mine, theirs in _pairs(self.model.parameters(), model.parameters())
+        ]
+        self.buffers = _pairs(self.model.buffers(), model.buffers())
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """step: optimiser steps done, this one included."""
+    def update(self, step: int) -> None:
+        """Follow the model after optimiser step `step` (from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(_tensors(self.model.parameters()), _tensors(model.parameters()), 1 - decay)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(theirs)
+        mine, theirs = zip(*self.weights, strict=True)
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for ours, its in self.buffers:
+            ours.copy_(its)
 
 
-def _tensors(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    return [parameter.data for parameter in parameters]
+def _pairs(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(mine, theirs, strict=True))
