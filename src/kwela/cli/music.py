@@ -14,6 +14,7 @@ from kwela.errors import UserError
 
 if TYPE_CHECKING:
     from kwela.midigen.generate import Backend as GeneratorBackend
+    from kwela.spectocloud.model import Spectocloud
 
 tokens_app = typer.Typer(help="The 388-id MIDI codec.", no_args_is_help=True, rich_markup_mode=None)
 generate_app = typer.Typer(help="Make music from a trained model.", no_args_is_help=True, rich_markup_mode=None)
@@ -189,6 +190,8 @@ def numbered(path: Path, i: int, of: int) -> Path:
 # ---------------------------------------------------------------------- cloud
 
 Start = Annotated[float, typer.Option(min=0, help="Seconds into the audio.")]
+Offset = Annotated[float, typer.Option(help="MIDI time = audio time - offset, seconds.")]
+Model = Annotated[Path | None, typer.Option(help="Default: checkpoints/spectocloud/best.pt.")]
 Emotion = Annotated[str, typer.Option(help='A word or "v,a,i"; default: what the path says.')]
 Out = Annotated[list[Path], typer.Option(help=".npy .ply .png .gif .html; may be repeated.")]
 
@@ -200,19 +203,18 @@ def predict(
     out: Out = [Path("cloud.png")],  # noqa: B006
     emotion: Emotion = "",
     start: Start = 0.0,
-    model: Annotated[Path | None, typer.Option(help="Default: checkpoints/spectocloud/best.pt.")] = None,
+    offset: Offset = 0.0,
+    model: Model = None,
 ) -> None:
     """The cloud a trained model sees in 1.5 seconds of audio.
 
     \b
     kwela cloud predict song.wav --midi song.mid --emotion calm --start 12 --out cloud.png --out cloud.html
     """
-    from kwela import config
-    from kwela.spectocloud import predict as clouds
+    from kwela.spectocloud import predict as prediction
     from kwela.spectocloud import render
 
-    checkpoint = model or config.repo_root() / "checkpoints/spectocloud/best.pt"
-    cloud = clouds.predict(checkpoint, audio, midi_file, _vector(emotion, audio), start)
+    cloud = prediction.predict(_seer(model), audio, midi_file, _vector(emotion, audio), offset, start)
     for file in out:
         render.write(cloud, file)
         print(f"wrote {file}")
@@ -225,19 +227,61 @@ def target(
     out: Out = [Path("cloud.png")],  # noqa: B006
     emotion: Emotion = "",
     start: Start = 0.0,
-    offset: Annotated[float, typer.Option(help="MIDI time = audio time - offset, seconds.")] = 0.0,
+    offset: Offset = 0.0,
 ) -> None:
     """The cloud computed from the music itself: what the model learns to predict.
 
     \b
     kwela cloud target song.wav --midi song.mid --start 12 --out target.html
     """
+    import numpy as np
+
     from kwela.spectocloud import render
     from kwela.spectocloud import target as targets
 
-    cloud = targets.of_files(audio, midi_file, _vector(emotion, audio), offset, start)
+    cloud = targets.compute(audio, midi_file, np.asarray(_vector(emotion, audio)), offset, start)
     for file in out:
         render.write(cloud, file)
+        print(f"wrote {file}")
+
+
+@cloud_app.command("compare")
+def compare(
+    manifest: Annotated[Path | None, typer.Option(help="Default: data/manifests/spectocloud_val.jsonl.")] = None,
+    row: Annotated[int, typer.Option(min=1, help="Which of its rows.")] = 1,
+    out: Out = [Path("cloud.png")],  # noqa: B006
+    model: Model = None,
+) -> None:
+    """A model's cloud beside its target, for a row of a manifest: PNG or HTML.
+
+    \b
+    kwela cloud compare --row 5 --out pair.png --out pair.html
+    """
+    from kwela import config
+    from kwela.corpus import rows
+    from kwela.spectocloud import predict as prediction
+    from kwela.spectocloud import render
+    from kwela.spectocloud import target as targets
+
+    path = manifest or config.repo_root() / "data" / "manifests" / "spectocloud_val.jsonl"
+    found = rows.read(path, "spectocloud")
+    if row > len(found):
+        raise UserError(f"{path}: --row {row}: it has {len(found)} rows")
+    chosen = found[row - 1]
+    audio, midi_file = Path(chosen["audio_path"]), Path(chosen["midi_path"])
+    about = chosen["emotion64"], chosen["offset"], chosen.get("start", 0.0)
+    clouds = {
+        "predicted": prediction.predict(_seer(model), audio, midi_file, *about),
+        "target": targets.compute(audio, midi_file, *about),
+    }
+    title = f"{audio.stem}, {about[2]:.1f} s"
+    for file in out:
+        if file.suffix == ".html":
+            render.save_html(clouds, file, title)
+        elif file.suffix == ".png":
+            render.save_pair(clouds, file, title)
+        else:
+            raise UserError(f"{file}: a comparison is drawn as .png or .html")
         print(f"wrote {file}")
 
 
@@ -256,10 +300,18 @@ def draw(cloud_file: Annotated[Path, typer.Argument(metavar="CLOUD.npy")], out: 
         print(f"wrote {file}")
 
 
-def _vector(emotion: str, path: Path):  # type: ignore[no-untyped-def]
-    """The 3 numbers of a word, of "v,a,i", or of what the path says."""
+def _seer(model: Path | None) -> Spectocloud:
+    """The Spectocloud behind `cloud predict` and `cloud compare`."""
+    from kwela import config
+    from kwela.engine import checkpoint
+    from kwela.spectocloud.model import build
+
+    file = model or config.repo_root() / "checkpoints" / "spectocloud" / "best.pt"
+    return checkpoint.rebuild(file, checkpoint.load(file), "spectocloud", build)
+
+
+def _vector(emotion: str, path: Path) -> tuple[float, ...]:
+    """The numbers of a word or of "v,a,i"; of what the path says where neither is given."""
     from kwela.music import emotion as emotions
 
-    if not emotion:
-        return emotions.from_path(path).vector
-    return emotions.parse(emotion)
+    return emotions.parse(emotion) if emotion else emotions.from_path(path).vector

@@ -1,0 +1,38 @@
+"""The cloud a trained model sees in a segment of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from kwela.music import audio, midi
+from kwela.music.emotion import expand64
+from kwela.spectocloud import space
+from kwela.spectocloud.target import Cloud
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    audio_path: Path,
+    midi_path: Path | None,
+    emotion: np.ndarray | tuple[float, ...],
+    offset: float = 0.0,
+    start: float = 0.0,
+) -> Cloud:
+    """The model's cloud for the segment that begins `start` seconds into the audio; MIDI time = audio time - offset.
+
+    emotion: 3 or 64 numbers, NaN where not given. midi_path: None stands for no notes. Raises UserError for files that
+    don't decode.
+    """
+    heard = space.log_mel(audio.load(audio_path, start, space.SECONDS))
+    notes = np.zeros(len(midi.FEATURE_NAMES), np.float32)
+    if midi_path is not None:
+        notes = midi.features(midi.read(midi_path), start - offset, space.SECONDS)
+    device = next(model.parameters()).device
+    given = (torch.from_numpy(array)[None].to(device) for array in (heard, expand64(emotion), notes))
+    positions, colors, properties = model(*given)[:3]
+    return Cloud(positions[0].cpu().numpy(), torch.cat([colors, properties], -1)[0].cpu().numpy())
