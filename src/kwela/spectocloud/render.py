@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from kwela.errors import UserError
-from kwela.spectocloud.target import Cloud, attributes_path
+from kwela.spectocloud.target import Cloud, attributes_path, read_cloud
 
 BACKGROUND = (0.024, 0.027, 0.045)
 AXES = {"time": (1, 0, 0), "pitch": (0, 1, 0), "tension": (0, 0, 1)}
@@ -26,29 +26,11 @@ DISTANCE = 3.2  # from the cube's centre to the eye, in cube edges
 
 
 def read(path: Path) -> Cloud:
-    """A cloud from `x.npy` and, where it is there, `x.attributes.npy`; without, every point is plain white.
-
-    Raises UserError naming the file unless it holds (n, 3) finite numbers (and the attributes (n, 7)).
-    """
-    path = Path(path)
-    positions = _columns(path, 3)
-    if attributes_path(path).is_file():
-        attributes = _columns(attributes_path(path), 7)
-        if len(attributes) != len(positions):
-            raise UserError(f"{attributes_path(path)}: {len(attributes)} attributes for {len(positions)} points")
-    else:
+    """A cloud from `x.npy`; without an `x.attributes.npy` beside it every point is plain white. Raises UserError."""
+    positions, attributes = read_cloud(Path(path))
+    if attributes is None:
         attributes = np.tile(np.array([1, 1, 1, 0.8, 0.5, 0, 0.5], np.float32), (len(positions), 1))
     return Cloud(positions, attributes)
-
-
-def _columns(file: Path, columns: int) -> np.ndarray:
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable as a cloud: {error}") from None
-    if array.ndim != 2 or array.shape[1] != columns or array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise UserError(f"{file}: a cloud is (points, {columns}) finite numbers, found {array.dtype} {array.shape}")
-    return array.astype(np.float32)
 
 
 def write(cloud: Cloud, path: Path) -> None:

@@ -36,17 +36,18 @@ def pitch_to_y(pitch: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def semitone_rows() -> np.ndarray:
-    """(120, 128) float32 weights that read a mel spectrogram at each row's pitch, by linear interpolation in pitch."""
-    centres = audio.mel_edges_hz()[1:-1]
-    pitches = 69 + 12 * np.log2(centres / 440)
-    rows = LOWEST + 0.5 + np.arange(ROWS)
-    at = np.clip(np.interp(rows, pitches, np.arange(audio.MELS)), 0, audio.MELS - 1)
-    low = np.minimum(at.astype(int), audio.MELS - 2)
-    weights = np.zeros((ROWS, audio.MELS), np.float32)
-    weights[np.arange(ROWS), low] = 1 - (at - low)
-    weights[np.arange(ROWS), low + 1] = at - low
-    return weights
+def semitone_places() -> tuple[np.ndarray, np.ndarray]:
+    """For each of the 120 rows, the mel band below its pitch (int64) and the fraction (0..1) of the way to the next."""
+    pitches = 69 + 12 * np.log2(audio.mel_edges_hz()[1:-1] / 440)
+    at = np.interp(LOWEST + 0.5 + np.arange(ROWS), pitches, np.arange(audio.MELS))
+    low = np.minimum(at.astype(np.int64), audio.MELS - 2)
+    return low, at - low
+
+
+def semitone_rows(log_mel: np.ndarray) -> np.ndarray:
+    """(128, 64) log-mel -> (120, 64), read at each row's pitch, linear between mel bands."""
+    low, fraction = semitone_places()
+    return log_mel[low] + fraction[:, None].astype(np.float32) * (log_mel[low + 1] - log_mel[low])
 
 
 def log_mel(wave: np.ndarray) -> np.ndarray:

@@ -65,12 +65,12 @@ def write_cloud(
 ) -> str:
     """Write the cloud of a segment as `<hash>.npy` and `<hash>.attributes.npy` in `out_dir`; returns the first's path.
 
-    offset, start: as in `of_files`. The hash is of content, emotion, offset, start and VERSION, so a pair that is there
+    offset, start: as in `compute`. The hash is of content, emotion, offset, start and VERSION, so a pair that is there
     is the right one and is left alone. Each file appears whole or not at all, the attributes before the positions.
     """
     path = Path(out_dir) / f"{content_hash(audio_path, midi_path, emotion, offset, start)[:32]}.npy"
     if not path.is_file():
-        cloud = of_files(audio_path, midi_path, emotion, offset, start)
+        cloud = compute(audio_path, midi_path, emotion, offset, start)
         path.parent.mkdir(parents=True, exist_ok=True)
         for file, array in ((attributes_path(path), cloud.attributes), (path, cloud.positions)):
             part = file.with_name(f".{file.name}.{os.getpid()}")
@@ -80,12 +80,39 @@ def write_cloud(
     return str(path)
 
 
+def read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions (n, 3), and attributes (n, 7) where `x.attributes.npy` lies beside `x.npy`; float32.
+
+    Raises UserError naming the file if it isn't that, or holds numbers that aren't finite.
+    """
+    positions = _read_columns(path, 3)
+    if not attributes_path(path).is_file():
+        return positions, None
+    attributes = _read_columns(attributes_path(path), 7)
+    if len(attributes) != len(positions):
+        raise UserError(
+            f"{attributes_path(path)}: {len(attributes)} rows for the {len(positions)} points of {path.name}"
+        )
+    return positions, attributes
+
+
+def _read_columns(file: Path, columns: int) -> np.ndarray:
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file}: not readable as a cloud: {error}") from None
+    right = isinstance(array, np.ndarray) and array.ndim == 2 and array.shape[1] == columns and array.dtype.kind == "f"
+    if not right or not len(array) or not np.isfinite(array).all():
+        raise UserError(f"{file}: a cloud is a table of {columns} columns of finite numbers")
+    return array.astype(np.float32)
+
+
 def attributes_path(cloud_path: Path) -> Path:
     """Where the attributes of a cloud lie: `x.npy` -> `x.attributes.npy`."""
     return cloud_path.with_suffix(".attributes.npy")
 
 
-def of_files(
+def compute(
     audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float, *, redraw: int = 0
 ) -> Cloud:
     """The cloud of the segment that begins `start` seconds into the audio; MIDI time = audio time - offset.
@@ -94,7 +121,7 @@ def of_files(
     another draw of the same distribution. Raises UserError for files that don't decode.
     """
     at = start - offset
-    heard = midi.sounding(_score(*_stamp(midi_path)), at, space.SECONDS)
+    heard = midi.sounding(score(midi_path), at, space.SECONDS)
     segment = listen(space.log_mel(audio.load(audio_path, start, space.SECONDS)), heard, at)
     return draw(segment, emotion, seed_of(content_hash(audio_path, midi_path, emotion, offset, start), redraw))
 
@@ -103,7 +130,7 @@ def content_hash(audio_path: Path, midi_path: Path, emotion: np.ndarray, offset:
     """Hex SHA-256 of everything that decides a cloud: both files' bytes, emotion, offset, start, and VERSION."""
     felt = np.asarray(emotion, dtype="<f4")[:3].tobytes()
     times = np.array([offset, start], dtype="<f8").tobytes()
-    files = _file_hash(*_stamp(audio_path)) + _file_hash(*_stamp(midi_path))
+    files = file_hash(audio_path) + file_hash(midi_path)
     return hashlib.sha256(VERSION.encode() + files + felt + times).hexdigest()
 
 
@@ -112,7 +139,17 @@ def seed_of(content: str, redraw: int = 0) -> int:
     return int.from_bytes(hashlib.sha256(f"{content} {redraw}".encode()).digest()[:8], "big")
 
 
-@functools.lru_cache(maxsize=64)
+def score(midi_path: Path) -> ScoreTick:
+    """`midi.read`, remembering the last few: a song's segments come one after another."""
+    return _score(*_stamp(midi_path))
+
+
+def file_hash(path: Path) -> bytes:
+    """SHA-256 of a file's bytes, computed once per path, size and time. Raises UserError if it can't be read."""
+    return _file_hash(*_stamp(path))
+
+
+@functools.lru_cache(maxsize=1024)
 def _file_hash(path: Path, mtime_ns: int, size: int) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
@@ -137,7 +174,7 @@ def listen(log_mel: np.ndarray, heard: np.ndarray, at: float) -> Segment:
     log_mel: (128, 64) as `audio.log_mel`. heard: the structured notes of `midi.sounding`; at: MIDI time in seconds at
     which the segment begins.
     """
-    rows = space.semitone_rows() @ log_mel
+    rows = space.semitone_rows(log_mel)
     level = np.clip(1 + (rows - rows.max()) / space.RANGE, 0, 1)
     onset, end = heard["onset_s"] - at, heard["end_s"] - at
     onsets = int(((onset >= 0) & (onset < space.SECONDS)).sum())
