@@ -167,6 +167,12 @@ def test_starting_afresh_keeps_the_old_folder(runs, tmp_path):
     assert differences(runs / "part", tmp_path / "part.1") == []
 
 
+def test_a_run_that_can_not_start_sets_nothing_aside(runs, tmp_path):
+    with pytest.raises(UserError, match="no rows"):
+        resumed(runs, tmp_path, data_hash="new", switches={"rows": 0})
+    assert differences(runs / "part", tmp_path / "part") == []
+
+
 def test_the_folder_of_another_family_is_left_alone(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("trainee.ToyTask.name", "tay")
     with pytest.raises(UserError, match="a checkpoint of toy, and this is tay"):

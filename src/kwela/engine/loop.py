@@ -105,7 +105,8 @@ class Run:
         self.identity = resuming.Identity(task.name, tokenizer_hash, data_hash, self.dump.get("model"), config.seed)
         self.journal = journal.Journal(team.first, quiet)
         say = self.journal.say
-        path = team.from_first(lambda: resuming.choose(out, resume, config.training.resume_from, self.identity, say))
+        choice = team.from_first(lambda: resuming.choose(out, resume, config.training.resume_from, self.identity, say))
+        path = choice.path
         state = checkpoint.load(path) if path else None
 
         self.train, self.held_out = task.datasets()
@@ -129,7 +130,7 @@ class Run:
             if on_resume:
                 on_resume(self.extra)
         try:
-            self._open(path, runs_dir)
+            self._open(choice, runs_dir)
         except OSError as error:
             raise UserError(f"{out}: can't write there: {error.strerror}") from None
         self.facts = journal.facts(self.dump, data_hash, tokenizer_hash, team, self.accumulated, state)
@@ -143,16 +144,19 @@ class Run:
                 "torchrun kills its ranks 30 s after SIGTERM: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 gives a slow save time"
             )
 
-    def _open(self, path: Path | None, runs_dir: Path | None) -> None:
+    def _open(self, choice: resuming.Choice, runs_dir: Path | None) -> None:
         """Bring the folder to where the run begins: metrics cut back, and the checkpoint it goes on from in last.pt."""
+        at, path = self.at, choice.path
         if self.team.first:
+            if choice.afresh:
+                resuming.set_aside(self.out, self.journal.say)
             self.out.mkdir(parents=True, exist_ok=True)
+            checkpoint.prune(self.out)
             last = self.out / checkpoint.LAST
             if path and path.resolve() != last.resolve():
                 checkpoint.copy(path, last)  # what a kill before the next save has to come back to
-            evaluated = self.stopping.evaluated == self.at.step
-            journal.cut(self.out / "metrics.jsonl", self.at.step if path else -1, evaluated)
-        self.journal.open(self.out, runs_dir, self.at.step + 1 if path else 0)
+            journal.cut(self.out / "metrics.jsonl", at.step if path else -1, self.stopping.evaluated == at.step)
+        self.journal.open(self.out, runs_dir, at.step + 1 if path else 0)
 
     def go(self) -> Outcome:
         try:

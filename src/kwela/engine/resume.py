@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from kwela.config import TrainConfig
 from kwela.engine import checkpoint
@@ -46,18 +46,20 @@ class Identity:
         return differ or None
 
 
-def choose(
-    out: Path, resume: Resume, start: Path | None, identity: Identity, say: Callable[[str], None]
-) -> Path | None:
-    """The checkpoint to go on from, or None to start afresh; then `out` holds no checkpoints any more.
+class Choice(NamedTuple):
+    path: Path | None  # the checkpoint to go on from; None: start afresh
+    afresh: bool  # what `out` holds is another run's, and must be set aside
 
-    resume: "auto" takes the newest whole checkpoint in `out`, skipping damaged ones, or `start` where `out` has none;
-    one of another run it leaves in `out`, renamed `<name>.N`. A path is taken or refused. None starts afresh.
+
+def choose(out: Path, resume: Resume, start: Path | None, identity: Identity, say: Callable[[str], None]) -> Choice:
+    """Decide what to go on from. Writes nothing.
+
+    resume: "auto" takes the newest whole checkpoint in `out`, skipping damaged ones, or `start` where `out` has none
+    of this run. A path is taken or refused. None starts afresh.
     Raises UserError: a named checkpoint is damaged or another run's, or `out` holds another family's.
     """
-    checkpoint.prune(out)
     if isinstance(resume, Path):
-        return _named(resume, out, identity, say)
+        return _named(resume, out, identity)
     path = checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}")) if resume == "auto" else None
     if path is not None:
         theirs = Identity.of(checkpoint.load(path))
@@ -67,12 +69,22 @@ def choose(
             )
         difference = identity.difference(theirs)
         if difference is None:
-            return path
+            return Choice(path, afresh=False)
         say(f"Not resuming from {path}: it has {difference}")
     if resume == "auto" and start is not None:
-        return _named(start, out, identity, say)
-    _set_aside(out, say)
-    return None
+        return _named(start, out, identity)
+    return Choice(None, afresh=True)
+
+
+def set_aside(out: Path, say: Callable[[str], None]) -> None:
+    """Rename `out` to the first free `<name>.N`, if it holds checkpoints."""
+    if not any(out.glob("*.pt")):
+        return
+    number = 1
+    while (aside := out.with_name(f"{out.name}.{number}")).exists():
+        number += 1
+    out.rename(aside)
+    say(f"Starting afresh in {out}; what was there is now {aside}")
 
 
 def accumulation(config: TrainConfig, state: dict[str, Any] | None, ranks: int) -> int:
@@ -99,23 +111,11 @@ def accumulation(config: TrainConfig, state: dict[str, Any] | None, ranks: int) 
     return whole // (batch * ranks)
 
 
-def _named(path: Path, out: Path, identity: Identity, say: Callable[[str], None]) -> Path:
+def _named(path: Path, out: Path, identity: Identity) -> Choice:
     difference = identity.difference(Identity.of(checkpoint.load(path)))
     if difference is not None:
         raise UserError(f"{path}: can't resume from it: it has {difference}")
-    if path.resolve().parent != out.resolve():
-        _set_aside(out, say)
-    return path
-
-
-def _set_aside(out: Path, say: Callable[[str], None]) -> None:
-    if not any(out.glob("*.pt")):
-        return
-    number = 1
-    while (aside := out.with_name(f"{out.name}.{number}")).exists():
-        number += 1
-    out.rename(aside)
-    say(f"Starting afresh in {out}; what was there is now {aside}")
+    return Choice(path, afresh=path.resolve().parent != out.resolve())
 
 
 def _short(value: Any) -> str:

@@ -22,7 +22,9 @@ def known(error: Exception, config: TrainConfig, accumulated: int, step: int) ->
         return _out_of_memory(config, accumulated, step)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return KwelaError(f"{error.filename or 'disk'}: {error.strerror}; free some space and run again")
-    if isinstance(error, ConnectionError | EOFError) or _WORKER in text:  # cut off while it sent a batch, or between
+    if (
+        isinstance(error, ConnectionResetError | EOFError) or _WORKER in text
+    ):  # cut off while it sent a batch, or between
         return KwelaError(
             f"a data worker died at step {step}: {text.splitlines()[0] if text else type(error).__name__}"
         )
