@@ -50,6 +50,8 @@ def export(name: Name, path: Path, out: Path) -> list[Path]:
                 findings["greedy"] = greedy.compare(draft, model, window, to_onnx.THREADS, to_onnx.TOLERANCE)
             findings["latency_ms"] = to_onnx.latency(draft, model, signature)
         evidence.write(artefact, findings, origin)
+        worst, ms = max(findings["max_abs_error"].values()), findings["latency_ms"][0]["p50"]
+        print(f"{artefact}: within {worst:.1e} of PyTorch, {ms:.2g} ms a call", flush=True)
     files += [artefact, evidence.path_of(artefact)]
 
     artefact = out / f"{name}.mlpackage"
@@ -59,6 +61,7 @@ def export(name: Name, path: Path, out: Path) -> list[Path]:
             with _draft(artefact) as draft:
                 findings = to_coreml.convert(model, signature, metadata, draft)
             evidence.write(artefact, findings, origin)
+            print(f"{artefact}: converted; Core ML itself runs on Apple's systems only", flush=True)
         files += [artefact, evidence.path_of(artefact)]
     else:
         _no_coreml()
@@ -92,7 +95,7 @@ def _up_to_date(artefact: Path, origin: evidence.Evidence) -> bool:
 
 @contextmanager
 def _draft(artefact: Path) -> Iterator[Path]:
-    """A path of the same name to write to, beside `artefact`; it takes its place if all goes well, else it is removed."""
+    """A path of the same name, near `artefact`; it takes the artefact's place if all goes well, else it is removed."""
     folder = artefact.with_name(".new")
     draft = folder / artefact.name
     try:

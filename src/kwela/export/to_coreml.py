@@ -26,11 +26,12 @@ from kwela.export.signature import Signature
 
 LONGEST = 1024  # of a length that may differ: ids a call, past
 TARGET = "iOS18"
-MISSING = (torch.ops.aten.addcmul, torch.ops.aten.clamp_min)  # what coremltools 9 lacks, or converts wrongly
+aten = torch.ops.aten
+UNKNOWN = (aten.addcmul, aten.clamp_min, aten.lerp)  # what coremltools 9 can't convert: put in simpler terms first
 PACKAGES = ("torch", "coremltools")
 NOT_CHECKED = (
-    "Core ML's numbers and latency: it runs on Apple's systems only. The package was converted and its inputs and "
-    "outputs inspected; compare it with the ONNX file on a Mac before use."
+    "Core ML's numbers and latency: it runs on Apple's systems only. The package was converted (float64 steps become "
+    "float32) and its inputs and outputs inspected; compare it with the ONNX file on a Mac before use."
 )
 Ports = dict[str, dict[str, dict[str, str]]]  # function -> "inputs" and "outputs" -> name -> type and shape
 
@@ -123,7 +124,7 @@ def _convert(module: nn.Module, signature: Signature) -> Any:
             },
         )
     return ct.convert(
-        program.run_decompositions(torch._decomp.get_decompositions(MISSING)),
+        program.run_decompositions(torch._decomp.get_decompositions(UNKNOWN)),
         outputs=[ct.TensorType(name=name) for name in signature.outputs],
         minimum_deployment_target=getattr(ct.target, TARGET),
         compute_precision=ct.precision.FLOAT32,

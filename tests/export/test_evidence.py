@@ -1,0 +1,64 @@
+"""What evidence says of the training data: only what the manifests still prove."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_checkpoints import save
+
+from kwela.corpus import manifest
+from kwela.engine import checkpoint
+from kwela.export import evidence
+
+
+def said_of(folder: Path, report: dict[str, Any], change_after: bool = False) -> tuple[str, dict[str, Any]]:
+    folder.mkdir(parents=True)
+    paths = {f"{side}_manifest": folder / f"midi_{side}.jsonl" for side in ("train", "val")}
+    for path in paths.values():
+        path.write_text("{}\n")
+    (folder / manifest.REPORT).write_text(json.dumps(report))
+    source = save(
+        folder / "best.pt",
+        "midi_generator",
+        {},
+        torch.nn.Linear(1, 1),
+        config={"model": {}, "data": {name: str(path) for name, path in paths.items()}},
+        meta={"data_hash": manifest.data_hash(list(paths.values()))},
+    )
+    if change_after:
+        paths["train_manifest"].write_text("{} \n")
+    found = evidence.origin(source, checkpoint.load(source), ())
+    return found["training_data"]["kind"], found["licence"]
+
+
+@pytest.mark.parametrize(
+    ("place", "report", "changed", "kind", "synthetic", "demo"),
+    [
+        ("manifests", {"demo": True}, False, "demo corpus", False, True),
+        ("manifests", {}, False, "the user's own files", False, False),
+        ("manifests", {"demo": True}, True, "unknown", False, None),
+        ("smoke/manifests", {}, False, "synthetic smoke set", True, False),
+    ],
+)
+def test_the_kind_of_data_is_said_only_while_its_manifests_prove_it(
+    tmp_path: Path, place: str, report: dict[str, Any], changed: bool, kind: str, synthetic: bool, demo: bool | None
+) -> None:
+    found, licence = said_of(tmp_path / place, report, changed)
+    assert (found, licence["synthetic"], licence["demo"]) == (kind, synthetic, demo)
+    assert str(tmp_path) not in json.dumps([found, licence])
+
+
+def test_a_folders_hash_changes_with_a_name_and_with_a_byte(tmp_path: Path) -> None:
+    package = tmp_path / "x.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Data" / "a").write_bytes(b"12")
+    first = evidence.digest(package)
+    (package / "Data" / "a").rename(package / "Data" / "b")
+    second = evidence.digest(package)
+    (package / "Data" / "b").write_bytes(b"13")
+    third = evidence.digest(package)
+    assert len({first[0], second[0], third[0]}) == 3 and first[1] == third[1] == 2
