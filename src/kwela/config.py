@@ -108,8 +108,8 @@ class SpectocloudData(Data):
 
 
 class SpectocloudModel(Strict):
-    width: int = Field(96, ge=8)  # channels of the feature grid and of the point head
-    depth: int = Field(3, ge=1)  # residual blocks of the encoder, and of the point head
+    width: int = Field(48, ge=8)  # channels of the fine grid; the coarse grid has 4 x, the point network 2 x as many
+    depth: int = Field(2, ge=1)  # residual blocks of each grid, and layers of the point network
 
 
 class SpectocloudAugment(Strict):
@@ -118,6 +118,7 @@ class SpectocloudAugment(Strict):
     freq_mask: int = Field(10, ge=0)  # widest masked run, mel bands
     noise: float = Field(0.02, ge=0)  # standard deviation of noise on the log-mel, in log10 units
     gain_db: float = Field(3.0, ge=0)  # largest gain either way
+    emotion_dropout: float = Field(0.05, ge=0, le=1)  # chance that a training item forgets its emotion
 
 
 class SpectocloudConfig(TrainConfig):

@@ -1,0 +1,223 @@
+"""Spectocloud: a log-mel spectrogram, an emotion and 32 features of the notes in, a cloud of 1,200 points out.
+
+Notable choices:
+- A cloud is a sampled density, so the model predicts two densities over pitch x time (one that follows the sound, one
+  on the notes) and sends fixed, even numbers through their inverse distribution functions. That is differentiable,
+  needs no learned queries, and can't collapse: a point can only be where the densities put it.
+- It reads the spectrogram in semitone rows, beside copies moved down by its overtones, so that what marks a fundamental
+  stands in one place; then works at half that resolution in both directions, with a coarse path for context.
+- Emotion and notes steer every block by scale and shift (FiLM, Perez et al. 2018). NaN in the emotion means "not given"
+  and becomes that dimension's learned value.
+- A small network then reads the features at each point and gives its spread, height, colour and properties.
+- Loudness enters relative to the segment's peak only, as in the target.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.special import ndtri
+from torch import Tensor, nn
+
+from kwela.music.midi import FEATURE_NAMES
+from kwela.spectocloud import space
+from kwela.spectocloud.target import NOTE_POINTS
+
+EMOTION = 64
+OVERTONES = (12, 19, 24, 28)  # semitones up to harmonics 2, 3, 4, 5
+PLANES = 4 + len(OVERTONES)  # see `planes`
+EVERYWHERE = 2e-2  # share of each distribution spread evenly: bounds the slope of its inverse
+
+
+class Film(nn.Module):
+    """Scale and shift of `channels` by a condition vector; starts as the identity."""
+
+    def __init__(self, condition: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(condition, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, C, H, W), condition (B, D) -> (B, C, H, W)."""
+        scale, shift = self.linear(condition)[..., None, None].chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
+
+class Block(nn.Module):
+    """Residual: norm, FiLM, GELU, 3 x 3 convolution; norm, GELU, 3 x 3 convolution. Starts as the identity."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(1, channels), nn.GroupNorm(1, channels)
+        self.film = Film(condition, channels)
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.conv1(F.gelu(self.film(self.norm1(x), condition)))
+        return x + self.conv2(F.gelu(self.norm2(h)))
+
+
+class Spectocloud(nn.Module):
+    """width: channels of the fine grid; the coarse grid has 4 x as many, the condition and the point network 2 x.
+
+    depth: residual blocks of the coarse grid, and layers of the point network; the fine grid has one block more.
+    """
+
+    low: Tensor
+    fraction: Tensor
+    even: Tensor
+    normal: Tensor
+    note: Tensor
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        wide, twice = 4 * width, 2 * width
+        self.null = nn.Parameter(torch.zeros(EMOTION))
+        self.condition = nn.Sequential(
+            nn.Linear(EMOTION + len(FEATURE_NAMES) + space.ROWS, twice), nn.GELU(), nn.Linear(twice, twice), nn.GELU()
+        )
+        self.stem = nn.Conv2d(4 * PLANES, width, 1)
+        self.fine = nn.ModuleList(Block(width, twice) for _ in range(depth))
+        self.down = nn.Conv2d(width, wide, 4, stride=4)
+        self.coarse = nn.ModuleList(Block(wide, twice) for _ in range(depth))
+        self.up = nn.Conv2d(wide, 16 * width, 1)
+        self.last = Block(width, twice)
+        self.logits = nn.Conv2d(width, 2 * 4, 1)
+        nn.init.zeros_(self.logits.weight)
+        self.points = PointNetwork(width + 1, twice, depth)
+        low, fraction = space.semitone_places()
+        even = np.hstack([space.even_numbers(space.POINTS, 2), space.even_numbers(space.POINTS, 3)])
+        constants = {
+            "low": torch.from_numpy(low),
+            "fraction": torch.from_numpy(fraction)[:, None].float(),
+            "even": torch.from_numpy(even[:, :2]),
+            "normal": torch.from_numpy(ndtri(even[:, 2:].clip(1e-3, 1 - 1e-3))).float(),
+            "note": (torch.arange(space.POINTS) < NOTE_POINTS).float()[:, None],
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(
+        self, spectrogram: Tensor, emotion: Tensor, midi_features: Tensor, with_density: bool = False
+    ) -> tuple[Tensor, ...]:
+        """The cloud of each segment, and with `with_density` what it was drawn from.
+
+        spectrogram (B, 128, 64) log10 power, emotion (B, 64) with NaN for "not given", midi_features (B, 32) ->
+        positions (B, 1200, 3), colors (B, 1200, 4), properties (B, 1200, 3: size, glow, depth), all in [0, 1]; density
+        (B, 2, 120, 64): of sound and of notes, over semitone rows and frames, each summing to 1.
+        """
+        emotion = torch.where(torch.isnan(emotion), self.null, emotion)
+        rows = torch.lerp(spectrogram[:, self.low], spectrogram[:, self.low + 1], self.fraction)
+        level = (1 + (rows - rows.amax((1, 2), keepdim=True)) / space.RANGE).clamp(0, 1)  # (B, 120, 64)
+        condition = self.condition(torch.cat([emotion, midi_features, level.mean(2)], 1))
+
+        h = self.stem(F.pixel_unshuffle(planes(level), 2))  # (B, C, 60, 32)
+        for block in self.fine:
+            h = block(h, condition)
+        c = self.down(h)  # (B, 4 C, 15, 8)
+        for block in self.coarse:
+            c = block(c, condition)
+        h = self.last(h + F.pixel_shuffle(self.up(c), 4), condition)
+
+        prior = 3 * (level + 0.01).log()  # points fall where it is bright: the convolutions only correct that
+        logits = F.pixel_shuffle(self.logits(h), 2).float() + prior[:, None]  # (B, 2, 120, 64)
+        if not self.training:
+            logits = logits.double()
+        density = logits.flatten(2).softmax(-1).view_as(logits)
+        on_notes = draw(density[:, 1], self.even[:NOTE_POINTS])
+        in_sound = draw(density[:, 0], self.even[NOTE_POINTS:])
+        place = torch.cat([on_notes, in_sound], 1).float()  # (B, 1200, 2)
+
+        near = torch.cat([read(h, place), read(level[:, None], place)], -1)
+        own = torch.cat([place, (torch.cat([self.normal, self.note], 1)).expand(place.shape[0], -1, -1)], -1)
+        shift, spread, attributes = self.points(near, condition, own)
+        x_y = place + 0.1 * shift[..., :2]
+        z = 0.4 + 0.5 * shift[..., 2:]
+        positions = (torch.cat([x_y, z], -1) + spread * self.normal).clamp(0, 1)
+        cloud = positions, attributes[..., :4], attributes[..., 4:]
+        return (*cloud, density) if with_density else cloud
+
+
+class PointNetwork(nn.Module):
+    """What each point becomes, from the features where it fell, the whole segment's, and its own numbers."""
+
+    def __init__(self, near: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.near, self.whole, self.own = nn.Linear(near, width), nn.Linear(width, width), nn.Linear(6, width)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.out = nn.Linear(width, 3 + 3 + 7)
+        nn.init.normal_(self.out.weight, std=0.02)
+        nn.init.zeros_(self.out.bias)
+        nn.init.constant_(self.out.bias[3:6], -4.0)  # softplus(-4) = 0.018: spread as an aroused target is
+
+    def forward(self, near: Tensor, condition: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """near (B, N, C), condition (B, D), own (B, N, 6) -> shift (B, N, 3), spread (B, N, 3), attributes (B, N, 7)"""
+        p = F.gelu(self.near(near) + self.whole(condition)[:, None] + self.own(own))
+        for layer in self.layers:
+            p = p + F.gelu(layer(p))
+        shift, spread, attributes = self.out(p).float().split((3, 3, 7), dim=-1)
+        return shift, F.softplus(spread), attributes.sigmoid()
+
+
+def planes(level: Tensor) -> Tensor:
+    """(B, 120, 64) -> (B, 8, 120, 64): the level, its cube, its rise, each harmonic's level and the octave below's."""
+    rise = F.pad((level[:, :, 1:] - level[:, :, :-1]).relu(), (1, 0))
+    over = [F.pad(level[:, step:], (0, 0, 0, step)) for step in OVERTONES]
+    under = F.pad(level[:, :-12], (0, 0, 12, 0))
+    return torch.stack([level, level**3, rise, *over, under], 1)
+
+
+def draw(density: Tensor, even: Tensor) -> Tensor:
+    """density (B, rows, frames) and even numbers (n, 2) -> points (B, n, 2) as x, y in [0, 1], differentiable.
+
+    x by the distribution over frames, y by that over rows, interpolated at x between the frames' centres.
+    """
+    batch, rows, frames = density.shape
+    x = inverse(density.sum(1)[:, None], even[:, 0])  # (B, n)
+    left, right, fraction = between(x, frames)
+    columns = density.transpose(1, 2)
+    columns = F.pad(columns, (0, 0, 1, 1), mode="replicate")
+    columns = (0.25 * (columns[:, :-2] + columns[:, 2:]) + 0.5 * columns[:, 1:-1]).reshape(-1, rows)
+    start = (torch.arange(batch, device=x.device) * frames)[:, None]
+    a, b = (columns.index_select(0, (start + at).flatten()).view(batch, -1, rows) for at in (left, right))
+    y = inverse(torch.lerp(a, b, fraction[..., None]), even[:, 1])
+    return torch.stack([x, y], -1)
+
+
+def inverse(mass: Tensor, u: Tensor) -> Tensor:
+    """Where in [0, 1] the piecewise linear distribution function of mass (B, 1 or n, bins) reaches u (n) -> (B, n)."""
+    mass = (1 - EVERYWHERE) * mass / mass.sum(-1, keepdim=True) + EVERYWHERE / mass.shape[-1]
+    below = mass.cumsum(-1) - mass
+    return ((u[:, None].to(mass.dtype) - below) / mass).clamp(0, 1).mean(-1)
+
+
+def read(features: Tensor, place: Tensor) -> Tensor:
+    """features (B, C, H, W) at place (B, n, 2: x along W, y along H) -> (B, n, C), bilinear between cell centres."""
+    batch, channels, height, width = features.shape
+    cells = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    left, right, across = between(place[..., 0], width)
+    low, high, up = between(place[..., 1], height)
+    start = (torch.arange(batch, device=place.device) * height)[:, None]
+
+    def row(at: Tensor) -> Tensor:
+        a, b = (cells.index_select(0, ((start + at) * width + column).flatten()) for column in (left, right))
+        return torch.lerp(a, b, across.reshape(-1, 1).to(a.dtype))
+
+    return torch.lerp(row(low), row(high), up.reshape(-1, 1).to(features.dtype)).view(batch, -1, channels)
+
+
+def between(place: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The cells whose centres a place in [0, 1] lies between, and how far from the first to the second it is."""
+    at = (place * cells - 0.5).clamp(0, cells - 1)
+    first = at.detach().floor().clamp(max=cells - 2)
+    return first.long(), first.long() + 1, at - first
+
+
+def build(settings: dict[str, Any]) -> Spectocloud:
+    """A Spectocloud from the `model` group of a config."""
+    return Spectocloud(**settings)
