@@ -58,6 +58,7 @@ def test_metrics_hold_the_families_names_as_means_over_a_window(tmp_path):
         (3, "train"), (6, "train"), (8, "val"), (9, "train"), (12, "train"), (15, "train"), (16, "val")
     ]  # fmt: skip
     assert {"loss", "first_loss", "surprise", "lr"} <= set(table[0])
+    assert table[0]["drums_loss"] is None  # over nothing
     assert {"val_loss", "val_first_loss", "val_surprise", "baselines"} <= set(table[2])
     assert table[2]["val_surprise"] == pytest.approx(math.exp(table[2]["val_loss"]))
 

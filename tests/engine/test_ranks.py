@@ -82,7 +82,7 @@ def test_only_the_first_rank_talks_and_torchruns_timeout_is_mentioned(pair):
     said = (pair / "said.txt").read_text()
     assert said.count("Training complete!") == 1
     assert "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" in said
-    assert "find_unused_parameters" not in said and "broadcast_buffers" not in said
+    assert "Warning" not in said
 
 
 def test_another_number_of_ranks_keeps_the_global_batch(pair, tmp_path, capsys):
@@ -120,13 +120,14 @@ def test_accumulation_makes_up_for_ranks_and_batch(batch, accumulated, ranks, ex
 
 def test_sigterm_to_torchrun_stops_all_ranks_with_a_checkpoint(tmp_path):
     out = tmp_path / "out"
-    run = torchrun(out, "--slow", "0.05", settings=("training.epochs=50", "data.num_workers=1"))
+    run = torchrun(out, "--slow", "0.05", settings=("training.epochs=50", "data.num_workers=1", "model.idle=false"))
     while not (out / "last.pt").exists():
         assert run.poll() is None, run.communicate()[0]
         time.sleep(0.02)
     run.send_signal(signal.SIGTERM)
     said = run.communicate(timeout=60)[0]
     assert run.returncode != 0
+    assert "Warning" not in said  # DDP's, of a model without idle parameters
     stopped = status(out)
     assert (stopped["state"], stopped["exit_status"]) == ("interrupted", 75), said
     assert checkpoint.load(out / "last.pt")["progress"]["step"] == stopped["step"] > 0

@@ -83,7 +83,7 @@ class Journal:
         """Log a window of steps. figures: the losses, then `grad_norm` and `items_per_s`."""
         self._record(step, epoch, "train", figures | {"lr": lr})
         line = [f"Epoch {epoch}/{epochs} | Step {step:,} | Loss: {number(figures['loss'])} | LR: {lr:.2e}"]
-        line += [f"{name} {number(value)}" for name, value in figures.items() if name not in _OWN]
+        line += _parts(figures, _OWN)
         self.say(" | ".join([*line, f"{figures['items_per_s']:,.1f} items/s"]))
 
     def validation(
@@ -101,7 +101,7 @@ class Journal:
         if loss is not None:
             line.append(f"Loss: {number(loss)}")
         line.append(f"Val Loss: {number(figures['val_loss'])}")
-        line += [f"{name} {number(value)}" for name, value in figures.items() if name != "val_loss"]
+        line += _parts(figures, {"val_loss"})
         if baselines:
             line.append("baselines: " + ", ".join(f"{name} {number(value)}" for name, value in baselines.items()))
         self.say(" | ".join(line))
@@ -140,6 +140,11 @@ class Journal:
         if self.board:
             for name, value in figures.items():
                 self.board.add_scalar(f"{split}/{name.removeprefix('val_')}", value, step)
+
+
+def _parts(figures: dict[str, float], but: set[str]) -> list[str]:
+    # A figure over nothing (no drums in this window) is NaN, and left out.
+    return [f"{name} {number(value)}" for name, value in figures.items() if name not in but and not math.isnan(value)]
 
 
 def number(value: float) -> str:

@@ -23,7 +23,6 @@ from kwela.engine import optim, order
 from kwela.engine.ranks import Ranks
 from kwela.engine.task import Batch, Mean, Task
 
-warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
 warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # torch 2.11 has no other name for it
 
 
@@ -42,7 +41,7 @@ class Learner:
         self.parallel: nn.Module = self.runner
         if ranks.size > 1:
             self.parallel = DistributedDataParallel(
-                self.runner,
+                _WithIdle(self.runner, ranks.device),
                 device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
                 broadcast_buffers=False,
                 find_unused_parameters=True,
@@ -156,3 +155,15 @@ class Learner:
         weight = found[self.loss_row, 1].clone()
         self.ranks.sum_(weight)
         return torch.exp2(torch.round(torch.log2(weight.clamp(min=1)))).float()
+
+
+class _WithIdle(nn.Module):
+    """A model and one parameter that nothing uses: else DDP warns, on each rank, that it found none."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.model = model
+        self.idle = nn.Parameter(torch.zeros((), device=device))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)

@@ -37,7 +37,7 @@ Extra = dict[str, Any]
 class Outcome:
     """How a run ended: the step and epoch reached, the best monitored and all last validation figures.
 
-    seconds are those of all its sessions; seconds_per_step leaves out validation and the first step of an epoch.
+    seconds are those of all its sessions; seconds_per_step leaves out validation and this session's first step.
     """
 
     step: int
@@ -124,7 +124,7 @@ class Run:
         self.val: dict[str, float] = {}
         self.last_loss: float | None = None
         self.began, self.seconds_before = time.monotonic(), 0.0
-        self.stepping = [0.0, 0]  # seconds, and the steps they took
+        self.stepping, self.warm = [0.0, 0], False  # seconds, and the steps they took, after a first that compiles
         if state:
             self._restore(state)
             if on_resume:
@@ -217,7 +217,7 @@ class Run:
         batches = feed([draw for draws in shares for draw in draws])
         self.journal.begin(f"Epoch {epoch}/{training.epochs}", self.steps_per_epoch, at.samples // self.whole)
         self.tally.start_clock()
-        began = 0.0
+        began, timed = time.monotonic(), len(wholes)
         for indexes, draws in zip(wholes, shares, strict=True):
             lr = optim.rate(at.step + 1, self.total, self.config.optim.lr, self.config.scheduler)
             sums, norm = self.learner.step(batches, draws, at.step + 1, lr)
@@ -233,11 +233,11 @@ class Run:
                 self._interrupt()
             if training.save_every_steps and at.step % training.save_every_steps == 0:
                 self._save(checkpoint.LAST)
-            began = began or time.monotonic()
+            if not self.warm:
+                began, timed, self.warm = time.monotonic(), timed - 1, True
         self.tally.fetch()
-        if wholes:
-            self.stepping[0] += time.monotonic() - began
-            self.stepping[1] += len(wholes) - 1
+        self.stepping[0] += time.monotonic() - began
+        self.stepping[1] += timed
 
     @torch.no_grad()
     def _evaluate(self, feed: order.Feed) -> dict[str, float]:
