@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
+from kwela.errors import KwelaError
 from kwela.export import evidence, to_onnx
+from kwela.export.signature import SIGNATURES
 from kwela.music import audio, midi
 from kwela.spectocloud import model as spectocloud
 
@@ -56,3 +58,18 @@ def test_evidence_says_how_far_it_is_from_pytorch(cloud_export: Path) -> None:
     assert max(found["max_abs_error"].values()) <= found["tolerance"] == 1e-4
     assert [row["batch"] for row in found["latency_ms"]] == [1]
     assert not (cloud_export / "grammar.json").exists()
+
+
+def test_a_length_that_became_a_constant_is_caught(tmp_path: Path) -> None:
+    """As `len(x)` in a model does: torch.export then drops the dimension's name without a word."""
+
+    class Fixed(torch.nn.Module):
+        def forward(
+            self, spectrogram: torch.Tensor, emotion: torch.Tensor, midi_features: torch.Tensor
+        ) -> torch.Tensor:
+            return (spectrogram + emotion.mean() + midi_features.mean()).expand(len(emotion), -1, -1)
+
+    signature = SIGNATURES["spectocloud"]._replace(outputs=("positions",))
+    to_onnx.convert(Fixed(), signature, {}, tmp_path / "fixed.onnx")
+    with pytest.raises(KwelaError, match="a length was taken for a constant"):
+        to_onnx.check(tmp_path / "fixed.onnx", Fixed(), signature)

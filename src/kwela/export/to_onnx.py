@@ -63,6 +63,11 @@ def check(file: Path, model: nn.Module, signature: Signature) -> dict[str, Any]:
     isn't finite.
     """
     runtime = session(file)
+    for port in runtime.get_inputs():
+        if {axis: size for axis, size in enumerate(port.shape) if isinstance(size, str)} != signature.lengths[
+            port.name
+        ]:
+            raise KwelaError(f"{file.name}: {port.name} came out as {port.shape}: a length was taken for a constant")
     errors = dict.fromkeys(signature.outputs, 0.0)
     for sizes in signature.tested:
         with torch.no_grad():
