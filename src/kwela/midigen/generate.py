@@ -86,10 +86,8 @@ def choose(logits: np.ndarray, allowed: np.ndarray, recent: Sequence[int], how: 
     """The next id. logits, allowed: (388,); recent: pitch ids to penalise; draw: uniform in [0, 1)."""
     scores = np.where(allowed, logits.astype(np.float64), -np.inf)
     if how.repetition_penalty != 1 and recent:
-        seen = np.unique(np.asarray(recent))
-        scores[seen] = np.where(
-            scores[seen] > 0, scores[seen] / how.repetition_penalty, scores[seen] * how.repetition_penalty
-        )
+        seen = np.unique(recent)
+        scores[seen] *= np.where(scores[seen] > 0, 1 / how.repetition_penalty, how.repetition_penalty)
     if how.temperature == 0:
         return int(scores.argmax())
     scores = np.exp((scores - scores.max()) / how.temperature)
@@ -126,26 +124,22 @@ def generate(
     how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     _check(how, bars)
     backend = TorchBackend(model) if isinstance(model, MidiGenerator) else model
-    song = _Song(
-        backend, _per_bar(emotion, bars), np.zeros((bars, 4), np.int64) if context is None else context, guidance
-    )
+    context = np.zeros((bars, 4), np.int64) if context is None else context
+    song = _Song(backend, _per_bar(emotion, bars), context, guidance)
     for one in [tokens.BOS] if prompt is None else first_bars(prompt, None):
         song.append(int(one))
     if prompt is not None and song.bar:
         if song.bar >= bars:
-            raise UserError(
-                f"--prompt: it has {song.bar} bars and --bars asks for {bars} in all: ask for more, or keep fewer"
-            )
+            raise UserError(f"--prompt: it has {song.bar} bars and --bars asks for {bars} in all: ask for more bars")
         song.append(tokens.BAR)
     rng = np.random.Generator(np.random.PCG64(seed))
     while song.ids[-1] != tokens.EOS:
         logits, allowed = song.logits(), tokens.allowed(song.state)
         end, other = (tokens.EOS, tokens.BAR) if song.bar == bars else (tokens.BAR, tokens.EOS)
-        over = len(song.ids) - song.bar_start >= backend.window // 2 and allowed[end]
         logits[end] = np.logaddexp(logits[end], logits[other])  # "this bar is over" is one event
         allowed[other] = False
-        if over:  # a bar never outgrows half a window, so that there is always one to re-prime from
-            allowed[:] = False
+        if allowed[end] and len(song.ids) - song.bar_start >= backend.window // 2:
+            allowed[:] = False  # no bar outgrows half a window, so that there is always one to prime from
             allowed[end] = True
         recent = [one for one in song.ids if one < grammar.VELOCITY][-PENALISED:]
         song.append(choose(logits, allowed, recent, how, rng.random()))
