@@ -42,16 +42,22 @@ def test_matches_are_the_nearest_points_both_ways() -> None:
     assert torch.equal(matched.to_pred, distances.argmin(1))
 
 
-def test_blocks_find_what_trees_find() -> None:
+def test_blocks_find_what_trees_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 10_000)  # so that one cloud takes several blocks
     pred, target = (cloud.detach() for cloud in clouds(300, 257))
-    by_trees = module.nearest(pred, target)
-    original = module.BLOCK
-    try:
-        module.BLOCK = 10_000  # so that one cloud takes several blocks
-        by_blocks = module._nearest_by_blocks(pred, target), module._nearest_by_blocks(target, pred)
-    finally:
-        module.BLOCK = original
-    assert torch.equal(by_trees[0], by_blocks[0]) and torch.equal(by_trees[1], by_blocks[1])
+    matched = chamfer_with_matches(pred, target)
+    assert torch.equal(matched.to_target, module._nearest_by_blocks(pred, target))
+    assert torch.equal(matched.to_pred, module._nearest_by_blocks(target, pred))
+
+
+def test_a_point_that_is_not_finite_shows_in_its_clouds_distance_alone() -> None:
+    pred, target = (cloud.detach().clone() for cloud in clouds(50, 50))
+    pred[1, 7, 2] = torch.nan
+    pred.requires_grad_()
+    distance = chamfer_with_matches(pred, target).distance
+    assert distance.isnan().tolist() == [False, True, False]
+    (gradient,) = torch.autograd.grad(distance.sum(), pred)
+    assert gradient[1].isnan().all() and gradient[[0, 2]].isfinite().all()
 
 
 def test_it_is_zero_for_equal_clouds_in_any_order_and_symmetric() -> None:

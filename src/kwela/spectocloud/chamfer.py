@@ -1,17 +1,18 @@
 """Chamfer distance between point clouds, in memory that grows with N + M instead of N x M.
 
-The nearest neighbours are found without autograd (on the CPU by k-d trees, which ignore most of the pairs; on a GPU by
-blocks of distances), then only the matched pairs enter the graph: the gradient is that of the full form, since the
-minimum passes gradient to its argument alone.
+The nearest neighbours are found without autograd: on the CPU by k-d trees, which ignore most of the pairs, on a GPU by
+blocks of distances. The minimum passes gradient to its argument alone, so the matches are all that the gradient needs.
+On the CPU it is computed beside them, cloud by cloud: operations on whole batches this small would spend their time
+waiting for threads.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -44,7 +45,10 @@ def chamfer_with_matches(pred: Tensor, target: Tensor) -> Matched:
         raise ValueError(f"clouds must be (B, N, 3) and (B, M, 3), got {tuple(pred.shape)} and {tuple(target.shape)}")
     if 0 in pred.shape or 0 in target.shape:
         raise ValueError(f"an empty cloud has no neighbours: {tuple(pred.shape)} and {tuple(target.shape)}")
-    to_target, to_pred = nearest(pred.detach(), target.detach())
+    if pred.device.type == "cpu":
+        return Matched(*_ByTrees.apply(pred, target))
+    with torch.no_grad():
+        to_target, to_pred = _nearest_by_blocks(pred, target), _nearest_by_blocks(target, pred)
     there = (pred - gather(target, to_target)).square().sum(-1).mean(-1)
     back = (target - gather(pred, to_pred)).square().sum(-1).mean(-1)
     return Matched(there + back, to_target, to_pred)
@@ -55,26 +59,50 @@ def gather(points: Tensor, index: Tensor) -> Tensor:
     return points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
 
 
-@torch.no_grad()
-def nearest(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the nearest point of b for each of a (B, N), and of a for each of b (B, M), int64."""
-    if a.device.type != "cpu":
-        return _nearest_by_blocks(a, b), _nearest_by_blocks(b, a)
-    pairs = list(zip(a.float().numpy(), b.float().numpy(), strict=True))
-    found = list(_threads().map(_nearest_by_trees, pairs)) if len(pairs) > 1 else [_nearest_by_trees(pairs[0])]
-    return torch.stack([to_b for to_b, _ in found]), torch.stack([to_a for _, to_a in found])
+class _ByTrees(torch.autograd.Function):
+    """(distance, to_target, to_pred) of CPU tensors; a point that isn't finite makes its cloud's distance NaN."""
+
+    @staticmethod
+    def forward(ctx: Any, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pairs = list(zip(pred.detach().numpy(), target.detach().numpy(), strict=True))
+        found = _threads().map(_match, pairs) if len(pairs) > 1 else map(_match, pairs)
+        distance, to_target, to_pred, *slopes = (
+            torch.from_numpy(np.stack(parts)) for parts in zip(*found, strict=True)
+        )
+        ctx.save_for_backward(*slopes)
+        ctx.mark_non_differentiable(to_target, to_pred)
+        return distance, to_target, to_pred
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        for_pred, for_target = (gradients[0][:, None, None] * slope for slope in ctx.saved_tensors)
+        return for_pred, for_target
 
 
-def _nearest_by_trees(pair: Sequence) -> tuple[Tensor, Tensor]:
+def _match(pair: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Distance of two clouds, each point's nearest both ways, and the distance's gradient for both."""
+    a, b = pair
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        nowhere = np.zeros(len(a), np.int64), np.zeros(len(b), np.int64)
+        return a.dtype.type(np.nan), *nowhere, np.full_like(a, np.nan), np.full_like(b, np.nan)
     # Large leaves, split in the middle: the fastest trees to build and ask at about a thousand points.
     trees = [cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False) for points in pair]
-    return torch.from_numpy(trees[1].query(pair[0])[1]), torch.from_numpy(trees[0].query(pair[1])[1])
+    (there, to_b), (back, to_a) = trees[1].query(a), trees[0].query(b)
+    forth, home = (a - b[to_b]) * (2 / len(a)), (b - a[to_a]) * (2 / len(b))
+    distance = np.square(there).mean() + np.square(back).mean()
+    return a.dtype.type(distance), to_b, to_a, forth - _collect(home, to_a, a), home - _collect(forth, to_b, b)
+
+
+def _collect(values: np.ndarray, index: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Shape and type of `like`: the sum of the rows of `values` that go to each index."""
+    sums = [np.bincount(index, column, len(like)) for column in values.T]
+    return np.stack(sums, axis=1).astype(like.dtype)
 
 
 def _nearest_by_blocks(a: Tensor, b: Tensor) -> Tensor:
+    a, b = a.float(), b.float()
     rows = max(1, BLOCK // (a.shape[0] * b.shape[1]))
-    b = b.float()
-    return torch.cat([torch.cdist(part, b).argmin(-1) for part in a.float().split(rows, dim=1)], dim=1)
+    return torch.cat([torch.cdist(part, b).argmin(-1) for part in a.split(rows, dim=1)], dim=1)
 
 
 _pool: ThreadPoolExecutor | None = None

@@ -214,8 +214,8 @@ def read(features: Tensor, place: Tensor) -> Tensor:
 def between(place: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
     """The cells whose centres a place in [0, 1] lies between, and how far from the first to the second it is."""
     at = (place * cells - 0.5).clamp(0, cells - 1)
-    first = at.detach().floor().clamp(max=cells - 2)
-    return first.long(), first.long() + 1, at - first
+    first = at.detach().long().clamp(0, cells - 2)  # also where a loss that isn't finite has made `place` so
+    return first, first + 1, at - first
 
 
 def build(settings: dict[str, Any]) -> Spectocloud:
