@@ -14,7 +14,7 @@ class KwelaError(Exception):
 
 
 class UserError(KwelaError):
-    """Bad input or usage. The message is one line: what was wrong, where (file, row or key), what to do. Exit status 2."""
+    """Bad input or usage, in one line: what was wrong, where (file, row or key), what to do. Exit status 2."""
 
     status = 2
 
