@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -106,7 +108,7 @@ class Feed:
             persistent_workers=keep_workers and workers > 0,
             pin_memory=pin,
             generator=torch.Generator(),  # else iter() would draw from the model's generator
-            worker_init_fn=_start_worker,
+            worker_init_fn=functools.partial(_start_worker, os.getpid()),
         )
 
     def __call__(self, draws: list[Draw]) -> Iterator[Batch]:
@@ -128,7 +130,8 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(parent: int, _: int) -> None:
+    signals.die_with(parent)
     signals.ignore()  # torchrun and Ctrl-C signal the whole group; the training process decides when workers end
 
 

@@ -59,8 +59,8 @@ class Ranks:
         return box[0]
 
     def wait(self) -> None:
-        if self.size > 1:
-            dist.barrier()
+        """Until every rank is here."""
+        self.any(False)
 
 
 @contextmanager
