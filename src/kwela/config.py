@@ -174,13 +174,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "spectocloud": {
         "full": {},
         "demo": {
-            "training": {"epochs": 12, "min_epochs": 12, "amp": False, "save_every": 4},
-            "data": {"batch_size": 16, "num_workers": 0},
+            "training": {"epochs": 10, "min_epochs": 10, "amp": False, "save_every": 5},
+            "data": {"batch_size": 8, "num_workers": 0},
+            "model": {"width": 32},
+            "augment": {"time_mask": 2, "freq_mask": 3},
+            "optim": {"lr": 5e-3},
+            "scheduler": {"warmup_steps": 20, "min_lr_ratio": 0.02},
         },
         "tiny": {
             "training": {"epochs": 2, "min_epochs": 0, "amp": False, "save_every": 1},
             "data": {"batch_size": 4, "num_workers": 0},
-            "model": {"width": 16, "depth": 1},
+            "model": {"width": 8, "depth": 1},
         },
     },
     "midi": {

@@ -20,7 +20,7 @@ from kwela.spectocloud.chamfer import chamfer, chamfer_with_matches
 
 NAMES = ("mean_cloud", "emotion_only", "nearest_neighbour")
 MOST_ROWS = 4_000  # training rows compared with, evenly chosen, so that large sets stay affordable
-NEAREST = 64  # training segments at least that speak for an emotion
+NEAREST = 64  # training segments at least that speak for an emotion, or a quarter of a small set's
 STEPS, BATCH, RATE = 40, 16, 3e-3  # of the descent
 
 
@@ -59,7 +59,7 @@ def _emotion_only(known: dict[str, Tensor], asked: dict[str, Tensor], seed: int)
     emotions, which = asked["emotion"].unique(dim=0, return_inverse=True)
     for k, emotion in enumerate(emotions):
         apart = (known["emotion"] - emotion).square().sum(1)
-        widest = apart.sort().values[min(NEAREST, len(apart)) - 1]
+        widest = apart.sort().values[min(NEAREST, len(apart) // 4)]
         mine = (which == k).numpy()
         distances[mine] = _to_each(best_cloud(known["positions"][apart <= widest], seed), asked["positions"][mine])
     return distances
