@@ -190,8 +190,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "midi": {
         "full": {},
         "demo": {
-            "training": {"epochs": 12, "min_epochs": 12, "amp_dtype": "bfloat16", "save_every": 4},
+            "training": {"epochs": 7, "min_epochs": 7, "amp_dtype": "bfloat16", "save_every": 7},
             "data": {"batch_size": 8, "num_workers": 0},
+            "model": {"layers": 6, "width": 256, "heads": 4, "window": 512, "dropout": 0.0},
+            "optim": {"lr": 2e-3, "weight_decay": 0.1},
+            "scheduler": {"warmup_steps": 20, "min_lr_ratio": 0.05},
         },
         "tiny": {
             "training": {"epochs": 2, "min_epochs": 0, "amp": False, "save_every": 1},
