@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kwela.music import audio
 from kwela.spectocloud import space
-from kwela.spectocloud.model import Spectocloud, build, draw, inverse, read
+from kwela.spectocloud.model import EVERYWHERE, Spectocloud, build, draw, inverse, read
 
 NAMES = ("positions", "colors", "properties")
 
@@ -91,7 +91,7 @@ def test_the_inverse_undoes_the_distribution_function() -> None:
     place = inverse(mass, u).numpy()
     edges = np.linspace(0, 1, 17)
     for row in range(4):
-        spread = 0.98 * mass[row, 0].numpy() + 0.02 / 16
+        spread = (1 - EVERYWHERE) * mass[row, 0].numpy() + EVERYWHERE / 16
         back = np.interp(place[row], edges, np.concatenate([[0], spread.cumsum()]))
         np.testing.assert_allclose(back, u, atol=1e-6)
 

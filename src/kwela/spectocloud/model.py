@@ -5,11 +5,14 @@ Notable choices:
   on the notes) and sends fixed, even numbers through their inverse distribution functions. The densities learn by the
   likelihood of the target's points, what becomes of each point by its distance to them: measured, that learns faster
   and ends nearer than distances alone, whose gradient is wild where a density is thin.
-- It reads the spectrogram in semitone rows, beside copies moved down by its overtones, so that what marks a fundamental
-  stands in one place; then works at half that resolution in both directions, with a coarse path for context.
+- The inverse is steep wherever a density is thin, and would blow rounding errors up. So all that decides where points
+  fall is computed exactly: small networks on each cell's surroundings in float64 instead of deep convolutions.
+- A convolutional network sees the whole: the spectrogram in semitone rows, beside copies moved down by its overtones,
+  so that what marks a fundamental stands in one place; at half that resolution, with a coarse path for context.
 - Emotion and notes steer every block by scale and shift (FiLM, Perez et al. 2018). NaN in the emotion means "not given"
   and becomes that dimension's learned value.
-- A small network then reads the features at each point and gives its spread, height, colour and properties.
+- A point network then reads the features where each point fell and gives its shift, spread, height, colour and
+  properties.
 - Loudness enters relative to the segment's peak only, as in the target.
 """
 
@@ -30,7 +33,12 @@ from kwela.spectocloud.target import NOTE_POINTS
 EMOTION = 64
 OVERTONES = (12, 19, 24, 28)  # semitones up to harmonics 2, 3, 4, 5
 PLANES = 4 + len(OVERTONES)  # see `planes`
-EVERYWHERE = 2e-2  # share of each distribution spread evenly: bounds the slope of its inverse
+# What a cell's densities are told by: levels this many semitones and frames away, harmonics and undertones among them.
+SURROUNDINGS = (
+    *((row, 0) for row in (0, -1, 1, -2, 2, 12, 19, 24, 28, 31, -12, -19, -24)),
+    *((0, frame) for frame in (-1, 1, -3, 3)),
+)
+EVERYWHERE = 5e-3  # share of each distribution spread evenly: bounds the slope of its inverse
 
 
 class Film(nn.Module):
@@ -88,8 +96,8 @@ class Spectocloud(nn.Module):
         self.coarse = nn.ModuleList(Block(wide, twice) for _ in range(depth))
         self.up = nn.Conv2d(wide, 16 * width, 1)
         self.last = Block(width, twice)
-        self.logits = nn.Conv2d(width, 2 * 4, 1)
-        nn.init.zeros_(self.logits.weight)
+        self.norm = nn.GroupNorm(1, width)
+        self.density = CellNetwork(len(SURROUNDINGS), 24)
         self.points = PointNetwork(width + 1, twice, depth)
         low, fraction = space.semitone_places()
         even = np.hstack([space.even_numbers(space.POINTS, 2), space.even_numbers(space.POINTS, 3)])
@@ -113,8 +121,10 @@ class Spectocloud(nn.Module):
         (B, 2, 120, 64): of sound and of notes, over semitone rows and frames, each summing to 1.
         """
         emotion = torch.where(torch.isnan(emotion), self.null, emotion)
-        rows = torch.lerp(spectrogram[:, self.low], spectrogram[:, self.low + 1], self.fraction)
-        level = (1 + (rows - rows.amax((1, 2), keepdim=True)) / space.RANGE).clamp(0, 1)  # (B, 120, 64)
+        below, above = spectrogram[:, self.low], spectrogram[:, self.low + 1]
+        rows = below + self.fraction * (above - below)
+        level = (1 + (rows - rows.amax((1, 2), keepdim=True)) * (1 / space.RANGE)).clamp(0, 1)  # (B, 120, 64)
+        density = self.density(level)
         condition = self.condition(torch.cat([emotion, midi_features, level.mean(2)], 1))
 
         h = self.stem(F.pixel_unshuffle(planes(level), 2))  # (B, C, 60, 32)
@@ -123,24 +133,44 @@ class Spectocloud(nn.Module):
         c = self.down(h)  # (B, 4 C, 15, 8)
         for block in self.coarse:
             c = block(c, condition)
-        h = self.last(h + F.pixel_shuffle(self.up(c), 4), condition)
+        h = self.norm(self.last(h + F.pixel_shuffle(self.up(c), 4), condition))
 
-        prior = 3 * (level + 0.01).log()  # points fall where it is bright: the convolutions only correct that
-        logits = F.pixel_shuffle(self.logits(h), 2).float() + prior[:, None]  # (B, 2, 120, 64)
-        density = logits.flatten(2).softmax(-1).view_as(logits)
         sound, notes = density.detach().unbind(1)
-        place = torch.cat(
-            [draw(notes, self.even[:NOTE_POINTS]), draw(sound, self.even[NOTE_POINTS:])], 1
-        )  # (B, 1200, 2)
-
+        on_notes, in_sound = draw(notes, self.even[:NOTE_POINTS]), draw(sound, self.even[NOTE_POINTS:])
+        place = torch.cat([on_notes, in_sound], 1)  # (B, 1200, 2)
         near = torch.cat([read(h, place), read(level[:, None], place)], -1)
-        own = torch.cat([place, (torch.cat([self.normal, self.note], 1)).expand(place.shape[0], -1, -1)], -1)
+        own = torch.cat([place, torch.cat([self.normal, self.note], 1).expand(place.shape[0], -1, -1)], -1)
         shift, spread, attributes = self.points(near, condition, own)
         x_y = place + 0.1 * shift[..., :2]
         z = 0.4 + 0.5 * shift[..., 2:]
         positions = (torch.cat([x_y, z], -1) + spread * self.normal).clamp(0, 1)
         cloud = positions, attributes[..., :4], attributes[..., 4:]
-        return (*cloud, density) if with_density else cloud
+        return (*cloud, density.float()) if with_density else cloud
+
+
+class CellNetwork(nn.Module):
+    """The densities of sound and notes, each cell from its surroundings; float64 unless training, or on MPS."""
+
+    def __init__(self, surroundings: int, width: int) -> None:
+        super().__init__()
+        self.first, self.second, self.last = (
+            nn.Linear(surroundings, width),
+            nn.Linear(width, width),
+            nn.Linear(width, 2),
+        )
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, level: Tensor) -> Tensor:
+        """level (B, 120, 64) -> (B, 2, 120, 64), each summing to 1."""
+        if not self.training and level.device.type != "mps":
+            level = level.double()
+        x = surroundings(level)
+        for layer in (self.first, self.second, self.last):
+            x = x if layer is self.first else x.relu()
+            x = F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+        prior = 3 * (level + 0.01).log()  # points fall where it is bright: the network only corrects that
+        logits = x.to(level.dtype).permute(0, 3, 1, 2) + prior[:, None]
+        return logits.flatten(2).softmax(-1).view_as(logits)
 
 
 class PointNetwork(nn.Module):
@@ -164,6 +194,15 @@ class PointNetwork(nn.Module):
         return shift, F.softplus(spread), attributes.sigmoid()
 
 
+def surroundings(level: Tensor) -> Tensor:
+    """(B, 120, 64) -> (B, 120, 64, 17): the level at each of SURROUNDINGS, 0 outside."""
+    high, wide = (max(abs(offset[axis]) for offset in SURROUNDINGS) for axis in (0, 1))
+    rows, frames = level.shape[1:]
+    padded = F.pad(level, (wide, wide, high, high))
+    seen = [padded[:, high + r : high + r + rows, wide + f : wide + f + frames] for r, f in SURROUNDINGS]
+    return torch.stack(seen, -1)
+
+
 def planes(level: Tensor) -> Tensor:
     """(B, 120, 64) -> (B, 8, 120, 64): the level, its cube, its rise, each harmonic's level and the octave below's."""
     rise = F.pad((level[:, :, 1:] - level[:, :, :-1]).relu(), (1, 0))
@@ -175,16 +214,15 @@ def planes(level: Tensor) -> Tensor:
 def draw(density: Tensor, even: Tensor) -> Tensor:
     """density (B, rows, frames) and even numbers (n, 2) -> points (B, n, 2) as x, y in [0, 1].
 
-    x by the distribution over frames; y by that over rows, interpolated at x between the frames' centres. Neighbouring
-    frames are mixed, and the sums are float64, so that rounding errors stay far from sight on the steep stretches.
+    x by the distribution over frames; y by that over rows, interpolated at x between the frames' centres. The sums are
+    float64, so that rounding errors stay far from sight on the steep stretches.
     """
     if density.device.type != "mps":  # it has no float64
         density = density.double()
     batch, rows, frames = density.shape
     x = inverse(density.sum(1)[:, None], even[:, 0])  # (B, n)
     left, right, fraction = between(x, frames)
-    columns = F.pad(density.transpose(1, 2), (0, 0, 1, 1), mode="replicate")
-    columns = (0.25 * (columns[:, :-2] + columns[:, 2:]) + 0.5 * columns[:, 1:-1]).reshape(-1, rows)
+    columns = density.transpose(1, 2).reshape(-1, rows)
     start = (torch.arange(batch, device=x.device) * frames)[:, None]
     a, b = (columns.index_select(0, (start + at).flatten()).view(batch, -1, rows) for at in (left, right))
     y = inverse(torch.lerp(a, b, fraction[..., None]), even[:, 1])
