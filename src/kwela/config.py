@@ -108,7 +108,7 @@ class SpectocloudData(Data):
 
 
 class SpectocloudModel(Strict):
-    width: int = Field(48, ge=8)  # channels of the fine grid; the coarse grid has 4 x, the point network 2 x as many
+    width: int = Field(40, ge=8)  # channels of the fine grid; the coarse grid has 4 x, the point network 2 x as many
     depth: int = Field(2, ge=1)  # residual blocks of each grid, and layers of the point network
 
 

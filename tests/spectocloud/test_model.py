@@ -67,7 +67,10 @@ def test_an_emotion_that_is_not_given_is_none_of_those_that_are() -> None:
 def test_a_louder_recording_gives_the_same_cloud() -> None:
     model, (mel, emotion, features) = shaken(), inputs(1)
     louder = mel + (mel > -4.5) * 0.2
-    torch.testing.assert_close(model(mel, emotion, features)[0], model(louder, emotion, features)[0], atol=0.02, rtol=0)
+    moved = (model(mel, emotion, features)[0] - model(louder, emotion, features)[0]).abs()
+    assert moved.mean() < 1e-4  # not 0: of what lay at the floor, some came nearer
+    softer = mel.clamp_min(-4) - 0.2 * (mel > -2)  # not the same sound: its faint parts are louder beside the rest
+    assert (model(mel, emotion, features)[0] - model(softer, emotion, features)[0]).abs().mean() > 5e-4
 
 
 def test_points_fall_as_their_density_says() -> None:
@@ -144,7 +147,7 @@ def test_onnx_computes_the_same_at_any_batch(tmp_path: Path) -> None:
             assert np.abs(got - right.numpy()).max() < 1e-4, name
 
 
-@pytest.mark.parametrize("width", [32, 48])
+@pytest.mark.parametrize("width", [32, 40])
 def test_the_shipped_sizes_have_one_to_three_million_weights(width: int) -> None:
     count = sum(parameter.numel() for parameter in build({"width": width, "depth": 2}).parameters())
     assert 0.7e6 < count < 3e6
