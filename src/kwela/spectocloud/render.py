@@ -21,7 +21,7 @@ from kwela.spectocloud.target import Cloud, attributes_path, read_cloud
 BACKGROUND = (0.024, 0.027, 0.045)
 AXES = {"time": (1, 0, 0), "pitch": (0, 1, 0), "tension": (0, 0, 1)}
 AZIMUTH, ELEVATION = -0.5, 0.3  # radians: a little from the left and from above
-ZOOM = 0.58  # cube edges to the picture's width
+ZOOM = 0.6  # cube edges to the picture's width
 DISTANCE = 3.2  # from the cube's centre to the eye, in cube edges
 
 
@@ -128,7 +128,7 @@ def _project(points: np.ndarray, size: int, azimuth: float, elevation: float) ->
     x, z = x * np.cos(azimuth) + z * np.sin(azimuth), z * np.cos(azimuth) - x * np.sin(azimuth)
     y, z = y * np.cos(elevation) - z * np.sin(elevation), z * np.cos(elevation) + y * np.sin(elevation)
     nearness = DISTANCE / (DISTANCE - z)
-    return np.stack([0.5 + ZOOM * x * nearness, 0.5 - ZOOM * y * nearness], 1) * size, nearness
+    return np.stack([0.5 + ZOOM * x * nearness, 0.46 - ZOOM * y * nearness], 1) * size, nearness
 
 
 def _draw_frame(draw: ImageDraw.ImageDraw, size: int, azimuth: float, elevation: float) -> None:
