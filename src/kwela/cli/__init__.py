@@ -33,7 +33,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit status."""
     # Threads that wait for each other sleep rather than spin. Must be set before torch is imported. On two cores that
-    # others use too, spinning made a training step 25 times slower; on idle ones the two are alike.
+    # others use too, spinning made a training step 25 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = app(args=None if arguments is None else list(arguments), standalone_mode=False)

@@ -23,6 +23,7 @@ from kwela.engine.checkpoint import replace_text
 from kwela.engine.ranks import Ranks
 
 Row = dict[str, Any]
+SHOWN = 3  # figures of a window beside its loss on the line; metrics.jsonl has all of them
 _OWN = {"loss", "grad_norm", "items_per_s"}  # figures of a window that have their own place in a line, or none
 
 
@@ -83,7 +84,7 @@ class Journal:
         """Log a window of steps. figures: the losses, then `grad_norm` and `items_per_s`."""
         self._record(step, epoch, "train", figures | {"lr": lr})
         line = [f"Epoch {epoch}/{epochs} | Step {step:,} | Loss: {number(figures['loss'])} | LR: {lr:.2e}"]
-        line += _parts(figures, _OWN)
+        line += _parts(figures, _OWN)[:SHOWN]
         self.say(" | ".join([*line, f"{figures['items_per_s']:,.1f} items/s"]))
 
     def validation(
