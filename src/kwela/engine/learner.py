@@ -43,6 +43,7 @@ class Learner:
             self.parallel = DistributedDataParallel(
                 _WithIdle(self.runner, ranks.device),
                 device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
+                process_group=ranks.gradients,
                 broadcast_buffers=False,
                 find_unused_parameters=True,
                 gradient_as_bucket_view=True,
@@ -146,6 +147,10 @@ class Learner:
             group |= {key: settings[key] for key in ("betas", "eps", "weight_decay", "fused")}
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
+
+    def close(self) -> None:
+        """Let go of DDP and its group, also where an error's traceback keeps us: see ranks."""
+        self.parallel = self.runner
 
     def _unsynced(self) -> contextlib.AbstractContextManager[None]:
         parallel = self.parallel

@@ -176,6 +176,7 @@ class Run:
             raise
         finally:
             self.journal.close()
+            self.learner.close()
         seconds, steps = self.stepping
         return Outcome(
             self.at.step,
