@@ -35,19 +35,19 @@ def draw(metrics: Path, out: Path, figure: str = "loss", title: str = "", unit: 
         if train:
             axis.plot(*zip(*train), color="#5a6b7d", linewidth=1, label="training (augmented)")
         axis.plot(*zip(*held_out), color="#ffb547", linewidth=2, marker="o", markersize=4, label="held-out songs")
-        right = held_out[-1][0]
+        left = (train or held_out)[0][0]
         for name, value in baselines.items():
             axis.axhline(value, color="#7fb2ff", linewidth=0.8, linestyle="--")
-            axis.annotate(name.replace("_", " "), (right, value), color="#7fb2ff", fontsize=8, ha="right", va="bottom")
+            axis.annotate(name.replace("_", " "), (left, value), color="#7fb2ff", fontsize=8, va="bottom")
         # The first steps of an untrained model would squeeze everything that matters into a line.
-        seen = [value for _, value in held_out] + list(baselines.values())
+        seen = [value for _, value in held_out + train[len(train) // 4 :]] + list(baselines.values())
         top, bottom = max(seen), min(seen)
         axis.set_ylim(max(0, bottom - 0.1 * (top - bottom)), top + 0.15 * (top - bottom))
         axis.set_xlabel("optimiser steps")
         axis.set_ylabel(f"{figure.replace('_', ' ')} ({unit})" if unit else figure.replace("_", " "))
         axis.set_title(title, loc="left", fontsize=11)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8, loc="upper right")
+        axis.legend(frameon=False, fontsize=8, loc="best")
         chart.tight_layout()
         out.parent.mkdir(parents=True, exist_ok=True)
         chart.savefig(out)
