@@ -218,6 +218,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before
     assert fit(tmp_path, *SHORT, quiet=True).step == 16  # the row mended, the run goes on
 
 
+def test_a_model_that_does_not_fit_in_memory_says_so(tmp_path, monkeypatch):
+    def build(task):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("trainee.ToyTask.model", build)
+    with pytest.raises(KwelaError, match="out of memory before the first step: choose a smaller model"):
+        fit(tmp_path / "out", *SHORT, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_out_of_memory_names_the_two_keys_and_values_to_try(tmp_path):
     with pytest.raises(KwelaError) as caught:
         fit(tmp_path, *SHORT, "training.grad_accum_steps=3", quiet=True, switches={"memory_for": 4})

@@ -8,7 +8,8 @@ import shutil
 import pytest
 import torch
 from runs import differences, rows, status
-from trainee import fit, half_precision_on_cpu
+from torch import nn
+from trainee import ToyTask, fit, half_precision_on_cpu
 
 from kwela.engine import checkpoint, learner, loop, optim, order
 from kwela.errors import Interrupted, UserError
@@ -160,6 +161,17 @@ def test_another_run_keeps_its_folder_under_another_name(runs, tmp_path, capsys,
     assert said in out and f"what was there is now {tmp_path}/part.2" in out
     assert checkpoint.load(tmp_path / "part.2" / "last.pt")["progress"]["step"] == 12
     assert checkpoint.load(part / "last.pt")["progress"]["step"] == 8
+
+
+def test_weights_of_another_version_of_the_model_are_not_taken(runs, tmp_path, monkeypatch, capsys):
+    build = ToyTask.model
+    monkeypatch.setattr("trainee.ToyTask.model", lambda self: nn.Sequential(build(self)))
+    with pytest.raises(UserError, match=r"last\.pt: can't resume from it: it has weights .*body.* by another version"):
+        fit(tmp_path / "out", *SETTINGS, resume=runs / "part" / "last.pt")
+    resumed(runs, tmp_path, "training.epochs=1")
+    out = capsys.readouterr().out
+    assert "made by another version of the model" in out and f"what was there is now {tmp_path}/part.1" in out
+    assert checkpoint.load(tmp_path / "part.1" / "last.pt")["progress"]["step"] == 12
 
 
 def test_starting_afresh_keeps_the_old_folder(runs, tmp_path):

@@ -108,12 +108,16 @@ def emotion(
 
 def smoke_set(folder: Path) -> Path:
     """The synthetic smoke set's manifests, made in `folder` if they are not there yet. Returns their folder."""
+    from filelock import FileLock
+
     from kwela.corpus import manifest, smoke
 
     manifests = folder / "manifests"
-    if not (manifests / "manifest_report.json").is_file():
-        smoke.make(folder)
-        clouds = folder / "clouds"
-        roots = folder / "audio", folder / "midi"
-        manifest.build(*roots, manifests, val_split=0.15, seed=42, clouds_dir=clouds, quiet=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # torchrun's ranks come here together: one makes it
+        if not (manifests / "manifest_report.json").is_file():
+            smoke.make(folder)
+            clouds = folder / "clouds"
+            roots = folder / "audio", folder / "midi"
+            manifest.build(*roots, manifests, val_split=0.15, seed=42, clouds_dir=clouds, quiet=True)
     return manifests

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kwela.cli.output import Json, speaking
+from kwela.cli.output import Json, first_rank, speaking
 from kwela.errors import UserError
 
 if TYPE_CHECKING:
     from kwela.config import MidiConfig, SpectocloudConfig, TrainConfig
+    from kwela.engine.resume import Resume
     from kwela.engine.task import Task
 
 
@@ -66,7 +67,7 @@ def train(
     from kwela.engine import loop
     from kwela.music import tokens
 
-    with speaking(as_json) as say:
+    with speaking(as_json, aloud=first_rank()) as say:
         chosen = settings.load(family, config, preset=preset, overrides=overrides or [])
         smoke = _stand_in(chosen, family, demo=preset == Preset.demo)
         if epochs is not None:
@@ -74,8 +75,7 @@ def train(
         elif smoke:
             chosen.training.epochs = SMOKE_EPOCHS
         root = settings.repo_root()
-        if resume != "auto":
-            chosen.training.resume_from = Path(resume).resolve()
+        go_on: Resume = None if fresh or estimate else "auto" if resume == "auto" else Path(resume).resolve()
         task = _task(chosen)
         data_hash = manifest.data_hash([chosen.data.train_manifest, chosen.data.val_manifest])
 
@@ -84,7 +84,7 @@ def train(
                 task,
                 chosen,
                 folder,
-                resume=None if fresh or estimate else chosen.training.resume_from or "auto",
+                resume=go_on,
                 device=device,
                 data_hash=data_hash,
                 tokenizer_hash=tokens.tokenizer_hash() if family == Family.midi else "",
@@ -92,7 +92,8 @@ def train(
             )
 
         if estimate:
-            epochs_wanted, chosen.training.max_steps = chosen.training.epochs, ESTIMATE_STEPS
+            epochs_wanted = chosen.training.epochs
+            chosen.training.epochs = chosen.training.max_steps = ESTIMATE_STEPS
             with tempfile.TemporaryDirectory() as scratch:
                 outcome = fit(Path(scratch) / FOLDERS[family], None)
             hours = outcome.seconds_per_step * outcome.steps_per_epoch * epochs_wanted / 3600
@@ -143,8 +144,9 @@ def _stand_in(chosen: TrainConfig, family: str, *, demo: bool) -> bool:
     missing = [path for path in paths if not path.is_file()]
     if not missing and (demo or not manifest.is_demo(paths[0].parent)):
         return False
-    print(f"WARNING: Manifest not found: {(missing or paths)[0].relative_to(root)}", flush=True)
-    print("WARNING: Generating synthetic training data for smoke testing only!", flush=True)
+    if first_rank():
+        print(f"WARNING: Manifest not found: {(missing or paths)[0].relative_to(root)}", flush=True)
+        print("WARNING: Generating synthetic training data for smoke testing only!", flush=True)
     folder = smoke_set(root / "data" / "smoke")
     chosen.data.train_manifest = folder / default.train_manifest.name
     chosen.data.val_manifest = folder / default.val_manifest.name

@@ -75,9 +75,15 @@ def fit(
     saved) or KwelaError (not finite, out of memory, full disk, a lost worker or rank); status.json says the same.
     """
     with ranks.joined(device) as team, signals.watched() as asked, _determinism(config.deterministic):
-        return Run(
-            task, config, out, team, asked, resume, data_hash, tokenizer_hash, runs_dir, quiet, extra, on_resume
-        ).go()
+        try:
+            run = Run(
+                task, config, out, team, asked, resume, data_hash, tokenizer_hash, runs_dir, quiet, extra, on_resume
+            )
+        except Exception as error:  # the model may not fit in memory
+            if known := trouble.known(error, config, config.training.grad_accum_steps, None):
+                raise known from error
+            raise
+        return run.go()
 
 
 class Run:
@@ -102,7 +108,12 @@ class Run:
         self.make_extra, self.extra = extra, Extra()
         self.again = "with --resume auto" if isinstance(resume, Path) else "with the same command"
         self.dump = config.model_dump(mode="json")
-        self.identity = resuming.Identity(task.name, tokenizer_hash, data_hash, self.dump.get("model"), config.seed)
+        dtype, note = optim.precision(config.training, team.device)
+        self.learner = Learner(task, config, team, dtype)
+        weights = resuming.shapes(self.learner.model.state_dict())
+        self.identity = resuming.Identity(
+            task.name, tokenizer_hash, data_hash, self.dump.get("model"), config.seed, weights
+        )
         self.journal = journal.Journal(team.first, quiet)
         say = self.journal.say
         choice = team.from_first(lambda: resuming.choose(out, resume, config.training.resume_from, self.identity, say))
@@ -118,8 +129,6 @@ class Run:
         self.steps_per_epoch = math.ceil(len(self.train) / self.whole)
         self.total = min(config.training.epochs * self.steps_per_epoch, config.training.max_steps or 2**62)
         self.at, self.stopping = Progress(), Stopping()
-        dtype, note = optim.precision(config.training, team.device)
-        self.learner = Learner(task, config, team, dtype)
         self.tally = Tally(self.learner, str(config.data.train_manifest))
         self.val: dict[str, float] = {}
         self.last_loss: float | None = None

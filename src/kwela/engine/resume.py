@@ -1,7 +1,8 @@
 """Which checkpoint a run goes on from, and whether it may.
 
-The data, the model, the tokenizer and the seed must be the same. Learning rate, warm-up, epochs, patience, workers and
-device may change, and batch, ranks and accumulation too where their product, the global batch, stays.
+The data, the model (its settings and its weights' shapes), the tokenizer and the seed must be the same. Learning rate,
+warm-up, epochs, patience, workers and device may change, and batch, ranks and accumulation too where their product, the
+global batch, stays.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
 
 from kwela.config import TrainConfig
 from kwela.engine import checkpoint
@@ -27,12 +30,18 @@ class Identity:
     data: str
     model: dict[str, Any] | None
     seed: int
+    weights: dict[str, tuple[int, ...]]  # shapes: the code that builds a model changes too, not only its settings
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Identity:
         config = state["config"]
         return cls(
-            state["family"], state["tokenizer_hash"], state["meta"]["data_hash"], config.get("model"), config["seed"]
+            state["family"],
+            state["tokenizer_hash"],
+            state["meta"]["data_hash"],
+            config.get("model"),
+            config["seed"],
+            shapes(state["model"]),
         )
 
     def difference(self, other: Identity) -> str | None:
@@ -42,8 +51,15 @@ class Identity:
                 return f"{what} {_short(getattr(other, what))}, here {_short(getattr(self, what))}"
         mine, theirs = self.model or {}, other.model or {}
         keys = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
-        differ = ", ".join(f"model.{key} {theirs.get(key)}, here {mine.get(key)}" for key in keys)
-        return differ or None
+        if keys:
+            return ", ".join(f"model.{key} {theirs.get(key)}, here {mine.get(key)}" for key in keys)
+        names = sorted({*self.weights, *other.weights})
+        unlike = [name for name in names if self.weights.get(name) != other.weights.get(name)]
+        if not unlike:
+            return None
+        name, more = unlike[0], f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
+        there, here = (_size(weights.get(name)) for weights in (other.weights, self.weights))
+        return f"weights {name} {there}, here {here}{more}: made by another version of the model"
 
 
 class Choice(NamedTuple):
@@ -116,6 +132,14 @@ def _named(path: Path, out: Path, identity: Identity) -> Choice:
     if difference is not None:
         raise UserError(f"{path}: can't resume from it: it has {difference}")
     return Choice(path, afresh=path.resolve().parent != out.resolve())
+
+
+def shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
+
+
+def _size(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else " x ".join(map(str, shape)) or "scalar"
 
 
 def _short(value: Any) -> str:

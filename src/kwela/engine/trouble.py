@@ -15,10 +15,12 @@ _WORKER = "DataLoader worker (pid"
 _RANK = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
 
-def known(error: Exception, config: TrainConfig, accumulated: int, step: int) -> KwelaError | None:
-    """`error` as a KwelaError, or None if it is a defect, whose traceback should show."""
+def known(error: Exception, config: TrainConfig, accumulated: int, step: int | None) -> KwelaError | None:
+    """`error` as a KwelaError, or None if it is a defect, whose traceback should show. step: None before the first."""
     text = str(error)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(mark in text for mark in _MEMORY):
+        if step is None:
+            return KwelaError("out of memory before the first step: choose a smaller model")
         return _out_of_memory(config, accumulated, step)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return KwelaError(f"{error.filename or 'disk'}: {error.strerror}; free some space and run again")

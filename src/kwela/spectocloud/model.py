@@ -104,7 +104,7 @@ class Spectocloud(nn.Module):
         constants = {
             "low": torch.from_numpy(low),
             "fraction": torch.from_numpy(fraction)[:, None].float(),
-            "even": torch.from_numpy(even[:, :2]),
+            "even": torch.from_numpy(even[:, :2]).float(),
             "normal": torch.from_numpy(ndtri(even[:, 2:].clip(1e-3, 1 - 1e-3))).float(),
             "note": (torch.arange(space.POINTS) < NOTE_POINTS).float()[:, None],
         }
