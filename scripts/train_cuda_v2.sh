@@ -72,13 +72,24 @@ if [ -z "$place" ]; then
     fi
 fi
 
+set -m # each command has a process group of its own, so that Ctrl-C too reaches it once: from `run`
 run() { # print the command when dry, else run it
     if [ -n "$dry_run" ]; then
         printf '%q ' "$@" | sed 's/ $//'
         echo
-    else
-        "$@"
+        return
     fi
+    # In the foreground, bash would hold a signal back until the command has ended; a training has to save and go.
+    "$@" &
+    local child=$! status=0
+    trap 'kill -TERM "$child" 2>/dev/null' TERM INT HUP
+    wait "$child" || status=$?
+    while kill -0 "$child" 2>/dev/null; do
+        status=0
+        wait "$child" || status=$?
+    done
+    trap - TERM INT HUP
+    return "$status"
 }
 
 image=kmidi-cuda-train:v2

@@ -4,6 +4,8 @@ To accept an intended change: KWELA_GOLDEN=write scripts/test.sh tests/test_runn
 """
 
 import os
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -91,6 +93,24 @@ def test_bad_usage_is_one_line_and_status_2(arguments: list[str], line: str) -> 
     assert done.stderr.startswith("train_cuda_v2.sh: ")
     assert line in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_training_and_its_status_comes_back(tmp_path: Path, asked: signal.Signals) -> None:
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy(ROOT / "scripts" / "train_cuda_v2.sh", tmp_path / "scripts")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    # Like a training: it saves when it is asked to stop, which takes a moment, and exits with 75.
+    python.write_text('#!/bin/bash\ntrap "sleep .3; echo saved; exit 75" TERM\necho training\nsleep 20 & wait\n')
+    python.chmod(0o755)
+    command = [script, "--local", "--skip-build", "--skip-spectocloud"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "training\n"
+        running.send_signal(asked)
+        assert running.stdout.readline() == "saved\n"
+        assert running.wait(10) == 75
 
 
 def test_relative_roots_are_the_callers(tmp_path: Path, no_gpus: str) -> None:
