@@ -118,6 +118,8 @@ class SpectocloudAugment(Strict):
     freq_mask: int = Field(10, ge=0)  # widest masked run, mel bands
     noise: float = Field(0.02, ge=0)  # standard deviation of noise on the log-mel, in log10 units
     gain_db: float = Field(3.0, ge=0)  # largest gain either way
+    time_stretch: float = Field(0.1, ge=0, lt=1)  # largest change of speed either way, where no target is at hand
+    pitch_shift: int = Field(2, ge=0, le=12)  # semitones either way, likewise
     emotion_dropout: float = Field(0.05, ge=0, le=1)  # chance that a training item forgets its emotion
 
 

@@ -12,11 +12,13 @@ from small_pairs import TUNE, write_pair
 
 from kwela.config import SpectocloudAugment
 from kwela.errors import UserError
-from kwela.music import audio
+from kwela.music import audio, midi, warp
 from kwela.music.emotion import expand64
 from kwela.spectocloud import data, space, target
 
-STILL = SpectocloudAugment(time_mask=0, freq_mask=0, noise=0, gain_db=0, emotion_dropout=0)
+STILL = SpectocloudAugment(
+    time_mask=0, freq_mask=0, noise=0, gain_db=0, time_stretch=0, pitch_shift=0, emotion_dropout=0
+)
 
 
 def make_row(pair: tuple[Path, Path], **more: Any) -> dict[str, Any]:
@@ -137,3 +139,35 @@ def test_gain_moves_sound_and_masks_hide_it(pair: tuple[Path, Path]) -> None:
 def test_dropped_emotions_are_not_given(pair: tuple[Path, Path]) -> None:
     dropping = data.Segments([make_row(pair, start=0.5)], None, SpectocloudAugment(emotion_dropout=1.0))
     assert np.isnan(dropping.item(0, rng())["emotion"]).all()
+
+
+def test_speed_and_pitch_change_only_where_the_segment_is_drawn(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    moving = STILL.model_copy(update={"time_stretch": 0.3, "pitch_shift": 5})
+    hand_made = tmp_path / "mine.npy"
+    np.save(hand_made, rng().random((1200, 3)).astype(np.float32))
+    for given in ({"start": 0.5}, {"target_pointcloud_path": str(hand_made)}):
+        row = make_row(pair, **given)
+        for name, value in data.Segments([row], None, moving).item(0, rng()).items():
+            np.testing.assert_array_equal(value, data.Segments([row], None).item(0, rng())[name])
+    drawn = [data.Segments([make_row(pair)], None, moving).item(0, rng(seed)) for seed in (1, 1, 2)]
+    for name in ("spectrogram", "midi_features", "positions"):
+        assert np.array_equal(drawn[0][name], drawn[1][name]) and not np.array_equal(drawn[0][name], drawn[2][name])
+
+
+def test_the_target_of_a_warped_segment_lies_on_what_is_heard(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, "tune", TUNE)
+    change = warp.Warp(1.25, 5)
+
+    def on_notes(row_start: float, heard: warp.Warp, wanted: warp.Warp) -> float:
+        """Mean level of the log-mel where the target's note points fall, 1 at the segment's peak."""
+        row = make_row(pair, start=row_start)
+        log_mel, _ = data.hear(row, row_start, None, heard)
+        positions, _ = data.wanted(row, row_start, log_mel, change=wanted)
+        level = target.listen(log_mel, midi.sounding(target.score(pair[1]), 0, 1), 0).level
+        x, y = positions[: target.NOTE_POINTS, 0], positions[: target.NOTE_POINTS, 1]
+        return float(level[(y * 120).astype(int).clip(0, 119), (x * 64).astype(int).clip(0, 63)].mean())
+
+    for start in (0.0, 0.7):
+        plain = on_notes(start, warp.NONE, warp.NONE)
+        assert on_notes(start, change, change) == pytest.approx(plain, abs=0.05)
+        assert on_notes(start, change, warp.NONE) < plain - 0.15  # had the notes stayed where they were

@@ -3,8 +3,9 @@
 - A row with `start` speaks of that segment; without, the segment is drawn and its target computed on the fly.
 - Log-mel and features are cached by the files' content, the segment and the settings. An entry opens with the SHA-256
   of the rest, so a damaged one is made again; entries are renamed into place, so processes may share the folder.
-- Augmentation touches the log-mel alone, and only as the target allows: it depends on loudness relative to the
-  segment's peak (gain), and on what sounds rather than on what can be heard of it (masks, noise).
+- Augmentation of a segment whose target is at hand touches the log-mel alone, and only as the target allows: that
+  depends on loudness relative to the segment's peak (gain), and on what sounds rather than on what can be heard of it
+  (masks, noise). Where the segment is drawn, speed and pitch change too, of sound, notes and target.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from symusic.core import ScoreTick
 
 from kwela.config import SpectocloudAugment
 from kwela.engine.task import Batch
 from kwela.errors import UserError
-from kwela.music import audio, midi
+from kwela.music import audio, midi, warp
 from kwela.spectocloud import space, target
 
 Row = Mapping[str, Any]
@@ -50,10 +52,11 @@ class Segments:
         has_attributes is 0 for a hand-made cloud without them, else 1. Raises UserError naming the file.
         """
         row = self.rows[index]
-        start = segment_start(row, rng)
-        drawn_anew = self.augment is not None and "start" not in row
-        log_mel, features = hear(row, start, None if drawn_anew else self.cache_dir)
-        positions, attributes = wanted(row, start, log_mel)
+        drawn_anew = self.augment is not None and not is_given(row)
+        change = draw_warp(self.augment, rng) if self.augment and drawn_anew else warp.NONE
+        start = segment_start(row, rng, change.rate)
+        log_mel, features = hear(row, start, None if drawn_anew else self.cache_dir, change)
+        positions, attributes = wanted(row, start, log_mel, change=change)
         emotion = row["emotion64"]
         if self.augment:
             log_mel = augmented(log_mel, self.augment, rng)
@@ -69,44 +72,76 @@ class Segments:
         }
 
 
-def segment_start(row: Row, rng: np.random.Generator) -> float:
-    """Where the segment begins (s): as the row says, 0 for a hand-made cloud, else drawn, to the millisecond."""
-    if "start" in row or "target_pointcloud_path" in row:
+def is_given(row: Row) -> bool:
+    """Whether the row says which segment it speaks of: by its start, or by a cloud made by hand, which starts at 0."""
+    return "start" in row or "target_pointcloud_path" in row
+
+
+def segment_start(row: Row, rng: np.random.Generator, rate: float = 1.0) -> float:
+    """Where the segment begins (s): as the row says, 0 for a hand-made cloud, else drawn, to the millisecond.
+
+    rate: how much faster than recorded the segment will be heard.
+    """
+    if is_given(row):
         return float(row.get("start", 0.0))
-    return round(rng.uniform(0, max(0.0, _duration(row["audio_path"]) - space.SECONDS)), 3)
+    return round(rng.uniform(0, max(0.0, _duration(row["audio_path"]) - space.SECONDS * rate)), 3)
 
 
-def hear(row: Row, start: float, cache_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """The segment's log-mel (128, 64) and note features (32), float32, from `cache_dir` if they are there."""
-    audio_path, midi_path = Path(row["audio_path"]), Path(row["midi_path"])
-    entry = None
-    if cache_dir is not None:
-        times = np.array([row["offset"], start], "<f8").tobytes()
-        content = target.file_hash(audio_path) + target.file_hash(midi_path)
-        key = hashlib.sha256(SETTINGS.encode() + content + times).hexdigest()
-        entry = cache_dir / key[:2] / key[2:]
-        with contextlib.suppress(FileNotFoundError):
-            digest, body = (raw := entry.read_bytes())[:32], raw[32:]
-            if hashlib.sha256(body).digest() == digest:
-                both = np.frombuffer(body, "<f4").astype(np.float32)
-                return both[: -len(midi.FEATURE_NAMES)].reshape(audio.MELS, audio.FRAMES), both[
-                    -len(midi.FEATURE_NAMES) :
-                ]
-    log_mel = space.log_mel(audio.load(audio_path, start, space.SECONDS))
-    features = midi.features(target.score(midi_path), start - row["offset"], space.SECONDS)
-    if entry is not None:
-        body = np.concatenate([log_mel.ravel(), features]).astype("<f4").tobytes()
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        draft = entry.with_name(f"{entry.name}.{os.getpid()}")
-        draft.write_bytes(hashlib.sha256(body).digest() + body)
-        draft.replace(entry)
+def draw_warp(settings: SpectocloudAugment, rng: np.random.Generator) -> warp.Warp:
+    """A change of speed, even on a log scale, and one of pitch, as far as `settings` allow."""
+    furthest = np.log1p(settings.time_stretch)
+    rate = float(np.exp(rng.uniform(-furthest, furthest)))
+    return warp.Warp(rate, int(rng.integers(-settings.pitch_shift, settings.pitch_shift + 1)))
+
+
+def hear(
+    row: Row, start: float, cache_dir: Path | None, change: warp.Warp = warp.NONE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The segment's log-mel (128, 64) and note features (32), float32, from `cache_dir` if they are there.
+
+    change: heard so, which the cache has no place for.
+    """
+    if cache_dir is None or change != warp.NONE:
+        return _hear(row, start, change)
+    times = np.array([row["offset"], start], "<f8").tobytes()
+    content = target.file_hash(Path(row["audio_path"])) + target.file_hash(Path(row["midi_path"]))
+    key = hashlib.sha256(SETTINGS.encode() + content + times).hexdigest()
+    entry = cache_dir / key[:2] / key[2:]
+    with contextlib.suppress(FileNotFoundError):
+        digest, body = (raw := entry.read_bytes())[:32], raw[32:]
+        if hashlib.sha256(body).digest() == digest:
+            both = np.frombuffer(body, "<f4").astype(np.float32)
+            sound, features = np.split(both, [audio.MELS * audio.FRAMES])
+            return sound.reshape(audio.MELS, audio.FRAMES), features
+    log_mel, features = _hear(row, start, change)
+    body = np.concatenate([log_mel.ravel(), features]).astype("<f4").tobytes()
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    draft = entry.with_name(f"{entry.name}.{os.getpid()}")
+    draft.write_bytes(hashlib.sha256(body).digest() + body)
+    draft.replace(entry)
     return log_mel, features
 
 
-def wanted(row: Row, start: float, log_mel: np.ndarray, redraw: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
+def _hear(row: Row, start: float, change: warp.Warp) -> tuple[np.ndarray, np.ndarray]:
+    wave = audio.load(Path(row["audio_path"]), start, space.SECONDS * change.rate)
+    log_mel = space.log_mel(wave) if change == warp.NONE else warp.log_mel(wave, change)
+    notes, at = _notes(row, start, change)
+    return log_mel, midi.features(notes, at, space.SECONDS)
+
+
+def _notes(row: Row, start: float, change: warp.Warp) -> tuple[ScoreTick, float]:
+    """The score as heard, and the time in it (s) at which the segment begins."""
+    score = target.score(Path(row["midi_path"]))
+    return warp.score(score, change) if change != warp.NONE else score, (start - row["offset"]) / change.rate
+
+
+def wanted(
+    row: Row, start: float, log_mel: np.ndarray, redraw: int = 0, change: warp.Warp = warp.NONE
+) -> tuple[np.ndarray, np.ndarray | None]:
     """The row's target: positions (1200, 3) and attributes (1200, 7; None if a hand-made cloud lacks them).
 
-    redraw: as in `target.compute`; the cloud is then computed even where the row names one.
+    log_mel: as heard, with `change`. redraw: as in `target.compute`; the cloud is then computed even where the row
+    names one.
     """
     if "target_pointcloud_path" in row and not redraw:
         path = Path(row["target_pointcloud_path"])
@@ -115,8 +150,8 @@ def wanted(row: Row, start: float, log_mel: np.ndarray, redraw: int = 0) -> tupl
             raise UserError(f"{path}: a target cloud has {space.POINTS} points, this one {len(positions)}")
         return positions, attributes
     files = Path(row["audio_path"]), Path(row["midi_path"])
-    at = start - row["offset"]
-    segment = target.listen(log_mel, midi.sounding(target.score(files[1]), at, space.SECONDS), at)
+    notes, at = _notes(row, start, change)
+    segment = target.listen(log_mel, midi.sounding(notes, at, space.SECONDS), at)
     content = target.content_hash(*files, row["emotion64"], row["offset"], start)
     return target.draw(segment, row["emotion64"], target.seed_of(content, redraw))
 
