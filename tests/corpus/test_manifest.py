@@ -193,6 +193,56 @@ def test_bad_files_are_reported_with_their_reasons_and_left_out(tree):
     assert sum("left out" in line for line in manifest.summary(report)) == 4
 
 
+def test_links_that_lead_nowhere_and_pipes_are_left_out(tree):
+    tree.add("good", "fine", "dangling", "loop", "pipe")
+    for name, become in (
+        ("dangling", lambda path: path.symlink_to("nowhere.wav")),
+        ("loop", lambda path: path.symlink_to(path)),
+        ("pipe", os.mkfifo),
+    ):
+        path = tree.audio / f"{name}.wav"
+        path.unlink()
+        become(path)
+    report = build(tree)
+    reasons = {Path(entry["file"]).name: entry["reason"] for entry in report.rejected}
+    assert report.counts["kept"] == 2 and reasons.keys() == {"dangling.wav", "loop.wav", "pipe.wav"}
+    assert "No such file" in reasons["dangling.wav"] and "not a regular file" in reasons["pipe.wav"]
+
+
+def test_a_playlist_named_as_audio_is_not_followed(tree):
+    tree.add("good", "fine", "list")
+    (tree.audio / "list.wav").rename(tree.audio / "list.mp3")
+    (tree.audio / "list.mp3").write_text(f"ffconcat version 1.0\nfile {tree.audio / 'good.wav'}\n")
+    report = build(tree)
+    assert [Path(entry["file"]).name for entry in report.rejected] == ["list.mp3"]
+
+
+def test_names_with_odd_characters_read_back(tree):
+    names = ["sad/b\u2028c", "sad/new\nline", "sad/naïve 100%", 'sad/"q"']
+    build(tree.add(*names, "sad/plain"))
+    found = manifest.read(tree.out / "midi_train.jsonl", "midi") + manifest.read(tree.out / "midi_val.jsonl", "midi")
+    assert {Path(row["midi_path"]).stem for row in found} == {name[4:] for name in [*names, "sad/plain"]}
+
+
+def test_the_roots_own_name_counts(tree):
+    tree.audio, tree.midi = tree.folder / "a" / "happy", tree.folder / "m" / "happy"
+    assert build(tree.add("one", "two")).emotion_sources == {"directory": 2}
+
+
+def test_a_file_in_the_folders_place_is_bad_input(tree):
+    tree.add("one", "two").out.write_text("mine")
+    with pytest.raises(UserError, match="manifests: can't write there"):
+        build(tree)
+    assert tree.out.read_text() == "mine"
+
+
+def test_a_build_of_bad_files_leaves_no_folder_it_made(tree, tmp_path):
+    spoil(tree)
+    with pytest.raises(UserError, match="no pair is left"):
+        build(tree, tmp_path / "deep" / "er" / "out", make_cloud=fake_cloud, clouds_dir=tmp_path / "deep" / "clouds")
+    assert not (tmp_path / "deep").exists()
+
+
 def test_a_build_of_bad_files_alone_ends_with_their_reasons_and_writes_nothing(tree):
     spoil(tree)
     with pytest.raises(UserError, match=r"no pair is left: 4 matched.*bomb\.mid: ") as error:

@@ -59,6 +59,11 @@ def test_a_midi_row_needs_no_audio_and_its_group_drops_the_version(folder):
         ({"start": -1}, "start: -1 is before"),
         ({"start": "0"}, "start: '0' is not a number"),
         ({"offset": float("inf")}, "offset: inf is not a number"),
+        ({"offset": 10**400}, "offset: 1000000.* is not a number"),
+        ({"start": 1e300}, "start: 1e.300 is not a number"),
+        ({"group": 5}, "group: 5 is not a name"),
+        ({"audio_path": "x" * 300}, "audio_path: .*File name too long"),
+        ({"audio_path": "a\0b"}, "audio_path: "),
     ],
 )
 def test_a_bad_row_is_named_by_file_row_and_key(folder, change, complaint):
@@ -66,10 +71,28 @@ def test_a_bad_row_is_named_by_file_row_and_key(folder, change, complaint):
         manifest.read(write(folder, GOOD, GOOD | change), "spectocloud")
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"midi_path": "x.mid"}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"midi_path": "x.mid"}', "[" * 100_000, '{"emotion": ' + "9" * 6000 + "}"]
+)
 def test_a_row_that_is_not_one_is_named(folder, text):
     with pytest.raises(UserError, match=r"m\.jsonl:row 2: "):
         manifest.read(write(folder, GOOD, text), "spectocloud")
+
+
+def test_a_row_that_is_not_utf8_is_named(folder):
+    path = write(folder, GOOD, GOOD)
+    path.write_bytes(path.read_bytes()[:-2] + b"\xff\n")
+    with pytest.raises(UserError, match=r"m\.jsonl:row 2: not JSON: .*utf-8"):
+        manifest.read(path, "spectocloud")
+
+
+def test_rows_end_at_newlines_alone_and_a_byte_order_mark_is_passed_over(folder):
+    names = ["a\u2028b", "a\x85b", "a\x0bb"]
+    text = "\r\n".join(json.dumps(GOOD | {"group": name}, ensure_ascii=False) for name in names)
+    (folder / "m.jsonl").write_text("\ufeff" + text, encoding="utf-8", newline="")
+    found = manifest.read(folder / "m.jsonl", "spectocloud")
+    assert [row["group"] for row in found] == names
+    assert [row["where"].rpartition(":")[2] for row in found] == ["row 1", "row 2", "row 3"]
 
 
 def test_a_manifest_that_is_missing_or_empty_is_named(folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import scipy.fft
 import scipy.signal
 import soundfile
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kwela.errors import UserError
 from kwela.music import audio
@@ -104,6 +108,36 @@ def test_a_file_without_an_audio_stream_is_refused(tmp_path: Path) -> None:
             out.mux(stream.encode(frame))
     with pytest.raises(UserError, match=r"film\.m4a.*no audio stream"):
         audio.probe(path)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A short file of each format."""
+    folder = tmp_path_factory.mktemp("small")
+    return {suffix: write(folder / f"a{suffix}", chirp(0.3)).read_bytes() for suffix in sorted(audio.FORMATS)}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    suffix=st.sampled_from(sorted(audio.FORMATS)),
+    changes=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=4),
+    keep=st.floats(0, 1),
+)
+def test_mutated_files_decode_or_are_refused(small, tmp_path, suffix, changes, keep) -> None:
+    data = bytearray(small[suffix])
+    for at, value in changes:
+        data[at % len(data)] = value
+    path = tmp_path / f"mutant{suffix}"
+    path.write_bytes(data if keep > 0.3 else data[: int(len(data) * keep / 0.3)])
+    for read in (audio.probe, audio.duration, lambda path: audio.load(path, 0.1, 0.1)):
+        with contextlib.suppress(UserError):
+            read(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.wav")
+    with pytest.raises(UserError, match=r"p\.wav.*not a regular file"):
+        audio.load(tmp_path / "p.wav")
 
 
 def test_eight_bit_and_float_samples_come_out_at_the_same_level(tmp_path: Path) -> None:

@@ -133,7 +133,14 @@ def test_unhappy_is_not_happy():
 def test_directories_above_the_given_root_say_nothing():
     assert emotion.from_path("/content/tracks/x.wav", "/content/tracks").source == "default"
     assert emotion.from_path("/content/tracks/x.wav").source == "directory:content"
+    assert emotion.from_path("/content/sad/x.wav", "/content/sad").source == "directory:sad"
     assert emotion.from_path("/content/sad/x.wav", "/content").source == "directory:sad"
+
+
+def test_numbers_stand_for_themselves():
+    assert emotion.describe("0.1,-0.25,0.5") | {"input": ""} == {
+        "input": "", "valence": pytest.approx(0.1), "arousal": -0.25, "intensity": 0.5, "source": "user", "node": "",
+    }  # fmt: skip
 
 
 def test_a_degree_moves_a_word_between_its_tiers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from symusic import ControlChange, Note, Score, Tempo, TimeSignature, Track
 
-from kwela.errors import UserError
+from kwela.errors import KwelaError, UserError
 from kwela.music import midi, tokens
 
 
@@ -89,7 +90,7 @@ def test_what_is_not_a_midi_file_is_named_with_the_reason(tmp_path, data, reason
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     assert "No such file" in error(tmp_path / "none.mid")
-    assert "directory" in error(tmp_path)
+    assert "not a regular file" in error(tmp_path)
 
 
 def varlen(number: int) -> bytes:
@@ -146,6 +147,33 @@ def test_mutated_files_parse_or_are_refused(tmp_path, changes, keep):
     assert np.isfinite(midi.features(score, 0.0, 1.5)).all()
     ids = tokens.encode(score)
     assert np.array_equal(tokens.encode(tokens.decode(ids)), ids)
+
+
+@pytest.mark.parametrize("tail", [b"\n", b"abc", b"\xff" * 9, b"junk\xff\xff\xff\xff"])
+def test_what_follows_the_last_track_is_passed_over(tmp_path, tail):
+    (tmp_path / "a.mid").write_bytes(SONG)
+    (tmp_path / "b.mid").write_bytes(SONG + tail)
+    expected, found = (midi.notes(midi.read(tmp_path / name)) for name in ("a.mid", "b.mid"))
+    assert len(expected) and np.array_equal(found, expected)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "p.mid")
+    with pytest.raises(UserError, match=r"p\.mid: not a regular file"):
+        midi.read(tmp_path / "p.mid")
+
+
+def test_what_is_written_reads_back_whole_or_not_at_all(tmp_path):
+    (tmp_path / "a.mid").write_bytes(SONG)
+    score = midi.read(tmp_path / "a.mid")
+    midi.write(score, tmp_path / "new" / "b.mid")
+    assert np.array_equal(midi.notes(midi.read(tmp_path / "new" / "b.mid")), midi.notes(score))
+    with pytest.raises(UserError, match=r"new: can't be written: Is a directory"):
+        midi.write(score, tmp_path / "new")
+    with pytest.raises(UserError, match=r"x\.mid: can't be written: File exists"):
+        midi.write(score, tmp_path / "a.mid" / "x.mid")
+    with pytest.raises(KwelaError, match=r"/dev/full: not written: No space left on device"):
+        midi.write(score, "/dev/full")
 
 
 def test_reading_costs_under_a_millisecond_more_than_parsing(tmp_path):

@@ -141,6 +141,30 @@ def test_dropped_emotions_are_not_given(pair: tuple[Path, Path]) -> None:
     assert np.isnan(dropping.item(0, rng())["emotion"]).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "key"),
+    [
+        ("cut.wav", None, "audio_path"),
+        ("text.mp3", b"la la la\n" * 99, "audio_path"),
+        ("empty.mid", b"", "midi_path"),
+        ("bomb.mid", b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\xff\xff\xff\xff\0\x90\x3c\x40", "midi_path"),
+    ],
+)
+def test_a_bad_file_that_a_row_names_is_found_before_the_first_step(
+    name: str, content: bytes | None, key: str, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(pair[0].read_bytes()[:9999] if content is None else content)
+    rows = [make_row(pair) | {"where": f"m.jsonl:row {n}"} for n in (1, 2)]
+    data.check(rows)
+    with pytest.raises(UserError, match=rf"^m\.jsonl:row 2: {key}: .*{name}"):
+        data.check([rows[0], rows[1] | {key: str(tmp_path / name)}])
+
+
+def test_a_start_past_the_end_is_not_silence(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match=r"start: 60\.0 s is past the end"):
+        data.Segments([make_row(pair, start=60.0)], None).item(0, rng())
+
+
 def test_speed_and_pitch_change_only_where_the_segment_is_drawn(pair: tuple[Path, Path], tmp_path: Path) -> None:
     moving = STILL.model_copy(update={"time_stretch": 0.3, "pitch_shift": 5})
     hand_made = tmp_path / "mine.npy"

@@ -5,6 +5,7 @@ Exit status: 0 done; 1 failed; 2 bad input or usage, one clear line on stderr; 7
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave("interrupted", 130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:  # a folder in a file's way, no permission, a full disk: the user's to mend, not a defect
+        if error.errno is None or not error.filename:
+            raise
+        _leave(f"{error.filename}: {error.strerror}", 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2)
+    if status == 130:  # what typer makes of Ctrl-C
+        _leave("interrupted; what is done stays: run the same command again to go on", 130)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,23 +37,29 @@ def register(app: typer.Typer) -> None:
 
 
 @tokens_app.command()
-def encode(file: Path, out: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None) -> None:
+def encode(
+    file: Path, out: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None, as_json: Json = False
+) -> None:
     """MIDI to ids, as JSON.
 
     \b
     kwela tokens encode song.mid > song.json
     """
+    from kwela import files
     from kwela.music import midi, tokens
 
-    text = json.dumps({"tokenizer": tokens.tokenizer_hash(), "ids": tokens.encode(midi.read(file)).tolist()})
-    if out is None:
-        print(text)
-    else:
-        out.write_text(text + "\n", encoding="utf-8")
+    ids = tokens.encode(midi.read(file)).tolist()
+    text = json.dumps({"tokenizer": tokens.tokenizer_hash(), "ids": ids})
+    with speaking(as_json) as say:
+        if out is None:
+            say(json.loads(text), text)
+        else:
+            files.write(out, text + "\n")
+            say({"files": [str(out)], "ids": len(ids)}, f"wrote {out} ({len(ids)} ids)")
 
 
 @tokens_app.command()
-def decode(file: Path, out: Path) -> None:
+def decode(file: Path, out: Path, as_json: Json = False) -> None:
     """Ids (a JSON list, or what `encode` wrote) to MIDI. Any ids give a valid file.
 
     \b
@@ -60,15 +67,21 @@ def decode(file: Path, out: Path) -> None:
     """
     import numpy as np
 
-    from kwela.music import tokens
+    from kwela.music import midi, tokens
 
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-        ids = np.asarray(value["ids"] if isinstance(value, dict) else value, dtype=np.int64).reshape(-1)
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(f"{file}: not a JSON list of ids: {str(error).splitlines()[0]}") from None
-    tokens.decode(ids).dump_midi(out)
-    print(f"wrote {out}")
+    with speaking(as_json) as say:
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{file}: not JSON: {str(error)[:200]}") from None
+        if isinstance(value, dict):
+            if value.get("tokenizer") != tokens.tokenizer_hash():
+                raise UserError(f"{file}: ids of another tokenizer, {str(value.get('tokenizer'))[:12]}")
+            value = value.get("ids")
+        if not isinstance(value, list) or not all(type(number) is int and abs(number) < 1 << 31 for number in value):
+            raise UserError(f"{file}: not a JSON list of ids (whole numbers)")
+        midi.write(tokens.decode(np.asarray(value, dtype=np.int64)), out)
+        say({"files": [str(out)]}, f"wrote {out}")
 
 
 @tokens_app.command()
@@ -97,7 +110,7 @@ def generate_midi(
     emotion: Annotated[str, typer.Option(help='A word, "v,a,i", or a curve over bars: "0:grief;8:calm".')],
     model: Annotated[Path | None, typer.Option(help="Default: checkpoints/midi_generator/best.pt.")] = None,
     bars: Annotated[int, typer.Option(min=1, max=512)] = 16,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     variations: Annotated[int, typer.Option(min=1, help="Several, from seeds S, S+1, ...")] = 1,
     prompt: Annotated[Path | None, typer.Option(help="A MIDI file to go on from.")] = None,
     keep_bars: Annotated[int | None, typer.Option(min=1, help="Of the prompt; default: all of it.")] = None,
@@ -147,7 +160,7 @@ def generate_midi(
             files = [file for file in (mid, wav, png) if file]
             for file in files:
                 file.parent.mkdir(parents=True, exist_ok=True)
-            score.dump_midi(mid)
+            midi.write(score, mid)
             if wav:
                 from kwela.music import synth
 
@@ -189,8 +202,8 @@ def numbered(path: Path, i: int, of: int) -> Path:
 
 # ---------------------------------------------------------------------- cloud
 
-Start = Annotated[float, typer.Option(min=0, help="Seconds into the audio.")]
-Offset = Annotated[float, typer.Option(help="MIDI time = audio time - offset, seconds.")]
+Start = Annotated[float, typer.Option(min=0, max=1e6, help="Seconds into the audio.")]
+Offset = Annotated[float, typer.Option(min=-1e6, max=1e6, help="MIDI time = audio time - offset, seconds.")]
 Model = Annotated[Path | None, typer.Option(help="Default: checkpoints/spectocloud/best.pt.")]
 Emotion = Annotated[str, typer.Option(help='A word or "v,a,i"; default: what the path says.')]
 Out = Annotated[list[Path], typer.Option(help=".npy .ply .png .gif .html; may be repeated.")]
@@ -205,6 +218,7 @@ def predict(
     start: Start = 0.0,
     offset: Offset = 0.0,
     model: Model = None,
+    as_json: Json = False,
 ) -> None:
     """The cloud a trained model sees in 1.5 seconds of audio.
 
@@ -215,9 +229,7 @@ def predict(
     from kwela.spectocloud import render
 
     cloud = prediction.predict(_seer(model), audio, midi_file, _vector(emotion, audio), offset, start)
-    for file in out:
-        render.write(cloud, file)
-        print(f"wrote {file}")
+    _write(out, as_json, lambda file: render.write(cloud, file))
 
 
 @cloud_app.command("target")
@@ -228,6 +240,7 @@ def target(
     emotion: Emotion = "",
     start: Start = 0.0,
     offset: Offset = 0.0,
+    as_json: Json = False,
 ) -> None:
     """The cloud computed from the music itself: what the model learns to predict.
 
@@ -240,9 +253,7 @@ def target(
     from kwela.spectocloud import target as targets
 
     cloud = targets.compute(audio, midi_file, np.asarray(_vector(emotion, audio)), offset, start)
-    for file in out:
-        render.write(cloud, file)
-        print(f"wrote {file}")
+    _write(out, as_json, lambda file: render.write(cloud, file))
 
 
 @cloud_app.command("compare")
@@ -251,6 +262,7 @@ def compare(
     row: Annotated[int, typer.Option(min=1, help="Which of its rows.")] = 1,
     out: Out = [Path("cloud.png")],  # noqa: B006
     model: Model = None,
+    as_json: Json = False,
 ) -> None:
     """A model's cloud beside its target, for a row of a manifest: PNG or HTML.
 
@@ -275,18 +287,19 @@ def compare(
         "target": targets.compute(audio, midi_file, *about),
     }
     title = f"{audio.stem}, {about[2]:.1f} s"
+    drawn = {".html": render.save_html, ".png": render.save_pair}
     for file in out:
-        if file.suffix == ".html":
-            render.save_html(clouds, file, title)
-        elif file.suffix == ".png":
-            render.save_pair(clouds, file, title)
-        else:
+        if file.suffix not in drawn:
             raise UserError(f"{file}: a comparison is drawn as .png or .html")
-        print(f"wrote {file}")
+    _write(out, as_json, lambda file: drawn[file.suffix](clouds, file, title))
 
 
 @cloud_app.command("render")
-def draw(cloud_file: Annotated[Path, typer.Argument(metavar="CLOUD.npy")], out: Out = [Path("cloud.png")]) -> None:  # noqa: B006
+def draw(
+    cloud_file: Annotated[Path, typer.Argument(metavar="CLOUD.npy")],
+    out: Out = [Path("cloud.png")],  # noqa: B006
+    as_json: Json = False,
+) -> None:
     """Draw a cloud that was saved as .npy (1200 x 3, with or without its .attributes.npy).
 
     \b
@@ -295,9 +308,14 @@ def draw(cloud_file: Annotated[Path, typer.Argument(metavar="CLOUD.npy")], out: 
     from kwela.spectocloud import render
 
     cloud = render.read(cloud_file)
-    for file in out:
-        render.write(cloud, file)
-        print(f"wrote {file}")
+    _write(out, as_json, lambda file: render.write(cloud, file))
+
+
+def _write(out: list[Path], as_json: bool, draw: Callable[[Path], None]) -> None:
+    with speaking(as_json) as say:
+        for file in out:
+            draw(file)
+        say({"files": [str(file) for file in out]}, "\n".join(f"wrote {file}" for file in out))
 
 
 def _seer(model: Path | None) -> Spectocloud:

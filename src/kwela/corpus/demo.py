@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from kwela import files
 from kwela.corpus import fanout, notation
 from kwela.errors import KwelaError, UserError
-from kwela.music import synth
+from kwela.music import midi, synth
 
 SECONDS = 60.0  # taken of each piece
 EMOTION_SOURCE = "derived: mode-and-tempo rule"
@@ -131,7 +132,8 @@ def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = Non
     failed = {r["stem"]: r["why"] for r in made.values() if "why" in r}
     if not records:
         raise KwelaError(f"{out}: no piece could be made; first: {next(iter(failed.items()))}")
-    _write(out / "rights.json", json.dumps([_rights(r, collections) for r in records], ensure_ascii=False, indent=1))
+    rights = json.dumps([_rights(r, collections) for r in records], ensure_ascii=False, indent=1)
+    files.write(out / "rights.json", rights + "\n")
     report = Report(
         out=out,
         pieces=len(records),
@@ -145,7 +147,7 @@ def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = Non
         audio_seconds=round(sum(r["seconds"] for r in records), 1),
         seconds=round(time.monotonic() - started, 1),
     )
-    _write(out / "demo_corpus.json", json.dumps(report.to_dict() | {"emotion_rule": EMOTIONS}, indent=1))
+    files.write(out / "demo_corpus.json", json.dumps(report.to_dict() | {"emotion_rule": EMOTIONS}, indent=1) + "\n")
     return report
 
 
@@ -177,7 +179,7 @@ def make(piece: dict[str, Any], collection: dict[str, Any], out: Path) -> dict[s
     emotion = emotion_of(mode, len(onsets) / seconds)
     names = [f"audio/{emotion}/{piece['stem']}.wav", f"midi/{emotion}/{piece['stem']}.mid"]
     synth.write(out / names[0], audio)
-    _write(out / names[1], score.dumps_midi())
+    midi.write(score, out / names[1])
     return {
         "stem": piece["stem"],
         "piece": piece,
@@ -213,8 +215,8 @@ def _key(piece: dict[str, Any], collection: dict[str, Any]) -> str:
 
 
 def _whole(record: dict[str, Any], out: Path) -> bool:
-    files = record.get("files", {})
-    return bool(files) and all((out / f).is_file() and (out / f).stat().st_size == n for f, n in files.items())
+    made = record.get("files", {})
+    return bool(made) and all((out / f).is_file() and (out / f).stat().st_size == n for f, n in made.items())
 
 
 def _sweep(out: Path, earlier: Iterable[dict[str, Any]], keep: set[str]) -> None:
@@ -251,10 +253,3 @@ def _rights(record: dict[str, Any], collections: dict[str, Any]) -> dict[str, An
         "repeats": record["repeats"],
         "excerpt": record["excerpt"],
     }
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(content if isinstance(content, bytes) else (content + "\n").encode())
-    partial.replace(path)

@@ -1,12 +1,13 @@
 """A user's own emotions (`--labels`): a CSV or JSON file of stem -> vector that overrides inference.
 
-CSV: the stem, then 3 or 64 numbers; a first line without numbers is a header. JSON: {"track001": [0.7, 0.8, 0.6]}.
+CSV: the stem, then 3 or 64 numbers; a first line without any number is a header. JSON: {"track001": [0.7, 0.8, 0.6]}.
 A stem that repeats in the corpus may be written with its folder ("happy/track001"); an extension is ignored.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import unicodedata
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from kwela.corpus import scan
 from kwela.errors import UserError
 from kwela.music import emotion
 
+_NAMES = ("valence", "arousal", "intensity")
 Labels = dict[str, np.ndarray]  # "track001" or "happy/track001" -> float32 (3,) or (64,)
 
 
@@ -45,6 +47,10 @@ def find_label(labels: Labels, pair: scan.Pair, audio_root: Path, midi_root: Pat
     return next(((key, labels[key]) for key in keys if key in labels), None)
 
 
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as its items, so that a stem that stands twice is seen twice."""
+
+
 def _key(name: str) -> str:
     path = PurePosixPath(unicodedata.normalize("NFC", name.strip()))
     return str(path.with_suffix("") if path.suffix.lower() in scan.AUDIO | scan.MIDI else path)
@@ -52,22 +58,39 @@ def _key(name: str) -> str:
 
 def _json(path: Path, text: str) -> list[tuple[str, Any, str]]:
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected an object of stem -> numbers, found {type(values).__name__}")
-    return [(stem, vector, f"{path}:{stem}") for stem, vector in values.items()]
+        values = json.loads(text, object_pairs_hook=_Object)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {str(error)[:200]}") from None
+    if not isinstance(values, _Object):
+        raise UserError(f"{path}: expected an object of stem -> numbers")
+    return [(stem, vector, f"{path}:{stem}") for stem, vector in values]
 
 
 def _csv(path: Path, text: str) -> list[tuple[str, Any, str]]:
-    rows = []
-    for number, cells in enumerate(csv.reader(text.splitlines()), 1):
-        if not any(cell.strip() for cell in cells):
-            continue
-        try:
-            rows.append((cells[0], [float(cell) for cell in cells[1:]], f"{path}:row {number}"))
-        except ValueError:
-            if number > 1:
-                raise UserError(f"{path}:row {number}: expected a stem and 3 or {emotion.DIMENSIONS} numbers") from None
-    return rows
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise UserError(f"{path}: not CSV: {error}") from None
+    rows = [(number, cells) for number, cells in enumerate(lines, 1) if any(cell.strip() for cell in cells)]
+    if rows and not any(_is_number(cell) for cell in rows[0][1][1:]):
+        _check_header(rows.pop(0)[1], path)
+    found = []
+    for number, cells in rows:
+        if not all(_is_number(cell) for cell in cells[1:]):
+            raise UserError(f"{path}:row {number}: expected a stem and 3 or {emotion.DIMENSIONS} numbers")
+        found.append((cells[0], [float(cell) for cell in cells[1:]], f"{path}:row {number}"))
+    return found
+
+
+def _check_header(cells: list[str], path: Path) -> None:
+    names = [cell.strip().casefold() for cell in cells[1:]]
+    if set(names) & set(_NAMES) and names != list(_NAMES):
+        raise UserError(f"{path}:row 1: the columns are stem,{','.join(_NAMES)} in this order, not {','.join(cells)}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -92,6 +92,8 @@ def build(
     readings = {pair: _emotion(pair, audio_root, midi_root, given) for pair in pairing.pairs}
     clouds_dir = (clouds_dir or out_dir.parent / "clouds").absolute() if make_cloud else None
     settings = {"align": align, "segments": segments, "clouds_dir": str(clouds_dir) if clouds_dir else None}
+    places = [folder.absolute() for folder in (clouds_dir, out_dir) if folder]
+    made = [folder for place in places for folder in (place, *place.parents) if not folder.exists()]  # deepest first
     with _writing(out_dir):
         opened = _open_all(
             readings, out_dir, align, segments, make_cloud, clouds_dir, workers=workers, executor=executor, quiet=quiet
@@ -105,8 +107,9 @@ def build(
     groups = {pair: split.group(scan.stem(pair.audio)) for pair, result in opened.items() if "rejected" not in result}
     if not groups:
         (out_dir / _JOURNAL).unlink()
-        with contextlib.suppress(OSError):
-            out_dir.rmdir()
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         some = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in rejected[:3])
         raise UserError(f"no pair is left: {len(opened)} matched and none is fit for a row ({some})")
 
@@ -153,13 +156,15 @@ def summary(report: Report) -> Iterator[str]:
     counts = report.counts
     yield f"{counts['audio_files']} audio and {counts['midi_files']} MIDI files, {counts['pairs']} pairs"
     yield f"{counts['kept']} kept: {counts['songs'] - counts['songs_val']} songs train, {counts['songs_val']} val"
+    if not 0 < counts["songs_val"] < counts["songs"]:
+        yield "one side is empty: training needs at least one song on each"
     yield "emotions from " + ", ".join(f"{source} {count}" for source, count in report.emotion_sources.items())
     if report.unmatched:
         yield f"{len(report.unmatched)} files without a partner (listed in {REPORT})"
     for entry in report.ambiguous:
         yield f"ambiguous: {', '.join(entry['files'])}: {entry['reason']}"
     for entry in report.rejected:
-        yield f"left out: {entry['file']}: {entry['reason']}"
+        yield f"left out: {entry['file']}: {entry['reason']}".replace("\n", "\\n")  # one line, whatever the name holds
     for entry in report.conflicts:
         yield f"{entry['audio']}: {entry['used']} used; its MIDI says {entry['other']}"
     for stem in report.unused_labels:
@@ -244,8 +249,16 @@ def _rows(pair: scan.Pair, reading: _Emotion, group: str, opened: dict[str, Any]
 
 
 def _key(pair: scan.Pair, vector: list[float] | None, identity: str) -> str:
-    status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in pair]
+    status = [(str(file), *_status(file)) for file in pair]
     return hashlib.sha256(json.dumps([status, vector, identity]).encode()).hexdigest()[:32]
+
+
+def _status(file: Path) -> tuple[int, int] | tuple[str]:
+    try:
+        status = file.stat()
+    except OSError as error:  # a dangling link, a file just removed: `open_pair` will say so
+        return (str(error.strerror),)
+    return status.st_size, status.st_mtime_ns
 
 
 def _source(function: MakeCloud | None) -> str:
@@ -263,6 +276,8 @@ def _clouds_exist(result: dict[str, Any]) -> bool:
 def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"{error.filename or folder}: can't write there: {error.strerror}") from None
     except OSError as error:
         raise KwelaError(f"{error.filename or folder}: {error.strerror or error}; nothing there was changed") from error
 

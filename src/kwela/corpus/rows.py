@@ -5,9 +5,9 @@ A hand-written row needs only the runbook's keys (`REQUIRED`); unknown keys are 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,22 +24,26 @@ REQUIRED = {
 }
 _FILES = ("audio_path", "midi_path", "target_pointcloud_path")
 _SECONDS = ("offset", "start")
+_LONGEST = 1e6  # seconds; eleven days
 
 
 def read(path: Path, family: str) -> list[Row]:
     """The rows of a manifest: each a dict of its keys, paths absolute (a relative one is beside the manifest), plus
 
     - "emotion64": float32 (64,), the emotion padded with zeros;
-    - "offset" (s, 0 unless given), "group" (the MIDI's stem without version suffixes unless given).
+    - "offset" (s, 0 unless given), "group" (the MIDI's stem without version suffixes unless given);
+    - "where", "file:row N", for messages.
 
     family: "spectocloud" or "midi". Raises UserError "file:row N: key: what is wrong" at the first bad row: not JSON, a
     missing key, a bad emotion, a file that doesn't exist, a time that isn't one. The files are not opened.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: manifest not readable: {error}") from None
-    rows = [_row(line, f"{path}:row {number}", path, family) for number, line in enumerate(lines, 1) if line.strip()]
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise UserError(f"{path}: manifest not readable: {error.strerror}") from None
+    # Not splitlines: it also splits at separators that a file's name may hold.
+    lines = enumerate(data.split(b"\n"), 1)
+    rows = [_row(line, f"{path}:row {number}", path, family) for number, line in lines if line.strip()]
     if not rows:
         raise UserError(f"{path}: the manifest holds no rows; build it again (kwela manifests)")
     return rows
@@ -53,11 +57,11 @@ def data_hash(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _row(line: str, where: str, manifest: Path, family: str) -> Row:
+def _row(line: bytes, where: str, manifest: Path, family: str) -> Row:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON: {error}") from None
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON: {str(error)[:200]}") from None
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object, found {type(row).__name__}")
     for key in REQUIRED[family]:
@@ -69,12 +73,14 @@ def _row(line: str, where: str, manifest: Path, family: str) -> Row:
             row[key] = _file(row[key], f"{where}: {key}", manifest)
     for key in _SECONDS:
         value = row.get(key, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f"{where}: {key}: {value!r} is not a number of seconds")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -_LONGEST < value < _LONGEST:
+            raise UserError(f"{where}: {key}: {repr(value)[:40]} is not a number of seconds")
     if row.get("start", 0.0) < 0:
         raise UserError(f"{where}: start: {row['start']} is before the file's beginning")
     row.setdefault("offset", 0.0)
-    row.setdefault("group", split.group(Path(row["midi_path"]).stem))
+    if not isinstance(row.setdefault("group", split.group(Path(row["midi_path"]).stem)), str):
+        raise UserError(f"{where}: group: {row['group']!r} is not a name")
+    row["where"] = where
     return row
 
 
@@ -82,6 +88,10 @@ def _file(value: object, where: str, manifest: Path) -> str:
     if not isinstance(value, str):
         raise UserError(f"{where}: expected a path, found {value!r}")
     path = manifest.parent.absolute() / value
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError) as error:  # too long a name, a NUL in it
+        raise UserError(f"{where}: {error}") from None
+    if not there:
         raise UserError(f"{where}: no such file: {path}")
     return str(path)

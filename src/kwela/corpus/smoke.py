@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from symusic.core import NoteTick, ScoreTick, TempoTick, TimeSignatureTick, TrackTick
 
+from kwela.music import midi
+
 SAMPLE_RATE = 44_100
 TPQ = 480
 SECONDS = 8.0  # of each piece, about
@@ -77,7 +79,7 @@ def _write_midi(path: Path, notes: np.ndarray, manner: Manner) -> None:
     for onset, length, pitch, velocity in notes:
         track.notes.append(NoteTick(round(onset * TPQ), round(length * TPQ), int(pitch), int(velocity)))
     score.tracks.append(track)
-    score.dump_midi(path)
+    midi.write(score, path)
 
 
 def _write_wav(path: Path, notes: np.ndarray, manner: Manner) -> None:

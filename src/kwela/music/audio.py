@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import stat
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -35,6 +37,8 @@ FLOOR = 1e-5  # power below this is silence: log10 gives -5
 FORMATS = frozenset({".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac"})
 
 _SNDFILE = frozenset({".wav", ".flac", ".ogg"})
+# What FFmpeg may take a file for: containers of sound. It would follow a playlist, whatever its name, to other files.
+_FFMPEG = {"format_whitelist": "wav,w64,mp3,flac,ogg,mov,aac,aiff,matroska", "protocol_whitelist": "file"}
 _MARGIN = 0.1  # seconds decoded on each side of a segment: filters and codecs ring in before it starts
 
 
@@ -132,11 +136,11 @@ def _read(path: Path, begin: float, end: float | None) -> tuple[np.ndarray, int]
                 return samples @ np.full(file.channels, 1 / file.channels, np.float32), rate  # 20x faster than mean
         except soundfile.LibsndfileError:
             pass  # a codec libsndfile lacks (Opus in ogg, ADPCM variants): FFmpeg decides
-    with _open(path) as container:
-        return _read_av(path, container, begin, end)
+    with _opened(path) as container:
+        return _read_av(container, begin, end)
 
 
-def _read_av(path: Path, container: InputContainer, begin: float, end: float | None) -> tuple[np.ndarray, int]:
+def _read_av(container: InputContainer, begin: float, end: float | None) -> tuple[np.ndarray, int]:
     stream = container.streams.audio[0]
     rate, base = stream.rate, _base(stream)
     origin = stream.start_time or 0
@@ -145,7 +149,7 @@ def _read_av(path: Path, container: InputContainer, begin: float, end: float | N
     parts: list[np.ndarray] = []
     opens = None  # file time in seconds of the first sample decoded, known from its timestamp
     have = 0
-    for frame in _frames(path, container, stream):
+    for frame in container.decode(stream):
         if opens is None:
             opens = float((frame.pts - origin) * base) if frame.pts is not None else 0.0
         parts.append(_mono(frame))
@@ -157,13 +161,6 @@ def _read_av(path: Path, container: InputContainer, begin: float, end: float | N
     at = round(opens * rate)
     stop = None if end is None else max(0, round(end * rate) - at)
     return np.concatenate(parts)[max(0, round(begin * rate) - at) : stop], rate
-
-
-def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
-    try:
-        yield from container.decode(stream)
-    except av.FFmpegError as error:
-        raise _unreadable(path, error.strerror) from None
 
 
 def _base(stream: av.AudioStream) -> Fraction:
@@ -196,11 +193,12 @@ def _duration_or_probe(path: Path, *, decode: bool) -> float:
                 return float(file.frames / file.samplerate)
         except soundfile.LibsndfileError:
             pass  # as in _read
-    with _open(path) as container:
+    with _opened(path) as container:
         stream = container.streams.audio[0]
         if decode:
             wanted = stream.rate
-            for frame in _frames(path, container, stream):
+            for frame in container.decode(stream):
+                _mono(frame)
                 wanted -= frame.samples
                 if wanted <= 0:
                     break
@@ -214,19 +212,24 @@ def _duration_or_probe(path: Path, *, decode: bool) -> float:
         return float((container.duration or 0) / av.time_base)
 
 
-def _open(path: Path) -> InputContainer:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    """An FFmpeg container; whatever goes wrong inside is the file's fault: UserError."""
     try:
-        container = av.open(str(path))
-    except (av.FFmpegError, ValueError) as error:
-        raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from None
-    if not container.streams.audio:
-        container.close()
-        raise _unreadable(path, "it has no audio stream")
-    return container
+        with av.open(str(path), options=_FFMPEG) as container:
+            if not container.streams.audio:
+                raise _unreadable(path, "it has no audio stream")
+            if not getattr(container.streams.audio[0], "rate", None):  # PyAV leaves it out where it knows no codec
+                raise _unreadable(path, "its codec is not known")
+            yield container
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        raise _unreadable(path, getattr(error, "strerror", None) or str(error).split("\n")[0]) from None
 
 
 def _check_file(path: Path) -> None:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _unreadable(path, "not a regular file")
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size == 0:

@@ -68,10 +68,10 @@ def lookup(word: str) -> Reading:
 def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Reading:
     """The emotion that a path tells of, by the rules above. The file is not opened.
 
-    root: only directories below it count, so that /content/tracks/x.wav under /content/tracks is not "content".
+    root: it and the directories below it count, so that /content/tracks/x.wav under /content/tracks is not "content".
     """
     path = PurePath(path)
-    parents = (path.relative_to(root) if root is not None else path).parts[:-1]
+    parents = path.parts[:-1] if root is None else (PurePath(root).name, *path.relative_to(root).parts[:-1])
     for directory in reversed(parents):
         reading = _whole(_words(directory), "directory")
         if reading:
@@ -82,8 +82,19 @@ def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Readi
 def describe(argument: str) -> dict[str, Any]:
     """What `kwela emotion ARGUMENT` says: input, valence, arousal, intensity, source, node.
 
-    An argument without a slash or an extension is a word; any other is a path. Raises UserError on an unknown word.
+    Numbers with commas stand for themselves. An argument without a slash or an extension is a word; any other is a
+    path. Raises UserError on an unknown word.
     """
+    if re.fullmatch(r"[-+.,\d\se]+", argument) and "," in argument:
+        valence, arousal, intensity = parse(argument)[:3]
+        return {
+            "input": argument,
+            "valence": valence,
+            "arousal": arousal,
+            "intensity": intensity,
+            "source": "user",
+            "node": "",
+        }
     is_path = "/" in argument or "\\" in argument or bool(Path(argument).suffix)
     reading = from_path(argument.replace("\\", "/")) if is_path else lookup(argument)
     valence, arousal, intensity = reading.vector

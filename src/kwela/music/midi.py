@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from symusic.core import ScoreTick
 
+from kwela import files
 from kwela.errors import UserError
 from kwela.music import sandbox
 from kwela.music.encoding import read_pedals, voices
@@ -30,13 +32,8 @@ def read(path: Path | str) -> ScoreTick:
     Raises UserError, naming the file, if it is missing, empty, not MIDI, truncated, timed in SMPTE frames or with zero
     ticks per quarter, over the caps above, or more than the parser survives.
     """
+    data = check_header(Path(path))
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from None
-    try:
-        check_chunks(data)
         score = sandbox.parse(data)
         check_caps(score)
     except sandbox.Refused as error:
@@ -46,10 +43,32 @@ def read(path: Path | str) -> ScoreTick:
     return score
 
 
+def write(score: ScoreTick, path: Path | str) -> None:
+    """Write a score as a MIDI file, whole or not at all; makes the folder. Raises as `files.write`."""
+    files.write(Path(path), score.dumps_midi())
+
+
+def check_header(path: Path) -> bytes:
+    """The bytes of a file that has the outer form of MIDI; its events are not looked at. Raises as `read`."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    try:
+        check_chunks(data)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    return data
+
+
 def check_chunks(data: bytes) -> None:
     """Raise ValueError, saying why, unless `data` has the outer form of a MIDI file: a header and whole chunks.
 
-    Standard MIDI Files 1.0: a chunk is four letters, a 32-bit length, and that many bytes.
+    Standard MIDI Files 1.0: a chunk is four letters, a 32-bit length, and that many bytes. What follows the last track
+    that the header announces may be anything: some programs pad their files.
     """
     if not data:
         raise ValueError("empty (0 bytes)")
@@ -64,8 +83,8 @@ def check_chunks(data: bytes) -> None:
         raise ValueError("timed in SMPTE frames, not in ticks per quarter: beats can't be told")
     if division == 0:
         raise ValueError("0 ticks per quarter: beats can't be told")
-    at, tracks = 0, 0
-    while at < len(data):
+    announced, at, tracks = int.from_bytes(data[10:12], "big"), 0, 0
+    while at < len(data) and (tracks < announced or data[at : at + 4] == b"MTrk"):
         length = int.from_bytes(data[at + 4 : at + 8], "big")
         tracks += data[at : at + 4] == b"MTrk"
         at += 8 + length

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from symusic.core import ScoreTick
 
+from kwela import files
 from kwela.config import SpectocloudAugment
 from kwela.engine.task import Batch
 from kwela.errors import UserError
@@ -34,6 +34,19 @@ Item = dict[str, np.ndarray]
 SETTINGS = repr(
     (1, audio.SAMPLE_RATE, audio.SEGMENT, audio.N_FFT, audio.HOP, audio.MELS, audio.FLOOR, midi.FEATURE_NAMES)
 )
+
+
+def check(rows: Sequence[Row]) -> None:
+    """Open each file's header: a bad one is worth knowing before the first step. Raises UserError naming the row."""
+    seen = set()
+    for row in rows:
+        for key, look in (("audio_path", audio.duration), ("midi_path", midi.check_header)):
+            if row[key] not in seen:
+                seen.add(row[key])
+                try:
+                    look(Path(row[key]))
+                except UserError as error:
+                    raise UserError(f"{row['where']}: {key}: {error}") from None
 
 
 class Segments:
@@ -115,15 +128,14 @@ def hear(
             return sound.reshape(audio.MELS, audio.FRAMES), features
     log_mel, features = _hear(row, start, change)
     body = np.concatenate([log_mel.ravel(), features]).astype("<f4").tobytes()
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    draft = entry.with_name(f"{entry.name}.{os.getpid()}")
-    draft.write_bytes(hashlib.sha256(body).digest() + body)
-    draft.replace(entry)
+    files.write(entry, hashlib.sha256(body).digest() + body, durable=False)
     return log_mel, features
 
 
 def _hear(row: Row, start: float, change: warp.Warp) -> tuple[np.ndarray, np.ndarray]:
     wave = audio.load(Path(row["audio_path"]), start, space.SECONDS * change.rate)
+    if not len(wave):
+        raise UserError(f"{row.get('where', row['audio_path'])}: start: {start} s is past the end of its audio")
     log_mel = space.log_mel(wave) if change == warp.NONE else warp.log_mel(wave, change)
     notes, at = _notes(row, start, change)
     return log_mel, midi.features(notes, at, space.SECONDS)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kwela.errors import UserError
 from kwela.music import audio, midi
 from kwela.music.emotion import expand64
 from kwela.spectocloud import space
@@ -28,7 +29,10 @@ def predict(
     emotion: 3 or 64 numbers, NaN where not given. midi_path: None stands for no notes. Raises UserError for files that
     don't decode.
     """
-    heard = space.log_mel(audio.load(audio_path, start, space.SECONDS))
+    wave = audio.load(audio_path, start, space.SECONDS)
+    if not len(wave):
+        raise UserError(f"{audio_path}: --start {start}: past its end")
+    heard = space.log_mel(wave)
     notes = np.zeros(len(midi.FEATURE_NAMES), np.float32)
     if midi_path is not None:
         notes = midi.features(midi.read(midi_path), start - offset, space.SECONDS)

@@ -41,6 +41,7 @@ class SpectocloudTask:
         where = self.config.data
         cache = where.cache_dir if where.cache_features else None
         train, held_out = (rows.read(path, "spectocloud") for path in (where.train_manifest, where.val_manifest))
+        data.check([*train, *held_out])
         return data.Segments(train, cache, self.config.augment), data.Segments(held_out, cache)
 
     def datasets(self) -> tuple[data.Segments, data.Segments]:
