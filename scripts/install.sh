@@ -23,8 +23,8 @@ if [ ! -x .venv/bin/python ]; then
     "$python" -m venv .venv
 fi
 
-# The stamp is the hash of what was installed, so an edited lock or pyproject installs anew.
-stamp=$(cat requirements.lock "$lock" pyproject.toml | cksum)
+# The stamp is the hash of what was installed and where from, so an edited lock or a moved checkout installs anew.
+stamp=$({ pwd; cat requirements.lock "$lock" pyproject.toml; } | cksum)
 if [ "$(cat ".venv/.installed-$lock" 2>/dev/null)" != "$stamp" ]; then
     echo "Installing $lock into .venv ..."
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$lock"

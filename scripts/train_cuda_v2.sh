@@ -100,7 +100,7 @@ if [ "$place" = docker ]; then
     for folder in "$audio_root" "$midi_root" "$data_mount"; do
         [ -z "$folder" ] || mounts+=(-v "$folder:$folder:ro")
     done
-    python=(docker run --rm --gpus all --ipc=host --shm-size=8g -v "$PWD:/workspace" "${mounts[@]}" -w /workspace "$image" python)
+    python=(docker run --rm --gpus all ${CUDA_VISIBLE_DEVICES+-e CUDA_VISIBLE_DEVICES} --ipc=host --shm-size=8g -v "$PWD:/workspace" "${mounts[@]}" -w /workspace "$image" python)
     [ -z "$build" ] || run docker build -f deployment/docker/Dockerfile.cuda -t "$image" .
 else
     before=$SECONDS
@@ -115,14 +115,19 @@ if [ -n "$demo" ]; then
     exit
 fi
 
-gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
+gpus=$({ nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU ' || true)
+if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then # of those, what CUDA shows the training; "" and -1 hide them all
+    visible=$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -cv -e '^$' -e '^-1$' || true)
+    [ "$visible" -ge "$gpus" ] || gpus=$visible
+fi
 train() { # family, checkpoint folder
-    local status=0
+    local status=0 note=checkpoints/$2/status.json
     if [ "$gpus" -gt 1 ]; then
+        [ -n "$dry_run" ] || rm -f "$note" # what an earlier run left there is not this one's to relay
         run "${python[@]}" -m torch.distributed.run --standalone --nproc_per_node="$gpus" \
             -m kwela train "$1" ${epochs:+--epochs "$epochs"} || status=$?
         # torchrun turns every failure into 1; the run's own status stands beside its checkpoints.
-        if [ "$status" = 1 ] && grep -q '"exit_status": 75' "checkpoints/$2/status.json" 2>/dev/null; then status=75; fi
+        if [ "$status" = 1 ] && grep -q '"exit_status": 75' "$note" 2>/dev/null; then status=75; fi
     else
         kwela train "$1" ${epochs:+--epochs "$epochs"} || status=$?
     fi

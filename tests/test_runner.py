@@ -28,10 +28,27 @@ CASES = {
 }
 
 
-def runner(arguments: list[str], path: str | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def runner(
+    arguments: list[str], path: str | None = None, cwd: Path = ROOT, root: Path = ROOT, visible: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the script of the checkout `root`. visible: CUDA_VISIBLE_DEVICES; None leaves it unset."""
     environment = {**os.environ, "PATH": path or os.environ["PATH"]}
-    script = ROOT / "scripts" / "train_cuda_v2.sh"
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    if visible is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible
+    script = root / "scripts" / "train_cuda_v2.sh"
     return subprocess.run([script, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def checkout(folder: Path, python: str) -> Path:
+    """A checkout that holds the runner and a .venv whose python is a shell script."""
+    (folder / "scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "train_cuda_v2.sh", folder / "scripts")
+    fake = folder / ".venv" / "bin" / "python"
+    fake.parent.mkdir(parents=True)
+    fake.write_text(f"#!/bin/bash\n{python}\n")
+    fake.chmod(0o755)
+    return folder
 
 
 @pytest.fixture
@@ -76,6 +93,61 @@ def test_several_gpus_train_under_torchrun(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("visible", "ranks"),
+    [
+        ("1,3", 2),
+        ("GPU-8a,GPU-9b,GPU-1c", 3),
+        ("2", 1),
+        ("", 1),
+        ("-1", 1),
+        ("0,1,2,3,4,5", 4),  # more than there are
+        (None, 4),
+    ],
+)
+def test_only_gpus_that_cuda_shows_are_trained_on(tmp_path: Path, visible: str | None, ranks: int) -> None:
+    path = fake_tools(tmp_path, smi="for i in 0 1 2 3; do echo \"GPU $i: A\"; echo '  MIG 1g.5gb Device 0:'; done")
+    printed = runner(["--local", "--dry-run"], path, visible=visible).stdout
+    if ranks > 1:
+        assert f"--nproc_per_node={ranks} " in printed
+    else:
+        assert "torch.distributed" not in printed
+    in_docker = runner(["--docker", "--dry-run"], path, visible=visible).stdout
+    assert ("-e CUDA_VISIBLE_DEVICES" in in_docker) == (visible is not None)
+
+
+WRITES_75 = (
+    """mkdir -p checkpoints/midi_generator; echo '{"exit_status": 75}' > checkpoints/midi_generator/status.json"""
+)
+
+
+@pytest.mark.parametrize(("writes", "status"), [(WRITES_75, 75), ("", 1)])
+def test_of_torchruns_failures_only_this_runs_own_75_is_relayed(tmp_path: Path, writes: str, status: int) -> None:
+    path = fake_tools(tmp_path, smi="echo 'GPU 0: A'; echo 'GPU 1: B'")
+    root = checkout(tmp_path / "checkout", f"{writes}\nexit 1")  # torchrun's exit status, whatever its ranks' was
+    earlier = root / "checkpoints" / "midi_generator" / "status.json"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text('{"exit_status": 75}')  # of an earlier run, that was interrupted
+    command = ["--local", "--skip-build", "--skip-spectocloud"]
+    assert runner([*command, "--dry-run"], path, root=root).returncode == 0
+    assert earlier.is_file()  # a dry run touches nothing
+    assert runner(command, path, root=root).returncode == status
+
+
+def test_a_moved_checkout_installs_again(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    checkout(here, "echo installed >> log.txt")
+    for name in ("scripts/install.sh", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, here / name)
+    installs = []
+    for root in (here, here, there):
+        if not root.exists():
+            here.rename(there)
+        subprocess.run([root / "scripts" / "install.sh"], check=True, capture_output=True)
+        installs.append(len((root / "log.txt").read_text().split()))
+    assert installs == [2, 2, 4]  # the lock's packages and kwela itself: at first, and again once moved
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["--audio-root", "/tmp"], "--audio-root needs --midi-root"),
@@ -97,14 +169,9 @@ def test_bad_usage_is_one_line_and_status_2(arguments: list[str], line: str) -> 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_training_and_its_status_comes_back(tmp_path: Path, asked: signal.Signals) -> None:
-    (tmp_path / "scripts").mkdir()
-    script = shutil.copy(ROOT / "scripts" / "train_cuda_v2.sh", tmp_path / "scripts")
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
     # Like a training: it saves when it is asked to stop, which takes a moment, and exits with 75.
-    python.write_text('#!/bin/bash\ntrap "sleep .3; echo saved; exit 75" TERM\necho training\nsleep 20 & wait\n')
-    python.chmod(0o755)
-    command = [script, "--local", "--skip-build", "--skip-spectocloud"]
+    root = checkout(tmp_path / "checkout", 'trap "sleep .3; echo saved; exit 75" TERM\necho training\nsleep 20 & wait')
+    command = [root / "scripts" / "train_cuda_v2.sh", "--local", "--skip-build", "--skip-spectocloud"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "training\n"
