@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kwela.cli.output import Json, speaking
+from kwela.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
@@ -115,7 +116,9 @@ def smoke_set(folder: Path) -> Path:
     manifests = folder / "manifests"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # torchrun's ranks come here together: one makes it
-        if not (manifests / "manifest_report.json").is_file():
+        try:
+            manifest.read(manifests / "midi_val.jsonl", "midi")
+        except UserError:  # not made yet, or its paths are those of a checkout that moved
             smoke.make(folder)
             clouds = folder / "clouds"
             roots = folder / "audio", folder / "midi"
