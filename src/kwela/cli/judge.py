@@ -1,0 +1,146 @@
+"""`kwela judge`: scorecards of what a model made. Each writes JSON, a page and plots into its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kwela.cli.output import Json, speaking
+
+if TYPE_CHECKING:
+    from kwela.judge.page import Scorecard
+
+judge_app = typer.Typer(help="Measure what a model made.", no_args_is_help=True, rich_markup_mode=None)
+
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer seeds and resamples: minutes, wider intervals.")]
+Seed = Annotated[int, typer.Option(min=0)]
+Clips = Annotated[Path, typer.Option(help="A folder of audio.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(judge_app, name="judge")
+
+
+@judge_app.command("midi")
+def midi(
+    model: Annotated[Path | None, typer.Option(help="Default: checkpoints/midi_generator/best.pt.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Held-out rows; default: data/manifests/midi_val.jsonl.")
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Training rows; default: data/manifests/midi_train.jsonl.")
+    ] = None,
+    human: Annotated[
+        Path | None, typer.Option(help="Human-labelled pieces in VGMIDI's layout, for the evaluators.")
+    ] = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("judged/midi"),
+    as_json: Json = False,
+) -> None:
+    """Judge a MIDI generator: does it follow the emotion it is given, is it music, is it its own?
+
+    \b
+    kwela judge midi --quick
+    kwela judge midi --human vgmidi --out judged/midi
+    """
+    from kwela.judge import midi as judge
+
+    with speaking(as_json):
+        card = judge.judge(model, manifest, training, human, out=out, quick=quick, seed=seed)
+    _close(card, out, as_json)
+
+
+@judge_app.command("clouds")
+def clouds(
+    model: Annotated[Path | None, typer.Option(help="Default: checkpoints/spectocloud/best.pt.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Held-out rows; default: data/manifests/spectocloud_val.jsonl.")
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Training rows; default: data/manifests/spectocloud_train.jsonl.")
+    ] = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("judged/clouds"),
+    as_json: Json = False,
+) -> None:
+    """Judge a Spectocloud on held-out segments, beside the target drawn again and three baselines.
+
+    \b
+    kwela judge clouds --quick
+    """
+    from kwela.judge import clouds as judge
+
+    with speaking(as_json):
+        card = judge.judge(model, manifest, training, out=out, quick=quick, seed=seed)
+    _close(card, out, as_json)
+
+
+@judge_app.command("authenticity")
+def authenticity(
+    contrast: Annotated[Path, typer.Option(help="Music that is not of the style.")],
+    samples: Annotated[Path, typer.Option(help="What the model made.")],
+    reference: Annotated[Path | None, typer.Option(help="Real music of the style; without: conformity only.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The base model's clips on the same prompts, by file name.")] = None,
+    artists: Annotated[
+        Path | None, typer.Option(help="CSV: file, artist. Default: the name before the first '-'.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a blind listening sheet (CSV) and its clips there.")] = None,
+    ratings: Annotated[Path | None, typer.Option(help="A listening sheet that was filled in.")] = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("judged/authenticity"),
+    as_json: Json = False,
+) -> None:
+    """Judge how much samples sound like reference music rather than like contrast music.
+
+    \b
+    kwela judge authenticity --reference amapiano --contrast other --samples tuned --base untuned
+    """
+    from kwela.judge import authenticity as judge
+
+    with speaking(as_json):
+        card = judge.judge(
+            reference,
+            contrast,
+            samples,
+            base,
+            artists=artists,
+            sheet=sheet,
+            ratings=ratings,
+            out=out,
+            quick=quick,
+            seed=seed,
+        )
+    _close(card, out, as_json)
+
+
+@judge_app.command("damage")
+def damage(
+    base: Annotated[Path, typer.Option(help="The base model's clips.")],
+    tuned: Annotated[Path, typer.Option(help="The tuned model's clips on the same prompts.")],
+    training: Annotated[Path | None, typer.Option(help="The clips it was tuned on, for the copy check.")] = None,
+    unseen: Annotated[Path | None, typer.Option(help="Real clips of artists it was not tuned on.")] = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("judged/damage"),
+    as_json: Json = False,
+) -> None:
+    """Judge what fine-tuning broke: dull highs, silence, loops, clipping, copies of training clips.
+
+    \b
+    kwela judge damage --base untuned --tuned tuned --training clips --unseen others
+    """
+    from kwela.judge import damage as judge
+
+    with speaking(as_json):
+        card = judge.judge(base, tuned, training, unseen, out=out, quick=quick, seed=seed)
+    _close(card, out, as_json)
+
+
+def _close(card: Scorecard, out: Path, as_json: bool) -> None:
+    with speaking(as_json) as say:
+        say(card.to_dict(), f"{card.summary()}\n\npage: {out}")

@@ -1,0 +1,118 @@
+"""What a judge leaves behind: one JSON, one Markdown page with its plots beside it, and what it prints.
+
+Every figure is a row of a table: {"row", "value", "ci", "n"}. A figure that wasn't measured has value null and a note.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kwela import files
+from kwela.judge.stats import Interval
+
+
+@dataclass(frozen=True)
+class Row:
+    row: str
+    value: float | None
+    ci: list[float] | None = None  # 95 %
+    n: int | None = None
+    note: str = ""
+
+    @classmethod
+    def of(cls, row: str, interval: Interval, n: int | None = None, note: str = "") -> Row:
+        """A row from an interval; NaN means not measured."""
+        value = None if math.isnan(interval.value) else interval.value
+        return cls(row, value, interval.ci if value is not None else None, n, note)
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {"row": self.row, "value": self.value, "ci": self.ci, "n": self.n}
+        return plain | {"note": self.note} if self.note else plain
+
+
+@dataclass
+class Section:
+    """A table with what to make of it: `text` above, picture below."""
+
+    title: str
+    rows: list[Row]
+    text: str = ""
+    unit: str = "value"
+    picture: str = ""  # a file beside the page
+
+
+@dataclass
+class Scorecard:
+    """A judge's result. warning: the page's first line (what the labels are, what wasn't there to compare with)."""
+
+    title: str
+    warning: str = ""
+    sections: dict[str, Section] = field(default_factory=dict)  # by the name of the table in the JSON
+    verdicts: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)  # further keys of the JSON
+
+    def to_dict(self) -> dict[str, Any]:
+        tables = {name: [row.to_dict() for row in section.rows] for name, section in self.sections.items()}
+        return finite({**self.more, "tables": tables, "verdicts": self.verdicts, "warning": self.warning})
+
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """`<name>.json` and `<name>.md` in `folder`. Pictures are drawn there by the judge."""
+        made = {
+            folder / f"{name}.json": json.dumps(self.to_dict(), indent=1) + "\n",
+            folder / f"{name}.md": self.page(),
+        }
+        for path, text in made.items():
+            files.write(path, text)
+        return list(made)
+
+    def page(self) -> str:
+        lines = [f"{self.warning}\n"] if self.warning else []
+        lines += [f"# {self.title}\n"]
+        if self.verdicts:
+            lines += [f"- **{name.replace('_', ' ')}**: {_said(value)}" for name, value in self.verdicts.items()] + [""]
+        for section in self.sections.values():
+            lines += [f"## {section.title}\n"]
+            if section.text:
+                lines += [section.text + "\n"]
+            if section.rows:
+                lines += [f"| | {section.unit} | 95 % interval | n | |", "|---|---|---|---|---|"]
+                lines += ["| " + " | ".join(_cells(row)) + " |" for row in section.rows] + [""]
+            if section.picture:
+                lines += [f"![{section.title}]({section.picture})\n"]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def summary(self) -> str:
+        """What a terminal shows: the verdicts and each table in plain lines."""
+        lines = [self.warning] if self.warning else []
+        lines += [f"{name.replace('_', ' ')}: {_said(value)}" for name, value in self.verdicts.items()]
+        for section in self.sections.values():
+            lines += ["", f"{section.title} ({section.unit})" if section.rows else section.title]
+            for row in section.rows:
+                label, value, ci, n, note = _cells(row)
+                lines.append(f"  {label:36} {value:>10}  {ci:20} {'n=' + n if n else '':8} {note}".rstrip())
+        return "\n".join(lines)
+
+
+def finite(value: Any) -> Any:
+    """`value` with every NaN and infinity as None: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    ci = f"{row.ci[0]:.3g} .. {row.ci[1]:.3g}" if row.ci else ""
+    value = "not measured" if row.value is None or not math.isfinite(row.value) else f"{row.value:.3g}"
+    return row.row, value, ci, "" if row.n is None else str(row.n), row.note
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(finite(value))

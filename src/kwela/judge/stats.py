@@ -1,0 +1,141 @@
+"""The few statistics that every judge shares: intervals, a test, and how much two distributions overlap.
+
+Resampling is by group (song, artist, series), because clips of one group are alike: resampled one by one, they would
+make an interval too narrow. Everything is a function of its seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 2000
+Z95 = 1.959964
+
+
+class Interval(NamedTuple):
+    """A figure and its 95 % interval; `low` and `high` are NaN where there is nothing to resample."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def ci(self) -> list[float] | None:
+        return None if math.isnan(self.low) else [self.low, self.high]
+
+
+def bootstrap(
+    groups: Sequence[object],
+    statistic: Callable[[np.ndarray], float],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """`statistic` of all items, with the percentile interval of resampling whole groups with replacement.
+
+    groups: (N,) the group of each item. statistic: takes indexes (with repeats) of items and returns a number; NaN
+    where the resample has no answer, which is then left out. Efron and Tibshirani 1993, ch. 13. One group has no
+    interval.
+    """
+    names, member = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    items = [np.flatnonzero(member == k) for k in range(len(names))]
+    value = float(statistic(np.arange(len(member))))
+    if len(names) < 2:
+        return Interval(value, math.nan, math.nan)
+    rng = np.random.default_rng(seed)
+    draws = [np.concatenate([items[k] for k in rng.integers(len(names), size=len(names))]) for _ in range(resamples)]
+    found = np.array([statistic(draw) for draw in draws], float)
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return Interval(value, math.nan, math.nan)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
+
+
+def mean_by_group(values: np.ndarray, groups: Sequence[object], seed: int = 0) -> Interval:
+    """The mean over items, with an interval by group. NaN items are left out."""
+    values = np.asarray(values, float)
+    return bootstrap(groups, lambda index: _mean(values[index]), seed=seed)
+
+
+def wilson(successes: int, n: int, z: float = Z95) -> Interval:
+    """A share and Wilson's score interval (Wilson 1927), which stays in [0, 1] and is honest at 0 and at 1.
+
+    Raises ValueError unless 0 <= successes <= n and n > 0.
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} of {n}")
+    share = successes / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
+
+
+def paired_permutation(first: np.ndarray, second: np.ndarray, resamples: int = 10_000, seed: int = 0) -> float:
+    """p of a mean difference at least as large either way, were each pair's order chance (two-sided sign flips).
+
+    Never 0: the observed order counts as one of the draws (Phipson and Smyth 2010).
+    """
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (resamples, len(difference)))
+    drawn = np.abs(signs @ difference)
+    return float((1 + (drawn >= abs(difference.sum()) - 1e-12).sum()) / (1 + resamples))
+
+
+def clips_needed(base: float, tuned: float, power: float = 0.8) -> int:
+    """Clips an arm to tell two shares apart (two-sided 5 %, normal approximation, Fleiss 1981 eq. 3.14 uncorrected).
+
+    base, tuned: shares in [0, 1]. Raises ValueError if they are equal.
+    """
+    if base == tuned:
+        raise ValueError("no number of clips tells equal shares apart")
+    z_power = {0.8: 0.841621, 0.9: 1.281552}[power]
+    middle = (base + tuned) / 2
+    wide = Z95 * math.sqrt(2 * middle * (1 - middle)) + z_power * math.sqrt(base * (1 - base) + tuned * (1 - tuned))
+    return math.ceil((wide / (tuned - base)) ** 2)
+
+
+def overlap(first: np.ndarray, second: np.ndarray, cells: int = 20) -> float:
+    """The area that two samples' histograms share, in [0, 1]: 1 is one distribution, 0 no value in common.
+
+    Cells are quantiles of both together, so a long tail doesn't squeeze the rest into one. NaN is left out; NaN comes
+    back where a side has no values. After Yang and Lerch 2020 (overlapping area), with histograms for kernels.
+    """
+    first, second = (np.asarray(values, float)[np.isfinite(values)] for values in (first, second))
+    if not len(first) or not len(second):
+        return math.nan
+    edges = np.unique(np.quantile(np.concatenate([first, second]), np.linspace(0, 1, cells + 1)))
+    if len(edges) < 2:
+        return 1.0
+    edges[0], edges[-1] = -np.inf, np.inf
+    shares = [np.histogram(values, edges)[0] / len(values) for values in (first, second)]
+    return float(np.minimum(*shares).sum())
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """The chance that a positive scores above a negative, ties half (Mann-Whitney U / nm); NaN if a side is empty."""
+    if not len(positive) or not len(negative):
+        return math.nan
+    order = np.sort(negative)
+    below = np.searchsorted(order, positive, "left") + np.searchsorted(order, positive, "right")
+    return float(below.mean() / (2 * len(negative)))
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Rank correlation, ties by mean rank; NaN where one side is constant or fewer than 3 values are given."""
+    if len(first) < 3:
+        return math.nan
+    from scipy.stats import rankdata
+
+    a, b = rankdata(first), rankdata(second)
+    if a.std() == 0 or b.std() == 0:
+        return math.nan
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _mean(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else math.nan

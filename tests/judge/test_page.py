@@ -1,0 +1,30 @@
+"""A scorecard says the same in JSON, on its page and in a terminal, and never writes NaN as a figure."""
+
+import json
+import math
+
+from kwela.judge.page import Row, Scorecard, Section
+from kwela.judge.stats import Interval
+
+
+def card():
+    rows = [
+        Row.of("model", Interval(0.5, 0.4, 0.6), 12),
+        Row.of("floor", Interval(math.nan, math.nan, math.nan), note="no second draw"),
+    ]
+    section = Section("Distance", rows, "Lower is better.", "Chamfer", "distance.png")
+    return Scorecard("Clouds", "Labels are derived.", {"distance": section}, {"beats_baselines": True})
+
+
+def test_the_json_has_the_contracts_shape_and_no_nan(tmp_path):
+    card().write(tmp_path, "clouds")
+    found = json.loads((tmp_path / "clouds.json").read_text(), parse_constant=lambda word: 1 / 0)
+    assert found["tables"]["distance"][0] == {"row": "model", "value": 0.5, "ci": [0.4, 0.6], "n": 12}
+    assert found["tables"]["distance"][1]["value"] is None and found["verdicts"] == {"beats_baselines": True}
+
+
+def test_the_page_opens_with_its_warning_and_says_what_was_not_measured():
+    page = card().page()
+    assert page.startswith("Labels are derived.\n") and "| floor | not measured |" in page
+    assert "![Distance](distance.png)" in page and "0.4 .. 0.6" in page
+    assert "not measured" in card().summary() and "n=12" in card().summary()
