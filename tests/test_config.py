@@ -73,3 +73,53 @@ def test_the_same_paths_come_from_any_working_directory(tmp_path: Path, monkeypa
 def test_a_missing_config_says_where_it_was_sought(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.yaml: no such config file \(sought in "):
         config.load("midi", Path("nowhere.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("mine.yaml", "seed: 2020-13-45", "month must be in 1..12"),
+        ("mine.yaml", "seed: !!bool x", "a value does not fit its tag"),
+        ("mine.yaml", "seed: " + "[" * 5000, "nested too deeply"),
+        ("mine.json", "[" * 200_000, "nested too deeply"),
+        ("mine.yaml", "seed: " + "x" * 100_000, "seed: Input should be a valid integer"),
+    ],
+)
+def test_an_odd_file_is_one_short_line(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        config.load("midi", file)
+    message = str(caught.value).removeprefix(str(file))
+    assert expected in message and len(message) < 200 and "\n" not in message
+
+
+def test_a_few_aliases_do_not_become_a_billion_values(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    lists = ["&a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    file.write_text("seed:\n" + "".join(f"- {one}\n" for one in lists))
+    with pytest.raises(UserError, match=r"mine\.yaml: not readable as a config: line 3: aliases \(\*name\) are not"):
+        config.load("midi", file)
+    assert len(yaml.safe_load(file.read_text())["seed"][8]) == 9  # the control: YAML itself takes it, 9^9 values
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        ("training.epochs=", "training.epochs: Input should be a valid integer (got None)"),
+        ("model.width=100", "model: width 100 must be a multiple"),
+        ("optim.betas=[0.9, 2]", "optim.betas: each must be in [0, 1)"),
+        ("seed=2020-13-45", "not a YAML value"),
+    ],
+)
+def test_a_bad_value_of_an_override_is_not_blamed_on_the_file(item: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.load("midi", overrides=["training.log_every=3", item])
+    assert str(caught.value).startswith(f"--set {item}: {expected}")
+
+
+def test_a_bad_value_of_the_file_is_not_blamed_on_an_override(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("training: {epochs: 0}")
+    with pytest.raises(UserError, match=r"mine\.yaml: training\.epochs: "):
+        config.load("midi", file, overrides=["seed=1", "training.log_every=2"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -41,7 +42,7 @@ class Data(Strict):
 class EarlyStopping(Strict):
     enabled: bool = True
     patience: int = Field(10, ge=1)  # validations without improvement
-    min_delta: float = Field(0.001, ge=0)  # absolute fall of `monitor` that counts as improvement
+    min_delta: float = Field(0.001, ge=0)  # absolute gain in `monitor` that counts as improvement
     monitor: str = "val_loss"
 
 
@@ -108,8 +109,9 @@ class SpectocloudData(Data):
 
 
 class SpectocloudModel(Strict):
-    width: int = Field(40, ge=8)  # channels of the fine grid; the coarse grid has 4 x, the point network 2 x as many
-    depth: int = Field(2, ge=1)  # residual blocks of each grid, and layers of the point network
+    # The bounds here and below are far above use: they keep a foreign checkpoint from asking for a machine's memory.
+    width: int = Field(40, ge=8, le=256)  # channels of the fine grid; the coarse grid has 4 x, the point network 2 x
+    depth: int = Field(2, ge=1, le=16)  # residual blocks of each grid, and layers of the point network
 
 
 class SpectocloudAugment(Strict):
@@ -140,11 +142,11 @@ class MidiData(Data):
 
 
 class MidiModel(Strict):
-    layers: int = Field(8, ge=1)
-    width: int = Field(384, ge=16)
-    heads: int = Field(6, ge=1)
-    window: int = Field(1024, ge=16)  # ids a call may see, past included
-    cross_every: int = Field(2, ge=1)  # emotion cross-attention on layers 0, 2, 4, ...
+    layers: int = Field(8, ge=1, le=32)
+    width: int = Field(384, ge=16, le=2048)
+    heads: int = Field(6, ge=1, le=64)
+    window: int = Field(1024, ge=16, le=2**16)  # ids a call may see, past included
+    cross_every: int = Field(2, ge=1, le=32)  # emotion cross-attention on layers 0, 2, 4, ...
     dropout: float = Field(0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -170,6 +172,9 @@ class MidiConfig(TrainConfig):
 
 
 SCHEMAS: dict[str, type[SpectocloudConfig] | type[MidiConfig]] = {"spectocloud": SpectocloudConfig, "midi": MidiConfig}
+
+# The schema of a checkpoint's config["model"], by the checkpoint's family.
+MODELS: dict[str, type[Strict]] = {"spectocloud": SpectocloudModel, "midi_generator": MidiModel}
 
 # `full` is the shipped configuration. `demo` is tuned for two CPU cores and a few minutes; `tiny` for tests.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -262,7 +267,8 @@ def load(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "config"
         message = str(first["msg"]).removeprefix("Value error, ")
-        raise UserError(f"{path}: {key}: {message} (got {first.get('input')!r})") from None
+        where = _set_by(key, overrides) or str(path)
+        raise UserError(f"{where}: {key}: {message} (got {_short(first.get('input'))})") from None
     root = repo_root(path.parent)
     for name in ("train_manifest", "val_manifest", "cache_dir"):
         setattr(config.data, name, root / getattr(config.data, name))
@@ -283,9 +289,13 @@ def _find(file: Path, family: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Yaml)
+    except RecursionError:
+        raise UserError(f"{path}: not readable as a config: nested too deeply") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: a date such as 2020-13-45, among others
         raise UserError(f"{path}: not readable as a config: {str(error).splitlines()[0]}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError):  # PyYAML's own, for a value unlike its !!tag
+        raise UserError(f"{path}: not readable as a config: a value does not fit its tag") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -295,9 +305,35 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _scalar(key: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {key}={text}: not a YAML value") from None
+        return yaml.load(text, _Yaml)
+    except (yaml.YAMLError, ValueError, RecursionError, ArithmeticError, AttributeError, LookupError, TypeError):
+        raise UserError(f"--set {key}={_cut(text)}: not a YAML value") from None
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for billions of values, and a config needs none."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not supported")
+        return super().compose_node(parent, index)
+
+
+def _set_by(key: str, overrides: Sequence[str]) -> str | None:
+    """The last override that set `key`, a part of it or the group it is in."""
+    for item in reversed(overrides):
+        theirs = item.partition("=")[0]
+        if f"{key}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{key}."):
+            return f"--set {_cut(item)}"
+    return None
+
+
+def _short(value: Any) -> str:
+    return _cut(reprlib.repr(value))  # which stops at a few values and levels
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:76]}..."
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -319,7 +355,7 @@ def _check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, pre
         group = _group(schema, key)
         if group is not None:
             if not isinstance(value, dict):
-                raise UserError(f"{where}: {prefix}{key}: expected a group of keys, found {value!r}")
+                raise UserError(f"{where}: {prefix}{key}: expected a group of keys, found {_short(value)}")
             _check_keys(group, value, where, f"{prefix}{key}.")
 
 
