@@ -2,4 +2,5 @@
 
 from front_door import run
 
-run("manifests")
+if __name__ == "__main__":  # a worker process imports this file too
+    run("manifests")

@@ -7,4 +7,5 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from front_door import run
 
-run("train", "spectocloud")
+if __name__ == "__main__":  # a worker process imports this file too
+    run("train", "spectocloud")
