@@ -2,12 +2,15 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
+
+import scratch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -78,7 +81,7 @@ def test_every_command_has_help_with_an_example() -> None:
         (["export", "--spectocloud", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
         (["generate", "midi", "--emotion", "0:calm;x"], "BAR:EMOTION"),
         (["tokens", "check", "nowhere.mid"], "nowhere.mid"),
-        (["tokens", "decode", "README.md", "out.mid"], "README.md: not a JSON list of ids"),
+        (["tokens", "decode", "README.md", "out.mid"], "README.md: not JSON"),
     ],
 )
 def test_bad_usage_is_one_line_on_stderr_and_status_2(arguments: list[str], line: str) -> None:
@@ -125,13 +128,59 @@ def test_a_front_door_hands_over_to_the_repositorys_python(bare_python: Path, tm
     assert handed.stdout.startswith("calm")
 
 
-@pytest.mark.parametrize("folder", [".", "training/cuda_session"])
-def test_training_scripts_run_from_either_working_directory(folder: str) -> None:
-    script = ROOT / "training" / "cuda_session" / "train_midi_generator.py"
-    relative = os.path.relpath(script, ROOT / folder)
-    arguments = ["--config", "midi_generator_training_config.yaml", "--set", "training.epoch=1"]
-    done = subprocess.run(
-        [sys.executable, relative, *arguments], cwd=ROOT / folder, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2  # the config was found and the bad key refused: nothing trains here
-    assert "--set training.epoch=1: training.epoch: unknown key (did you mean training.epochs?)" in done.stderr
+def test_manifests_built_by_their_script_use_worker_processes(tmp_path: Path) -> None:
+    audio, midi = scratch.pairs(tmp_path, 24)  # enough for a pool: a worker imports the script that started it
+    arguments = ["--audio-root", audio, "--midi-root", midi, "--out-dir", tmp_path / "out", "--workers", "2"]
+    script = [sys.executable, ROOT / "scripts" / "build_manifests.py"]
+    done = subprocess.run([*script, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "manifest_report.json").read_text())["counts"]["kept"] == 24
+
+
+DOORS = sorted([*ROOT.glob("scripts/*.py"), *ROOT.glob("training/cuda_session/*.py")])
+
+
+@pytest.mark.parametrize("path", DOORS, ids=lambda path: path.name)
+def test_a_front_door_runs_nothing_when_it_is_imported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
+    monkeypatch.setattr(sys, "argv", ["imported", "--help"])
+    runpy.run_path(str(path), run_name="__mp_main__")  # the name a worker gives it; a command would end in SystemExit
+
+
+# -------------------------------------------------------------------- health
+
+
+def doctor(**environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kwela", "doctor", "--quick"]
+    settings = {name: value for name, value in os.environ.items() if name != "KWELA_NEEDS_GPU"} | environment
+    return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60)
+
+
+def test_doctor_fails_only_where_no_training_could_start(tmp_path: Path) -> None:
+    assert doctor(CUDA_VISIBLE_DEVICES="").returncode == 0  # here a CPU will do
+
+    no_gpu = doctor(CUDA_VISIBLE_DEVICES="", KWELA_NEEDS_GPU="1")
+    assert no_gpu.returncode == 1
+    assert no_gpu.stderr == "error: no training can start here: torch sees no GPU\n"
+
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "version.py").touch()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so.12: no such file')\n")
+    broken = doctor(PYTHONPATH=str(tmp_path))
+    assert broken.returncode == 1
+    assert "torch can't be imported (libcudart.so.12: no such file)" in broken.stderr
+    assert "✓ Python" in broken.stdout  # what it found, all the same
+
+
+def test_doctor_fails_in_a_checkout_it_can_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
+    done = scratch.kwela(ROOT, "doctor", "--quick", "--json")
+    assert done.status == 1
+    assert done.err == f"error: no training can start here: {ROOT} is not writable\n"
+    assert json.loads(done.out)["checks"]
+
+
+def test_the_images_health_check_asks_for_a_gpu() -> None:
+    lines = (ROOT / "deployment" / "docker" / "Dockerfile.cuda").read_text().splitlines()
+    assert "ENV KWELA_NEEDS_GPU=1" in lines
+    assert any(line.startswith("HEALTHCHECK") and line.endswith('"doctor", "--quick"]') for line in lines)
