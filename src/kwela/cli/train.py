@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path
@@ -67,13 +68,15 @@ def train(
     from kwela.engine import loop
     from kwela.music import tokens
 
+    if resume != "auto" and (fresh or estimate):
+        raise UserError(f"kwela train: --resume {resume} with {'--fresh' if fresh else '--estimate'}: choose one")
     with speaking(as_json, aloud=first_rank()) as say:
         chosen = settings.load(family, config, preset=preset, overrides=overrides or [])
         smoke = _stand_in(chosen, family, demo=preset == Preset.demo)
         if epochs is not None:
             chosen.training.epochs = epochs
         elif smoke:
-            chosen.training.epochs = SMOKE_EPOCHS
+            chosen.training.epochs = _smoke_epochs(family, config, preset, overrides or [])
         root = settings.repo_root()
         go_on: Resume = None if fresh or estimate else "auto" if resume == "auto" else Path(resume).resolve()
         task = _task(chosen)
@@ -89,22 +92,26 @@ def train(
                 data_hash=data_hash,
                 tokenizer_hash=tokens.tokenizer_hash() if family == Family.midi else "",
                 runs_dir=runs,
+                quiet=estimate,  # its lines would speak of checkpoints that are gone when it ends
             )
 
         if estimate:
-            epochs_wanted = chosen.training.epochs
+            wanted, most = chosen.training.epochs, chosen.training.max_steps
             chosen.training.epochs = chosen.training.max_steps = ESTIMATE_STEPS
+            chosen.training.save_every = ESTIMATE_STEPS + 1  # no previews
             with tempfile.TemporaryDirectory() as scratch:
                 outcome = fit(Path(scratch) / FOLDERS[family], None)
-            hours = outcome.seconds_per_step * outcome.steps_per_epoch * epochs_wanted / 3600
+            steps = min(wanted * outcome.steps_per_epoch, most or sys.maxsize)
+            hours = outcome.seconds_per_step * steps / 3600
             dollars = hours * dollars_per_hour
             say(
-                {"hours": hours, "dollars": dollars, "steps": outcome.steps_per_epoch * epochs_wanted},
-                f"{epochs_wanted} epochs of {outcome.steps_per_epoch} steps: about {hours:.2f} h, "
+                {"hours": hours, "dollars": dollars, "steps": steps},
+                f"{steps:,} steps ({wanted} epochs of {outcome.steps_per_epoch}): about {hours:.2f} h, "
                 f"${dollars:.2f} at ${dollars_per_hour:.2f}/h (early stopping may end it sooner)",
             )
             return
-        outcome = fit(out or root / "checkpoints" / FOLDERS[family], root / "runs" / FOLDERS[family])
+        folder = out or root / "checkpoints" / FOLDERS[family]
+        outcome = fit(folder, root / "runs" / folder.resolve().name)
         say(
             {"step": outcome.step, "epoch": outcome.epoch, "best": outcome.best, "val": outcome.val},
             f"Best validation loss: {outcome.best:.4f} (step {outcome.step}, epoch {outcome.epoch})",
@@ -121,6 +128,23 @@ def _task(chosen: SpectocloudConfig | MidiConfig) -> Task:
     from kwela.midigen.task import MidiTask
 
     return MidiTask(chosen)
+
+
+def _smoke_epochs(family: str, config: Path | None, preset: str | None, overrides: list[str]) -> int:
+    """SMOKE_EPOCHS, unless a config, the preset or --set names a number of epochs.
+
+    The shipped YAML spells out the defaults: what it says is nobody's choice, whether it was asked for or not.
+    """
+    from kwela import config as settings
+
+    shipped = settings.repo_root() / settings.SHIPPED[family]
+    named = preset is not None and "epochs" in settings.PRESETS[family][preset].get("training", {})
+    if config is not None:
+        file = config if config.is_file() else shipped.parent / config
+        own = file.resolve() != shipped.resolve()
+        named = named or (own and "epochs" in settings.load(family, config).training.model_fields_set)
+    under = [] if named else [f"training.epochs={SMOKE_EPOCHS}"]
+    return settings.load(family, config, preset=preset, overrides=[*under, *overrides]).training.epochs
 
 
 def _stand_in(chosen: TrainConfig, family: str, *, demo: bool) -> bool:
