@@ -1,6 +1,7 @@
 """A checkpoint is whole or absent, tells when it was damaged, and runs nobody's code."""
 
 import hashlib
+import io
 import os
 import pickle
 import resource
@@ -8,18 +9,10 @@ import zipfile
 
 import pytest
 import torch
+from states import state
 
 from kwela.engine import checkpoint
 from kwela.errors import KwelaError, UserError
-
-
-def state(step=3, size=1000):
-    return {
-        "format": checkpoint.FORMAT,
-        "model": {"w": torch.randn(size), "half": torch.randn(5).bfloat16()},
-        "ema": None,
-        "progress": {"epoch": 1, "samples": 0, "step": step},
-    }
 
 
 class Bomb:
@@ -30,7 +23,11 @@ class Bomb:
 def forged(path, content):
     """A file with a right checksum around whatever torch.save makes of `content`."""
     torch.save(content, path)
-    body = path.read_bytes()
+    sealed(path, path.read_bytes())
+
+
+def sealed(path, body):
+    """A zip file with its right checksum."""
     comment = checkpoint._MARK + hashlib.sha256(body).hexdigest().encode()
     path.write_bytes(body[:-2] + len(comment).to_bytes(2, "little") + comment)
 
@@ -90,6 +87,109 @@ def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
     pickle.loads((tmp_path / "raw.pt").read_bytes())  # the control: it is a bomb
     assert (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("family", "tokenizer_hash", "model", "ema", "optimizer", "scaler", "progress", "progress.step", "stopping"),
+        *("config", "config.seed", "config.training.grad_accum_steps", "extra", "meta", "meta.data_hash", "meta.facts"),
+    ],
+)
+def test_a_foreign_state_is_refused_naming_what_it_lacks_and_skipped_by_auto(tmp_path, place):
+    *groups, key = place.split(".")
+    for wrong in ("absent", object, [3]):
+        whole = branch = state()
+        for group in groups:
+            branch = branch[group]
+        del branch[key]
+        if wrong != "absent":
+            branch[key] = -1 if wrong is object else wrong
+        forged(tmp_path / "last.pt", whole)
+        with pytest.raises(UserError, match=rf"last\.pt: not a checkpoint that kwela wrote: {place}\S* is "):
+            checkpoint.load(tmp_path / "last.pt")
+    said = []
+    assert checkpoint.latest_valid(tmp_path, said.append) is None and "not a checkpoint" in said[0]
+    forged(tmp_path / "last.pt", state())
+    assert checkpoint.latest_valid(tmp_path) == tmp_path / "last.pt"  # the control
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ("model", {"w": 3}),
+        ("model", {1: torch.zeros(1)}),
+        ("model", {"w": torch.zeros(1).expand(10**12)}),  # 4 bytes that say they are 4 TB
+        ("ema", {"w": [torch.zeros(1)]}),
+    ],
+)
+def test_weights_are_tensors_as_large_as_they_say(tmp_path, part, content):
+    forged(tmp_path / "odd.pt", state() | {part: content})
+    with pytest.raises(UserError, match=rf"odd\.pt: .*{part} holds other things than named tensors"):
+        checkpoint.load(tmp_path / "odd.pt")
+
+
+def test_settings_are_plain_and_end(tmp_path):
+    doubled = [1]
+    for _ in range(60):
+        doubled = [doubled, doubled]
+    wide = [1] * 1000
+    for _ in range(5):
+        wide = [wide] * 1000
+    for odd in ({1: 2}, torch.zeros(1), doubled, wide):
+        whole = state()
+        whole["config"]["model"] = {"width": odd}
+        forged(tmp_path / "odd.pt", whole)
+        with pytest.raises(UserError, match="config holds other things than plain values"):
+            checkpoint.load(tmp_path / "odd.pt")
+
+
+def rezipped(path, compression, names=None):
+    """The zip at `path` written anew; names: what to write, as (name, content) pairs, else what is there."""
+    body = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(body, "w", compression) as new:
+        for name, content in names or [(name, old.read(name)) for name in old.namelist()]:
+            new.writestr(name, content)
+    return body.getvalue()
+
+
+@pytest.mark.parametrize("instructions", [b"\x80\x02.", b"\x80\x02h\x05.", b"\x80\x02}(K\x01u.", b"\x80\x02a."])
+def test_an_odd_pickle_is_one_line(tmp_path, instructions):
+    torch.save(state(), tmp_path / "odd.pt")
+    with zipfile.ZipFile(tmp_path / "odd.pt") as old:
+        names = [(name, instructions if name.endswith("data.pkl") else old.read(name)) for name in old.namelist()]
+    sealed(tmp_path / "odd.pt", rezipped(tmp_path / "odd.pt", zipfile.ZIP_STORED, names))
+    with pytest.raises(UserError, match=r"odd\.pt: "):
+        checkpoint.load(tmp_path / "odd.pt")
+
+
+def test_a_zip_bomb_is_not_inflated(tmp_path, monkeypatch):
+    torch.save(state() | {"model": {"w": torch.zeros(10**7)}}, tmp_path / "bomb.pt")
+    sealed(tmp_path / "bomb.pt", rezipped(tmp_path / "bomb.pt", zipfile.ZIP_DEFLATED))
+    assert (tmp_path / "bomb.pt").stat().st_size < 10**6
+    assert torch.load(tmp_path / "bomb.pt", weights_only=True)["model"]["w"].numel() == 10**7  # the control
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(UserError, match=r"bomb\.pt: refused: its records are compressed"):
+        checkpoint.load(tmp_path / "bomb.pt")
+
+
+def test_records_that_overlap_or_do_not_begin_the_file_are_refused(tmp_path):
+    path = tmp_path / "odd.pt"
+    torch.save(state(size=10**5), path)
+    body = path.read_bytes()
+    sealed(path, b"before" + body)
+    with pytest.raises(UserError, match="something stands before its records"):
+        checkpoint.load(path)
+    torch.save(state(size=10**5), path)
+    start, end = body.index(b"PK\1\2"), body.rindex(b"PK\5\6")
+    count, size = int.from_bytes(body[end + 10 : end + 12], "little"), end - start
+    if b"PK\6\6" in body[start:]:
+        size = body.rindex(b"PK\6\6") - start
+    more = body[:start] + body[start : start + size] * 9  # each record nine times, where it lies
+    ending = b"PK\5\6" + bytes(4) + (9 * count).to_bytes(2, "little") * 2
+    sealed(path, more + ending + (9 * size).to_bytes(4, "little") + start.to_bytes(4, "little") + bytes(2))
+    with pytest.raises(UserError, match="compressed or overlap"):
+        checkpoint.load(path)
 
 
 def test_the_newest_whole_checkpoint_is_found_and_the_skipped_are_named(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_checkpoints import save
+from tiny_checkpoints import meta, save, settings
 
 from kwela.corpus import manifest
 from kwela.engine import checkpoint
@@ -26,8 +26,8 @@ def said_of(folder: Path, report: dict[str, Any], change_after: bool = False) ->
         "midi_generator",
         {},
         torch.nn.Linear(1, 1),
-        config={"model": {}, "data": {name: str(path) for name, path in paths.items()}},
-        meta={"data_hash": manifest.data_hash(list(paths.values()))},
+        config={"model": {}, **settings({name: str(path) for name, path in paths.items()})},
+        meta=meta(manifest.data_hash(list(paths.values()))),
     )
     if change_after:
         paths["train_manifest"].write_text("{} \n")

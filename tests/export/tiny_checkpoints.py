@@ -14,6 +14,20 @@ CLOUD_SIZE = {"width": 16, "depth": 1}
 MIDI_SIZE = {"layers": 2, "width": 32, "heads": 2, "window": 256, "cross_every": 2, "dropout": 0.1}
 
 
+def settings(manifests: dict[str, str]) -> dict[str, Any]:
+    """What a checkpoint's config holds beside the model's settings, in short."""
+    return {
+        "seed": 42,
+        "data": {"batch_size": 8, **manifests},
+        "training": {"grad_accum_steps": 1, "early_stopping": {"monitor": "val_loss"}},
+    }
+
+
+def meta(data_hash: str) -> dict[str, Any]:
+    facts = {"started": "2025-01-01", "resumes": []}
+    return {"data_hash": data_hash, "global_batch": 8, "val": {}, "window": [], "seconds": 1.0, "facts": facts}
+
+
 def save(path: Path, family: str, size: dict[str, Any], model: nn.Module, **changes: Any) -> Path:
     kind = "midi" if family == "midi_generator" else family
     state = {
@@ -30,10 +44,10 @@ def save(path: Path, family: str, size: dict[str, Any], model: nn.Module, **chan
         "stopping": {},
         "config": {
             "model": size,
-            "data": {f"{side}_manifest": f"gone/{kind}_{side}.jsonl" for side in ("train", "val")},
+            **settings({f"{side}_manifest": f"gone/{kind}_{side}.jsonl" for side in ("train", "val")}),
         },
         "extra": {},
-        "meta": {"data_hash": "d" * 64},
+        "meta": meta("d" * 64),
     }
     checkpoint.save(state | changes, path)
     return path

@@ -4,6 +4,8 @@
   leaves the old file or the new one.
 - A checkpoint is what torch.save writes (a zip) with its SHA-256 as the zip's comment: plain `torch.load` opens it too.
 - Read with weights_only: tensors, numbers, strings and containers of them. Anything else is refused unexecuted.
+- A checksum proves that a file is undamaged, not that kwela wrote it. So nothing is inflated, and what a state holds is
+  checked once, in `load`; those who use it rely on that.
 
 Keys: format, family, tokenizer_hash, model, ema, optimizer, scheduler, scaler, rng_per_rank,
 progress {epoch, samples, step}, stopping, config, extra, meta. What differs between two runs of the same (paths, times,
@@ -13,17 +15,21 @@ on record only: rates and seeds are functions of the step.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from kwela.config import MODELS
 from kwela.errors import KwelaError, UserError
 
 FORMAT = 1
@@ -34,11 +40,42 @@ _MARK = b"kwela-sha256:"
 _COMMENT = len(_MARK) + 64  # bytes: the mark and the hash in hex
 _TAIL = _COMMENT + 2  # and before them, the two bytes in which the zip states the comment's length
 
+# What must be where in a state. What else `optimizer`, `scaler` and `stopping` must hold, those who load them know.
+_PARTS: dict[str, type | tuple[type, ...]] = {
+    "family": str,
+    "tokenizer_hash": str,
+    "model": dict,
+    "ema": (dict, type(None)),
+    "optimizer": dict,
+    "scaler": dict,
+    "progress.epoch": int,
+    "progress.samples": int,
+    "progress.step": int,
+    "stopping": dict,
+    "config.seed": int,
+    "config.data.train_manifest": str,
+    "config.data.val_manifest": str,
+    "config.data.batch_size": int,
+    "config.training.grad_accum_steps": int,
+    "config.training.early_stopping.monitor": str,
+    "extra": dict,
+    "meta.data_hash": str,
+    "meta.global_batch": int,
+    "meta.val": dict,
+    "meta.window": list,
+    "meta.seconds": (int, float),
+    "meta.facts.started": str,
+    "meta.facts.resumes": list,
+}
+_PLAIN = ("progress", "stopping", "config", "meta")  # what JSON could hold: no tensors
+_DEEPEST, _MOST = 16, 100_000  # levels and values of those: a pickled list may hold another many times, and so on
+
 
 def save(state: dict[str, Any], path: Path, *more: Path) -> None:
     """Write `state` to `path`, then copy it to each of `more`, each whole or not at all.
 
-    Raises KwelaError if the disk refuses (full, over quota): the files that were there stay, and no temporary one.
+    Raises KwelaError if the disk refuses (full, over quota), UserError where a file is in the way or permission lacks:
+    the files that were there stay, and no temporary one.
     """
     _replace(path, lambda file: _write(state, file), _reads_back)
     for other in more:
@@ -59,14 +96,19 @@ def load(path: Path) -> dict[str, Any]:
             _verify(path, file)
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError:
         raise UserError(f"{path}: refused: it holds objects other than tensors and plain values") from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: can't be read: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # an odd pickle makes torch raise just about anything
+        raise UserError(f"{path}: can't be read: {_line(error)}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this version of kwela (format {FORMAT})")
+    wrong = _wrong(state)
+    if wrong:
+        raise UserError(f"{path}: not a checkpoint that kwela wrote: {wrong}")
     return state
 
 
@@ -81,19 +123,33 @@ def rebuild(
     """The model of a loaded checkpoint, in eval mode, with the weights to use.
 
     path: for messages. build: a family's model from its settings, config["model"]. Raises UserError for a checkpoint of
-    another family or tokenizer, or whose weights don't fit its settings.
+    another family or tokenizer, with settings that are missing or out of range, or whose weights don't fit them.
     """
     if state["family"] != family:
         raise UserError(f"{path}: a checkpoint of {state['family']}, not of {family}")
     if state["tokenizer_hash"] != tokenizer_hash:
         theirs, ours = (hash_[:12] or "none" for hash_ in (state["tokenizer_hash"], tokenizer_hash))
         raise UserError(f"{path}: made for tokenizer {theirs}, this kwela has {ours}")
+    _check_settings(path, family, state["config"].get("model"))
+    model = build(state["config"]["model"])
     try:
-        model = build(state["config"]["model"])
         model.load_state_dict(weights(state))
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: its weights don't fit its settings: {str(error).splitlines()[0]}") from None
+    except RuntimeError as error:  # its first line names the class alone
+        raise UserError(f"{path}: its weights don't fit its settings: {_line(error, -1)}") from None
     return model.eval()
+
+
+def _check_settings(path: Path, family: str, settings: Any) -> None:
+    schema = MODELS[family]
+    try:
+        given = schema.model_validate(settings, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in ("config", "model", *first["loc"]))
+        raise UserError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
+    missing = schema.model_fields.keys() - given.model_fields_set
+    if missing:
+        raise UserError(f"{path}: config.model.{min(missing)}: missing")
 
 
 def latest_valid(folder: Path, damaged: Callable[[str], None] = lambda reason: None) -> Path | None:
@@ -104,7 +160,7 @@ def latest_valid(folder: Path, damaged: Callable[[str], None] = lambda reason: N
     newest: tuple[int, Path] | None = None
     for path in sorted(folder.glob("*.pt"), key=lambda path: path.name != LAST):
         try:
-            step = int(load(path)["progress"]["step"])
+            step = load(path)["progress"]["step"]
         except UserError as error:
             damaged(str(error))
             continue
@@ -125,6 +181,13 @@ def file_hash(path: Path) -> str:
     """SHA-256 of the whole file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unwritable(path: Path, error: OSError, what: str = "can't write there", then: str = "") -> KwelaError:
+    """A failed write in one line: UserError for a file in the way or no permission, else (a full disk) KwelaError."""
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError)
+    kind = UserError if in_the_way or error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP) else KwelaError
+    return kind(f"{path}: {what}: {error.strerror or error}{then}")
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -185,6 +248,67 @@ def _verify(path: Path, file: IO[bytes]) -> None:
     digest.update(b"\0\0")
     if digest.hexdigest().encode() != comment[len(_MARK) :]:
         raise UserError(f"{path}: damaged (its checksum does not match its content)")
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+    # From the first byte on: else torch, which counts offsets from there, would find another directory than zipfile.
+    if min((record.header_offset for record in records), default=-1) != 0:
+        raise UserError(f"{path}: refused: something stands before its records")
+    stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+    if not stored or sum(record.file_size for record in records) > file.seek(0, os.SEEK_END):
+        raise UserError(f"{path}: refused: its records are compressed or overlap, which kwela's never do")
+
+
+def _wrong(state: dict[str, Any]) -> str | None:
+    """What in a state is missing or of the wrong type, in words."""
+    for place, kind in _PARTS.items():
+        value: Any = state
+        for key in place.split("."):
+            if not isinstance(value, dict) or key not in value:
+                return f"{place} is missing"
+            value = value[key]
+        if not isinstance(value, kind):
+            return f"{place} is of type {type(value).__name__}"
+        if isinstance(value, int) and value < 0:
+            return f"{place} is {value}"
+    if not isinstance(state["config"].get("model", {}), dict):
+        return "config.model is not a group of settings"
+    for part in ("model", "ema"):
+        if not all(isinstance(name, str) and _solid(value) for name, value in (state[part] or {}).items()):
+            return f"{part} holds other things than named tensors"
+    return next((f"{part} holds other things than plain values" for part in _PLAIN if not _plain(state[part])), None)
+
+
+def _solid(value: Any) -> bool:
+    """Whether it is a tensor that has as many numbers as it says: not a view that repeats a few."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
+def _plain(value: Any) -> bool:
+    """Whether it is made of numbers, strings, lists and dicts with string keys: level by level, so that it ends."""
+    level, count = [value], 0
+    for _ in range(_DEEPEST):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict) and all(isinstance(key, str) for key in one):
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+            elif not (one is None or isinstance(one, str | int | float)):
+                return False
+            if count + len(below) > _MOST:
+                return False
+        level, count = below, count + len(below)
+    return not level
+
+
+def _line(error: Exception, which: int = 0) -> str:
+    """A line of the error's message; some have none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[which].strip()
 
 
 def _replace(
@@ -204,6 +328,6 @@ def _replace(
         finally:
             os.close(folder)
     except OSError as error:
-        raise KwelaError(f"{path}: not saved: {error.strerror}; what was there before stays") from error
+        raise unwritable(path, error, "not saved", "; what was there before stays") from error
     finally:
         temporary.unlink(missing_ok=True)
