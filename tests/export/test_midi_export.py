@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -169,6 +170,59 @@ def test_a_perturbed_weight_is_caught_and_nothing_is_left(
     with pytest.raises(KwelaError, match="nothing was exported"):
         run.export("midi_generator", source, out)
     assert [path.name for path in out.iterdir()] == [file.name] and file.read_text() == "older"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"heads": 0}, "heads: Input should be greater than or equal to 1"),
+        ({"heads": 3}, "width 32 must be a multiple of 2 x heads"),
+        ({"layers": 10**9}, "layers: Input should be less than or equal to"),
+        ({"layers": 3}, "its weights don't fit its settings: .*blocks.2"),
+        ({"width": "32"}, "width: Input should be a valid integer"),
+        ({"window": 0}, "window: Input should be greater than or equal to 16"),
+        ({"window": None}, "window: missing"),
+    ],
+)
+def test_settings_of_a_foreign_checkpoint_are_checked_before_a_model_is_built(
+    changed: dict[str, Any], said: str, midi_model: midigen.MidiGenerator, tmp_path: Path
+) -> None:
+    size = {name: value for name, value in (MIDI_SIZE | changed).items() if value is not None}
+    path = save(tmp_path / "best.pt", "midi_generator", size, midi_model)
+    with pytest.raises(UserError, match=rf"best\.pt: .*{said}"):
+        run.export("midi_generator", path, tmp_path / "exports")
+
+
+@pytest.mark.parametrize("name", ["out", "out/below"])
+def test_a_file_where_the_folder_should_be_is_bad_usage(name: str, midi_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match=r"midi_generator\.onnx: can't write there: (File exists|Not a directory)"):
+        run.export("midi_generator", midi_checkpoint, tmp_path / name)
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_onnx_files_that_are_no_midi_generator_are_refused(
+    midi_export: Export, cloud_export: Path, tmp_path: Path
+) -> None:
+    good = midi_export[0] / "midi_generator.onnx"
+    assert OnnxBackend(good).window == MIDI_SIZE["window"]
+    odd = tmp_path / "odd.onnx"
+    odd.write_text("no model")
+    with pytest.raises(UserError, match=r"odd\.onnx: onnxruntime can't read it"):
+        OnnxBackend(odd)
+    with pytest.raises(UserError, match="can't read it"):
+        OnnxBackend(tmp_path / "none.onnx")
+    with pytest.raises(UserError, match=r"spectocloud\.onnx: not a MIDI generator \(its inputs: spectrogram, "):
+        OnnxBackend(cloud_export / "spectocloud.onnx")
+    model = onnx.load(good)
+    onnx.helper.set_model_props(model, {"window": "256", "tokenizer_hash": "another"})
+    onnx.save_model(model, odd)
+    with pytest.raises(UserError, match=r"odd\.onnx: made for another tokenizer"):
+        OnnxBackend(odd)
+    onnx.helper.set_model_props(model, {"window": "none"})
+    onnx.save_model(model, odd)
+    with pytest.raises(UserError, match=r"odd\.onnx: .*window"):
+        OnnxBackend(odd)
 
 
 class Bomb:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from midi_songs import a_song, check_grammar
 
-from kwela.errors import UserError
+from kwela.errors import KwelaError, UserError
 from kwela.midigen.generate import Sampling, TorchBackend, choose, first_bars, generate, parse_emotion
 from kwela.midigen.model import MidiGenerator
 from kwela.music import emotion, tokens
@@ -169,11 +171,25 @@ def test_the_filters_keep_what_they_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"bars": 0}, {"temperature": -1}, {"top_p": 0}, {"top_k": -2}, {"min_p": 1}, {"repetition_penalty": 0}]
+    "wrong",
+    [
+        *({"bars": 0}, {"temperature": -1}, {"top_p": 0}, {"top_k": -2}, {"min_p": 1}, {"repetition_penalty": 0}),
+        *({"seed": -1}, {"temperature": math.inf}, {"temperature": math.nan}, {"repetition_penalty": math.inf}),
+        *({"guidance": math.nan}, {"guidance": -math.inf}, {"top_p": math.nan}, {"min_p": math.nan}),
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="--" + next(iter(wrong)).replace("_", "-")):
         generate(Noise(0), [0, 0, 0], **({"bars": 1} | wrong))
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_model_of_no_use_is_one_line(network: MidiGenerator, temperature: float) -> None:
+    with torch.no_grad():
+        network.head.weight[5] = torch.nan
+    with pytest.raises(KwelaError, match="scores are not finite at id 1") as caught:
+        generate(network, [0, 0, 0.5], bars=1, temperature=temperature)
+    assert caught.value.status == 1
 
 
 def test_emotion_is_a_word_numbers_or_a_curve() -> None:

@@ -40,7 +40,7 @@ def holds(artefact: Path, origin: Evidence) -> bool:
     try:
         found = json.loads(path_of(artefact).read_text(encoding="utf-8"))
         return found["sha256"] == digest(artefact)[0] and all(found[key] == value for key, value in origin.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return False
 
 

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import kwela
 from kwela.engine import checkpoint
-from kwela.errors import KwelaError
 from kwela.export import evidence, grammar, greedy, to_coreml, to_onnx
 from kwela.export.signature import SIGNATURES, Signature
 from kwela.midigen.model import MidiGenerator
@@ -28,8 +27,8 @@ Name = Literal["spectocloud", "midi_generator"]
 def export(name: Name, path: Path, out: Path) -> list[Path]:
     """Export the checkpoint `path` of family `name` into the folder `out`; returns the files and packages now there.
 
-    Raises UserError for a checkpoint that is damaged, holds code, or is of another family or tokenizer; KwelaError,
-    with the figures, where an artefact doesn't compute what PyTorch does.
+    Raises UserError for a checkpoint that is damaged, holds code, or is of another family or tokenizer, and for an
+    `out` that can't be written; KwelaError, with the figures, where an artefact doesn't compute what PyTorch does.
     """
     state = checkpoint.load(path)
     signature = SIGNATURES[name]
@@ -99,16 +98,16 @@ def _draft(artefact: Path) -> Iterator[Path]:
     folder = artefact.with_name(".new")
     draft = folder / artefact.name
     try:
-        _remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         yield draft
         if draft.is_dir():  # a folder can't replace one that holds files
             _remove(artefact)
         draft.replace(artefact)
     except OSError as error:
-        raise KwelaError(f"{artefact}: can't be written: {error.strerror or error}") from None
+        raise checkpoint.unwritable(artefact, error) from None
     finally:
-        _remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -17,12 +18,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from kwela.errors import UserError
+from kwela.errors import KwelaError, UserError
 from kwela.midigen.model import MidiGenerator
 from kwela.music import emotion, grammar, tokens
 
 Vector = Sequence[float] | np.ndarray  # 3 or 64 numbers
 Curve = Sequence[tuple[int, Vector]]  # (first bar, vector), bars ascending from 0
+INPUTS = ("input_ids", "emotion", "context", "past_k", "past_v")
+OUTPUTS = ("logits", "present_k", "present_v")
 PENALISED = 32  # the repetition penalty falls on the pitches of this many last notes
 
 
@@ -55,22 +58,39 @@ class OnnxBackend:
     """A model exported by kwela, on onnxruntime's CPU provider."""
 
     def __init__(self, path: Path, window: int | None = None, threads: int = 0) -> None:
-        """window: None takes the one in the file's metadata. threads: 0 takes as many as there are cores."""
+        """window: None takes the one in the file's metadata. threads: 0 takes as many as there are cores.
+
+        Raises UserError for a file that is no ONNX model, another model than a MIDI generator, or one of another
+        tokenizer.
+        """
         import onnxruntime  # 0.1 s that `kwela --help` need not spend
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        layers, _, heads, _, head_dim = next(i.shape for i in self.session.get_inputs() if i.name == "past_k")
+        options.log_severity_level = 4  # what is wrong with a file is told once, by the error
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a class for each kind of failure, in a private module
+            raise UserError(f"{path}: onnxruntime can't read it: {str(error).splitlines()[0]}") from None
+        about = self.session.get_modelmeta().custom_metadata_map
+        ports = {port.name: port.shape for port in self.session.get_inputs()}
+        if ports.keys() != set(INPUTS) or [port.name for port in self.session.get_outputs()] != list(OUTPUTS):
+            raise UserError(f"{path}: not a MIDI generator (its inputs: {', '.join(ports)})")
+        if about.get("tokenizer_hash", tokens.tokenizer_hash()) != tokens.tokenizer_hash():
+            raise UserError(f"{path}: made for another tokenizer; export it again")
+        told = about.get("window", "1024")
+        if not (told.isdecimal() and int(told) >= 16):
+            raise UserError(f"{path}: its metadata gives a window of {told[:20]!r}; export it again")
+        layers, _, heads, _, head_dim = ports["past_k"]
         self.empty = (layers, heads, head_dim)
-        self.window = window or int(self.session.get_modelmeta().custom_metadata_map.get("window", 1024))
+        self.window = window or int(told)
 
     def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
         layers, heads, head_dim = self.empty
         none = np.zeros((layers, len(ids), heads, 0, head_dim), np.float32)
         past_k, past_v = past or (none, none)
         feed = {"input_ids": ids, "emotion": emotion, "context": context, "past_k": past_k, "past_v": past_v}
-        logits, *present = self.session.run(["logits", "present_k", "present_v"], feed)
+        logits, *present = self.session.run(OUTPUTS, feed)
         return logits[:, -1], present
 
 
@@ -119,10 +139,11 @@ def generate(
     """A song of exactly `bars` bars: int16 ids from BOS to EOS.
 
     emotion: 3 or 64 numbers, NaN = not given, or (first bar, numbers) pairs. prompt: ids of a song to go on from, whose
-    bars count. context: (bars, 4) key, chord root, quality, style. Raises UserError where a number is out of range.
+    bars count. context: (bars, 4) key, chord root, quality, style. Raises UserError where a number is out of range,
+    KwelaError where the model's scores are not finite.
     """
     how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-    _check(how, bars)
+    _check(how, bars, seed, guidance)
     backend = TorchBackend(model) if isinstance(model, MidiGenerator) else model
     context = np.zeros((bars, 4), np.int64) if context is None else context
     song = _Song(backend, _per_bar(emotion, bars), context, guidance)
@@ -135,6 +156,8 @@ def generate(
     rng = np.random.Generator(np.random.PCG64(seed))
     while song.ids[-1] != tokens.EOS:
         logits, allowed = song.logits(), tokens.allowed(song.state)
+        if not np.isfinite(logits).all():
+            raise KwelaError(f"the model's scores are not finite at id {len(song.ids)}: its weights are of no use")
         end, other = (tokens.EOS, tokens.BAR) if song.bar == bars else (tokens.BAR, tokens.EOS)
         logits[end] = np.logaddexp(logits[end], logits[other])  # "this bar is over" is one event
         allowed[other] = False
@@ -238,14 +261,16 @@ def parse_emotion(text: str) -> list[tuple[int, tuple[float, ...]]]:
     return curve
 
 
-def _check(how: Sampling, bars: int) -> None:
+def _check(how: Sampling, bars: int, seed: int, guidance: float) -> None:
     for name, good, rule in (
         ("--bars", bars >= 1, "at least 1"),
-        ("--temperature", how.temperature >= 0, "0 (greedy) or more"),
+        ("--seed", seed >= 0, "0 or more"),
+        ("--guidance", math.isfinite(guidance), "a finite number"),
+        ("--temperature", 0 <= how.temperature < math.inf, "0 (greedy) or more, and finite"),
         ("--top-k", how.top_k >= 0, "0 (all) or more"),
         ("--top-p", 0 < how.top_p <= 1, "in (0, 1]"),
         ("--min-p", 0 <= how.min_p < 1, "in [0, 1)"),
-        ("--repetition-penalty", how.repetition_penalty > 0, "more than 0"),
+        ("--repetition-penalty", 0 < how.repetition_penalty < math.inf, "more than 0, and finite"),
     ):
         if not good:
             raise UserError(f"{name}: must be {rule}")
