@@ -1,15 +1,16 @@
 """`kwela demo`: the whole pipeline on real pieces, stage by stage, closing with a table and `demo_report.json`.
 
 Each stage is an ordinary `kwela` command in a process of its own. A stage whose command, inputs and code are those of
-an earlier run, and whose outputs still stand, is reused with that run's seconds.
+an earlier run, and whose outputs are still the ones it made, is reused with that run's seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
-import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ class Stage:
     commands: list[list[str]]  # arguments of kwela
     inputs: list[Path] = field(default_factory=list)  # files or folders whose change makes the stage run again
     outputs: list[Path] = field(default_factory=list)
+    trains: bool = False  # goes on from what it left, so it has to be told where to begin anew
 
 
 def demo(
@@ -75,44 +77,53 @@ def demo(
 
 def plan(root: Path, pieces: int, epochs: int | None) -> list[Stage]:
     """The stages, in order. Folders are the standard ones, so every other command finds the demo's models."""
-    corpus, manifests, exports = root / "data/demo", root / "data/manifests", root / "exports"
+    corpus, manifests, clouds, exports = (root / f for f in ("data/demo", "data/manifests", "data/clouds", "exports"))
     samples = root / "data" / "demo" / "results"
     best = {family: root / "checkpoints" / family / "best.pt" for family in ("spectocloud", "midi_generator")}
     lists = {kind: [manifests / f"{kind}_{side}.jsonl" for side in ("train", "val")] for kind in FAMILIES}
     length = ["--epochs", str(epochs)] if epochs else []
     pair = ["manifests", "--audio-root", str(corpus / "audio"), "--midi-root", str(corpus / "midi"), "--demo"]
-    clouds = ["--val-split", ".15", "--generate-clouds", "--segments", str(SEGMENTS)]
+    targets = ["--val-split", ".15", "--generate-clouds", "--segments", str(SEGMENTS)]
     compare = ["cloud", "compare", "--out", str(samples / "cloud.png"), "--out", str(samples / "cloud.html")]
     return [
-        Stage("corpus", [["demo-corpus", str(corpus), "--pieces", str(pieces)]], outputs=[corpus / "rights.json"]),
+        Stage(
+            "corpus",
+            [["demo-corpus", str(corpus), "--pieces", str(pieces)]],
+            outputs=[corpus / "rights.json", corpus / "audio", corpus / "midi"],
+        ),
         Stage(
             "manifests",
-            [[*pair, *clouds]],
+            [[*pair, *targets]],
             inputs=[corpus / "audio", corpus / "midi"],
-            outputs=[*lists["spectocloud"], *lists["midi"], manifests / "manifest_report.json"],
+            outputs=[*lists["spectocloud"], *lists["midi"], manifests / "manifest_report.json", clouds],
         ),
         Stage(
             "spectocloud",
             [["train", "spectocloud", "--preset", "demo", *length]],
             inputs=lists["spectocloud"],
             outputs=[best["spectocloud"]],
+            trains=True,
         ),
         Stage(
             "midi_generator",
             [["train", "midi", "--preset", "demo", *length]],
             inputs=lists["midi"],
             outputs=[best["midi_generator"]],
+            trains=True,
         ),
         Stage(
             "export",
             [["export", "--all"]],
             inputs=list(best.values()),
-            outputs=[exports / "spectocloud.onnx", exports / "midi_generator.onnx", exports / "grammar.json"],
+            outputs=[
+                *(exports / f"{name}.onnx{evidence}" for name in best for evidence in ("", ".json")),
+                exports / "grammar.json",
+            ],
         ),
         Stage(
             "samples",
             [*(_sample(emotion, samples / emotion) for emotion in EMOTIONS), compare],
-            inputs=[exports / "midi_generator.onnx", best["spectocloud"]],
+            inputs=[*best.values(), lists["spectocloud"][1]],
             outputs=[samples / f"{emotion}.{kind}" for emotion in EMOTIONS for kind in ("mid", "png", "wav")]
             + [samples / "cloud.png", samples / "cloud.html"],
         ),
@@ -125,7 +136,7 @@ def _sample(emotion: str, file: Path) -> list[str]:
 
 
 class Journal:
-    """What each stage was run with and how long it took: `stages.json`."""
+    """What each stage was run with, what it made and how long it took: `stages.json`."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -136,31 +147,54 @@ class Journal:
     def keep(self, name: str, seconds: float) -> None:
         """Note the seconds of something that is not a command; the first run's figure stays."""
         if name not in self.entries:
-            self._write(name, "", seconds)
+            self._write(name, {"seconds": seconds})
 
     def run(self, stage: Stage, label: str, root: Path, *, quiet: bool) -> None:
-        key = _key(stage)
-        entry = self.entries.get(stage.name, {})
-        if entry.get("key") == key and all(output.exists() for output in stage.outputs):
+        key, entry = _key(stage), self.entries.get(stage.name, {})
+        known = entry.get("key") == key
+        if known and entry["made"] and entry["made"] == _prints(stage.outputs):
             print(f"{label} {stage.name}: reused ({entry['seconds']:.0f} s the first time)", flush=True)
             return
         print(f"{label} {stage.name}", flush=True)
+        # What was interrupted goes on. Anything else that stands there is not this stage's: another command made it,
+        # or other code or inputs did.
+        going_on = known and not entry["made"]
+        entry = {"key": key, "seconds": entry["seconds"] if going_on else 0.0, "made": None}
+        self._write(stage.name, entry)
         started = time.monotonic()
-        for command in stage.commands:
-            arguments = [sys.executable, "-m", "kwela", *command]
-            done = subprocess.run(arguments, cwd=root, stdout=sys.stderr if quiet else None)
-            if done.returncode:
-                text = f"demo: stage {stage.name} ended with status {done.returncode}"
-                kinds = {2: UserError, 75: Interrupted}
-                raise kinds.get(done.returncode, KwelaError)(text)
-        # Inputs are keyed as the stage found them; the key is only kept when the stage came to its end.
-        self._write(stage.name, key, time.monotonic() - started)
+        try:
+            for command in stage.commands:
+                self._command(stage.name, [*command, *["--fresh"] * (stage.trains and not going_on)], root, quiet)
+            made = _prints(stage.outputs)
+            for path, fingerprint in zip(stage.outputs, made, strict=True):
+                if not fingerprint:
+                    raise KwelaError(f"demo: stage {stage.name} did not write {path}")
+            entry["made"] = made
+        finally:
+            entry["seconds"] += time.monotonic() - started
+            self._write(stage.name, entry)
 
     def seconds(self) -> dict[str, float]:
         return {name: round(entry["seconds"], 1) for name, entry in self.entries.items()}
 
-    def _write(self, name: str, key: str, seconds: float) -> None:
-        self.entries[name] = {"key": key, "seconds": seconds}
+    def _command(self, name: str, command: list[str], root: Path, quiet: bool) -> None:
+        arguments = [sys.executable, "-m", "kwela", *command]
+        with subprocess.Popen(arguments, cwd=root, stdout=sys.stderr if quiet else None) as child:
+            # Asked to stop, a training saves first: the signal is passed on, and its end waited for.
+            asking = (signal.SIGTERM, signal.SIGINT)
+            before = {number: signal.signal(number, lambda *_: child.terminate()) for number in asking}
+            try:
+                status = child.wait()
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+        if status in (75, 130, -signal.SIGTERM, -signal.SIGINT):
+            raise Interrupted(f"demo: stopped in stage {name}; run it again to go on")
+        if status:
+            raise (UserError if status == 2 else KwelaError)(f"demo: stage {name} ended with status {status}")
+
+    def _write(self, name: str, entry: dict[str, Any]) -> None:
+        self.entries[name] = entry
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(".part")
         partial.write_text(json.dumps(self.entries, indent=1), encoding="utf-8")
@@ -168,20 +202,34 @@ class Journal:
 
 
 def _key(stage: Stage) -> str:
-    digest = hashlib.sha256(json.dumps(stage.commands).encode())
-    code = Path(__file__).resolve().parents[1]
-    for path in _files([code, *stage.inputs]):
-        if "__pycache__" not in path.parts:
-            stat = path.stat()
-            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+    """Everything a stage's outputs depend on: its commands, its inputs, the code."""
+    text = json.dumps([stage.commands, _prints(stage.inputs), _code()])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _files(paths: Iterable[Path]) -> Iterable[Path]:
+@functools.cache
+def _code() -> list[str]:
+    package = Path(__file__).resolve().parents[1]
+    return _prints(path for path in _files(package) if "__pycache__" not in path.parts)
+
+
+def _prints(paths: Iterable[Path]) -> list[str]:
+    """A fingerprint each: of a file, its content; of a folder, whose files are many and large, their names and sizes.
+
+    "" stands for what isn't there.
+    """
+    found = []
     for path in paths:
         if path.is_dir():
-            for folder, folders, names in os.walk(path):
-                folders.sort()
-                yield from (Path(folder) / name for name in sorted(names))
-        elif path.exists():
-            yield path
+            listing = [(str(file.relative_to(path)), file.stat().st_size) for file in _files(path)]
+            found.append(hashlib.sha256(json.dumps(listing).encode()).hexdigest())
+        elif path.is_file():
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        else:
+            found.append("")
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
