@@ -1,0 +1,213 @@
+"""Clips for the audio judges: found in a folder, decoded, and brought into one form, so that only music differs.
+
+- The form: mono, 16 kHz, the middle 10 s, -23 LUFS, through MP3 at 32 kbit/s and back. What a format, a level or a
+  bandwidth could give away is taken from every clip alike.
+- The middle, because openings of songs are thin. A clip of less than 10 s is repeated to fill them.
+- Two files are one clip if the audio that they decode to is equal (`digest`), whatever their names and formats.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import io
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import soxr
+
+from kwela.corpus import fanout
+from kwela.errors import UserError
+from kwela.music import audio
+
+RATE = 16_000  # Hz
+SECONDS = 10.0
+LUFS = -23.0  # EBU R 128
+SILENT = -70.0  # LUFS below which nothing is made louder (the absolute gate of BS.1770)
+BITS = 32_000  # a second, of the MP3
+
+
+def find(folder: Path) -> list[Path]:
+    """The audio files below `folder`, sorted by name; hidden ones are passed over.
+
+    Raises UserError if it isn't a folder or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: not a folder; name a folder of audio")
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place) / n for n in names if not n.startswith(".") and Path(n).suffix.lower() in audio.FORMATS]
+    if not found:
+        raise UserError(f"{folder}: no audio in it ({', '.join(sorted(audio.FORMATS))})")
+    return sorted(found)
+
+
+def load(path: Path, rate: int = RATE, seconds: float | None = SECONDS) -> np.ndarray:
+    """The middle `seconds` of a file (all of it: None) as mono float32 at `rate` Hz; shorter where the file is.
+
+    Raises UserError naming the file if it can't be decoded or holds no samples.
+    """
+    start = 0.0 if seconds is None else max(0.0, (audio.duration(path) - seconds) / 2)
+    wave = audio.load(path, start, seconds)
+    if not len(wave):
+        raise UserError(f"{path}: not readable as audio: it holds no samples; replace or remove it")
+    if not np.isfinite(wave).all():
+        raise UserError(f"{path}: not readable as audio: it holds NaN or infinity; replace or remove it")
+    return wave if rate == audio.SAMPLE_RATE else soxr.resample(wave, audio.SAMPLE_RATE, rate).astype(np.float32)
+
+
+def standard(path: Path) -> np.ndarray:
+    """A file in the judges' one form: float32 (160000,). Raises as `load`."""
+    return alike(load(path))
+
+
+def alike(wave: np.ndarray) -> np.ndarray:
+    """Samples at 16 kHz, of any length but none, in the judges' one form: float32 (160000,)."""
+    return through_mp3(equally_loud(fill(wave)))
+
+
+def fill(wave: np.ndarray, samples: int = round(RATE * SECONDS)) -> np.ndarray:
+    """`wave` cut to `samples`, or repeated up to them."""
+    return np.resize(wave, samples) if len(wave) < samples else wave[:samples]
+
+
+def digest(wave: np.ndarray) -> str:
+    """A hash of decoded audio to 16 bits a sample: equal for one recording in two lossless formats."""
+    return hashlib.sha256((np.clip(wave, -1, 1) * 32767).round().astype("<i2").tobytes()).hexdigest()
+
+
+# ------------------------------------------------------------------- loudness
+
+
+def equally_loud(wave: np.ndarray, rate: int = RATE) -> np.ndarray:
+    """`wave` (float32, mono) at -23 LUFS; what is below -70 LUFS stays as it is."""
+    level = loudness(wave, rate)
+    return wave if level < SILENT else (wave * 10 ** ((LUFS - level) / 20)).astype(np.float32)
+
+
+def loudness(wave: np.ndarray, rate: int = RATE) -> float:
+    """Integrated loudness of mono samples in LUFS, gated (ITU-R BS.1770-4); -inf for silence."""
+    from scipy.signal import sosfilt
+
+    power = np.square(sosfilt(_k_weighting(rate), wave.astype(np.float64)))
+    block, step = round(0.4 * rate), round(0.1 * rate)
+    total = np.concatenate([[0.0], np.cumsum(power)])
+    starts = np.arange(0, max(1, len(wave) - block + 1), step)
+    ends = np.minimum(starts + block, len(wave))
+    blocks = (total[ends] - total[starts]) / (ends - starts)
+    heard = blocks[_lufs(blocks) > SILENT]
+    if len(heard):
+        heard = heard[_lufs(heard) > _lufs(heard.mean()) - 10]
+    return float(_lufs(heard.mean())) if len(heard) else -math.inf
+
+
+def _lufs(power: np.ndarray) -> np.ndarray:
+    return -0.691 + 10 * np.log10(np.maximum(power, 1e-20))
+
+
+@functools.cache
+def _k_weighting(rate: int) -> np.ndarray:
+    """BS.1770's shelf and high-pass as second-order sections, from their analogue form (De Man 2014)."""
+    k, q, high = math.tan(math.pi * 1681.9744509555319 / rate), 0.7071752369554196, 10 ** (3.999843853973347 / 20)
+    bend = high**0.4996667741545416
+    a = 1 + k / q + k * k
+    shelf = [high + bend * k / q + k * k, 2 * (k * k - high), high - bend * k / q + k * k, a, 2 * (k * k - 1)]
+    shelf += [1 - k / q + k * k]
+    k, q = math.tan(math.pi * 38.13547087602444 / rate), 0.5003270373238773
+    b = 1 + k / q + k * k
+    return np.array([[c / a for c in shelf], [1, -2, 1, 1, 2 * (k * k - 1) / b, (1 - k / q + k * k) / b]])
+
+
+# ---------------------------------------------------------------------- codec
+
+
+def through_mp3(wave: np.ndarray, rate: int = RATE, bits: int = BITS) -> np.ndarray:
+    """`wave` (float32, mono) coded as MP3 at `bits` a second and decoded: as many samples, in place in time."""
+    coded = io.BytesIO()
+    with av.open(coded, "w", format="mp3") as file:
+        options = {"compression_level": "7"}  # LAME's quality: half the time of its default
+        stream = file.add_stream("libmp3lame", rate=rate, layout="mono", bit_rate=bits, options=options)
+        frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = rate
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            file.mux(packet)
+    coded.seek(0)
+    with av.open(coded, "r", format="mp3") as file:
+        decoded = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+    return np.pad(decoded[: len(wave)], (0, max(0, len(wave) - len(decoded)))).astype(np.float32)
+
+
+# -------------------------------------------------------------------- artists
+
+
+def artist(path: Path, listed: dict[str, str] | None = None) -> str:
+    """Who made a clip: as `listed` under its name, with or without extension, else its name before the first "-".
+
+    A name without "-" is an artist of its own.
+    """
+    for name in (path.name, path.stem):
+        if listed and name in listed:
+            return listed[name]
+    return path.stem.split("-")[0].strip().casefold()
+
+
+def read_artists(path: Path) -> dict[str, str]:
+    """{file name: artist} of a CSV with the columns `file` and `artist`; a path in `file` counts by its last part.
+
+    Raises UserError naming the file and row.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: artists not readable: {error}") from None
+    if not rows or not {"file", "artist"} <= set(rows[0]):
+        raise UserError(f"{path}: expected a CSV with the columns file,artist and a row a clip")
+    listed: dict[str, str] = {}
+    for number, row in enumerate(rows, 2):
+        name, who = Path((row["file"] or "").strip()).name, (row["artist"] or "").strip().casefold()
+        if not name or not who:
+            raise UserError(f"{path}:row {number}: a file or its artist is missing")
+        if listed.get(name, who) != who:
+            raise UserError(f"{path}:row {number}: {name} has two artists")
+        listed[name] = who
+    return listed
+
+
+# ------------------------------------------------------------------- in numbers
+
+
+def each(
+    function: Callable[[Path], Any], paths: Sequence[Path], label: str, quiet: bool = False
+) -> tuple[dict[Path, Any], dict[Path, str]]:
+    """function(path) of every path, several at a time, with a progress bar; and {path: why} of those that failed.
+
+    function: a module's own (it goes to other processes) that returns JSON values and raises UserError for a file
+    that is no good.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        items = {str(path): (function, path) for path in paths}
+        journal = Path(folder) / "done"
+        got = fanout.run(_one, items, journal, label=label, crashed=_crashed, quiet=quiet)
+    pairs = [(path, got[str(path)]) for path in paths]
+    return {p: r["result"] for p, r in pairs if "result" in r}, {p: r["why"] for p, r in pairs if "why" in r}
+
+
+def _one(function: Callable[[Path], Any], path: Path) -> dict[str, Any]:
+    try:
+        return {"result": function(path)}
+    except UserError as error:
+        return {"why": str(error)}
+
+
+def _crashed(function: Callable[[Path], Any], path: Path) -> dict[str, Any]:
+    return {"why": f"{path}: not readable: its worker died over it; replace or remove it"}
