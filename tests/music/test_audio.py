@@ -134,6 +134,16 @@ def test_mutated_files_decode_or_are_refused(small, tmp_path, suffix, changes, k
             read(path)
 
 
+def test_rubbish_after_the_last_frame_is_passed_over_but_not_within(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.mp3", chirp(1.0))
+    expected, data = audio.load(whole), whole.read_bytes()
+    whole.write_bytes(data + b"\0\0")
+    np.testing.assert_array_equal(audio.load(whole), expected)
+    whole.write_bytes(data[: len(data) // 2] + b"\xff\xfb" * 400 + data[len(data) // 2 + 800 :])
+    with pytest.raises(UserError, match=r"a\.mp3.*damaged in its middle"):
+        audio.load(whole)
+
+
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "p.wav")
     with pytest.raises(UserError, match=r"p\.wav.*not a regular file"):

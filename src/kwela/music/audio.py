@@ -137,10 +137,10 @@ def _read(path: Path, begin: float, end: float | None) -> tuple[np.ndarray, int]
         except soundfile.LibsndfileError:
             pass  # a codec libsndfile lacks (Opus in ogg, ADPCM variants): FFmpeg decides
     with _opened(path) as container:
-        return _read_av(container, begin, end)
+        return _read_av(path, container, begin, end)
 
 
-def _read_av(container: InputContainer, begin: float, end: float | None) -> tuple[np.ndarray, int]:
+def _read_av(path: Path, container: InputContainer, begin: float, end: float | None) -> tuple[np.ndarray, int]:
     stream = container.streams.audio[0]
     rate, base = stream.rate, _base(stream)
     origin = stream.start_time or 0
@@ -149,7 +149,7 @@ def _read_av(container: InputContainer, begin: float, end: float | None) -> tupl
     parts: list[np.ndarray] = []
     opens = None  # file time in seconds of the first sample decoded, known from its timestamp
     have = 0
-    for frame in container.decode(stream):
+    for frame in _frames(path, container, stream):
         if opens is None:
             opens = float((frame.pts - origin) * base) if frame.pts is not None else 0.0
         parts.append(_mono(frame))
@@ -161,6 +161,20 @@ def _read_av(container: InputContainer, begin: float, end: float | None) -> tupl
     at = round(opens * rate)
     stop = None if end is None else max(0, round(end * rate) - at)
     return np.concatenate(parts)[max(0, round(begin * rate) - at) : stop], rate
+
+
+def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """What decodes. Rubbish after the last frame, which taggers leave, is passed over; in the middle it isn't."""
+    damaged = False
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            damaged = True
+            continue
+        if damaged and packet.size and frames:
+            raise _unreadable(path, "damaged in its middle")
+        yield from frames
 
 
 def _base(stream: av.AudioStream) -> Fraction:
@@ -197,7 +211,7 @@ def _duration_or_probe(path: Path, *, decode: bool) -> float:
         stream = container.streams.audio[0]
         if decode:
             wanted = stream.rate
-            for frame in container.decode(stream):
+            for frame in _frames(path, container, stream):
                 _mono(frame)
                 wanted -= frame.samples
                 if wanted <= 0:
