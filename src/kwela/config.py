@@ -13,7 +13,7 @@ import json
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -246,8 +246,8 @@ def load(
     """
     schema = SCHEMAS[family]
     path = _find(file, family) if file else repo_root() / SHIPPED[family]
-    merged = _read(path) if file or path.is_file() else {}
-    _check_keys(schema, merged, str(path))
+    merged = read_file(path) if file or path.is_file() else {}
+    check_keys(schema, merged, str(path))
     if preset is not None:
         if preset not in PRESETS[family]:
             raise UserError(f"--preset {preset}: unknown preset (known: {', '.join(PRESETS[family])})")
@@ -259,22 +259,27 @@ def load(
         tree: Any = _scalar(key, text)
         for part in reversed(key.split(".")):
             tree = {part: tree}
-        _check_keys(schema, tree, f"--set {item}")
+        check_keys(schema, tree, f"--set {item}")
         merged = _merge(merged, tree)
     try:
         config = schema.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "config"
-        message = str(first["msg"]).removeprefix("Value error, ")
-        where = _set_by(key, overrides) or str(path)
-        raise UserError(f"{where}: {key}: {message} (got {_short(first.get('input'))})") from None
+        key, message = first_error(error)
+        raise UserError(f"{_set_by(key, overrides) or path}: {key}: {message}") from None
     root = repo_root(path.parent)
     for name in ("train_manifest", "val_manifest", "cache_dir"):
         setattr(config.data, name, root / getattr(config.data, name))
     if config.training.resume_from is not None:
         config.training.resume_from = root / config.training.resume_from
     return config
+
+
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """The key that pydantic refused first, and why, with what was given."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "config"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return key, f"{message} (got {_short(first.get('input'))})"
 
 
 def _find(file: Path, family: str) -> Path:
@@ -286,7 +291,8 @@ def _find(file: Path, family: str) -> Path:
     raise UserError(f"{file}: no such config file (sought in {sought})")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file. Raises UserError naming the file."""
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Yaml)
@@ -344,7 +350,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, prefix: str = "") -> None:
+def check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, prefix: str = "") -> None:
     """Refuse the first unknown key, naming the nearest known one anywhere in the schema."""
     for key, value in values.items():
         if key not in schema.model_fields:
@@ -356,11 +362,13 @@ def _check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, pre
         if group is not None:
             if not isinstance(value, dict):
                 raise UserError(f"{where}: {prefix}{key}: expected a group of keys, found {_short(value)}")
-            _check_keys(group, value, where, f"{prefix}{key}.")
+            check_keys(group, value, where, f"{prefix}{key}.")
 
 
 def _group(schema: type[BaseModel], key: str) -> type[BaseModel] | None:
     annotation = schema.model_fields[key].annotation
+    if get_origin(annotation) is dict:  # whose keys are the user's own
+        return None
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind

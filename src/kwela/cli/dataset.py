@@ -1,0 +1,105 @@
+"""`kwela dataset`: a training set out of a large tagged collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kwela.cli.output import Json, speaking
+from kwela.errors import UserError
+
+if TYPE_CHECKING:
+    from kwela.corpus.proxyset import Choice
+
+dataset_app = typer.Typer(help="Training sets out of tagged audio.", no_args_is_help=True, rich_markup_mode=None)
+
+Datasets = Annotated[Path | None, typer.Option(help="Over the config's dataset_dir.")]
+MinTags = Annotated[int, typer.Option(min=1, help="Groups of tags that a clip must have.")]
+Limit = Annotated[int, typer.Option(min=1, help="Clips at most.")]
+Config = Annotated[Path | None, typer.Option(help="JSON; default: ai-service/config.json.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the split.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(dataset_app, name="dataset")
+
+
+@dataset_app.command("magnatagatune")
+def magnatagatune(
+    datasets: Datasets = None,
+    min_tags: MinTags = 3,
+    limit: Limit = 8000,
+    config: Config = None,
+    seed: Seed = 42,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """The clips of MagnaTagATune whose tags come nearest to the config's groups: DATASETS/amapiano_proxy.
+
+    Reads DATASETS/magnatagatune: mp3.zip.001 to .003, mp3.zip or mp3/, and annotations_final.csv. Run it again after an
+    interruption: what was copied stays.
+
+    \b
+    kwela dataset magnatagatune
+    kwela dataset magnatagatune --datasets /data --min-tags 2 --limit 4000
+    """
+    from kwela.corpus import magnatagatune as mtt
+    from kwela.corpus import proxyset
+
+    place, choice = _choice(config, datasets, min_tags, limit, seed)
+    folder = place / "magnatagatune"
+    with speaking(as_json) as say:
+        source = proxyset.Source.of(folder)
+        missing = mtt.missing(folder, source.has_audio())
+        if missing:
+            raise UserError(missing)
+        clips, tags = mtt.read(folder, choice.tags)
+        report = proxyset.build(clips, tags, source, place / "amapiano_proxy", choice, workers=workers)
+        if as_json:
+            say(report, "")
+
+
+@dataset_app.command("folder")
+def folder(
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO_FOLDER")],
+    tags: Annotated[Path | None, typer.Option(help="CSV: file, tag, tag...; default: the names of folders.")] = None,
+    datasets: Datasets = None,
+    min_tags: MinTags = 1,
+    limit: Limit = 8000,
+    config: Config = None,
+    seed: Seed = 42,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """The same out of any folder of audio, tagged by a CSV or by the names of its folders.
+
+    \b
+    kwela dataset folder ~/music --tags tags.csv --min-tags 2
+    """
+    from kwela.corpus import proxyset, tagged
+
+    place, choice = _choice(config, datasets, min_tags, limit, seed)
+    with speaking(as_json) as say:
+        clips, known = tagged.read(audio, tags)
+        source = proxyset.Source((audio.absolute(),))
+        report = proxyset.build(clips, known, source, place / "amapiano_proxy", choice, workers=workers)
+        if as_json:
+            say(report, "")
+
+
+def _choice(config: Path | None, datasets: Path | None, min_tags: int, limit: int, seed: int) -> tuple[Path, Choice]:
+    """The folder of data sets, and what to choose."""
+    from kwela import playbook
+    from kwela.corpus.proxyset import Choice
+
+    settings = playbook.load(config)
+    how: dict[str, Any] = {
+        "groups": settings.proxy_groups,
+        "negatives": settings.negative_tags,
+        "weights": settings.tag_weights,
+        "per_artist": settings.max_clips_per_artist,
+    }
+    return (datasets or settings.dataset_dir).absolute(), Choice(at_least=min_tags, limit=limit, seed=seed, **how)

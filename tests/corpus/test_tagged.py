@@ -1,0 +1,61 @@
+"""Any folder of audio: tags from a table or from folders' names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_mtt import mp3
+
+from kwela.corpus import proxyset, tagged
+from kwela.corpus.proxyset import Choice, Source
+from kwela.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("house/deep/ann-one.mp3", "house/bob-two.mp3", "jazz/cat-three.mp3", "cat-four.mp3"):
+        path = tmp_path / "music" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(mp3())
+    return tmp_path / "music"
+
+
+def test_folders_names_are_tags(folder):
+    clips, tags = tagged.read(folder)
+    assert {clip.path: clip.tags for clip in clips}["house/deep/ann-one.mp3"] == ("house", "deep")
+    assert tags == ["deep", "house", "jazz"] and {clip.artist for clip in clips} == {"ann", "bob", "cat"}
+
+
+def test_a_table_names_files_with_or_without_extension_and_tags_in_cells_or_columns(folder):
+    table = folder.parent / "tags.csv"
+    table.write_text('file,tags,artist\nhouse/bob-two,"Drums, piano",Bobby\ncat-four.mp3,jazz,\n')
+    clips, _ = tagged.read(folder, table)
+    assert [(clip.path, clip.tags, clip.artist) for clip in clips] == [
+        ("cat-four.mp3", ("jazz",), "cat"),
+        ("house/bob-two.mp3", ("drums", "piano"), "Bobby"),
+    ]
+    table.write_text("file,drums,piano\ncat-four,1,0\njazz/cat-three,1,1\n")
+    assert [clip.tags for clip in tagged.read(folder, table).clips] == [("drums",), ("drums", "piano")]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name,tags\n", "no column file, the first is 'name'"),
+        ("file,tags\ngone,jazz\n", "row 2: no such audio file .*gone"),
+        ("file,tags\ncat-four,\n", "no tags"),
+        ("", "no column file"),
+    ],
+)
+def test_a_bad_table_is_named(folder, text, complaint):
+    (folder.parent / "tags.csv").write_text(text)
+    with pytest.raises(UserError, match=rf"tags\.csv:?.*{complaint}"):
+        tagged.read(folder, folder.parent / "tags.csv")
+
+
+def test_it_becomes_a_set_of_the_same_form(folder, tmp_path):
+    clips, tags = tagged.read(folder)
+    choice = Choice(at_least=1)
+    report = proxyset.build(clips, tags, Source((folder,)), tmp_path / "out", choice, say=lambda line: None, quiet=True)
+    assert report["kept"] == 3 and (tmp_path / "out" / proxyset.METADATA).read_text().count("audio/") == 3
