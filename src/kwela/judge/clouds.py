@@ -1,11 +1,37 @@
-"""Judge a Spectocloud on held-out segments, beside the target drawn again and three baselines."""
+"""Judge a Spectocloud on held-out songs: every figure beside the target drawn again and three baselines.
+
+What the figures mean, and how they can mislead, is in docs/judging/clouds.md.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import nn
+
+from kwela.corpus import rows
+from kwela.engine import checkpoint
 from kwela.errors import UserError
+from kwela.judge import cloud_card, cloud_pictures, cloud_windows
+from kwela.judge.cloud_baselines import Baselines
+from kwela.judge.cloud_scores import score
+from kwela.judge.cloud_windows import Heard, Sample, Window
 from kwela.judge.page import Scorecard
+from kwela.spectocloud.model import build
+from kwela.spectocloud.target import Cloud, file_hash
+
+FAMILY = "spectocloud"
+MODEL = Path("checkpoints/spectocloud/best.pt")
+MANIFEST = Path("data/manifests/spectocloud_val.jsonl")
+TRAINING = Path("data/manifests/spectocloud_train.jsonl")
+FEWEST_SONGS = 5  # held out; an interval resampled from fewer says next to nothing
+FEWEST_TRAINING = 8  # windows from which baselines are made
+QUICK, WHOLE = (3, 40, 300), (8, 200, 2000)  # windows a song, songs, training windows
+
+CloudOf = Callable[[Window, Heard], Cloud]
 
 
 def judge(
@@ -17,4 +43,91 @@ def judge(
     quick: bool = False,
     seed: int = 0,
 ) -> Scorecard:
-    raise UserError("kwela judge clouds: not there yet")
+    """The scorecard of a checkpoint on the songs of `manifest`, written to `out` with its pictures.
+
+    None stands for the path where training leaves it. training: rows from which baselines are made, and against which
+    the held-out songs are checked. Raises UserError for paths that can't be read; refuses below FEWEST_SONGS.
+    """
+    path, held_out, seen = model or MODEL, manifest or MANIFEST, training or TRAINING
+    state = checkpoint.load(path)
+    network = checkpoint.rebuild(path, state, FAMILY, build)
+    asked, known = rows.read(held_out, FAMILY), rows.read(seen, FAMILY)
+    own = rows.data_hash([seen, held_out]) == state["meta"]["data_hash"]
+    card = judge_clouds(of_network(network), asked, known, out=out, quick=quick, seed=seed)
+    if not own:
+        card.warning = (
+            "The checkpoint was trained with other manifests than these: whether it has seen the songs held out here "
+            f"isn't known. {card.warning}"
+        )
+    card.more |= {"model": str(path), "checkpoint_sha256": checkpoint.file_hash(path), "own_manifests": own}
+    card.write(out, "clouds")
+    return card
+
+
+def of_network(network: nn.Module) -> CloudOf:
+    """What a Spectocloud gives for a window."""
+
+    @torch.inference_mode()
+    def cloud_of(window: Window, heard: Heard) -> Cloud:
+        given = (torch.from_numpy(array)[None] for array in (heard.log_mel, window.emotion, heard.features))
+        positions, colors, properties = network(*given)[:3]
+        return Cloud(positions[0].numpy(), torch.cat([colors, properties], -1)[0].numpy())
+
+    return cloud_of
+
+
+def judge_clouds(
+    cloud_of: CloudOf, asked: list[rows.Row], known: list[rows.Row], *, out: Path, quick: bool = False, seed: int = 0
+) -> Scorecard:
+    """The scorecard of anything that gives a cloud for a window. asked, known: held-out and training rows, as read."""
+    a_song, songs, most = QUICK if quick else WHOLE
+    left_out = leaks(asked, known)
+    apart = [row for row in asked if row["audio_path"] not in left_out]
+    held_out = cloud_windows.listen(cloud_windows.choose(apart, a_song, songs), left_out, "Hearing held-out songs")
+    counted = sorted({sample.window.song for sample in held_out})
+    about: dict[str, Any] = {"seed": seed, "quick": quick, "songs": len(counted), "windows": len(held_out)}
+    if not held_out and apart:
+        raise UserError(f"none of the held-out rows could be read, the first: {next(iter(left_out.values()))}")
+    if len(counted) < FEWEST_SONGS:
+        why = f"{len(counted)} held-out songs that training has not seen; at least {FEWEST_SONGS} are needed"
+        return cloud_card.refused(why, about | {"left_out": left_out})
+    chosen = cloud_windows.choose(known, a_song=8, songs=len(known))
+    taught = cloud_windows.listen(cloud_windows.evenly(chosen, most), left_out, "Hearing training songs")
+    if len(taught) < FEWEST_TRAINING:
+        why = f"{len(taught)} training windows; at least {FEWEST_TRAINING} are needed for the baselines"
+        return cloud_card.refused(why, about | {"left_out": left_out})
+    baselines = Baselines(taught, seed)
+    scores = score(cloud_of, held_out, baselines, seed)
+    card = cloud_card.card(scores, about | {"left_out": left_out}, seed)
+    cloud_pictures.songs(scores, out / "songs.png")
+    cloud_pictures.clouds(scores, _shown(cloud_of, held_out, baselines), out / "clouds.png")
+    return card
+
+
+def leaks(asked: list[rows.Row], known: list[rows.Row]) -> dict[str, str]:
+    """{audio: why} of held-out rows whose song, or whose very audio, training rows hold too."""
+    songs = {row["group"].casefold() for row in known}
+    by_size: dict[int, set[str]] = {}
+    for row in known:
+        by_size.setdefault(Path(row["audio_path"]).stat().st_size, set()).add(row["audio_path"])
+    found = {}
+    for row in asked:
+        path = row["audio_path"]
+        alike = by_size.get(Path(path).stat().st_size, set())
+        if row["group"].casefold() in songs:
+            found[path] = f"the song {row['group']} is in the training rows too"
+        elif path not in found and any(file_hash(Path(path)) == file_hash(Path(other)) for other in alike):
+            found[path] = "the same audio is in the training rows too"
+    return found
+
+
+def _shown(cloud_of: CloudOf, held_out: list[Sample], baselines: Baselines) -> Callable[[int], dict[str, Cloud]]:
+    def of(index: int) -> dict[str, Cloud]:
+        sample = held_out[index]
+        return {
+            "target": sample.target,
+            "model": cloud_of(sample.window, sample.heard),
+            "nearest neighbour": baselines.nearest(sample.heard),
+        }
+
+    return of

@@ -1,0 +1,205 @@
+"""From scores to a scorecard: tables with intervals by song, and the verdicts drawn from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kwela.judge.cloud_baselines import NAMES
+from kwela.judge.cloud_distances import COARSE, FINE
+from kwela.judge.cloud_pictures import ranked
+from kwela.judge.cloud_scores import FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores
+from kwela.judge.page import Row, Scorecard, Section
+from kwela.judge.stats import Interval, bootstrap, mean_by_group
+
+TITLE = "Spectocloud on held-out songs"
+WARNING = (
+    "The targets are computed from sound, notes and emotion by kwela's own rule: these figures say how well the model "
+    "follows that rule on songs it has not seen, not whether its clouds please anyone."
+)
+LOWER, HIGHER = -1, 1
+TABLES = {  # measure: title, unit, which way is better, text
+    "chamfer": (
+        "Chamfer distance",
+        "squared cube edges, lower is better",
+        LOWER,
+        "The mean squared distance from each point to the nearest of the other cloud, both ways added. The floor is "
+        "the target drawn again with other random numbers. It is no hard limit: a cloud without chance in it can come "
+        "nearer to a draw than another draw does.",
+    ),
+    "fine": (
+        f"F-score within {FINE}",
+        "0 to 1, higher is better",
+        HIGHER,
+        f"The harmonic mean of the share of predicted points within {FINE} cube edges (2.4 semitones, 30 ms) of a "
+        "target point and the share of target points that near to a predicted one.",
+    ),
+    "coarse": (
+        f"F-score within {COARSE}",
+        "0 to 1, higher is better",
+        HIGHER,
+        f"The same within {COARSE} (6 semitones, 74 ms): where two draws of one target agree almost wholly.",
+    ),
+    "colour": (
+        "Colour of matched points",
+        "mean absolute difference of RGBA, lower is better",
+        LOWER,
+        "Each point's colour and opacity beside those of its nearest point in the other cloud, both ways averaged. "
+        "Where a cloud lies wrong, its matches are wrong too: read it after the tables above.",
+    ),
+    "properties": (
+        "Size, glow and depth of matched points",
+        "mean absolute difference, lower is better",
+        LOWER,
+        "As the colours.",
+    ),
+}
+MOVING = {  # as TABLES
+    "moved_1ms": (
+        "Flicker: movement between windows 1 ms apart",
+        "Chamfer distance, squared cube edges",
+        "How much a cloud changes when its window moves on by next to nothing. The target, drawn with the same "
+        "numbers, moves as the music does; drawn anew, it flickers, as a model must not. A cloud that never moves is "
+        "steady and useless: see the movement after 372 ms.",
+    ),
+    "moved_23ms": (
+        "Movement between windows 23 ms apart",
+        "Chamfer distance, squared cube edges",
+        "The same from one frame of the spectrogram to the next, about as often as a screen draws.",
+    ),
+    "moved_372ms": (
+        "Following: movement between windows 372 ms apart",
+        "Chamfer distance, squared cube edges",
+        "A quarter of the window is new. A model that moves much less than the target does not follow the music.",
+    ),
+}
+COLOURS = ("Colour change between windows {} apart", "mean absolute difference of RGBA", "Of matched points, as above.")
+STEADY = {
+    name: text
+    for shift, table in MOVING.items()
+    for name, text in (
+        (shift, table),
+        (f"{shift}_colour", (COLOURS[0].format(shift.removeprefix("moved_").replace("ms", " ms")), *COLOURS[1:])),
+    )
+}
+FLICKER, FRAME, FOLLOWING = SHIFTS
+FLICKERING, FROZEN = 1.5, 0.5  # times the target's movement: of too much after FLICKER, of too little after FOLLOWING
+
+
+def refused(why: str, about: dict[str, Any]) -> Scorecard:
+    """Too little to measure on: no number."""
+    return Scorecard(TITLE, WARNING, {}, {"status": "refused", "why": why}, about)
+
+
+def card(scores: Scores, about: dict[str, Any], seed: int) -> Scorecard:
+    """The scorecard of measured scores. Intervals resample songs."""
+    sections: dict[str, Section] = {}
+    unbeaten = []
+    for measure, (title, unit, better, text) in TABLES.items():
+        values = scores.measures[measure]
+        rows = [_row(MODEL, values[MODEL], scores, seed)]
+        rows.append(_row(FLOOR, values[FLOOR], scores, seed, "the floor" if better == LOWER else "the ceiling"))
+        for name in NAMES:
+            lead = mean_by_group(better * (values[MODEL] - values[name]), scores.songs.tolist(), seed)
+            wins = lead.low > 0
+            if not wins:
+                unbeaten.append(f"{measure}: {name}")
+            note = f"model better by {lead.value:.2g} ({lead.low:.2g} .. {lead.high:.2g})"
+            rows.append(_row(name, values[name], scores, seed, note))
+        sections[measure] = Section(title, rows, text, unit)
+    sections["chamfer"].picture = "songs.png"
+    sections["own_song"] = _own_song(scores, seed)
+    ratios = {measure: _ratio(scores, measure, seed) for measure in STEADY}
+    for measure, (title, unit, text) in STEADY.items():
+        notes = {MODEL: "{:.2f} times the target's ({:.2f} .. {:.2f})".format(*ratios[measure])}
+        rows = [
+            _row(name, values, scores, seed, notes.get(name, "")) for name, values in scores.measures[measure].items()
+        ]
+        sections[measure] = Section(title, rows, text, unit)
+    sections["pictures"] = Section(
+        "Clouds of the best, the median and the worst song", [], "The number is the Chamfer distance.", "", "clouds.png"
+    )
+    verdicts: dict[str, Any] = {"status": "measured", "beats_every_baseline": not unbeaten, "not_beaten": unbeaten}
+    verdicts |= {"gap_closed": _gap_closed(scores, seed)} | _steady(ratios)
+    rate = sections["own_song"].rows[0]
+    verdicts["knows_its_song"] = bool(rate.ci and rate.ci[0] > 1 / (_rivals(scores) + 1))
+    return Scorecard(
+        TITLE,
+        WARNING,
+        sections,
+        verdicts,
+        about | {"moved_to_target": {name: one._asdict() for name, one in ratios.items()}, "by_song": _by_song(scores)},
+    )
+
+
+def _row(name: str, values: np.ndarray, scores: Scores, seed: int, note: str = "") -> Row:
+    if np.isinf(values).any():
+        return Row(name, None, None, len(values), "not finite")
+    return Row.of(name, mean_by_group(values, scores.songs.tolist(), seed), int(np.isfinite(values).sum()), note)
+
+
+def _own_song(scores: Scores, seed: int) -> Section:
+    rows = [_row(name, values, scores, seed) for name, values in scores.measures["own_song"].items() if _any(values)]
+    rows.append(Row("chance", 1 / (_rivals(scores) + 1)))
+    text = (
+        f"How often a cloud is nearer to its own target than to those of {_rivals(scores)} other songs. Clouds that "
+        "are right but stand under the wrong song, or one cloud for every song, end near chance or below."
+    )
+    return Section("Nearest to its own song", rows, text, "share, higher is better")
+
+
+def _rivals(scores: Scores) -> int:
+    return min(OTHERS, len(np.unique(scores.songs)) - 1)
+
+
+def _any(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).any())
+
+
+def _gap_closed(scores: Scores, seed: int) -> dict[str, Any]:
+    """(best baseline - model) / (best baseline - floor) of the mean Chamfer distances: 0 no better, 1 at the floor."""
+    values = scores.measures["chamfer"]
+
+    def share(index: np.ndarray) -> float:
+        best = min(values[name][index].mean() for name in NAMES)
+        gap = best - values[FLOOR][index].mean()
+        return float((best - values[MODEL][index].mean()) / gap) if gap > 0 else float("nan")
+
+    found = bootstrap(scores.songs.tolist(), share, seed=seed)
+    return {"value": found.value, "ci": found.ci}
+
+
+def _steady(ratios: dict[str, Interval]) -> dict[str, bool | None]:
+    """From the movement as a multiple of the target's with the same draw.
+
+    steady: surely below FLICKERING after FLICKER and after FRAME, of positions and of colours. follows: surely above
+    FROZEN after FOLLOWING. None where no target could be drawn again.
+    """
+    if np.isnan(ratios[FLICKER].value):
+        return {"steady": None, "follows": None}
+    calm = all(ratios[f"{shift}{kind}"].high < FLICKERING for shift in (FLICKER, FRAME) for kind in ("", "_colour"))
+    return {"steady": calm, "follows": ratios[FOLLOWING].low > FROZEN}
+
+
+def _ratio(scores: Scores, measure: str, seed: int) -> Interval:
+    values = scores.measures[measure]
+
+    def ratio(index: np.ndarray) -> float:
+        model, target = values[MODEL][index], values[SAME][index]
+        both = ~np.isnan(model) & ~np.isnan(target)
+        total = target[both].sum()
+        return float(model[both].sum() / total) if total > 0 else float("nan")
+
+    return bootstrap(scores.songs.tolist(), ratio, seed=seed)
+
+
+def _by_song(scores: Scores) -> list[dict[str, Any]]:
+    return [
+        {"song": song, "windows": int((scores.songs == song).sum())}
+        | {
+            name.replace(" ", "_"): float(values[scores.songs == song].mean())
+            for name, values in scores.measures["chamfer"].items()
+        }
+        for song in ranked(scores)
+    ]
