@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from midi_songs import a_score, a_song, check_grammar
 
 from kwela.config import MidiAugment
-from kwela.errors import UserError
+from kwela.errors import KwelaError, UserError
 from kwela.midigen import data
 from kwela.music import emotion, midi, tokens
 
@@ -46,6 +47,21 @@ def test_another_tokenizer_has_entries_of_its_own(midi_file: Path, tmp_path: Pat
     monkeypatch.setattr(tokens, "tokenizer_hash", lambda: "another")
     data.cached_ids(midi_file, tmp_path / "cache")
     assert sum(entry.is_file() for entry in (tmp_path / "cache").rglob("*")) == 2
+
+
+def test_a_cache_that_can_not_be_written_is_named_and_left_clean(midi_file: Path, tmp_path: Path) -> None:
+    cache, limits = tmp_path / "cache", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # the kernel refuses, as on a full disk
+    try:
+        with pytest.raises(KwelaError, match=rf"{cache}/\w\w/\w+: not cached: File too large") as caught:
+            data.cached_ids(midi_file, cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.status == 1
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"not cached: (File exists|Not a directory)"):
+        data.cached_ids(midi_file, tmp_path / "file")
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import torch
 from rich.progress import track
 
 from kwela.config import MidiAugment
+from kwela.engine import checkpoint
 from kwela.engine.task import Batch
 from kwela.midigen import augment
 from kwela.music import midi, tokens
@@ -35,11 +37,14 @@ class Song:
     context: Mapping[str, Any] = field(default_factory=dict)  # a manifest row's "context"
 
 
-def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path) -> list[Song]:
-    """The rows of a MIDI manifest (`corpus.rows.read`) as songs, in order. Raises UserError naming a bad file."""
+def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path | None) -> list[Song]:
+    """The rows of a MIDI manifest (`corpus.rows.read`) as songs, in order. Raises UserError naming a bad file.
+
+    cache_dir: None reads every file anew.
+    """
     paths = [Path(row["midi_path"]) for row in rows]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading waits for a child process: threads suffice
-        read = pool.map(lambda path: cached_ids(path, cache_dir), paths)
+        read = pool.map(lambda path: cached_ids(path, cache_dir) if cache_dir else read_ids(path), paths)
         ids = list(track(read, "Reading MIDI", len(paths), transient=True, disable=len(paths) < 50))
     return [
         Song(path, one, row["emotion64"], row.get("context") or {})
@@ -47,24 +52,35 @@ def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path) -> list[Song]:
     ]
 
 
+def read_ids(path: Path) -> np.ndarray:
+    """The song's ids, int16."""
+    return tokens.encode(midi.read(path))
+
+
 def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
     """The song's ids, int16, from `cache_dir` if they are there.
 
     An entry is keyed by the file's bytes and the tokenizer, and opens with the SHA-256 of the rest: a damaged one is
-    made again. Entries are renamed into place, so that any number of processes may share the folder.
+    made again. Entries are renamed into place, so that any number of processes may share the folder. Raises KwelaError
+    or, where the folder can't be written, UserError, naming the entry.
     """
     key = hashlib.sha256(path.read_bytes() + tokens.tokenizer_hash().encode()).hexdigest()
     entry = cache_dir / key[:2] / key[2:]
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         digest, body = (raw := entry.read_bytes())[:32], raw[32:]
         if hashlib.sha256(body).digest() == digest:
             return np.frombuffer(body, "<i2").astype(np.int16)
-    ids = tokens.encode(midi.read(path))
+    ids = read_ids(path)
     body = ids.astype("<i2").tobytes()
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    draft = entry.with_name(f"{entry.name}.{os.getpid()}")
-    draft.write_bytes(hashlib.sha256(body).digest() + body)
-    draft.replace(entry)
+    draft = entry.with_name(f"{entry.name}.{os.getpid()}.{threading.get_ident()}")  # two rows may have equal bytes
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(hashlib.sha256(body).digest() + body)
+        draft.replace(entry)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise checkpoint.unwritable(entry, error, "not cached", "; see data.cache_dir, data.cache_features") from None
     return ids
 
 
