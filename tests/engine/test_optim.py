@@ -68,5 +68,8 @@ def test_precision_is_what_was_asked_or_says_so():
     assert optim.precision(Training(amp=False), cuda) == (None, None)
     assert optim.precision(Training(amp_dtype="float16"), cuda) == (torch.float16, None)
     assert optim.precision(Training(amp_dtype="bfloat16"), cpu) == (torch.bfloat16, None)
+    for dtype in ("float16", "bfloat16"):  # a scaler is not sure to work on Apple's GPU
+        assert optim.precision(Training(amp_dtype=dtype), torch.device("mps"))[0] is torch.bfloat16
+    assert "needs a CUDA GPU" in (optim.precision(Training(amp_dtype="float16"), torch.device("mps"))[1] or "")
     dtype, note = optim.precision(Training(amp_dtype="float16"), cpu)
     assert dtype in (torch.bfloat16, None) and "float16 needs a GPU" in note

@@ -37,7 +37,9 @@ def precision(training: Training, device: torch.device) -> tuple[torch.dtype | N
     """Autocast's dtype (None: float32), and the line to say where it is not what the settings ask for."""
     if not training.amp:
         return None, None
-    if training.amp_dtype == "float16" and device.type == "cpu":
+    if training.amp_dtype == "float16" and device.type != "cuda":  # nowhere else is its scaler sure to work
+        if device.type == "mps":
+            return torch.bfloat16, "training.amp_dtype float16 needs a CUDA GPU: training in bfloat16"
         if torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16, "training.amp_dtype float16 needs a GPU: training in bfloat16"
         return None, "training.amp_dtype float16 needs a GPU: training in float32"

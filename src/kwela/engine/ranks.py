@@ -67,16 +67,40 @@ class Ranks:
         self.any(False)
 
 
+def pick(device: str | None, local: int, size: int) -> torch.device:
+    """The device of the `local`-th rank of this machine, of `size` ranks in all.
+
+    device: "cpu", "cuda", "cuda:1" or "mps". None takes this rank's CUDA GPU, else Apple's (which one process alone can
+    use), else the CPU. Raises UserError for another name, or a device that is not here.
+    """
+    if device is None:
+        apple = size == 1 and torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise UserError(f"--device {device}: unknown; use cpu, cuda, cuda:1 (its number) or mps")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError("--device mps: no Apple GPU here; use --device cpu")
+        if size > 1:
+            raise UserError(f"--device mps: one process alone can use it, and there are {size} ranks; use --device cpu")
+        return torch.device("mps")
+    if not torch.cuda.is_available():
+        raise UserError(f"--device {device}: no CUDA GPU here; use --device cpu")
+    index, there = int(number) if colon else local, torch.cuda.device_count()
+    if index >= there:
+        raise UserError(f"--device cuda:{index}: this machine has {there} CUDA GPUs, counted from 0")
+    return torch.device("cuda", index)
+
+
 @contextmanager
 def joined(device: str | None) -> Iterator[Ranks]:
-    """This process among its ranks. device: None takes this rank's GPU, or the CPU where there is none."""
+    """This process among its ranks, on the device of `pick`."""
     size = int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = pick(device, int(os.environ.get("LOCAL_RANK", 0)), size)
     if chosen.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(f"--device {device}: no CUDA GPU here; use --device cpu")
-        chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
         torch.cuda.set_device(chosen)
     if size == 1:
         yield Ranks(0, 1, chosen)
