@@ -1,5 +1,6 @@
 """What the loop does with an epoch, and how it ends when something is wrong."""
 
+import errno
 import json
 import math
 import os
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 import trainee
-from runs import rows, status
+from runs import differences, rows, status
 from trainee import ROWS, ToyTask, config, fit
 
-from kwela.engine import checkpoint, learner, optim, order
+from kwela.config import EarlyStopping
+from kwela.engine import checkpoint, learner, loop, optim, order, ranks
+from kwela.engine.progress import Stopping
+from kwela.engine.task import Mean, Share
 from kwela.errors import Interrupted, KwelaError, UserError
 
 SHORT = (
@@ -154,6 +158,25 @@ def test_early_stopping_waits_for_patience_and_for_min_epochs(tmp_path, capsys):
     assert "Already finished at step 24" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("monitor", "figures"), [("val_accuracy", (0.2, 0.6, 0.4)), ("val_surprise", (5.0, 3.0, 4.0))])
+def test_the_best_checkpoint_is_that_of_the_best_monitored_figure(tmp_path, monkeypatch, monitor, figures):
+    script = iter(figures)
+    monkeypatch.setattr(loop.Run, "_evaluate", lambda self, feed: {"val_loss": 1.0, monitor: next(script)})
+    outcome = fit(tmp_path, *SHORT, "training.epochs=3", f"training.early_stopping.monitor={monitor}", quiet=True)
+    assert checkpoint.load(tmp_path / "best.pt")["progress"]["step"] == 16
+    assert (outcome.monitor, outcome.best, outcome.best_step, outcome.best_epoch) == (monitor, figures[1], 16, 2)
+    assert (outcome.step, outcome.epoch) == (24, 3)
+
+
+def test_patience_waits_for_an_absolute_gain_either_way():
+    early = EarlyStopping(min_delta=0.1)
+    for gain, values in ((Mean.gain, (0.5, 0.45, 0.39, 0.6)), (Share.gain, (0.5, 0.55, 0.61, 0.4))):
+        stopping = Stopping()
+        better = [stopping.update(value, 1, step, early, gain) for step, value in enumerate(values, 1)]
+        assert better == [True, True, True, False]
+        assert (stopping.reference, stopping.waited, stopping.best_step) == (values[2], 1, 3)
+
+
 def test_a_monitor_that_the_family_lacks_is_named(tmp_path):
     with pytest.raises(UserError, match=r"monitor: no figure val_los .there are val_loss, val_first_loss"):
         fit(tmp_path, *SHORT, "training.early_stopping.monitor=val_los", quiet=True)
@@ -276,6 +299,41 @@ def test_a_disk_that_fills_up_ends_the_run_and_leaves_the_checkpoint_before(tmp_
     assert fit(tmp_path, *SHORT, quiet=True).step == 16
 
 
+@pytest.mark.parametrize(("number", "exit_status"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EACCES, 2)])
+def test_a_disk_that_is_full_from_the_start_is_not_bad_usage(tmp_path, monkeypatch, number, exit_status):
+    def refuse(self, out, board, purge_step):
+        raise OSError(number, os.strerror(number), str(out / "metrics.jsonl"))
+
+    monkeypatch.setattr("kwela.engine.journal.Journal.open", refuse)
+    with pytest.raises(KwelaError, match=rf"metrics\.jsonl: can't write there: {os.strerror(number)}") as caught:
+        fit(tmp_path, *SHORT, quiet=True)
+    assert caught.value.status == exit_status
+
+
+def test_a_preview_that_a_kill_cut_short_is_drawn_by_the_run_that_goes_on(tmp_path, monkeypatch):
+    whole, cut, settings = tmp_path / "whole", tmp_path / "cut", (*SHORT, "training.save_every=1")
+    fit(whole, *settings, quiet=True)
+    draw, calls = ToyTask.preview, []
+
+    def die(self, model, folder):
+        draw(self, model, folder)
+        calls.append(folder)
+        if len(calls) in (1, 3):
+            raise KeyboardInterrupt  # nothing of ours catches it
+
+    monkeypatch.setattr(ToyTask, "preview", die)
+    for epoch in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            fit(cut, *settings, quiet=True)
+        assert not (cut / "previews" / f"epoch_{epoch}").exists()
+    fit(cut, *settings, quiet=True)  # finished, but for its last preview
+    assert len(calls) == 4
+    assert {file.relative_to(cut): file.read_text() for file in cut.rglob("*.txt")} == {
+        file.relative_to(whole): file.read_text() for file in whole.rglob("*.txt")
+    }
+    assert differences(whole, cut) == []
+
+
 def test_a_defect_shows_its_traceback_and_is_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(ToyTask, "preview", lambda self, model, folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -306,6 +364,41 @@ def test_a_folder_that_can_not_be_written_is_bad_usage(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UserError, match=r"out: can't write there: File exists"):
         fit(tmp_path / "out", *SHORT, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("foo", "--device foo: unknown; use cpu, cuda, "),
+        ("meta", "unknown"),
+        ("cuda:x", "unknown"),
+        ("", "unknown"),
+        ("mps", "no Apple GPU here; use --device cpu"),
+        ("cuda:7", "counted from 0"),
+    ],
+)
+def test_a_device_that_is_not_here_is_bad_usage(tmp_path, monkeypatch, device, said):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=said):
+        fit(tmp_path / "out", *SHORT, device=device)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_best_device_there_is(monkeypatch):
+    def best(cuda, apple, size=1, local=0):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
+        return str(ranks.pick(None, local, size))
+
+    assert best(cuda=False, apple=False) == "cpu"
+    assert best(cuda=False, apple=True) == "mps"
+    assert best(cuda=False, apple=True, size=2) == "cpu"  # gloo can't reach into Apple's GPU
+    assert best(cuda=True, apple=True, size=2, local=1) == "cuda:1"
+    with pytest.raises(UserError, match="this machine has 2 CUDA GPUs"):
+        best(cuda=True, apple=False, size=4, local=2)
 
 
 def test_cuda_without_a_gpu_is_bad_usage(tmp_path):

@@ -208,6 +208,54 @@ def test_rates_epochs_workers_and_the_shape_of_a_batch_may_change(runs, tmp_path
     assert resume["changed"]["optim.lr"] == [0.003, 0.001]
 
 
+def test_whatever_changed_is_said(runs, tmp_path, capsys):
+    part = resumed(runs, tmp_path, "optim.lr=0.001", "optim.weight_decay=0.5")
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [
+        f"Resuming from {part}/last.pt at step 12",
+        "Changed since: optim.lr 0.003 -> 0.001, optim.weight_decay 0.05 -> 0.5",
+    ]
+    shutil.rmtree(part)
+    resumed(runs, tmp_path)
+    assert "Changed since" not in capsys.readouterr().out  # the control
+
+
+def test_the_best_of_another_figure_is_forgotten(runs, tmp_path):
+    monitor = "training.early_stopping.monitor=val_accuracy"
+    part = resumed(runs, tmp_path, monitor, quiet=True)
+    after = {row["step"]: row["val_accuracy"] for row in rows(part) if row["split"] == "val" and row["step"] > 12}
+    assert checkpoint.load(part / "last.pt")["stopping"]["best"] == max(after.values())
+    assert checkpoint.load(part / "best.pt")["progress"]["step"] in after
+
+
+@pytest.mark.parametrize(
+    ("part", "odd"),
+    [
+        ("stopping", {"luck": 7}),
+        ("optimizer", {"state": {}, "param_groups": [3]}),
+        ("progress", {"epoch": 0, "samples": 62, "step": 8}),
+        ("meta", {"window": [[1.0]]}),
+        ("meta", {"val": {"val_loss": "low"}}),
+    ],
+)
+def test_a_state_that_does_not_fit_is_one_line(runs, tmp_path, part, odd):
+    path = tmp_path / "odd.pt"
+    state = checkpoint.load(runs / "part" / "last.pt")
+    checkpoint.save(state | {part: state[part] | odd if part == "meta" else odd}, path)
+    with pytest.raises(UserError, match=r"odd\.pt: can't resume from it: "):
+        fit(tmp_path / "out", *SETTINGS, resume=path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_checkpoint_in_the_folder_is_skipped(runs, tmp_path, capsys):
+    shutil.copytree(runs / "part", tmp_path / "part")
+    checkpoint.save({"format": checkpoint.FORMAT}, tmp_path / "part" / "last.pt")
+    fit(tmp_path / "part", *SETTINGS)
+    said = capsys.readouterr().out
+    assert f"Skipping {tmp_path}/part/last.pt: not a checkpoint that kwela wrote: family is missing" in said
+    assert "checkpoint_epoch_1.pt at step 8" in said or "best.pt at step 8" in said
+
+
 def test_a_changed_global_batch_is_refused(runs, tmp_path):
     with pytest.raises(UserError, match=r"data.batch_size x training.grad_accum_steps is 8 x 2 and was 4 x 2"):
         resumed(runs, tmp_path, "data.batch_size=8")
@@ -226,6 +274,8 @@ def test_resume_from_is_where_an_empty_folder_starts_and_no_more(runs, tmp_path,
     fit(tmp_path / "out", *SETTINGS, start)
     said = capsys.readouterr().out
     assert f"Resuming from {runs / 'part' / 'last.pt'} at step 12" in said
+    passed_over = f"training.resume_from is passed over: {tmp_path / 'out' / 'last.pt'} has step 14 of this run"
+    assert said.count("is passed over") == 1 and passed_over in said
     assert f"Resuming from {tmp_path / 'out' / 'last.pt'} at step 14" in said
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from kwela.config import Data, Strict, TrainConfig
 from kwela.engine import checkpoint, loop, optim
-from kwela.engine.task import Batch, GeometricMean, Mean
+from kwela.engine.task import Batch, GeometricMean, Mean, Share
 from kwela.errors import KwelaError, UserError
 
 ROWS, WIDTH = 61, 8
@@ -123,6 +123,7 @@ class ToyTask:
             "first_loss": Mean(error[:, 0].sum(), count / 2),
             "surprise": GeometricMean(error.sum(), count),
             "drums_loss": Mean(error.sum() * 0, count * 0),  # there are none
+            "accuracy": Share((error < 0.05).sum(), count),
         }
 
     def baselines(self) -> dict[str, float]:

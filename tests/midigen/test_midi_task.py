@@ -113,6 +113,22 @@ def test_a_run_through_the_engine_beats_its_start_and_logs_the_runbook_s_names(
     assert report["baselines"] == pytest.approx(held_out["baselines"])
 
 
+def test_without_cache_features_nothing_is_cached(settings: config.MidiConfig) -> None:
+    settings.data.cache_features = False
+    ids = [song.ids for song in MidiTask(settings).songs[0]]
+    assert not settings.data.cache_dir.exists()
+    settings.data.cache_features = True
+    assert all(np.array_equal(a, song.ids) for a, song in zip(ids, MidiTask(settings).songs[0], strict=True))
+    assert settings.data.cache_dir.exists()
+
+
+def test_the_more_accurate_model_is_the_better_one(settings: config.MidiConfig) -> None:
+    task = MidiTask(settings)
+    batch = task.collate([task.datasets()[0].item(0, np.random.default_rng(0))])
+    gains = {name: type(mean).gain(2.0, 1.0) for name, mean in task.losses(task.model(), batch).items()}
+    assert [name for name, gain in gains.items() if gain > 0] == ["accuracy"]
+
+
 def test_a_preview_is_a_song_and_its_picture(settings: config.MidiConfig, tmp_path: Path) -> None:
     task = MidiTask(settings)
     task.preview(task.model().eval(), tmp_path)

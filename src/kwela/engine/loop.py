@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from kwela.config import TrainConfig
-from kwela.engine import checkpoint, journal, optim, order, ranks, signals, trouble
+from kwela.engine import checkpoint, journal, optim, order, preview, ranks, signals, trouble
 from kwela.engine import resume as resuming
 from kwela.engine.learner import Learner
 from kwela.engine.progress import Progress, Stopping, over
@@ -35,8 +35,9 @@ Extra = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the step and epoch reached, the best monitored and all last validation figures.
+    """How a run ended: the step and epoch reached, the best of the monitored figure and all last validation figures.
 
+    best is that of `monitor` (training.early_stopping.monitor), at best_step in best_epoch; NaN at 0 if there is none.
     seconds are those of all its sessions; seconds_per_step leaves out validation and this session's first step.
     """
 
@@ -48,6 +49,9 @@ class Outcome:
     val: dict[str, float]
     steps_per_epoch: int
     seconds_per_step: float
+    best_step: int
+    best_epoch: int
+    monitor: str
 
 
 def fit(
@@ -68,7 +72,7 @@ def fit(
 
     resume: "auto" goes on from the newest checkpoint in `out`, or from training.resume_from where `out` has none; a
         path goes on from that one; None starts afresh. See resume.choose.
-    device: None takes this rank's GPU, or the CPU. runs_dir: TensorBoard's folder; None: none. quiet: print nothing.
+    device: see ranks.pick. runs_dir: TensorBoard's folder; None: none. quiet: print nothing.
     extra: asked, on the first rank, for what each checkpoint keeps under "extra". on_resume: given that, on every rank.
     Under torchrun every rank calls this alike, and all of them see `out`.
     Raises UserError (bad data, or a checkpoint that can't be resumed), Interrupted (SIGTERM or SIGINT: last.pt is
@@ -79,6 +83,8 @@ def fit(
             run = Run(
                 task, config, out, team, asked, resume, data_hash, tokenizer_hash, runs_dir, quiet, extra, on_resume
             )
+        except KwelaError:
+            raise
         except Exception as error:  # the model may not fit in memory
             if known := trouble.known(error, config, config.training.grad_accum_steps, None):
                 raise known from error
@@ -134,18 +140,27 @@ class Run:
         self.last_loss: float | None = None
         self.began, self.seconds_before = time.monotonic(), 0.0
         self.stepping, self.warm = [0.0, 0], False  # seconds, and the steps they took, after a first that compiles
-        if state:
-            self._restore(state)
+        if path and state:
+            try:
+                self._restore(state)
+            except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+                if trouble.known(error, config, self.accumulated, None):  # out of memory
+                    raise
+                # checkpoint.load looked at the whole; what lies deeper is found here.
+                why = (str(error).splitlines() or [""])[0]
+                raise UserError(f"{path}: can't resume from it: {type(error).__name__}: {why}") from error
             if on_resume:
                 on_resume(self.extra)
         try:
             self._open(choice, runs_dir)
         except OSError as error:
-            raise UserError(f"{out}: can't write there: {error.strerror}") from None
+            raise checkpoint.unwritable(Path(error.filename or out), error) from None
         self.facts = journal.facts(self.dump, data_hash, tokenizer_hash, team, self.accumulated, state)
         self.baselines: dict[str, float] = {}
         if path and not self._over():
             say(f"Resuming from {path} at step {self.at.step}")
+            if state and (changed := journal.changes(state["config"], self.dump)):
+                say("Changed since: " + resuming.told(changed))
         if note:
             say(note)
         if team.size > 1 and "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" not in os.environ:
@@ -169,6 +184,8 @@ class Run:
 
     def go(self) -> Outcome:
         try:
+            if self.team.first and self._preview_due() and not preview.folder(self.out, self.at.epoch).exists():
+                self._preview()  # a kill came between the save and the picture
             if self._over():
                 self.journal.say(f"Already finished at step {self.at.step}")
             else:
@@ -190,12 +207,15 @@ class Run:
         return Outcome(
             self.at.step,
             self.at.epoch,
-            self.stopping.best,
+            math.nan if self.stopping.best is None else self.stopping.best,
             self._seconds(),
             True,
             self.val,
             self.steps_per_epoch,
             seconds / steps if steps else math.nan,
+            self.stopping.best_step,
+            self.stopping.best_epoch,
+            self.config.training.early_stopping.monitor,
         )
 
     def _train(self) -> None:
@@ -276,20 +296,28 @@ class Run:
         if not math.isfinite(value):
             raise trouble.not_finite(early.monitor, at.step, epoch, None, str(self.config.data.val_manifest))
         self.val = val
-        improved = self.stopping.update(value, epoch, at.step, early)
+        gain = self.learner.names[early.monitor.removeprefix("val_")].gain
+        improved = self.stopping.update(value, epoch, at.step, early, gain)
         if at.samples == len(self.train):
             at.epoch, at.samples = epoch, 0
         self.journal.validation(at.step, epoch, training.epochs, self.last_loss, val, self.baselines)
         due = at.samples == 0 and epoch % training.save_every == 0
+        if due and self.team.first:
+            preview.remove(self.out, epoch)
         # last.pt last: until it is there, the one before it is where a killed run goes on from, and redoes the others.
         self._save(*[checkpoint.BEST] * improved, *[f"checkpoint_epoch_{epoch}.pt"] * due, checkpoint.LAST)
         if due and self.team.first:
-            folder = self.out / "previews" / f"epoch_{epoch}"
-            folder.mkdir(parents=True, exist_ok=True)
-            with torch.no_grad():
-                self.task.preview(self.learner.shown(), folder)
+            self._preview()
         if not self._over() and self._stop_asked():
             self._interrupt(saved=True)
+
+    def _preview_due(self) -> bool:
+        at = self.at
+        at_end = at.epoch > 0 and at.samples == 0 and self.stopping.evaluated == at.step
+        return at_end and at.epoch % self.config.training.save_every == 0
+
+    def _preview(self) -> None:
+        preview.draw(self.task, self.learner.shown(), self.out, self.at.epoch)
 
     def _shares(self, indexes: np.ndarray, epoch: int) -> list[order.Draw]:
         return order.shares(indexes, epoch, self.config.data.batch_size, self.team.rank, self.team.size)
@@ -310,8 +338,13 @@ class Run:
     def _restore(self, state: dict[str, Any]) -> None:
         self.learner.load(state)
         self.at, self.stopping = Progress(**state["progress"]), Stopping(**state["stopping"])
+        if self.at.samples > len(self.train):
+            raise ValueError(f"{self.at.samples} samples of an epoch of {len(self.train)}")
+        if state["config"]["training"]["early_stopping"]["monitor"] != self.config.training.early_stopping.monitor:
+            self.stopping = Stopping(evaluated=self.stopping.evaluated)  # the best of another figure says nothing
         self.extra = state["extra"]
-        self.val, self.tally.window = state["meta"]["val"], state["meta"]["window"]
+        self.val = {name: float(value) for name, value in state["meta"]["val"].items()}
+        self.tally.window = [[float(total), float(weight)] for total, weight in state["meta"]["window"]]
         self.seconds_before = state["meta"]["seconds"]
 
     def _save(self, *names: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kwela.config import EarlyStopping, Training
@@ -17,21 +17,27 @@ class Progress:
 
 @dataclass
 class Stopping:
-    best: float = math.inf  # lowest value of the monitored figure: its weights are in best.pt
+    best: float | None = None  # value of the monitored figure whose weights are in best.pt
+    best_step: int = 0
     best_epoch: int = 0
-    reference: float = math.inf  # the value that patience counts from
+    reference: float | None = None  # the value that patience counts from
     waited: int = 0  # validations since the reference
     evaluated: int = 0  # the step of the last validation
 
-    def update(self, value: float, epoch: int, step: int, early: EarlyStopping) -> bool:
-        """Take in a validation; True if it is the best so far. Patience asks for more: a fall of `min_delta`."""
+    def update(
+        self, value: float, epoch: int, step: int, early: EarlyStopping, gain: Callable[[float, float], float]
+    ) -> bool:
+        """Take in a validation; True if it is the best so far. Patience asks for more: a gain of over `min_delta`.
+
+        gain: Mean.gain of the monitored figure.
+        """
         self.evaluated = step
         self.waited += 1
-        if value < self.reference - early.min_delta:
+        if self.reference is None or gain(value, self.reference) > early.min_delta:
             self.reference, self.waited = value, 0
-        improved = value < self.best
+        improved = self.best is None or gain(value, self.best) > 0
         if improved:
-            self.best, self.best_epoch = value, epoch
+            self.best, self.best_epoch, self.best_step = value, epoch, step
         return improved
 
 
@@ -43,5 +49,5 @@ def over(at: Progress, stopping: Stopping, training: Training, total: int) -> st
         return "ran to its end"
     early = training.early_stopping
     if early.enabled and at.epoch >= training.min_epochs and stopping.waited >= early.patience:
-        return f"early stopping: {early.monitor} has not fallen by {early.min_delta} for {stopping.waited} validations"
+        return f"early stopping: {early.monitor} has not gained {early.min_delta} in {stopping.waited} validations"
     return None

@@ -2,7 +2,8 @@
 
 The data, the model (its settings and its weights' shapes), the tokenizer and the seed must be the same. Learning rate,
 warm-up, epochs, patience, workers and device may change, and batch, ranks and accumulation too where their product, the
-global batch, stays.
+global batch, stays. So may any other setting, though the rest of the run is then another experiment's: whatever
+changed is said on screen and written in run.json.
 """
 
 from __future__ import annotations
@@ -78,13 +79,16 @@ def choose(out: Path, resume: Resume, start: Path | None, identity: Identity, sa
         return _named(resume, out, identity)
     path = checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}")) if resume == "auto" else None
     if path is not None:
-        theirs = Identity.of(checkpoint.load(path))
+        state = checkpoint.load(path)
+        theirs = Identity.of(state)
         if theirs.family != identity.family:
             raise UserError(
                 f"{path}: a checkpoint of {theirs.family}, and this is {identity.family}: choose another --out"
             )
         difference = identity.difference(theirs)
         if difference is None:
+            if start is not None and start.resolve() != path.resolve():
+                say(f"training.resume_from is passed over: {path} has step {state['progress']['step']} of this run")
             return Choice(path, afresh=False)
         say(f"Not resuming from {path}: it has {difference}")
     if resume == "auto" and start is not None:
@@ -134,6 +138,11 @@ def _named(path: Path, out: Path, identity: Identity) -> Choice:
     return Choice(path, afresh=path.resolve().parent != out.resolve())
 
 
+def told(changed: dict[str, Any]) -> str:
+    """Changed settings (dotted key -> [old, new]) in one line."""
+    return ", ".join(f"{key} {_short(was, 60)} -> {_short(now, 60)}" for key, (was, now) in changed.items())
+
+
 def shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in weights.items()}
 
@@ -142,6 +151,6 @@ def _size(shape: tuple[int, ...] | None) -> str:
     return "none" if shape is None else " x ".join(map(str, shape)) or "scalar"
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, most: int = 16) -> str:
     text = str(value)
-    return text if len(text) <= 16 else f"{text[:12]}..."
+    return text if len(text) <= most else f"{text[: most - 4]}..."

@@ -38,7 +38,7 @@ class Tally:
                 wrong = "loss"
             if wrong:
                 raise trouble.not_finite(wrong, step, epoch, indexes, self.manifest)
-            before = self.window or [[0.0, 0.0] for _ in rows]
+            before = self.window if len(self.window) == len(rows) else [[0.0, 0.0] for _ in rows]
             self.window = [[t + a, w + b] for (t, w), (a, b) in zip(before, rows, strict=True)]
             self.norm = norm
         self.pending.clear()

@@ -28,6 +28,11 @@ class Mean(NamedTuple):
         """The figure that summed parts stand for; NaN over nothing."""
         return total / weight if weight else math.nan
 
+    @staticmethod
+    def gain(value: float, past: float) -> float:
+        """How much better `value` is than `past`: lower is better."""
+        return past - value
+
 
 class GeometricMean(Mean):
     """A Mean of logarithms, reported as the exponential of it: perplexity is that of the negative log-likelihood."""
@@ -35,6 +40,14 @@ class GeometricMean(Mean):
     @staticmethod
     def value(total: float, weight: float) -> float:
         return math.exp(min(total / weight, 700.0)) if weight else math.nan
+
+
+class Share(Mean):
+    """A Mean of hits, in 0..1, as accuracy is: higher is better."""
+
+    @staticmethod
+    def gain(value: float, past: float) -> float:
+        return value - past
 
 
 class Items(Protocol):

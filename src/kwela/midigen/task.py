@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kwela.config import MidiConfig
 from kwela.corpus import rows
-from kwela.engine.task import Batch, GeometricMean, Mean
+from kwela.engine.task import Batch, GeometricMean, Mean, Share
 from kwela.midigen import data, ngram
 from kwela.midigen.generate import TorchBackend, generate
 from kwela.midigen.model import MidiGenerator, build
@@ -53,8 +53,9 @@ class MidiTask:
     def songs(self) -> tuple[list[data.Song], list[data.Song]]:
         """Train and held-out."""
         where = self.config.data
+        cache = where.cache_dir if where.cache_features else None
         train, held_out = rows.read(where.train_manifest, "midi"), rows.read(where.val_manifest, "midi")
-        return data.songs(train, where.cache_dir), data.songs(held_out, where.cache_dir)
+        return data.songs(train, cache), data.songs(held_out, cache)
 
     def datasets(self) -> tuple[data.TrainWindows, data.WholeSongs]:
         train, held_out = self.songs
@@ -74,7 +75,7 @@ class MidiTask:
         counts.index_add_(0, group, known.float().flatten())
         return {
             "loss": Mean(total, count),
-            "accuracy": Mean(right.sum(), count),
+            "accuracy": Share(right.sum(), count),
             "perplexity": GeometricMean(total.detach(), count),
             **{f"ce_{kind}": Mean(totals[n], counts[n]) for n, kind in enumerate(KINDS)},
         }
