@@ -150,21 +150,20 @@ def through_mp3(wave: np.ndarray, rate: int = RATE, bits: int = BITS) -> np.ndar
 
 
 def artist(path: Path, listed: dict[str, str] | None = None) -> str:
-    """Who made a clip: as `listed` under its name, with or without extension, else its name before the first "-".
+    """Who made a clip: as `listed` under its name, else its name before the first "-".
 
-    A name without "-" is an artist of its own.
+    A listed name may have the folders above it ("house/001.wav") and may lack its extension. A name without "-" is an
+    artist of its own.
     """
-    for name in (path.name, path.stem):
-        if listed and name in listed:
-            return listed[name]
+    for name in (path, path.with_suffix("")) if listed else ():
+        for tail in ("/".join(name.parts[k:]) for k in range(len(name.parts))):
+            if listed and tail in listed:
+                return listed[tail]
     return path.stem.split("-")[0].strip().casefold()
 
 
 def read_artists(path: Path) -> dict[str, str]:
-    """{file name: artist} of a CSV with the columns `file` and `artist`; a path in `file` counts by its last part.
-
-    Raises UserError naming the file and row.
-    """
+    """{file: artist} of a CSV with the columns `file` and `artist`. Raises UserError naming the file and row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -174,7 +173,7 @@ def read_artists(path: Path) -> dict[str, str]:
         raise UserError(f"{path}: expected a CSV with the columns file,artist and a row a clip")
     listed: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
-        name, who = Path((row["file"] or "").strip()).name, (row["artist"] or "").strip().casefold()
+        name, who = (row["file"] or "").strip(), (row["artist"] or "").strip().casefold()
         if not name or not who:
             raise UserError(f"{path}:row {number}: a file or its artist is missing")
         if listed.get(name, who) != who:

@@ -1,0 +1,127 @@
+"""What happens in the bass: each event's decay, pitch and glide, and where it stands against the beat.
+
+A log drum is a low tone that glides down at its start and rings for 300 to 600 ms; a kick sweeps through the octaves
+and is gone in 150. Both are events here, told apart by how steady the pitch is once it has been struck.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LOW_RATE = 1000  # Hz to which a clip is brought for the bass
+BAND = (38.0, 180.0)  # Hz
+STEADY = 1.0  # semitones of wander, under which an event is a tone
+RINGS = 0.15  # seconds to fall 20 dB, from which an event may be a tone
+LONGEST = 1.5  # seconds: a decay is capped here (a drone never falls)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events of the bass, each an element. time: s of its peak. strength: amplitude over the strongest's. decay: s to
+    fall 20 dB. pitch: Hz after the start. glide: semitones by which it starts higher. tonal: bool."""
+
+    time: np.ndarray
+    strength: np.ndarray
+    decay: np.ndarray
+    pitch: np.ndarray
+    glide: np.ndarray
+    tonal: np.ndarray
+
+
+def band(wave: np.ndarray, rate: int) -> np.ndarray:
+    """The bass of `wave` at 1 kHz, float64; filtered forwards and backwards, so that nothing moves in time."""
+    from scipy.signal import butter, resample_poly, sosfiltfilt
+
+    slow = resample_poly(wave.astype(np.float64), LOW_RATE, rate)
+    return sosfiltfilt(butter(3, BAND, "bandpass", fs=LOW_RATE, output="sos"), slow)
+
+
+def events(low: np.ndarray, audible: float) -> Events:
+    """Events of a bass signal at 1 kHz whose amplitude reaches `audible` and an eighth of the strongest's."""
+    from scipy.ndimage import uniform_filter1d
+    from scipy.signal import find_peaks, hilbert
+
+    ringing = hilbert(low)
+    swell = uniform_filter1d(np.abs(ringing), 25)
+    top = float(swell.max(initial=0.0))
+    if top < audible:
+        none = np.zeros(0)
+        return Events(none, none, none, none, none, none.astype(bool))
+    # Frequency between neighbouring samples, weighted by power wherever it is averaged.
+    turn = np.diff(np.unwrap(np.angle(ringing)), append=0.0) * LOW_RATE / (2 * np.pi)
+    tune = np.log2(np.clip(turn, 20.0, 400.0))  # octaves
+    weight = np.abs(ringing) ** 2 + 1e-20
+    level = 20 * np.log10(swell + 1e-9)
+    least = max(audible, top / 8)
+    peaks, _ = find_peaks(level, height=20 * np.log10(least), distance=70, prominence=4.0)
+    rows = [_event(k, peaks, level, tune, weight) for k in range(len(peaks))]
+    decay, pitch, glide, wander = np.array(rows).reshape(-1, 4).T
+    return Events(peaks / LOW_RATE, swell[peaks] / top, decay, pitch, glide, (wander < STEADY) & (decay >= RINGS))
+
+
+def _event(
+    k: int, peaks: np.ndarray, level: np.ndarray, tune: np.ndarray, weight: np.ndarray
+) -> tuple[float, float, float, float]:
+    at = int(peaks[k])
+    end = int(peaks[k + 1]) if k + 1 < len(peaks) else len(level)
+    end = min(at + max(40, int(np.argmin(level[at:end])) if end < len(level) else end - at), len(level))
+    end = min(end, at + 600)
+    fallen = level[at] - level[at:end]
+    reach = int(np.argmax(fallen >= 20)) if fallen.max() >= 20 else len(fallen) - 1
+    drop = float(fallen[reach])
+    decay = min(LONGEST, reach / LOW_RATE * 20 / drop) if drop > 0.5 else LONGEST
+    start, body = slice(max(0, at - 15), at + 20), slice(at + 40, max(at + 60, min(end, at + 240)))
+    early = np.average(tune[start], weights=weight[start])
+    late = np.average(tune[body], weights=weight[body]) if len(tune[body]) else early
+    wander = np.sqrt(np.average((tune[body] - late) ** 2, weights=weight[body])) if len(tune[body]) else 9.0
+    return decay, 2**late, 12 * float(early - late), 12 * float(wander)
+
+
+# ------------------------------------------------------------- against the beat
+
+
+def beat_phase(time: np.ndarray, strength: np.ndarray, period: float) -> float:
+    """The offset in [0, period) s at which beats hold most strength of events, within an eighth of a beat."""
+    tries = np.linspace(0, period, 32, endpoint=False)
+    away = np.abs((time[None] - tries[:, None] + period / 2) % period - period / 2)
+    return float(tries[np.argmax((np.maximum(0, 1 - away / (period / 8)) * strength).sum(1))])
+
+
+def off_beat(time: np.ndarray, strength: np.ndarray, period: float, phase: float) -> float:
+    """The share of the events' strength more than an eighth of a beat from any beat, in [0, 1]; 0 without events."""
+    if not len(time):
+        return 0.0
+    away = np.abs((time - phase + period / 2) % period - period / 2)
+    return float(strength[away > period / 8].sum() / strength.sum())
+
+
+def four_on_the_floor(time: np.ndarray, period: float, phase: float, seconds: float) -> float:
+    """The share of beats at which an event stands, within an eighth of a beat, in [0, 1]."""
+    beats = np.arange(phase, seconds - period / 8, period)
+    if not len(time) or not len(beats):
+        return 0.0
+    return float((np.abs(beats[:, None] - time[None]).min(1) <= period / 8).mean())
+
+
+def syncopation(time: np.ndarray, period: float, phase: float, seconds: float) -> float:
+    """Syncopated steps a beat: an event on a weak sixteenth with none on the next stronger one, by how much stronger.
+
+    The weights of Longuet-Higgins and Lee 1984 below the bar (beat 0, eighth -1, sixteenths -2), since where a bar
+    starts isn't known. 0 without events.
+    """
+    step = period / 4
+    steps = int((seconds - phase) / step) // 4 * 4
+    if steps < 4 or not len(time):
+        return 0.0
+    at = np.round((time - phase) / step).astype(int)
+    struck = np.zeros(steps + 4, bool)
+    struck[at[(at >= 0) & (at < steps)]] = True
+    weights = np.tile([0, -2, -1, -2], steps // 4 + 1)
+    total = 0
+    for k in np.flatnonzero(struck[:steps]).tolist():
+        after = next((j for j in range(k + 1, min(k + 4, steps)) if weights[j] > weights[k]), None)
+        if after is not None and not struck[k + 1 : after + 1].any():
+            total += int(weights[after] - weights[k])
+    return total / (steps / 4)
