@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import scratch
 from kwela import config
 from kwela.cli import train
-from kwela.engine import checkpoint
+from kwela.engine import checkpoint, loop
 from scratch import kwela
 
 WARNINGS = [
@@ -144,6 +145,42 @@ def test_an_estimate_says_hours_and_dollars_and_leaves_nothing(root: Path) -> No
     assert said[2].startswith("30 steps (40 epochs of ")
     assert said[2].endswith("at $2.00/h (early stopping may end it sooner)")
     assert sorted(root.glob("*/*")) == before
+
+
+@pytest.mark.parametrize(
+    ("monitor", "line"),
+    [
+        ("val_loss", "Best validation loss: 0.2500 (step 60, epoch 6)"),
+        ("val_accuracy", "Best val_accuracy: 0.2500 (step 60, epoch 6)"),
+    ],
+)
+def test_it_closes_with_the_best_figure_and_where_it_was_reached(
+    root: Path, monkeypatch: pytest.MonkeyPatch, monitor: str, line: str
+) -> None:
+    ended = loop.Outcome(
+        step=80,
+        epoch=8,
+        best=0.25,
+        seconds=1.0,
+        finished=True,
+        val={"val_loss": 0.5, "val_ce_pedal": math.nan},
+        steps_per_epoch=10,
+        seconds_per_step=0.1,
+        best_step=60,
+        best_epoch=6,
+        monitor=monitor,
+    )
+    monkeypatch.setattr(loop, "fit", lambda *_, **__: ended)
+    assert kwela(root, "train", "midi", "--preset", "tiny").out.splitlines()[-1] == line
+    assert json.loads(kwela(root, "train", "midi", "--preset", "tiny", "--json").out) == {
+        "step": 80,
+        "epoch": 8,
+        "monitor": monitor,
+        "best": 0.25,
+        "best_step": 60,
+        "best_epoch": 6,
+        "val": {"val_loss": 0.5, "val_ce_pedal": None},
+    }
 
 
 @pytest.mark.parametrize("other", ["--fresh", "--estimate"])

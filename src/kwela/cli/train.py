@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from enum import StrEnum
@@ -65,7 +66,7 @@ def train(
     """
     from kwela import config as settings
     from kwela.corpus import manifest
-    from kwela.engine import loop
+    from kwela.engine import journal, loop
     from kwela.music import tokens
 
     if resume != "auto" and (fresh or estimate):
@@ -112,10 +113,24 @@ def train(
             return
         folder = out or root / "checkpoints" / FOLDERS[family]
         outcome = fit(folder, root / "runs" / folder.resolve().name)
+        what = "validation loss" if outcome.monitor == "val_loss" else outcome.monitor
         say(
-            {"step": outcome.step, "epoch": outcome.epoch, "best": outcome.best, "val": outcome.val},
-            f"Best validation loss: {outcome.best:.4f} (step {outcome.step}, epoch {outcome.epoch})",
+            {
+                "step": outcome.step,
+                "epoch": outcome.epoch,
+                "monitor": outcome.monitor,
+                "best": _json(outcome.best),
+                "best_step": outcome.best_step,
+                "best_epoch": outcome.best_epoch,
+                "val": {name: _json(value) for name, value in outcome.val.items()},
+            },
+            f"Best {what}: {journal.number(outcome.best)} (step {outcome.best_step:,}, epoch {outcome.best_epoch})",
         )
+
+
+def _json(value: float) -> float | None:
+    """JSON has no NaN: a figure over nothing (no drums in these songs) is null."""
+    return value if math.isfinite(value) else None
 
 
 def _task(chosen: SpectocloudConfig | MidiConfig) -> Task:
