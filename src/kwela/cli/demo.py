@@ -178,17 +178,27 @@ class Journal:
         return {name: round(entry["seconds"], 1) for name, entry in self.entries.items()}
 
     def _command(self, name: str, command: list[str], root: Path, quiet: bool) -> None:
-        arguments = [sys.executable, "-m", "kwela", *command]
-        with subprocess.Popen(arguments, cwd=root, stdout=sys.stderr if quiet else None) as child:
-            # Asked to stop, a training saves first: the signal is passed on, and its end waited for.
-            asking = (signal.SIGTERM, signal.SIGINT)
-            before = {number: signal.signal(number, lambda *_: child.terminate()) for number in asking}
-            try:
-                status = child.wait()
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-        if status in (75, 130, -signal.SIGTERM, -signal.SIGINT):
+        # Asked to stop, a training saves first: the signal is passed on, and its end waited for.
+        child: subprocess.Popen[bytes] | None = None
+        asked = False
+
+        def pass_on(*_: Any) -> None:
+            nonlocal asked
+            asked = True
+            if child:
+                child.terminate()
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            arguments = [sys.executable, "-m", "kwela", *command]
+            child = subprocess.Popen(arguments, cwd=root, stdout=sys.stderr if quiet else None)
+            if asked:  # while it was being started
+                child.terminate()
+            status = child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if asked or status == 75:
             raise Interrupted(f"demo: stopped in stage {name}; run it again to go on")
         if status:
             raise (UserError if status == 2 else KwelaError)(f"demo: stage {name} ended with status {status}")
