@@ -16,11 +16,19 @@ from symusic.core import ScoreTick, TrackTick
 from kwela.errors import UserError
 from kwela.music import grammar as g
 
-# Columns of the table. A bar row uses 0-2, a tempo row 2-3, a pedal row 4-7, a note row 4-11.
+# Columns of the table. A bar row uses 0-2, a tempo row 0-3, a pedal or note row 0-1 and what it needs of 2-9.
 _BAR = _BEAT = 0
 _NUMERATOR = _SUB = 1
 _DENOMINATOR = _TEMPO = 2
-_FAMILY, _VARIANT, _PART, _PITCH, _VELOCITY, _LONGEST, _COARSE, _FINE = range(4, 12)
+_FAMILY, _VARIANT, _PART, _PITCH, _VELOCITY, _LONGEST, _COARSE, _FINE = range(2, 10)
+_COLUMNS = 10
+
+# What a number is written as, -1 for nothing: one look instead of a division, an addition and a choice.
+_TICKS = np.arange(max(g.COARSE_MAX * g.TPQ, g.LONGEST_BAR))
+_WHOLE, _REST = np.divmod(_TICKS, g.TPQ)
+_DURATIONS = np.stack([np.where(_WHOLE, g.COARSE + _WHOLE, -1), np.where(_REST, g.FINE + _REST, -1)]).astype(np.int16)
+_PLACES = np.stack([g.BEAT + _WHOLE, np.where(_REST, g.SUB + _REST, -1)]).astype(np.int16)
+_PROGRAMS = np.array([(g.FAMILY + p // 8, g.VARIANT + p % 8) for p in range(128)] + [(g.DRUM, -1)], np.int16).T
 
 
 class Notes(NamedTuple):
@@ -82,10 +90,10 @@ def read_notes(tracks: list[tuple[int, TrackTick]], ticks_per_quarter: int) -> N
         return Notes(*(np.zeros(0, np.int64) for _ in Notes._fields))
     columns = [track.notes.numpy() for _, track in tracks]
     time, duration, pitch, velocity = (
-        np.concatenate([column[name] for column in columns]).astype(np.int64)
+        np.concatenate([column[name] for column in columns], dtype=np.int64)
         for name in ("time", "duration", "pitch", "velocity")
     )
-    if min(column.min() for column in (time, duration, pitch, velocity)) < 0:
+    if (time | duration | pitch | velocity).min() < 0:
         raise UserError("a note has a negative time, duration, pitch or velocity: the score isn't valid MIDI")
     tick = ticks(time, ticks_per_quarter)
     return Notes(
@@ -103,22 +111,23 @@ def one_at_a_time(notes: Notes) -> tuple[Notes, np.ndarray]:
     Of one onset the longest stays (the louder, if equally long); a sounding note is cut at the next onset. Sorted by
     voice, pitch, tick.
     """
-    string = notes.voice << 7 | notes.pitch
-    key = string << 40 | notes.tick
+    key = (notes.voice << 7 | notes.pitch) << 40 | notes.tick
     order = np.argsort(key)
     ordered = key[order]
-    same = ordered[1:] == ordered[:-1]
-    if same.any():
+    room = ordered[1:] - ordered[:-1]  # to the next onset, or beyond all ticks where that is another string's
+    if len(room) and not room.all():
+        same = room == 0
         tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
         member = order[tied]
         order[tied] = member[np.lexsort((-(notes.duration << 7 | notes.velocity)[member], key[member]))]
         order = order[np.append(True, ~same)]
-    kept = notes.take(order)
-    string = string[order]
-    room = np.where(string[1:] == string[:-1], np.diff(kept.tick), np.iinfo(np.int64).max)
-    duration = kept.duration.copy()
+        ordered = key[order]
+        room = ordered[1:] - ordered[:-1]
+    duration = notes.duration[order]
     np.minimum(duration[:-1], room, out=duration[:-1])
-    return kept._replace(duration=duration), order
+    string = ordered >> 40
+    tick = ordered & ((1 << 40) - 1)
+    return Notes(string >> 7, string & 127, tick, duration, notes.velocity[order]), order
 
 
 def read_pedals(
@@ -129,7 +138,6 @@ def read_pedals(
     A pedal that was down before a tick and after it, but up in between, gives two rows of that tick: off and on.
     """
     found = [(voice, track.controls.numpy()) for voice, track in tracks if track.controls]
-    found = [(voice, control) for voice, control in found if (control["number"] == 64).any()]
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool)
     voice = np.repeat([voice for voice, _ in found], [len(control["time"]) for _, control in found])
@@ -139,26 +147,35 @@ def read_pedals(
     order = np.lexsort((time, voice))  # stable: the file's order within a time
     order = order[number[order] == 64]
     voice, tick, down = voice[order], ticks(time[order], ticks_per_quarter), value[order] >= 64
-    first = np.append(True, (voice[1:] != voice[:-1]) | (tick[1:] != tick[:-1]))
+    if not len(order):
+        return voice, tick, down
+    place = voice << 40 | tick
+    first = differs(place)
     starts = np.flatnonzero(first)
     went_up = np.logical_or.reduceat(~down, starts)
-    after = down[np.append(starts[1:], len(down)) - 1]
+    after = down[np.flatnonzero(differs(place[::-1])[::-1])]
     voice, tick = voice[starts], tick[starts]
-    before = np.append(False, after[:-1] & (voice[1:] == voice[:-1]))
-    off = before & went_up
-    on = after & (went_up | ~before)
-    return (
-        np.concatenate([voice[off], voice[on]]),
-        np.concatenate([tick[off], tick[on]]),
-        np.repeat([False, True], [off.sum(), on.sum()]),
-    )
+    before = ~differs(voice)
+    before[1:] &= after[:-1]
+    off = np.flatnonzero(before & went_up)
+    on = np.flatnonzero(after & (went_up | ~before))
+    both = np.concatenate([off, on])
+    return voice[both], tick[both], np.arange(len(both)) >= len(off)
+
+
+def differs(column: np.ndarray) -> np.ndarray:
+    """bool (N,): whether a value is another than the one before it; the first is."""
+    out = np.empty(len(column), bool)
+    out[:1] = True
+    np.not_equal(column[1:], column[:-1], out=out[1:])
+    return out
 
 
 def last_of_tick(events: dict[str, np.ndarray], ticks_per_quarter: int) -> tuple[np.ndarray, np.ndarray]:
     """The ticks at which score-wide events stand, ascending, and the index of the one that wins each."""
     order = np.argsort(events["time"], kind="stable")
     tick = ticks(events["time"][order], ticks_per_quarter)
-    wins = np.append(tick[1:] != tick[:-1], True)[: len(tick)]
+    wins = differs(tick[::-1])[::-1]
     return tick[wins], order[wins]
 
 
@@ -167,7 +184,8 @@ def read_tempos(score: ScoreTick) -> tuple[np.ndarray, np.ndarray]:
     events = score.tempos.numpy()
     tick, wins = last_of_tick(events, score.tpq)
     step = tempo_bin(events["mspq"][wins])
-    changed = step != np.append(START_TEMPO, step)[:-1]
+    changed = differs(step)
+    changed[:1] = step[:1] != START_TEMPO
     return tick[changed], step[changed]
 
 
@@ -228,58 +246,66 @@ def encode(score: ScoreTick) -> np.ndarray:
 
     # The rows: bars, tempos, pedals, notes.
     bars, tempos, pedals = len(bar_tick), len(tempo_tick), len(pedal_tick)
-    voiced = bars + tempos
-    table = np.full((voiced + pedals + len(notes.tick), 12), -1, np.int16)
+    voiced, noted = bars + tempos, bars + tempos + pedals
+    table = np.full((noted + len(notes.tick), _COLUMNS), -1, np.int16)
     table[:bars, _BAR] = g.BAR
     meter = np.flatnonzero(numerator)
     table[meter, _NUMERATOR] = g.NUMERATOR + numerator[meter]
     table[meter, _DENOMINATOR] = g.DENOMINATOR - 1 + np.log2(denominator[meter])
     table[bars:voiced, _TEMPO] = g.TEMPO_COARSE + tempo_step // 16
     table[bars:voiced, _TEMPO + 1] = g.TEMPO_FINE + tempo_step % 16
-    table[voiced : voiced + pedals, _PITCH] = np.where(pedal_down, g.PEDAL_ON, g.PEDAL_OFF)
-    rows = table[voiced + pedals :]
+    table[voiced:noted, _PITCH] = np.where(pedal_down, g.PEDAL_ON, g.PEDAL_OFF)
+    rows = table[noted:]
     rows[:, _PITCH] = notes.pitch
     rows[:, _VELOCITY] = g.VELOCITY + (notes.velocity >> 2)
-    longest, rest = split(notes.duration, g.COARSE_MAX * g.TPQ)
-    coarse, fine = split(rest, g.TPQ)
-    rows[:, _LONGEST] = np.where(longest > 0, g.COARSE + g.COARSE_MAX, -1)
-    rows[:, _COARSE] = np.where(coarse > 0, g.COARSE + coarse, -1)
-    rows[:, _FINE] = np.where(fine > 0, g.FINE + fine, -1)
+    rest, longest = notes.duration, None
+    if rest.max(initial=0) >= g.COARSE_MAX * g.TPQ:
+        longest, rest = split(rest, g.COARSE_MAX * g.TPQ)
+        rows[:, _LONGEST] = np.where(longest > 0, g.COARSE + g.COARSE_MAX, -1)
+    rows[:, _COARSE], rows[:, _FINE] = _DURATIONS.take(rest, axis=1)
 
     # Their order: tick, then bar, tempo, and by voice: pedal off, pedal on, pitches.
-    voice = np.concatenate([pedal_voice, notes.voice])
-    within = np.concatenate([pedal_down.astype(np.int64), 2 + notes.pitch])
-    rank = np.concatenate([np.zeros(bars, np.int64), np.ones(tempos, np.int64), 2 + (voice << 8 | within)])
-    tick = np.concatenate([bar_tick, event_tick])
-    order = np.argsort(tick << 20 | rank)
-    table, tick = table.take(order, axis=0), tick[order]
+    key = np.empty(len(table), np.int64)
+    key[:bars] = bar_tick << 20
+    key[bars:voiced] = tempo_tick << 20 | 1
+    key[voiced:noted] = (pedal_tick << 20) + (pedal_voice << 8) + pedal_down + 2
+    key[noted:] = (notes.tick << 20) + (notes.voice << 8) + notes.pitch + 4
+    order = np.argsort(key)
+    table, key = table.take(order, axis=0), key[order]
+    tick = key >> 20
 
     # Positions: the first row of a tick in a bar.
     is_bar = order < bars
-    new = np.append(True, is_bar[:-1] | (tick[1:] != tick[:-1]))
-    opens = np.flatnonzero(new & ~is_bar)
-    beat, sub = split((tick - np.maximum.accumulate(np.where(is_bar, tick, 0)))[opens], g.TPQ)
-    table[opens, _BEAT] = g.BEAT + beat
-    table[opens, _SUB] = np.where(sub > 0, g.SUB + sub, -1)
+    opens = tick[1:] != tick[:-1]
+    opens |= is_bar[:-1]
+    opens &= ~is_bar[1:]  # the first row of all is a bar
+    at = np.flatnonzero(opens) + 1
+    begun = np.maximum.accumulate(np.where(is_bar, tick, 0))
+    table[at, _BEAT], table[at, _SUB] = _PLACES.take((tick - begun)[at], axis=1)
 
     # Program and part, where they change.
     row = np.flatnonzero(order >= voiced)
-    program, part = split(voice[order[row] - voiced], g.PARTS)
-    new = np.flatnonzero(program != np.append(0, program)[:-1])
-    at, program = row[new], program[new]
-    drum = program == g.DRUM_PROGRAM
-    table[at, _FAMILY] = np.where(drum, g.DRUM, g.FAMILY + program // 8)
-    table[at, _VARIANT] = np.where(drum, -1, g.VARIANT + program % 8)
-    new = np.flatnonzero(part != np.append(0, part)[:-1])
+    voice = (key[row] - 2 >> 8) & 0xFFF
+    program, part = voice >> 3, voice & (g.PARTS - 1)
+    new = changed_from_0(program)
+    table[row[new], _FAMILY], table[row[new], _VARIANT] = _PROGRAMS.take(program[new], axis=1)
+    new = changed_from_0(part)
     table[row[new], _PART] = g.PART + part[new]
 
     cells = table.ravel()
     ids = cells.compress(cells >= 0)  # twice as fast as cells[cells >= 0]
-    if longest.max(initial=0) > 1:
+    if longest is not None:
         times = np.ones(len(ids), np.int64)
-        longest = longest[order[order >= voiced + pedals] - voiced - pedals]
+        longest = longest[order[order >= noted] - noted]
         times[ids == g.COARSE + g.COARSE_MAX] = longest[longest > 0]
         ids = np.repeat(ids, times)
     song = np.empty(len(ids) + 2, np.int16)
     song[0], song[1:-1], song[-1] = g.BOS, ids, g.EOS
     return song
+
+
+def changed_from_0(column: np.ndarray) -> np.ndarray:
+    """The indexes at which a value is another than the one before it; before the first it was 0."""
+    changed = differs(column)
+    changed[:1] = column[:1] != 0
+    return np.flatnonzero(changed)
