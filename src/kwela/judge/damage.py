@@ -1,11 +1,39 @@
-"""Judge what fine-tuning broke: dull highs, silence, loops, clipping, copies of training clips."""
+"""Judge what fine-tuning broke: clips of the tuned model beside the base model's on the same prompts.
+
+What the figures mean, and how they can mislead, is in docs/judging/damage.md.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from kwela.errors import UserError
+from kwela.judge import clips, damage_card, damage_copies, damage_pictures, damage_sound
 from kwela.judge.page import Scorecard
+
+FEWEST = 10  # different clips a side
+QUICK = 60  # clips a side
+QUICK_TRAINING = 600
+
+
+@dataclass
+class Side:
+    """The different clips of a folder, as `damage_sound.describe` found them; paths[k] belongs to found[k]."""
+
+    folder: Path
+    paths: list[Path] = field(default_factory=list)
+    found: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # file: why
+
+    def values(self, measure: str) -> np.ndarray:
+        """(n,) float64, NaN where a clip has no answer."""
+        return np.array([one[measure] if one[measure] is not None else np.nan for one in self.found], float)
 
 
 def judge(
@@ -18,4 +46,113 @@ def judge(
     quick: bool = False,
     seed: int = 0,
 ) -> Scorecard:
-    raise UserError("kwela judge damage: not there yet")
+    """The scorecard of the clips in `tuned` beside those in `base`, written to `out` with its pictures.
+
+    training: the clips the model was tuned on, for the copy check. unseen: real music by artists it was not tuned on:
+    a third column everywhere, and what the copy check is measured by. quick: at most 60 clips a side and 600 of
+    training. Raises UserError for a folder that isn't there or holds no audio that decodes; refuses below FEWEST.
+    """
+    most = QUICK if quick else None
+    folders = {"base": base, "tuned": tuned} | ({"unseen": unseen} if unseen else {})
+    sides = {name: _listen(folder, name, most, seed) for name, folder in folders.items()}
+    about: dict[str, Any] = {"seed": seed, "quick": quick, "n": {name: len(side.paths) for name, side in sides.items()}}
+    about["left_out"] = {file: why for side in sides.values() for file, why in side.left_out.items()}
+    few = [f"{len(side.paths)} in {side.folder}" for side in sides.values() if len(side.paths) < FEWEST]
+    if few:
+        why = f"at least {FEWEST} different clips a folder are needed, found {', '.join(few)}"
+        return _written(damage_card.refused(why, about), out)
+    pairs = paired(sides["base"].paths, sides["tuned"].paths)
+    copies = None
+    if training is not None:
+        copies = _copies(sides, training, QUICK_TRAINING if quick else None, seed, about["left_out"])
+        about["n"]["training"] = copies.searched
+    card = damage_card.card(sides, pairs, copies, about, seed)
+    damage_pictures.spectra(sides, out / "spectra.png")
+    damage_pictures.spectrograms(*_shown(sides, pairs), out / "spectrograms.png")
+    return _written(card, out)
+
+
+def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]:
+    """Which clips are of one prompt: (index in base, index in tuned) of equal file names without extension.
+
+    A name that stands twice in a folder pairs nothing. Empty, so that the sides are compared unpaired, unless at least
+    FEWEST pairs are found and they are at least half of either side.
+    """
+    names = [[path.stem for path in side] for side in (base, tuned)]
+    once = [{name: k for k, name in enumerate(side) if side.count(name) == 1} for side in names]
+    pairs = [(once[0][name], once[1][name]) for name in sorted(once[0].keys() & once[1].keys())]
+    return pairs if len(pairs) >= max(FEWEST, len(base) / 2, len(tuned) / 2) else []
+
+
+def _listen(folder: Path, name: str, most: int | None, seed: int) -> Side:
+    """A folder's clips, measured; of equal audio only the first, and what doesn't decode left out by name."""
+    side = Side(folder)
+    found, side.left_out = _each(damage_sound.describe, _some(clips.find(folder), most, seed), f"Measuring {name}")
+    if not found:
+        raise UserError(f"{folder}: none of its files could be read, the first: {next(iter(side.left_out.values()))}")
+    seen: dict[str, Path] = {}
+    for path, one in found.items():
+        if one["digest"] in seen:
+            side.left_out[str(path)] = f"the same audio as {seen[one['digest']].name}"
+            continue
+        seen[one["digest"]] = path
+        side.paths.append(path)
+        side.found.append(one)
+    return side
+
+
+def _copies(
+    sides: dict[str, Side], training: Path, most: int | None, seed: int, left_out: dict[str, str]
+) -> damage_card.Copies:
+    """The longest stretch that each clip of each side shares with any training clip."""
+    paths = _some(clips.find(training), most, seed)
+    known, bad = _each(damage_copies.chroma_of, paths, "Reading training clips")
+    left_out |= bad
+    if not known:
+        raise UserError(f"{training}: none of its files could be read, the first: {next(iter(bad.values()))}")
+    against = [damage_copies.unpack(text) for text in known.values()]
+    shared = {}
+    for name, side in sides.items():
+        chromas, _ = _each(damage_copies.chroma_of, side.paths, f"Reading {name} for copies")
+        asked = [damage_copies.unpack(chromas[path]) for path in side.paths]
+        shared[name] = damage_copies.longest(asked, against, f"Looking for copies in {name}")
+    return damage_card.Copies(shared, list(known), searched=len(known), there=len(clips.find(training)))
+
+
+def _each(function: Any, paths: list[Path], label: str) -> tuple[dict[Path, Any], dict[str, str]]:
+    found, bad = clips.each(function, paths, label)
+    return found, {str(path): why for path, why in bad.items()}
+
+
+def _some(paths: list[Path], most: int | None, seed: int) -> list[Path]:
+    """Up to `most` of them, by the hash of their names: the same prompts on both sides."""
+    if most is None or len(paths) <= most:
+        return paths
+    return sorted(sorted(paths, key=lambda path: hashlib.sha256(f"{seed}\0{path.stem}".encode()).digest())[:most])
+
+
+def _shown(
+    sides: dict[str, Side], pairs: list[tuple[int, int]]
+) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]]]:
+    """Up to four clips a side to look at: pairs from the most dulled to the least, or each side's by its highs."""
+    high = {name: sides[name].values("highs") for name in ("base", "tuned")}
+    if pairs:
+        order = np.argsort([high["tuned"][j] - high["base"][i] for i, j in pairs])
+        chosen = [pairs[k] for k in _four(order)]
+    else:
+        ranks = [_four(np.argsort(high[name])) for name in ("base", "tuned")]
+        chosen = list(zip(*ranks, strict=False))
+    both = [
+        [(f"{name}: {sides[name].paths[k].name}", sides[name].paths[k]) for k in indexes]
+        for name, indexes in zip(("base", "tuned"), zip(*chosen, strict=True), strict=True)
+    ]
+    return both[0], both[1]
+
+
+def _four(order: np.ndarray) -> list[int]:
+    return [int(order[k]) for k in np.linspace(0, len(order) - 1, 4).astype(int)]
+
+
+def _written(card: Scorecard, out: Path) -> Scorecard:
+    card.write(out, "damage")
+    return card

@@ -1,0 +1,232 @@
+"""From measured clips to a scorecard: base, tuned and real music in one table, and the verdicts drawn from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from kwela.judge.damage_copies import Shared
+from kwela.judge.damage_sound import NO_HIGHS
+from kwela.judge.page import Row, Scorecard, Section
+from kwela.judge.stats import Interval, bootstrap, mean_by_group, paired_permutation
+
+if TYPE_CHECKING:
+    from kwela.judge.damage import Side
+
+TITLE = "What fine-tuning broke"
+NO_REAL = "No real clips were given (--unseen): nothing says how much of this ordinary music does too."
+
+
+class Measure(NamedTuple):
+    title: str
+    unit: str
+    worse: int  # the direction of damage: 1 up, -1 down, 0 neither
+    matters: float  # a change smaller than this is no damage
+    text: str
+
+
+MEASURES = {
+    "highs": Measure(
+        "Energy above 8 kHz",
+        "dB of the whole",
+        -1,
+        3.0,
+        "10 log10 of the share of a clip's energy above 8 kHz. Training audio sampled at 16 kHz holds none, and a "
+        "model tuned on it grows dull.",
+    ),
+    "silent": Measure(
+        "Silence",
+        "share of a clip",
+        1,
+        0.02,
+        "The share of 50 ms frames below -60 dB full scale.",
+    ),
+    "looping": Measure(
+        "Loops",
+        "share of a clip",
+        1,
+        0.10,
+        "The share of a clip that repeats what stood one lag earlier to within 2 dB a band over a second, at its most "
+        "repeating lag of 0.5 to 10 s. Sequenced music repeats too, so read it beside the base and real clips.",
+    ),
+    "clipping": Measure(
+        "Clipping",
+        "share of samples",
+        1,
+        0.001,
+        "The share of samples at full scale or on a flat top, of the worst channel.",
+    ),
+    "loudness": Measure(
+        "Loudness",
+        "LUFS",
+        0,
+        0.0,
+        "Integrated loudness (ITU-R BS.1770-4). No verdict: louder is not damage.",
+    ),
+}
+COPY_SECONDS = 3.0  # a shared stretch shorter than this is no copy
+COPY_MARGIN = 1.5  # times the longest stretch that clips of no training share by chance
+WHOLE = 0.8  # of a clip: an unseen clip that shares as much is itself a training clip
+
+
+@dataclass(frozen=True)
+class Copies:
+    """shared[side][k]: the longest stretch of the side's clip k. training: what Shared.other points into."""
+
+    shared: dict[str, list[Shared]]
+    training: list[Path]
+    searched: int
+    there: int
+
+
+def refused(why: str, about: dict[str, Any]) -> Scorecard:
+    """Too few clips to measure on: no number."""
+    return Scorecard(TITLE, "", {}, {"status": "refused", "why": why}, about)
+
+
+def card(
+    sides: dict[str, Side], pairs: list[tuple[int, int]], copies: Copies | None, about: dict[str, Any], seed: int
+) -> Scorecard:
+    """The scorecard. pairs: clips of one prompt, (base, tuned); none: the sides are compared unpaired."""
+    made = Scorecard(TITLE, "" if "unseen" in sides else NO_REAL, {}, {"status": "measured"}, about)
+    made.more["pairs"] = len(pairs)
+    for name, measure in MEASURES.items():
+        change = difference(sides["base"].values(name), sides["tuned"].values(name), pairs, seed)
+        note = f"by pair, p = {change.p:.2g}" if pairs else "unpaired: file names don't match"
+        rows = [_side_row(label, side, name, seed) for label, side in sides.items()]
+        rows.insert(2, Row.of("tuned - base", change.interval, len(pairs) or None, note))
+        made.sections[name] = Section(measure.title, rows, measure.text, measure.unit)
+        if measure.worse:
+            made.verdicts[name] = verdict(change, measure)
+    made.sections["highs"].picture = "spectra.png"
+    made.sections["highs"].text += _dull_files(sides)
+    if copies is None:
+        made.verdicts["copies"] = "not measured: no training clips were given (--training)"
+    else:
+        made.sections["copies"], made.more["copied"] = _copies(sides, copies, seed)
+        made.verdicts["copies"] = len(made.more["copied"])
+        made.verdicts["searched_all_training"] = copies.searched == copies.there
+    made.sections["cross_entropy"] = Section(
+        "Cross-entropy on unseen clips",
+        [Row("tuned - base", None, note="no model was given")],
+        "Only a model can say how surprised it is by real music; this judge was given clips.",
+        "nats",
+    )
+    text = "Base beside tuned, from the pair that lost most highs to the one that lost least."
+    made.sections["spectrograms"] = Section(
+        "Spectrograms", [], text if pairs else "Base beside tuned.", "", "spectrograms.png"
+    )
+    same = {one["digest"] for one in sides["base"].found} & {one["digest"] for one in sides["tuned"].found}
+    if same:
+        made.warning = (
+            f"{len(same)} clips of both folders are the same audio: these can't differ. {made.warning}".strip()
+        )
+    return made
+
+
+class Change(NamedTuple):
+    """Mean of tuned less mean of base. p: of a paired sign-flip test, NaN without pairs."""
+
+    interval: Interval
+    p: float
+
+
+def difference(base: np.ndarray, tuned: np.ndarray, pairs: list[tuple[int, int]], seed: int) -> Change:
+    """The change, with an interval by clip or, where there are pairs, by pair.
+
+    Pairs of which one is NaN are left out.
+    """
+    if pairs:
+        first, second = (np.array([side[pair[k]] for pair in pairs]) for k, side in enumerate((base, tuned)))
+        apart = (second - first)[np.isfinite(second - first)]
+        if not len(apart):
+            return Change(Interval(np.nan, np.nan, np.nan), np.nan)
+        p = paired_permutation(apart, np.zeros(len(apart)), seed=seed)
+        return Change(mean_by_group(apart, np.arange(len(apart)).tolist(), seed), p)
+    values = np.concatenate([base, tuned])
+    is_tuned = np.arange(len(values)) >= len(base)
+    kept = np.flatnonzero(np.isfinite(values))
+
+    def apart_by(index: np.ndarray) -> float:
+        chosen = kept[index]
+        mine, theirs = values[chosen[is_tuned[chosen]]], values[chosen[~is_tuned[chosen]]]
+        return float(mine.mean() - theirs.mean()) if len(mine) and len(theirs) else float("nan")
+
+    return Change(bootstrap(kept.tolist(), apart_by, seed=seed), np.nan)
+
+
+def verdict(change: Change, measure: Measure) -> str:
+    """Whether the change is surely damage that matters ("worse"), surely not ("not worse"), or neither.
+
+    A bootstrap of a few odd clips among many alike is too sure of itself: where there are pairs, p must be <= 0.05 too.
+    """
+    ends = sorted(measure.worse * end for end in (change.interval.low, change.interval.high))
+    if not np.isfinite(ends).all():
+        return "not measured"
+    if ends[0] > measure.matters and not change.p > 0.05:
+        return "worse"
+    return "not worse" if ends[1] <= measure.matters else "can't tell"
+
+
+def _side_row(label: str, side: Side, name: str, seed: int) -> Row:
+    values = side.values(name)
+    known = int(np.isfinite(values).sum())
+    note = {"base": "what tuning began from", "unseen": "real music"}.get(label, "")
+    if known < len(values):
+        note = f"{note}; {len(values) - known} silent or too short".lstrip("; ")
+    return Row.of(label, mean_by_group(values, [str(path) for path in side.paths], seed), known, note)
+
+
+def _dull_files(sides: dict[str, Side]) -> str:
+    counts = {name: sum((one["rate"] or 10**6) <= 16_000 for one in side.found) for name, side in sides.items()}
+    dull = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    return f" Files sampled at 16 kHz or less, which can hold none ({NO_HIGHS:.0f} dB): {dull}." if dull else ""
+
+
+def _copies(sides: dict[str, Side], copies: Copies, seed: int) -> tuple[Section, list[dict[str, Any]]]:
+    """The longest stretches of each side, and which tuned clips share more than chance would."""
+    seconds = {name: np.array([one.seconds for one in shared]) for name, shared in copies.shared.items()}
+    whole = {
+        name: seconds[name] >= WHOLE * np.array([one["seconds"] for one in side.found]) for name, side in sides.items()
+    }
+    null = "unseen" if "unseen" in sides else "base"
+    chance = seconds[null][~whole[null]]
+    bar = max(COPY_SECONDS, COPY_MARGIN * float(chance.max(initial=0)))
+    rows = [
+        Row.of(name, mean_by_group(values, [str(path) for path in sides[name].paths], seed), len(values))
+        for name, values in seconds.items()
+    ]
+    rows += [Row(f"{name}, longest", float(values.max()), None, len(values)) for name, values in seconds.items()]
+    rows.append(Row("counts as a copy above", bar, None, len(chance), f"from {null} clips"))
+    found = [
+        {
+            "clip": sides["tuned"].paths[k].name,
+            "training_clip": copies.training[one.other].name,
+            "seconds": one.seconds,
+            "start": one.start,
+            "training_start": one.other_start,
+        }
+        for k, one in sorted(enumerate(copies.shared["tuned"]), key=lambda pair: -pair[1].seconds)
+        if one.seconds > bar
+    ]
+    listed = [
+        f"`{one['clip']}` from {one['start']:.1f} s is `{one['training_clip']}` from {one['training_start']:.1f} s, "
+        f"for {one['seconds']:.1f} s"
+        for one in found[:20]
+    ]
+    text = (
+        "The longest stretch, in seconds, whose chroma a clip shares with any training clip at one lag (not "
+        f"transposed, not at another speed), beside the same for clips that no training can have taught: {null}. A "
+        f"clip is called a copy if it shares more than {COPY_SECONDS:g} s and more than {COPY_MARGIN:g} times the "
+        "longest of those. "
+        f"Training clips searched: {copies.searched} of {copies.there}."
+    )
+    strangers = [sides[null].paths[k].name for k in np.flatnonzero(whole[null])]
+    if strangers:
+        text += f" Left out of {null}, because nearly all of it is a training clip: {', '.join(strangers[:10])}."
+    if listed:
+        text += "\n\n" + "\n".join(f"- {line}" for line in listed)
+    return Section("Copies of training clips", rows, text, "seconds"), found
