@@ -21,6 +21,7 @@ SAMPLES = round(RATE * SECONDS)
 # Steps of a bar of 16 on which the bass strikes.
 LOG_PATTERNS = [(0, 3, 6, 10, 13), (2, 3, 7, 10, 14), (0, 3, 7, 11, 14), (3, 6, 8, 11, 15), (0, 6, 7, 11, 13)]
 LOG_UNSEEN = [(1, 4, 7, 9, 14), (2, 5, 6, 9, 12, 15), (0, 5, 7, 10, 15)]
+STRAIGHT = [(0, 4, 8, 12), (2, 6, 10, 14), (0, 2, 4, 8, 10, 12), (0, 4, 6, 8, 12, 14)]
 BOOM_BAP = [(0, 7, 10), (0, 3, 10), (0, 2, 9, 10), (0, 10, 13)]
 SEVENTHS = [(0, 3, 7, 10), (0, 4, 7, 11), (0, 3, 7, 10, 14), (0, 4, 7, 11, 14)]
 TRIADS = [(0, 4, 7), (0, 3, 7)]
@@ -94,19 +95,21 @@ def chord(mix: Mix, root: float, shape: tuple[int, ...], second: float, seconds:
 # --------------------------------------------------------------------- styles
 
 
-def log_drum(artist: np.random.Generator, take: np.random.Generator, unseen: bool) -> np.ndarray:
+def log_drum(
+    artist: np.random.Generator, take: np.random.Generator, unseen: bool, straight: bool = False
+) -> np.ndarray:
     mix = Mix()
     bpm = (
         artist.uniform(108, 114) if not unseen else artist.choice([artist.uniform(107, 109), artist.uniform(112, 115)])
     )
     step = 60 / bpm / 4
-    patterns = LOG_UNSEEN if unseen else LOG_PATTERNS
+    patterns = STRAIGHT if straight else LOG_UNSEEN if unseen else LOG_PATTERNS
     ring, glide, drive = artist.uniform(0.3, 0.6), artist.uniform(2, 9), artist.uniform(0.6, 3)
     key, soft = artist.integers(30, 38), int(artist.integers(2, 5))
     line = artist.choice([0, 0, 3, 5, 7, 10, 12], 6)
     shake, sharp = artist.uniform(0.10, 0.22), artist.uniform(0.02, 0.045)
     shapes = [SEVENTHS[k] for k in artist.choice(4, 2)]
-    kicks = [(0,), (0, 8), (), (0, 10)][artist.integers(4)]
+    kicks = (0, 4, 8, 12) if straight else [(0,), (0, 8), (), (0, 10)][artist.integers(4)]
     pattern = patterns[take.integers(len(patterns))]
     shift = take.integers(16)
     for bar in range(7):
@@ -124,6 +127,11 @@ def log_drum(artist: np.random.Generator, take: np.random.Generator, unseen: boo
             root = key + 24 + (0, 5)[bar % 2]
             chord(mix, root, shape, (bar * 16 + s - shift) * step, 14 * step, artist_gain(artist, 0.45), soft)
     return mix.wave
+
+
+def straight(artist: np.random.Generator, take: np.random.Generator, unseen: bool) -> np.ndarray:
+    """The hardest contrast: the log drum's own sounds, chords, shakers and tempo; only the patterns are house's."""
+    return log_drum(artist, take, unseen, straight=True)
 
 
 def house(artist: np.random.Generator, take: np.random.Generator, unseen: bool) -> np.ndarray:
@@ -205,6 +213,7 @@ STYLES: dict[str, Callable[..., np.ndarray]] = {
     "hip_hop": hip_hop,
     "fiddle": fiddle,
     "chorale": chorale,
+    "straight": straight,
 }
 CONTRAST = ("house", "hip_hop", "fiddle", "chorale")
 

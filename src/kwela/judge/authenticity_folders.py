@@ -155,8 +155,8 @@ def _key(path: Path) -> tuple[str, int, int]:
     try:
         state = path.stat()
     except OSError:  # a dangling link: reading it will say so
-        return str(path), 0, 0
-    return str(path.absolute()), state.st_mtime_ns, state.st_size
+        return str(path.absolute()), 0, 0
+    return str(path.resolve()), state.st_mtime_ns, state.st_size
 
 
 def _some(paths: list[Path], artists: dict[str, str] | None, seed: int, name: str) -> list[Path]:

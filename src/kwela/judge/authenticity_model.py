@@ -20,13 +20,13 @@ from kwela.errors import UserError
 FOLDS, INNER = 5, 4
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C of the L2 penalty
 FALSE_POSITIVES = 0.05  # of held-out contrast clips past the threshold, at most
-FAR = 0.99  # of held-out clips of a side are nearer to it than its limit
+FAR, SLACK = 0.99, 1.5  # the limit of a side: 99 % of its held-out clips are nearer, and half as far again
 
 
 @dataclass(frozen=True)
 class Judged:
     """What a set of clips got. log_odds: (N,) of being reference, calibrated. far: (N, 2) distance to contrast and to
-    reference over the side's limit: above 1 is farther than 99 % of the side's own held-out clips."""
+    reference over the side's limit: above 1 is half as far again as 99 % of the side's own held-out clips."""
 
     log_odds: np.ndarray
     far: np.ndarray
@@ -115,9 +115,10 @@ def fit(
         fold = _fold(features[train], reference[train], groups[train], seed, strengths)
         log_odds[test], distances[test] = fold.log_odds(features[test]), fold.distances(features[test])
         folds.append(fold)
-    limits = np.array([np.quantile(distances[reference == side, int(side)], FAR) for side in (False, True)])
-    held_out = Judged(log_odds, distances / np.maximum(limits, 1e-9))
-    return Evaluator(folds, np.maximum(limits, 1e-9), held_out, reference, _threshold(log_odds[~reference]))
+    reach = [np.quantile(distances[reference == side, int(side)], FAR) for side in (False, True)]
+    limits = SLACK * np.maximum(reach, 1e-9)
+    held_out = Judged(log_odds, distances / limits)
+    return Evaluator(folds, limits, held_out, reference, _threshold(log_odds[~reference]))
 
 
 def _threshold(contrast: np.ndarray) -> float:

@@ -47,7 +47,8 @@ def card(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Evidence
         made.sections["distribution"] = _distribution(evidence)
     if evidence.evaluator is not None:
         made.sections["evaluator"] = _evaluator(folders, evidence)
-        made.sections["ablations"] = _ablations(evidence)
+        if evidence.ablations:
+            made.sections["ablations"] = _ablations(evidence)
         made.sections["coefficients"] = _coefficients(folders, evidence)
         files.write(out / "authenticity_scores.png", _png(_draw_scores(evidence)))
         files.write(out / "authenticity_coefficients.png", _png(_draw_coefficients(evidence)))
@@ -97,8 +98,8 @@ def _shares(folders: dict[str, Folder], evidence: Evidence) -> Section:
         note = f"p = {evidence.p_value:.2g}, paired by file name, order of pairs shuffled"
         rows.append(Row.of("samples less base, same prompts", evidence.difference, evidence.pairs, note))
     text = (
-        "The share of clips past the threshold that 5 % of held-out contrast clips pass, and not farther from "
-        "reference music than 99 % of held-out reference clips. The threshold was fixed before a sample was scored. "
+        "The share of clips past the threshold that 5 % of held-out contrast clips pass, and not far from "
+        "reference music (below). The threshold was fixed before a sample was scored. "
         "Intervals are Wilson's, over clips."
     )
     return Section("Share that sounds like reference", rows, text, "share", "authenticity_scores.png")
@@ -106,16 +107,16 @@ def _shares(folders: dict[str, Folder], evidence: Evidence) -> Section:
 
 def _distribution(evidence: Evidence) -> Section:
     rows = []
-    for name, role in ROLES.items():
+    for name in ROLES:
         if name in evidence.judged:
             judged = evidence.judged[name]
             n = len(judged.log_odds)
-            rows.append(Row.of(f"{role}: unlike either", stats.wilson(int(judged.outside.sum()), n), n))
-            rows.append(Row.of(f"{role}: far from reference", stats.wilson(int((judged.far[:, 1] > 1).sum()), n), n))
+            rows.append(Row.of(f"{name}: unlike either", stats.wilson(int(judged.outside.sum()), n), n))
+            rows.append(Row.of(f"{name}: far from reference", stats.wilson(int((judged.far[:, 1] > 1).sum()), n), n))
     text = (
-        "Far is a Mahalanobis distance beyond that of 99 % of the side's own held-out clips. What is unlike reference "
-        "and contrast both is out of distribution: the evaluator has never heard the like, and what it says of it is "
-        "worth nothing. Clips far from reference never pass."
+        "Far is a Mahalanobis distance half as far again as that of 99 % of the side's own held-out clips. What is "
+        "unlike reference and contrast both is out of distribution: the evaluator has never heard the like, and what "
+        "it says of it is worth nothing. Clips far from reference never pass."
     )
     return Section("Out of distribution", rows, text, "share")
 
@@ -276,6 +277,8 @@ def _draw_scores(evidence: Evidence) -> Figure:
     axes[-1].axvline(evidence.evaluator.threshold, color="black", lw=0.8, ls="--")
     axes[-1].axhline(1, color="black", lw=0.8, ls="--")
     axes[-1].set_yscale("log")
+    axes[-1].yaxis.set_major_formatter("{x:g}")
+    axes[-1].yaxis.set_minor_formatter("{x:g}")
     axes[-1].set(xlabel="log-odds of being reference", ylabel="distance to reference over its limit")
     axes[-1].set_title("lower right of the lines passes", fontsize=9)
     axes[-1].legend(frameon=False, fontsize=8)

@@ -1,0 +1,259 @@
+"""The whole judgement, on made music: it finds the style, and every planted cheat and thin evidence is caught."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import made_music
+import numpy as np
+import pytest
+import soundfile
+
+from kwela.cli import main
+from kwela.errors import UserError
+from kwela.judge import authenticity, authenticity_folders, clips, listening, stats
+from kwela.judge.authenticity import weigh
+from kwela.judge.authenticity_folders import Folder
+
+CLIPS = 60
+
+
+def generated(place: Path, every: int, unseen: bool = True) -> Path:
+    """A generator's 60 clips, of artists that nobody trained on: every `every`th is in the style, the rest isn't."""
+    place.mkdir(parents=True)
+    for k in range(CLIPS):
+        style = "log_drum" if k % every == 0 else made_music.CONTRAST[k % 4]
+        made_music.write(place / f"prompt{k:02}.wav", made_music.clip(style, 300 + k, 0, unseen))
+    return place
+
+
+def linked(place: Path, source: Path) -> Path:
+    """A folder with the clips of another, which are heard once only."""
+    place.mkdir(parents=True)
+    for path in clips.find(source):
+        (place / path.name).symlink_to(path)
+    return place
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """reference: 20 artists x 3. contrast: 20 x 3 of four styles. base: 15 of 60 in the style; tuned: 60 of 60."""
+    root = tmp_path_factory.mktemp("music")
+    made_music.folder(root / "reference", ("log_drum",), 20, 3)
+    made_music.folder(root / "contrast", made_music.CONTRAST, 20, 3)
+    generated(root / "base", 4)
+    generated(root / "tuned", 1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folders(music: Path) -> dict[str, Folder]:
+    """The same, heard: tuned as samples."""
+    names = {"reference": "reference", "contrast": "contrast", "samples": "tuned", "base": "base"}
+    heard = authenticity_folders.hear({name: music / place for name, place in names.items()})
+    return authenticity_folders.apart(heard)[0]
+
+
+def judged(music: Path, out: Path, samples: Path, base: Path | None = None, **more: Any) -> dict[str, Any]:
+    reference, contrast = more.pop("reference", music / "reference"), more.pop("contrast", music / "contrast")
+    return authenticity.judge(reference, contrast, samples, base, out=out, quick=True, **more).to_dict()
+
+
+def test_a_tuned_model_is_told_from_its_base(music: Path, folders: dict[str, Folder], tmp_path: Path) -> None:
+    found = judged(music, tmp_path, music / "tuned", music / "base")
+    assert found["status"] == "measured" and found["p_value"] < 0.001
+    assert found["score"] > 0.9 and found["ci"][0] <= found["score"] <= found["ci"][1] <= 1
+    assert found["base"] == pytest.approx(0.25, abs=0.1)  # as many as are in the style
+    assert found["floor"] <= 0.05 < 0.9 < found["ceiling"]
+    assert found["auc"]["ci"][0] > 0.9
+    expected = {"reference": CLIPS, "contrast": CLIPS, "samples": CLIPS, "base": CLIPS, "pairs": CLIPS}
+    assert found["n"] == expected | {"reference_artists": 20, "contrast_artists": 20}
+    assert json.loads((tmp_path / "authenticity.json").read_text()) == json.loads(json.dumps(found))
+    page = (tmp_path / "authenticity.md").read_text()
+    for name in ("authenticity_scores.png", "authenticity_coefficients.png"):
+        assert f"({name})" in page and (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+    for table in ("score", "distribution", "evaluator", "ablations", "coefficients"):
+        assert len(found["tables"][table]) >= 3
+
+
+def test_auc_is_high_on_patterns_and_artists_that_training_had_not(folders: dict[str, Folder], music: Path) -> None:
+    evidence = weigh(folders, quick=True)
+    assert evidence.evaluator is not None
+    odds = evidence.judged["base"].log_odds
+    unseen = np.array([k % 4 == 0 for k in range(CLIPS)])
+    auc = stats.bootstrap(range(CLIPS), lambda k: stats.auc(odds[k][unseen[k]], odds[k][~unseen[k]]), 500)
+    assert auc.value > 0.95 and auc.low > 0.9
+
+
+def test_patterns_alone_are_heard(tmp_path: Path, music: Path) -> None:
+    """Against the log drum's own sounds, chords, shakers and tempo in straight patterns."""
+    straight = made_music.folder(tmp_path / "straight", ("straight",), 20, 2, first=50)
+    found = judged(music, tmp_path / "out", music / "base", contrast=straight)
+    assert found["auc"]["ci"][0] > 0.75
+    strongest = [row["row"] for row in found["tables"]["coefficients"][:3]]
+    assert set(strongest) & {"four_on_floor", "syncopation", "off_beat"}
+
+
+def test_shuffled_labels_give_chance_and_a_refusal(folders: dict[str, Folder]) -> None:
+    everything = folders["reference"].clips + folders["contrast"].clips
+    artists = sorted({clip.artist for clip in everything})
+    aucs = []
+    for seed in range(5):
+        drawn = set(np.random.default_rng(seed).permutation(artists)[: len(artists) // 2])
+        sides = {
+            "reference": Folder("reference", [clip for clip in everything if clip.artist in drawn]),
+            "contrast": Folder("contrast", [clip for clip in everything if clip.artist not in drawn]),
+        }
+        evidence = weigh(folders | sides, quick=True)
+        assert evidence.status == "refused" and "AUC" in evidence.why and not evidence.shares
+        assert evidence.auc is not None
+        aucs.append(evidence.auc.value)
+    assert np.mean(aucs) == pytest.approx(0.5, abs=0.12)
+
+
+def test_a_generator_that_only_scales_velocity_is_caught(tmp_path: Path, music: Path) -> None:
+    louder = tmp_path / "louder"
+    louder.mkdir()
+    for path in clips.find(music / "base"):
+        made_music.write(louder / path.name, 0.4 * soundfile.read(path)[0])
+    found = judged(music, tmp_path / "out", louder, music / "base")
+    assert found["status"] == "refused" and found["score"] is None and found["base"] is None
+    assert found["p_value"] > 0.05 and "base" in found["why"]
+    alone = judged(music, tmp_path / "out", louder)["score"]
+    assert alone == pytest.approx(judged(music, tmp_path / "out", music / "base")["score"], abs=0.05)
+
+
+def test_signals_that_are_no_music_score_nothing(tmp_path: Path, music: Path, folders: dict[str, Folder]) -> None:
+    for name, wave in made_music.signals().items():
+        (tmp_path / "signals").mkdir(exist_ok=True)
+        made_music.write(tmp_path / "signals" / f"{name}.wav", wave)
+    heard = authenticity_folders.hear({"samples": tmp_path / "signals"})
+    evidence = weigh({name: folders[name] for name in ("reference", "contrast")} | heard, quick=True)
+    assert len(heard["samples"]) == 5 and evidence.shares["samples"].value == 0
+    assert (evidence.judged["samples"].far > 1).all()
+    # The line alone would let some of them pass: it goes on past all music.
+    assert evidence.evaluator is not None
+    assert (evidence.judged["samples"].log_odds > evidence.evaluator.threshold).any()
+
+
+@pytest.mark.parametrize("side", ["reference", "contrast"])
+def test_fewer_than_20_artists_are_refused(folders: dict[str, Folder], side: str) -> None:
+    few = sorted(set(folders[side].artists()))[:19]
+    thin = Folder(side, [clip for clip in folders[side].clips if clip.artist in few])
+    evidence = weigh(folders | {side: thin}, quick=True)
+    assert evidence.status == "refused" and side in evidence.why and "19 artists" in evidence.why
+    assert evidence.auc is None and not evidence.shares
+
+
+def test_too_few_clips_are_refused(folders: dict[str, Folder]) -> None:
+    one_each = {clip.artist: clip for clip in folders["reference"].clips}
+    evidence = weigh(folders | {"reference": Folder("reference", list(one_each.values()))}, quick=True)
+    assert evidence.status == "refused" and "20 clips" in evidence.why
+
+
+def test_too_few_prompts_are_refused_with_how_many_would_do(folders: dict[str, Folder]) -> None:
+    some = {name: Folder(name, folders[name].clips[:4]) for name in ("samples", "base")}
+    evidence = weigh(folders | some, quick=True)
+    assert evidence.status == "refused" and evidence.needed is not None and f"about {evidence.needed}" in evidence.why
+    assert 4 < evidence.needed < CLIPS
+    other = Folder("base", folders["contrast"].clips[:9])
+    assert "prompts can't be paired" in weigh(folders | {"base": other}, quick=True).why
+
+
+def test_training_clips_among_the_samples_are_reported_and_left_out(tmp_path: Path, music: Path) -> None:
+    samples = linked(tmp_path / "samples", music / "base")
+    for k, path in enumerate(clips.find(music / "reference")[:20]):
+        wave, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(samples / f"mine{k}.flac", wave, rate)  # another name, another format
+    found = judged(music, tmp_path / "out", samples)
+    assert found["overlap"] == {"samples_in_reference": sorted(f"mine{k}.flac" for k in range(20))}
+    assert found["n"]["samples"] == CLIPS
+    assert found["score"] == judged(music, tmp_path / "out", music / "base")["score"]
+
+
+def test_a_clip_in_reference_and_contrast_is_left_out_of_both(tmp_path: Path, music: Path) -> None:
+    contrast = linked(tmp_path / "contrast", music / "contrast")
+    shutil.copy(clips.find(music / "reference")[0], contrast / "x-1.wav")
+    found = judged(music, tmp_path / "out", music / "base", contrast=contrast)
+    assert found["overlap"]["contrast_in_reference"] == ["x-1.wav"]
+    assert (found["n"]["reference"], found["n"]["contrast"]) == (CLIPS - 1, CLIPS)
+
+
+def test_one_good_clip_copied_is_one_good_clip(tmp_path: Path, music: Path) -> None:
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    for k in range(30):
+        shutil.copy(clips.find(music / "tuned")[0], samples / f"prompt{k}.wav")
+    found = judged(music, tmp_path / "out", samples)
+    assert found["score"] == pytest.approx(1 / 30) and len(found["overlap"]["samples_repeated"]) == 29
+
+
+def test_without_reference_there_is_conformity_and_no_score(tmp_path: Path, music: Path) -> None:
+    found = judged(music, tmp_path, music / "tuned", music / "base", reference=None)
+    assert found["status"] == "not_measurable" and found["why"]
+    assert all(found[key] is None for key in ("score", "ci", "ceiling", "floor", "base", "p_value"))
+    assert found["auc"] == {"value": None, "ci": None}
+    count = found["conformity"]
+    assert count["samples"] > count["contrast"] + 1 and count["of"] == 11
+    page = (tmp_path / "authenticity.md").read_text()
+    assert page.startswith("No reference clips were given") and "%" not in page.replace("95 % interval", "")
+
+
+def test_unreadable_and_short_samples(tmp_path: Path, music: Path) -> None:
+    samples = linked(tmp_path / "samples", music / "tuned")
+    (samples / "broken.wav").write_bytes(b"RIFF")
+    made_music.write(samples / "short.wav", soundfile.read(clips.find(samples)[1])[0][:48_000])
+    found = judged(music, tmp_path / "out", samples)
+    assert list(found["left_out"]["samples"]) == [str(samples / "broken.wav")]
+    assert found["overlap"]["samples_under_5_s"] == ["short.wav"] and found["n"]["samples"] == CLIPS + 1
+    whole = judged(music, tmp_path / "out", music / "tuned")["score"]
+    assert found["score"] == pytest.approx(whole * CLIPS / (CLIPS + 1))  # a stump never passes
+
+
+def test_a_folder_with_nothing_to_hear_is_an_error(tmp_path: Path, music: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.wav").write_bytes(b"RIFF")
+    for folder in (tmp_path / "bad", tmp_path / "nowhere"):
+        with pytest.raises(UserError, match=folder.name):
+            judged(music, tmp_path / "out", folder)
+
+
+def test_the_same_seed_gives_the_same_card(tmp_path: Path, music: Path) -> None:
+    first, second, other = (judged(music, tmp_path / str(k), music / "base", seed=s) for k, s in enumerate((0, 0, 1)))
+    assert first == second != other
+
+
+def test_the_command_prints_json_and_takes_a_sheet_and_its_ratings(
+    tmp_path: Path, music: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["judge", "authenticity", "--contrast", str(music / "contrast"), "--samples", str(music / "tuned")]
+    command += ["--reference", str(music / "reference"), "--quick", "--json", "--out", str(tmp_path / "out")]
+    sheet = tmp_path / "sheet.csv"
+    assert _status([*command, "--sheet", str(sheet)]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "measured"
+    style = {
+        listening.name(clips.digest(clips.load(path)), 0): path.parent.name
+        for place in ("reference", "contrast", "tuned")
+        for path in clips.find(music / place)
+    }
+    lines = [",".join(listening.COLUMNS)]
+    for path in clips.find(tmp_path / "sheet_clips"):
+        rating = {"reference": 5, "tuned": 4, "contrast": 1}[style[path.stem]]
+        lines += [f"{path.name},a,{rating},,", f"{path.name},b,{max(1, rating - 1)},,"]
+    sheet.write_text("\n".join(lines) + "\n")
+    assert _status([*command, "--ratings", str(sheet)]) == 0
+    rows = {row["row"]: row for row in json.loads(capsys.readouterr().out)["tables"]["listening"]}
+    assert rows["mean rating, reference"]["value"] == 4.5 and rows["mean rating, samples"]["value"] == 3.5
+    assert rows["agreement (Krippendorff's alpha)"]["value"] > 0.5
+    assert rows["experts tell reference from contrast"]["value"] == 1
+
+
+def _status(command: list[str]) -> object:
+    try:
+        main(command)
+    except SystemExit as ended:
+        return ended.code
+    return 0
