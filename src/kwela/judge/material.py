@@ -1,0 +1,94 @@
+"""What `kwela judge midi` judges and by what: rows of manifests with their scores, and how much is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from symusic.core import ScoreTick
+
+from kwela.corpus import manifest as manifests
+from kwela.corpus import rows as manifest_rows
+from kwela.errors import UserError
+from kwela.judge import piece
+from kwela.judge.grid import FULL, QUICK, Size
+from kwela.music import midi as midi_files
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done. What --quick leaves out is said on the page."""
+
+    size: Size
+    natural: int  # pieces for held-out emotions, for quality and memorisation
+    draws: int  # shuffles of the emotions
+    songs: int  # held-out songs scored, at most
+    ids: int | None  # of each, from its start
+    symbolic_clips: int  # excerpts of a labelled piece, at most
+    rendered_clips: int
+
+
+THOROUGH = Effort(FULL, 128, 8, 512, None, 8, 3)
+BRIEF = Effort(QUICK, 48, 2, 24, 1024, 6, 1)
+
+
+@dataclass
+class Material:
+    """What is judged, and what it is judged by."""
+
+    training: list[Row]  # rows with "score"
+    held_out: list[Row]
+    derived: str  # why the labels are known to be derived from the MIDI; "" if they aren't
+    left_out: dict[str, str] = field(default_factory=dict)  # file -> reason
+
+
+def gather(manifest: Path, training: Path) -> Material:
+    """Rows with their scores. A file that can't be read is left out; raises UserError if none of a side can."""
+    left_out: dict[str, str] = {}
+    sides = [with_scores(manifest_rows.read(path, "midi"), path, left_out) for path in (training, manifest)]
+    derived = ""
+    if manifests.is_demo(manifest.parent):
+        derived = "the demo's words are chosen by mode and pace"
+    sources = {str(row.get("emotion_source", "")) for row in sides[1]}
+    if any(source.startswith("derived") for source in sources):
+        derived = next(source for source in sorted(sources) if source.startswith("derived"))
+    return Material(sides[0], sides[1], derived, left_out)
+
+
+def with_scores(rows: Sequence[Mapping[str, Any]], path: Path, left_out: dict[str, str]) -> list[Row]:
+    out = []
+    for row in rows:
+        try:
+            found = midi_files.read(row["midi_path"])
+        except UserError as error:
+            left_out[row["midi_path"]] = str(error)
+            continue
+        if piece.note_count(found):
+            out.append({**row, "score": found})
+        else:
+            left_out[row["midi_path"]] = "no notes"
+    if not out:
+        raise UserError(f"{path}: none of its {len(rows)} MIDI files can be read")
+    if left_out:
+        Console(stderr=True).print(f"{path}: {len(left_out)} MIDI files left out", style="yellow")
+    return out
+
+
+def mean_emotion(rows: Sequence[Row]) -> np.ndarray:
+    """(64,) float32."""
+    return np.stack([row["emotion64"] for row in rows]).mean(0)
+
+
+def reference(rows: Sequence[Row], bars: int, seed: int, most: int = 4) -> list[tuple[ScoreTick, str]]:
+    """Excerpts of held-out songs, as many bars long as generated pieces, each with its song."""
+    out = []
+    for number, row in enumerate(rows):
+        quarters = bars * piece.piece(row["score"]).bar_q
+        out += [(one, row["group"]) for one in piece.excerpts(row["score"], quarters, most, seed + number)]
+    return out
