@@ -213,6 +213,23 @@ def test_unreadable_and_short_samples(tmp_path: Path, music: Path) -> None:
     assert found["score"] == pytest.approx(whole * CLIPS / (CLIPS + 1))  # a stump never passes
 
 
+def test_quick_takes_the_same_prompts_of_samples_and_base_and_artists_in_turn(tmp_path: Path) -> None:
+    paths = [tmp_path / f"artist {a}-{k}.wav" for a in range(100) for k in range(9)]
+    some = {name: authenticity_folders._some(paths, None, 0, name) for name in ("reference", "samples", "base")}
+    assert {len(chosen) for chosen in some.values()} == {authenticity_folders.QUICK}
+    assert some["samples"] == some["base"] != authenticity_folders._some(paths, None, 1, "base")
+    assert len({clips.artist(path) for path in some["reference"]}) == 100
+
+
+def test_clips_without_an_artist_are_warned_of(folders: dict[str, Folder], tmp_path: Path, music: Path) -> None:
+    nameless = tmp_path / "nameless"
+    nameless.mkdir()
+    for k, path in enumerate(clips.find(music / "reference")):
+        (nameless / f"{k:03}.wav").symlink_to(path)
+    assert "60 clips name no artist" in judged(music, tmp_path / "out", music / "base", reference=nameless)["warning"]
+    assert judged(music, tmp_path / "out", music / "base")["warning"] == ""
+
+
 def test_a_folder_with_nothing_to_hear_is_an_error(tmp_path: Path, music: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.wav").write_bytes(b"RIFF")
