@@ -28,3 +28,10 @@ def test_the_page_opens_with_its_warning_and_says_what_was_not_measured():
     assert page.startswith("Labels are derived.\n") and "| floor | not measured |" in page
     assert "![Distance](distance.png)" in page and "0.4 .. 0.6" in page
     assert "not measured" in card().summary() and "n=12" in card().summary()
+
+
+def test_verdicts_read_as_words_and_short_figures():
+    verdicts = {"gap_closed": {"value": 0.8714523, "ci": [0.7734, 0.934]}, "steady": True, "not_beaten": [], "p": None}
+    page = Scorecard("Clouds", verdicts=verdicts).page()
+    assert "- **gap closed**: 0.871 [0.773 .. 0.934]" in page and "- **steady**: yes" in page
+    assert "- **not beaten**: none" in page and "- **p**: not measured" in page

@@ -115,4 +115,16 @@ def _cells(row: Row) -> tuple[str, str, str, str, str]:
 
 
 def _said(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(finite(value))
+    """A verdict for a reader: figures short, {"value", "ci"} as a figure and its interval."""
+    if isinstance(value, dict) and value.keys() >= {"value", "ci"}:
+        low, high = value["ci"] or (None, None)
+        return _said(value["value"]) + ("" if low is None else f" [{_said(low)} .. {_said(high)}]")
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_said(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_said, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if math.isfinite(value) else "not measured"
+    return "not measured" if value is None else str(value)
