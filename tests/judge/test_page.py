@@ -35,3 +35,8 @@ def test_verdicts_read_as_words_and_short_figures():
     page = Scorecard("Clouds", verdicts=verdicts).page()
     assert "- **gap closed**: 0.871 [0.773 .. 0.934]" in page and "- **steady**: yes" in page
     assert "- **not beaten**: none" in page and "- **p**: not measured" in page
+
+
+def test_a_bar_in_a_name_opens_no_column():
+    page = Scorecard("T", sections={"s": Section("S", [Row("symbolic | model", 0.5)])}).page()
+    assert "| symbolic \\| model | 0.5 |" in page

@@ -80,7 +80,8 @@ class Scorecard:
                 lines += [section.text + "\n"]
             if section.rows:
                 lines += [f"| | {section.unit} | 95 % interval | n | |", "|---|---|---|---|---|"]
-                lines += ["| " + " | ".join(_cells(row)) + " |" for row in section.rows] + [""]
+                cells = [[cell.replace("|", "\\|") for cell in _cells(row)] for row in section.rows]
+                lines += [f"| {' | '.join(row)} |" for row in cells] + [""]
             if section.picture:
                 lines += [f"![{section.title}]({section.picture})\n"]
         return "\n".join(lines).rstrip() + "\n"
