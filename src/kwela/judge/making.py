@@ -36,11 +36,17 @@ class Job(NamedTuple):
 Maker = Callable[[Sequence[Job]], list[ScoreTick | None]]
 
 
-def load(path: Path) -> tuple[model.MidiGenerator, int]:
-    """The network of a checkpoint and its window in ids. Raises UserError as `checkpoint.load` and `rebuild`."""
+class Loaded(NamedTuple):
+    network: model.MidiGenerator
+    window: int  # in ids
+    data_hash: str  # of the manifests that it was trained with
+
+
+def load(path: Path) -> Loaded:
+    """The network of a checkpoint. Raises UserError as `checkpoint.load` and `rebuild`."""
     state = checkpoint.load(path)
     network = checkpoint.rebuild(path, state, "midi_generator", model.build, tokens.tokenizer_hash())
-    return network, int(state["config"]["model"]["window"])
+    return Loaded(network, int(state["config"]["model"]["window"]), state["meta"]["data_hash"])
 
 
 def maker(path: Path) -> Maker:
@@ -59,13 +65,15 @@ def spread(
     label: str,
     start: Callable[..., None] | None = None,
     given: tuple[Any, ...] = (),
+    least: int = 8,
 ) -> list[T]:
-    """function of each item, in order, on all cores, with a progress bar on stderr. start: run once in each process.
+    """function of each item, in order, on all cores, with a progress bar on stderr.
 
-    Raises KwelaError where a process dies (out of memory).
+    start: run once in each process. least: items that a pool's start pays for. Raises KwelaError where a process dies
+    (out of memory).
     """
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(items))
-    if workers < 2 or len(items) < 8:
+    if workers < 2 or len(items) < least:
         if start:
             start(*given)
         return list(_shown(map(function, items), label, len(items)))
@@ -88,8 +96,8 @@ _backend: generate.TorchBackend | None = None
 def _start(path: Path) -> None:
     global _backend
     torch.set_num_threads(1)
-    network, window = load(path)
-    _backend = generate.TorchBackend(network, window)
+    loaded = load(path)
+    _backend = generate.TorchBackend(loaded.network, loaded.window)
 
 
 def _play(job: Job) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from symusic.core import ScoreTick
 from kwela.corpus import manifest as manifests
 from kwela.corpus import rows as manifest_rows
 from kwela.errors import UserError
-from kwela.judge import piece
+from kwela.judge import memorisation, piece
 from kwela.judge.grid import FULL, QUICK, Size
 from kwela.music import midi as midi_files
 
@@ -34,6 +34,7 @@ class Effort:
     rendered_clips: int
 
 
+LEAST_SONGS = 5  # held out; fewer are refused
 THOROUGH = Effort(FULL, 128, 8, 512, None, 8, 3)
 BRIEF = Effort(QUICK, 48, 2, 24, 1024, 6, 1)
 
@@ -45,20 +46,34 @@ class Material:
     training: list[Row]  # rows with "score"
     held_out: list[Row]
     derived: str  # why the labels are known to be derived from the MIDI; "" if they aren't
+    data_hash: str = ""  # of both manifests; "" if these songs are known to be the model's own
     left_out: dict[str, str] = field(default_factory=dict)  # file -> reason
+
+    @property
+    def songs(self) -> int:
+        return len({row["group"] for row in self.held_out})
 
 
 def gather(manifest: Path, training: Path) -> Material:
-    """Rows with their scores. A file that can't be read is left out; raises UserError if none of a side can."""
+    """Rows with their scores. Left out: files that can't be read, held-out songs that are in the training rows too.
+
+    Raises UserError if no file of a side can be read.
+    """
     left_out: dict[str, str] = {}
-    sides = [with_scores(manifest_rows.read(path, "midi"), path, left_out) for path in (training, manifest)]
+    learned, held_out = (with_scores(manifest_rows.read(path, "midi"), path, left_out) for path in (training, manifest))
+    songs, notes = {row["group"].casefold() for row in learned}, {fingerprint(row["score"]) for row in learned}
+    for row in held_out:
+        if row["group"].casefold() in songs or fingerprint(row["score"]) in notes:
+            left_out[row["midi_path"]] = f"the song {row['group']} is in the training rows too"
+    held_out = [row for row in held_out if row["midi_path"] not in left_out]
+    own = manifest_rows.data_hash([training, manifest])
     derived = ""
     if manifests.is_demo(manifest.parent):
         derived = "the demo's words are chosen by mode and pace"
-    sources = {str(row.get("emotion_source", "")) for row in sides[1]}
+    sources = {str(row.get("emotion_source", "")) for row in held_out}
     if any(source.startswith("derived") for source in sources):
         derived = next(source for source in sorted(sources) if source.startswith("derived"))
-    return Material(sides[0], sides[1], derived, left_out)
+    return Material(learned, held_out, derived, own, left_out)
 
 
 def with_scores(rows: Sequence[Mapping[str, Any]], path: Path, left_out: dict[str, str]) -> list[Row]:
@@ -78,6 +93,11 @@ def with_scores(rows: Sequence[Mapping[str, Any]], path: Path, left_out: dict[st
     if left_out:
         Console(stderr=True).print(f"{path}: {len(left_out)} MIDI files left out", style="yellow")
     return out
+
+
+def fingerprint(score: ScoreTick) -> bytes:
+    """The same for transposed and re-timed copies of a piece."""
+    return memorisation.lines(score)[0].tobytes()
 
 
 def mean_emotion(rows: Sequence[Row]) -> np.ndarray:

@@ -15,8 +15,10 @@ from kwela.errors import UserError
 from kwela.judge import gain, making, memorisation, midi_grid, midi_sections
 from kwela.judge import human as human_labels
 from kwela.judge.grid import answers
-from kwela.judge.material import BRIEF, THOROUGH, Effort, Material, gather, mean_emotion, reference
+from kwela.judge.material import BRIEF, LEAST_SONGS, THOROUGH, Effort, Material, gather, mean_emotion, reference
 from kwela.judge.page import Scorecard
+
+TITLE = "MIDI generator"
 
 
 def judge(
@@ -39,11 +41,19 @@ def judge(
     manifest = manifest or root / "data" / "manifests" / "midi_val.jsonl"
     training = training or root / "data" / "manifests" / "midi_train.jsonl"
     labels = _labels(human) if human else None
-    network, window = making.load(model)
+    loaded = making.load(model)
     material = gather(manifest, training)
+    if loaded.data_hash == material.data_hash:
+        material.data_hash = ""
+    if material.songs < LEAST_SONGS:
+        card = refused(f"{material.songs} held-out songs are too few: {LEAST_SONGS} would do", material)
+        card.write(out, "midi")
+        return card
     effort = BRIEF if quick else THOROUGH
     chosen = material.held_out[: effort.songs]
-    nats = gain.measure(network, window, chosen, mean_emotion(material.training), effort.draws, seed, effort.ids)
+    nats = gain.measure(
+        loaded.network, loaded.window, chosen, mean_emotion(material.training), effort.draws, seed, effort.ids
+    )
     gained = gain.gains(nats, [row["group"] for row in chosen], seed)
     levels = gain.levels(nats, [row["group"] for row in chosen], seed)
     card = score(making.maker(model), material, labels, effort, out, seed, (levels, gained, len(chosen)))
@@ -69,7 +79,7 @@ def score(
     songs = reference(material.held_out, effort.size.bars, seed)
     library = memorisation.Library([row["score"] for row in material.training])
 
-    card = Scorecard("MIDI generator", warning(material, known))
+    card = Scorecard(TITLE, warning(material, known))
     card.sections.update(midi_sections.evaluators(ears, known))
     if gained is not None:
         card.sections.update(midi_sections.gain(*gained, out))
@@ -92,6 +102,10 @@ def score(
     return card
 
 
+def refused(why: str, material: Material) -> Scorecard:
+    return Scorecard(TITLE, "", {}, {"status": "refused", "why": why}, {"left_out": material.left_out})
+
+
 def natural_jobs(material: Material, effort: Effort, seed: int) -> list[making.Job]:
     """Pieces for the held-out songs' own emotions, so that quality compares like with like."""
     told = [row["emotion64"] for row in material.held_out]
@@ -108,6 +122,10 @@ def warning(material: Material, known: midi_grid.Evidence) -> str:
         lines.append(
             f"The manifest's emotions are DERIVED FROM THE MIDI ITSELF ({material.derived}): a model that follows them "
             "follows a rule about notes, and nothing here shows that anyone would feel it."
+        )
+    if material.data_hash:
+        lines.append(
+            "The model was trained with other manifests than these: whether it has not seen these songs is unknown."
         )
     if known.why:
         lines.append(f"Whether pieces are heard as asked is not measured: {known.why}.")

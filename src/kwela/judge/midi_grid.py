@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from symusic.core import ScoreTick
 
-from kwela.judge import evaluators, human, memorisation, piece
+from kwela.judge import evaluators, human, piece
 from kwela.judge.evaluators import Clips, Evaluator, Standing
 from kwela.judge.following import Judged, judged_answers
 from kwela.judge.grid import Answers
-from kwela.judge.material import Effort, Material
+from kwela.judge.material import Effort, Material, fingerprint
 
 SIDE = 0.8  # what a human label of 1 counts as beside the grid's targets
 
@@ -38,8 +38,8 @@ def evidence(labels: human.Labels | None, material: Material, effort: Effort, se
         return Evidence(why="no human-labelled pieces were given (--human), and the manifest's labels are derived")
     else:
         found = [(row["score"], tuple(row["emotion64"][:2].tolist()), row["group"]) for row in material.held_out]
-    known = {_print(row["score"]) for row in material.training}
-    kept = [one for one in found if _print(one[0]) not in known]
+    known = {fingerprint(row["score"]) for row in material.training}
+    kept = [one for one in found if fingerprint(one[0]) not in known]
     series = {name for _, _, name in kept}
     if len(kept) < evaluators.LEAST_PIECES or len(series) < evaluators.LEAST_SERIES:
         wanted = f"{evaluators.LEAST_PIECES} pieces of {evaluators.LEAST_SERIES} series"
@@ -48,13 +48,9 @@ def evidence(labels: human.Labels | None, material: Material, effort: Effort, se
     scores, values = [one[0] for one in kept], np.array([one[1] for one in kept])
     cut: dict[str, Clips] = {}
     for name, most in (("symbolic", effort.symbolic_clips), ("rendering", effort.rendered_clips)):
-        cut[name] = evaluators.clips(scores, values, [one[2] for one in kept], quarters, most, seed)
+        if most:
+            cut[name] = evaluators.clips(scores, values, [one[2] for one in kept], quarters, most, seed)
     return Evidence(cut, source, "", len(found) - len(kept), effort.rendered_clips > 1)
-
-
-def _print(score: ScoreTick) -> bytes:
-    """The same for transposed and re-timed copies."""
-    return memorisation.lines(score)[0].tobytes()
 
 
 @dataclass

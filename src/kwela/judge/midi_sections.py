@@ -43,7 +43,7 @@ def evaluators(ears: Mapping[str, Ear], known: Evidence) -> dict[str, Section]:
         for d, dimension in enumerate(DIMENSIONS):
             note = f"commonest sign {found.majority_sign[d]:.2f}"
             rows.append(Row.of(f"{name}: {dimension}, sign", found.correct[d], found.pieces, note))
-            note = "" if found.usable[d] else "reaches 0.5: refused, it says nothing below"
+            note = "" if found.usable[d] else "0.5 is not ruled out, by series or by piece: refused below"
             rows.append(Row.of(f"{name}: {dimension}, AUC", found.auc[d], found.pieces, note))
         if name == "symbolic":
             rows.append(Row("majority class: 4 quadrants", found.majority, None, found.pieces, "floor"))
@@ -90,7 +90,7 @@ def grid(ears: Mapping[str, Ear], made: Mapping[str, Answers], size: Size, out: 
         f"{size.bars} bars; nothing discarded. Intensity has no human labels and is judged by no "
         "evaluator: see the flips."
     )
-    if ears and len(ears["rendering"].model.scores) < len(model.scores):
+    if any(len(ear.model.scores) < len(model.scores) for ear in ears.values()):
         text += " Quick: only the pieces of the largest intensity were rendered."
     sections = {"grid": Section("The grid", counts, text, "share")}
     if not ears:

@@ -1,0 +1,129 @@
+"""Evaluators are judged on series they haven't seen; features are plain properties with known values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from symusic import Score
+from toy_pieces import QUADRANTS, a_piece, labels
+
+from kwela.errors import UserError
+from kwela.judge import evaluators, human, piece, rendering_features, symbolic_features
+from kwela.judge.following import Judged, measured
+from kwela.music import midi, synth
+
+FEATURES = 85
+
+
+def clips(series: int = 6) -> evaluators.Clips:
+    found = labels(48, series).pieces
+    sides = np.array([(one.valence, one.arousal) for one in found])
+    return evaluators.clips([one.score for one in found], sides, [one.series for one in found], 16, 1)
+
+
+def test_symbolic_features_tell_the_toy_emotions_on_unseen_series() -> None:
+    among = clips()
+    standing = evaluators.standing(evaluators.unseen(evaluators.symbolic(among.scores), among, (0,)), among)
+    assert standing.quadrant.value > 0.8 and standing.usable == (True, True)
+    assert standing.majority == 0.25 and standing.series == 6
+
+
+def test_a_series_that_gives_itself_away_is_no_help_on_others() -> None:
+    """A feature that names the series, where each series has one label: perfect by row, useless by series."""
+    among = clips(8)
+    sides = np.where(np.arange(8) % 2, 1.0, -1.0)[np.array([int(name[-1]) for name in among.series])]
+    told = evaluators.Clips(among.scores, among.piece, np.stack([sides, sides], 1), among.series)
+    giveaway = np.array([[float(name[-1])] for name in among.series])
+    assert (np.sign(evaluators.fit(giveaway, told, (0,)).judged(giveaway)) == told.labels).mean() == 1
+    assert evaluators.standing(evaluators.unseen(giveaway, told, (0,)), told).quadrant.value < 0.7
+
+
+def test_an_empty_piece_has_every_feature_by_name() -> None:
+    some, none = (symbolic_features.features(piece.piece(s)) for s in (a_piece(0.8, 0.8, 1), Score(480)))
+    assert list(some) == list(none) and len(some) == FEATURES
+    assert np.isfinite(list(some.values())).mean() > 0.9
+
+
+def test_mode_pace_and_velocity_are_what_they_say() -> None:
+    happy, sad = (symbolic_features.features(piece.piece(a_piece(*q, 3, 16))) for q in (QUADRANTS[0], QUADRANTS[3]))
+    assert happy["mode"] > 0 > sad["mode"] and happy["onset_rate"] > sad["onset_rate"]
+    assert happy["tempo"] == pytest.approx(np.log2(130), abs=1e-3) and sad["tempo"] == pytest.approx(
+        np.log2(80), abs=1e-3
+    )
+    assert happy["velocity_mean"] > sad["velocity_mean"]
+
+
+def test_flattening_leaves_nothing_of_tempo_and_velocity_and_all_of_the_notes() -> None:
+    plain = a_piece(0.8, 0.8, 3)
+    slow = piece.edited(plain, 0.5, 0.5)
+    assert piece.flattened(plain) == piece.flattened(slow) and plain != slow
+    assert (piece.piece(plain).onset_q == piece.piece(piece.flattened(plain)).onset_q).all()
+
+
+def test_an_excerpt_keeps_its_tempo_and_meter() -> None:
+    whole = a_piece(0.8, -0.8, 3, 8)
+    part = piece.piece(piece.excerpt(whole, 8, 16))
+    assert part.bpm[-1] == pytest.approx(80, abs=0.01) and part.bar_q == 4 and part.quarters <= 16
+    here = piece.piece(whole)
+    assert (part.pitch == here.pitch[(here.onset_q >= 8) & (here.onset_q < 24)]).all()
+
+
+def test_rendering_features_hear_pace_and_mode_and_not_the_score() -> None:
+    heard = {q: rendering_features.features(*synth.render(a_piece(*q, 5, 8))) for q in QUADRANTS}
+    assert heard[QUADRANTS[0]]["attack_rate"] > heard[QUADRANTS[1]]["attack_rate"] + 0.3
+    assert heard[QUADRANTS[0]]["mode"] > heard[QUADRANTS[2]]["mode"]
+
+
+def test_silence_has_rendering_features_by_name_and_all_are_nan() -> None:
+    found = rendering_features.features(np.zeros(44_100, np.float32), 44_100)
+    assert tuple(found) == rendering_features.NAMES and np.isnan(list(found.values())).all()
+
+
+def test_an_invalid_piece_is_as_wrong_as_can_be() -> None:
+    targets = np.array([[0.8, -0.8], [-0.8, 0.8]])
+    right = Judged(targets, targets, np.array([True, True]), [0, 1])
+    wrong = Judged(targets, targets, np.array([True, False]), [0, 1])
+    assert right.quadrant().value == 1 and right.error(0).value == 0
+    assert wrong.quadrant().value == 0.5 and wrong.error(0).value == pytest.approx(0.9)
+
+
+def test_a_refused_dimension_gives_no_figure_and_the_other_does() -> None:
+    of = Judged(np.tile(QUADRANTS, (3, 1)), np.tile(QUADRANTS, (3, 1)), np.ones(12, bool), [0, 1, 2] * 4)
+    assert measured("spearman_valence", of, (False, True))[0] is None
+    assert measured("quadrant", of, (False, True))[0] is None
+    found = measured("spearman_arousal", of, (False, True))[0]
+    assert found is not None and found.value == pytest.approx(1)
+
+
+def vgmidi(folder: Path, text: str, files: int = 2) -> Path:
+    (folder / "midi").mkdir(parents=True)
+    for number in range(files):
+        midi.write(a_piece(0.8, 0.8, number), folder / "midi" / f"{number}.mid")
+    (folder / "labels.csv").write_text(text)
+    return folder
+
+
+HEAD = "file,series,game,piece,valence,arousal,labels\n"
+
+
+def test_a_piece_that_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
+    found = human.read(vgmidi(tmp_path / "v", HEAD + "0.mid,A,a,x,1,-1,1\ngone.mid,B,b,y,-1,0,1\n"))
+    assert [one.name for one in found.pieces] == ["0.mid"] and "gone.mid" in found.left_out
+    assert found.pieces[0].valence == 1 and found.pieces[0].series == "A"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,series,valence\n0.mid,A,1\n", "no column 'arousal'"),
+        (HEAD + "0.mid,A,a,x,high,1,1\n", "labels.csv:2: valence: 'high'"),
+        (HEAD + "0.mid,A,a,x,2,1,1\n", "not in [-1, 1]"),
+        (HEAD + "gone.mid,A,a,x,1,1,1\n", "none of its 1 pieces"),
+    ],
+)
+def test_bad_labels_are_one_line(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        human.read(vgmidi(tmp_path / "v", text))
+    assert said in str(error.value)

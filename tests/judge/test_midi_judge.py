@@ -1,0 +1,109 @@
+"""The whole judge on a checkpoint and manifests: page, JSON and pictures; and what it refuses to judge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_pieces import rows
+
+from kwela.corpus import rows as manifest_rows
+from kwela.engine import checkpoint
+from kwela.errors import UserError
+from kwela.judge import midi
+from kwela.judge.grid import Size
+from kwela.judge.material import Effort, gather
+from kwela.midigen.model import build
+from kwela.music import midi as midi_files
+from kwela.music import tokens
+
+SMALL = Effort(Size((-0.8, 0.8), (0.6,), 1, 1), 3, 1, 6, 64, 1, 0)
+SETTINGS = {"layers": 2, "width": 16, "heads": 2, "cross_every": 2, "dropout": 0.0, "window": 64}
+
+
+def manifest(folder: Path, name: str, seed: int, pieces: int, **more: Any) -> Path:
+    lines = []
+    for row in rows(pieces, seed, 4):
+        midi_files.write(row["score"], folder / "songs" / row["midi_path"])
+        line = {"midi_path": f"songs/{row['midi_path']}", "emotion": row["emotion64"][:3].tolist()}
+        lines.append(json.dumps(line | {"group": row["group"], "emotion_source": "user"} | more))
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def model(folder: Path, data_hash: str) -> Path:
+    torch.manual_seed(0)
+    state: dict[str, Any] = {"format": checkpoint.FORMAT, "family": "midi_generator"}
+    state |= {"tokenizer_hash": tokens.tokenizer_hash(), "model": build(SETTINGS).state_dict(), "ema": None}
+    state |= {"optimizer": {}, "scheduler": {}, "scaler": {}, "extra": {}, "rng_per_rank": [], "stopping": {}}
+    state |= {"progress": {"epoch": 1, "samples": 8, "step": 1}}
+    data = {"batch_size": 8, "train_manifest": "gone/train.jsonl", "val_manifest": "gone/val.jsonl"}
+    training = {"grad_accum_steps": 1, "early_stopping": {"monitor": "val_loss"}}
+    state["config"] = {"model": SETTINGS, "seed": 42, "data": data, "training": training}
+    facts: dict[str, Any] = {"started": "2025-01-01", "resumes": []}
+    state["meta"] = {"data_hash": data_hash, "global_batch": 8, "val": {}, "window": [], "seconds": 1.0, "facts": facts}
+    checkpoint.save(state, folder / "best.pt")
+    return folder / "best.pt"
+
+
+def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(midi, "BRIEF", SMALL)
+    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
+    best = model(tmp_path, manifest_rows.data_hash([seen, held_out]))
+    card = midi.judge(best, held_out, seen, None, out=tmp_path / "out", quick=True)
+    written = json.loads((tmp_path / "out" / "midi.json").read_text(), parse_constant=lambda word: 1 / 0)
+    assert {"evaluators", "nll", "gain", "grid", "flips", "quality", "memorisation"} <= written["tables"].keys()
+    assert written["verdicts"]["labels"] == "given" and written["settings"]["quick"] is True
+    assert "other manifests" not in card.warning and "too few" in card.warning  # six rows train no evaluator
+    for picture in ("gain.png", "quality.png", "memorisation.png"):
+        assert picture in card.page() and (tmp_path / "out" / picture).stat().st_size > 5000
+
+
+def test_a_model_of_other_manifests_may_have_seen_the_songs_and_the_first_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(midi, "BRIEF", SMALL)
+    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
+    card = midi.judge(model(tmp_path, "d" * 64), held_out, seen, None, out=tmp_path / "out", quick=True)
+    assert "other manifests" in card.page().splitlines()[0]
+
+
+def test_too_few_held_out_songs_are_refused_without_a_number(tmp_path: Path) -> None:
+    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 3)
+    card = midi.judge(model(tmp_path, "d" * 64), held_out, seen, None, out=tmp_path / "out", quick=True)
+    assert card.verdicts["status"] == "refused" and not card.sections
+
+
+def test_a_held_out_song_that_is_in_the_training_rows_is_left_out_under_any_name(tmp_path: Path) -> None:
+    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
+    stolen = json.loads(seen.read_text().splitlines()[2]) | {"group": "another name"}
+    held_out.write_text(held_out.read_text() + json.dumps(stolen) + "\n")
+    found = gather(held_out, seen)
+    assert len(found.held_out) == 6 and "in the training rows too" in next(iter(found.left_out.values()))
+
+
+def test_labels_that_say_they_are_derived_are_and_the_demos_are(tmp_path: Path) -> None:
+    seen = manifest(tmp_path, "train.jsonl", 1, 4)
+    said = manifest(tmp_path, "said.jsonl", 2, 4, emotion_source="derived: mode and tempo")
+    plain = manifest(tmp_path, "val.jsonl", 2, 4)
+    assert gather(said, seen).derived and not gather(plain, seen).derived
+    (tmp_path / "manifest_report.json").write_text('{"demo": true}')
+    assert gather(plain, seen).derived
+
+
+def test_a_file_that_cannot_be_read_is_left_out_and_named(tmp_path: Path) -> None:
+    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 4), manifest(tmp_path, "val.jsonl", 2, 4)
+    (tmp_path / "songs" / "song 2-1.mid").write_bytes(b"not MIDI")
+    found = gather(held_out, seen)
+    assert len(found.held_out) == 3 and any("song 2-1.mid" in name for name in found.left_out)
+
+
+def test_a_missing_folder_of_human_labels_is_bad_usage(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--human"):
+        midi.judge(None, None, None, tmp_path / "gone", out=tmp_path)

@@ -1,0 +1,88 @@
+"""The longest shared run is found whatever the key, tempo and touch, and only where it is."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from symusic import Note, Score, Track
+from toy_pieces import a_piece
+
+from kwela.judge import piece
+from kwela.judge.memorisation import Library, Match, lines
+
+
+def tune(pitches: list[int], gaps: list[int], tpq: int = 480) -> Score:
+    score, track, at = Score(tpq), Track("", 0, False), 0
+    for pitch, gap in zip(pitches, gaps, strict=True):
+        track.notes.append(Note(at * tpq // 12, tpq // 4, pitch, 70))
+        at += gap
+    score.tracks.append(track)
+    return score
+
+
+def slowly(query: np.ndarray, library: list[np.ndarray]) -> int:
+    """Steps of the longest common run, by the textbook table."""
+    best = 0
+    for line in library:
+        above = np.zeros(len(line) + 1, int)
+        for step in query:
+            here = np.zeros(len(line) + 1, int)
+            here[1:] = np.where(line == step, above[:-1] + 1, 0)
+            best, above = max(best, int(here.max(initial=0))), here
+    return best
+
+
+def test_the_longest_run_is_the_textbooks() -> None:
+    rng = np.random.default_rng(0)
+    songs = [tune((60 + rng.integers(0, 3, 60)).tolist(), rng.choice([3, 6], 60).tolist()) for _ in range(12)]
+    found = Library(songs[:8]).longest(songs[8:])
+    known = [lines(song)[0] for song in songs[:8]]
+    wanted = [slowly(lines(song)[0], known) + 1 for song in songs[8:]]
+    assert [one.notes for one in found] == wanted and max(wanted) > 5
+
+
+def test_a_passage_in_another_key_tempo_touch_and_resolution_is_found_with_its_source() -> None:
+    known = [a_piece(0.8, 0.8, seed, 8) for seed in range(6)]
+    stolen = piece.edited(piece.excerpt(known[4], 8, 16), 1.4, 0.6).resample(960)
+    for track in stolen.tracks:
+        for note in track.notes:
+            note.pitch -= 3
+            note.duration = max(1, note.duration // 2)
+    found = Library(known).longest([stolen])[0]
+    assert found == Match(piece.note_count(stolen), 1.0, 4)
+
+
+def test_other_music_of_the_same_kind_shares_little() -> None:
+    known = [a_piece(0.8, 0.8, seed, 8) for seed in range(20)]
+    other = [a_piece(0.8, 0.8, 100 + seed, 4) for seed in range(10)]
+    assert max(one.share for one in Library(known).longest(other)) < 0.4
+
+
+def test_a_stolen_voice_is_found_under_new_ones() -> None:
+    known = a_piece(0.8, 0.8, 1, 8)
+    mixed = piece.excerpt(known, 0, 16)
+    mixed.tracks.append(a_piece(-0.8, -0.8, 55, 4).tracks[0])
+    found = Library([known]).longest([mixed])[0]
+    assert found.share == 1 and found.notes == piece.note_count(piece.excerpt(known, 0, 16))
+
+
+def test_a_changed_note_ends_the_run() -> None:
+    pitches = [60, 62, 64, 65, 67, 69, 71, 72, 74, 76]
+    gaps = [6, 3, 3, 6, 6, 3, 6, 3, 6, 6]
+    changed = [*pitches[:5], 70, *pitches[6:]]
+    assert Library([tune(pitches, gaps)]).longest([tune(changed, gaps)])[0].notes == 5
+
+
+def test_empty_pieces_and_an_empty_library_share_nothing() -> None:
+    some = a_piece(0.8, 0.8, 0)
+    assert Library([]).longest([some]) == [Match(1, 0.0, -1)]
+    assert Library([some]).longest([Score(480)]) == [Match(1, 0.0, -1)]
+
+
+def test_half_a_million_steps_are_searched_in_seconds() -> None:
+    rng = np.random.default_rng(1)
+    long = [tune((40 + rng.integers(0, 40, 5000)).tolist(), rng.choice([3, 6, 12], 5000).tolist()) for _ in range(50)]
+    began = time.process_time()
+    found = Library(long).longest([piece.excerpt(long[7], 100, 32), piece.excerpt(long[20], 50, 64)])
+    assert [one.source for one in found] == [7, 20] and time.process_time() - began < 10
