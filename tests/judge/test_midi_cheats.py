@@ -63,7 +63,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
 def test_a_generator_that_listens_is_heard_and_survives_flattening(honest: Scorecard) -> None:
     assert value(honest, "evaluators", "symbolic: 4 quadrants, piece") > 0.8
     assert value(honest, "grid_quadrant", "symbolic | model") > 0.7
-    assert honest.verdicts["heard_as_asked"]["symbolic, flattened"] == ["valence", "arousal"]
+    assert honest.verdicts["heard_as_asked"]["symbolic (flattened)"] == ["valence", "arousal"]
     assert honest.verdicts["only_tempo_and_velocity"] is False
     assert honest.verdicts["copies"] == 0
 
@@ -77,7 +77,7 @@ def test_the_same_pieces_against_shuffled_targets_score_by_chance(honest: Scorec
 def test_a_generator_that_only_scales_velocity_and_tempo_is_caught(cheat: Maker, tmp_path: Path) -> None:
     card = judged(cheat, tmp_path)
     assert value(card, "grid_spearman_arousal", "symbolic | model") > 0.4  # it does fool the plain evaluator
-    assert value(card, "grid_spearman_arousal", "symbolic, flattened | model") < 0.25
+    assert value(card, "grid_spearman_arousal", "symbolic (flattened) | model") < 0.25
     assert card.verdicts["only_tempo_and_velocity"] is True
 
 

@@ -65,7 +65,7 @@ class Ear:
 
 
 def listen(known: Evidence, made: Mapping[str, Answers], seed: int) -> dict[str, Ear]:
-    """Ears by name: each evaluator, and "<name>, flattened", which was trained and judges at one tempo and velocity."""
+    """Ears by name: each evaluator, and "<name> (flattened)", trained and judging at one tempo and velocity."""
     out: dict[str, Ear] = {}
     for name, among in known.clips.items():
         heard = made if known.thorough or name == "symbolic" else {key: _strongest(of) for key, of in made.items()}
@@ -73,7 +73,7 @@ def listen(known: Evidence, made: Mapping[str, Answers], seed: int) -> dict[str,
         if name == "symbolic" or known.thorough:
             flat = Clips([piece.flattened(one) for one in among.scores], among.piece, among.labels, among.series)
             systems = {key: made[key] for key in ("model", "shuffled labels", "rule edit")}
-            out[f"{name}, flattened"] = _ear(evaluators.SEES[name], flat, _flattened(systems), seed)
+            out[f"{name} (flattened)"] = _ear(evaluators.SEES[name], flat, _flattened(systems), seed)
     return out
 
 

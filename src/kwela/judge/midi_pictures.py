@@ -71,9 +71,8 @@ def calibration(ears: Mapping[str, Ear], path: Path) -> None:
                 if mine:
                     axis.fill_between(target, mean - spread, mean + spread, color=MODEL, alpha=0.12)
             heard = "" if ear.standing.usable[dimension] else " (refused)"
-            axis.set(
-                xlim=(-1, 1), ylim=(-1, 1), xlabel=f"{title} asked", ylabel="judged", title=f"{name}: {title}{heard}"
-            )
+            axis.set(xlim=(-1, 1), ylim=(-1, 1), xticks=(-0.8, 0, 0.8), yticks=(-1, -0.5, 0, 0.5, 1))
+            axis.set(xlabel=f"{title} asked", ylabel="judged", title=f"{name}: {title}{heard}")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(path, dpi=120)

@@ -257,11 +257,11 @@ def only_tempo_and_velocity(ears: Mapping[str, Ear], of: Answers) -> bool | str:
     found = [flip for flip in find_flips(of) if flip.dimension < 2]
     if found and same_notes(of, found).mean() > 0.5:
         return True
-    plain, flat = ears.get("symbolic"), ears.get("symbolic, flattened")
+    plain, flat = ears.get("symbolic"), ears.get("symbolic (flattened)")
     if plain is None or flat is None:
         return "not measured" if not found else False
     followed = _followed(plain)
-    return bool(followed) and not set(followed) & set(_followed(flat))
+    return not set(followed) & set(_followed(flat)) if followed else "nothing is followed"
 
 
 def _followed(ear: Ear) -> list[str]:
