@@ -92,9 +92,10 @@ class Scorecard:
         lines += [f"{name.replace('_', ' ')}: {_said(value)}" for name, value in self.verdicts.items()]
         for section in self.sections.values():
             lines += ["", f"{section.title} ({section.unit})" if section.rows else section.title]
+            width = max([36, *(len(row.row) for row in section.rows)])
             for row in section.rows:
                 label, value, ci, n, note = _cells(row)
-                lines.append(f"  {label:36} {value:>10}  {ci:20} {'n=' + n if n else '':8} {note}".rstrip())
+                lines.append(f"  {label:{width}} {value:>10}  {ci:20} {'n=' + n if n else '':8} {note}".rstrip())
         return "\n".join(lines)
 
 
