@@ -127,6 +127,22 @@ def test_a_copied_training_clip_is_caught(folders: Path, tmp_path: Path, disguis
     assert "prompt05.wav" in (tmp_path / "out" / "damage.md").read_text()
 
 
+def test_in_music_of_one_chord_an_equal_clip_is_a_copy_and_none_is_no_all_clear(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    t = np.arange(8 * RATE) / RATE
+    for side in ("base", "tuned", "training"):
+        (tmp_path / side).mkdir()
+        for k in range(10):
+            chord = sum(np.sin(2 * np.pi * 220 * ratio * t + rng.uniform(0, 6)) for ratio in (1, 1.25, 1.5))
+            soundfile.write(tmp_path / side / f"prompt{k:02}.wav", 0.1 * chord, RATE)
+    given = {"training": tmp_path / "training", "unseen": None}
+    card = damage.judge(tmp_path / "base", tmp_path / "tuned", out=tmp_path / "out", **given)
+    assert card.verdicts["copies"].startswith("not measured: chance alone shares")
+    shutil.copy(tmp_path / "training" / "prompt05.wav", tmp_path / "tuned" / "prompt03.wav")
+    card = damage.judge(tmp_path / "base", tmp_path / "tuned", out=tmp_path / "out", **given)
+    assert [copy["clip"] for copy in card.more["copied"]] == ["prompt03.wav"]
+
+
 def test_unseen_clips_that_are_training_clips_do_not_hide_a_copy(folders: Path, tmp_path: Path) -> None:
     tuned, unseen = tmp_path / "tuned", tmp_path / "unseen"
     for to in (tuned, unseen):

@@ -70,6 +70,15 @@ def test_overlap_is_1_for_the_same_0_for_apart_and_between_for_shifted():
     assert stats.overlap(np.ones(5), np.ones(9)) == 1 and math.isnan(stats.overlap(np.array([math.nan]), a))
 
 
+@pytest.mark.parametrize("count", [(10, 10), (12, 12), (16, 16), (20, 40), (49, 49), (50, 100)])
+@pytest.mark.parametrize("cells", [3, 4, 5, 7, 20])
+def test_constants_that_differ_share_nothing_and_equal_ones_everything(count, cells):
+    assert stats.overlap(np.zeros(count[0]), np.ones(count[1]), cells) == 0
+    assert stats.overlap(np.ones(count[0]), np.ones(count[1]), cells) == 1
+    many_ones = np.r_[np.ones(30), np.linspace(0, 0.99, 10)]
+    assert stats.overlap(many_ones, np.linspace(1.01, 2, 40), cells) == 0
+
+
 def test_auc_and_spearman_agree_with_scipy():
     rng = np.random.default_rng(4)
     a, b = rng.integers(0, 8, 40), rng.integers(2, 10, 60)

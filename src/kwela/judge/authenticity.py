@@ -131,7 +131,10 @@ def weigh(folders: dict[str, Folder], quick: bool = False, seed: int = 0) -> Evi
         if name in folders:
             found.judged[name] = evaluator.judge(folders[name].features)
             passed[name] = found.judged[name].passes(evaluator.threshold) & folders[name].judgeable
-    found.shares = {name: stats.wilson(int(hits.sum()), len(hits)) for name, hits in passed.items()}
+    # What can't be read was made too, and doesn't pass; of real clips it is nobody's doing.
+    for name, hits in passed.items():
+        lost = folders[name].unreadable if name in ("samples", "base") else 0
+        found.shares[name] = stats.wilson(int(hits.sum()), len(hits) + lost)
     return _compare(found, folders, passed, seed, resamples) if "base" in folders else found
 
 

@@ -42,11 +42,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class Folder:
-    """What is judged of a folder. left_out: file -> why."""
+    """What is judged of a folder. left_out: file -> why. unreadable: how many of those don't decode."""
 
     name: str
     clips: list[Clip]
     left_out: dict[str, str] = field(default_factory=dict)
+    unreadable: int = 0
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -90,7 +91,7 @@ def hear(
         if len(left_out) == len(paths):
             raise UserError(f"{places[name]}: no clip in it is readable; first: {next(iter(left_out.values()))}")
         kept = [_clip(path, places[name], artists, _heard[keys[path]]) for path in paths if path not in failed]
-        folders[name] = Folder(name, kept, left_out)
+        folders[name] = Folder(name, kept, left_out, len(left_out))
     return folders
 
 
@@ -127,7 +128,7 @@ def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], dict[str, Any]
             report[f"{name}_repeated"] = repeated
         if training:
             bad = {str(c.path): "a repeat, or under 5 s" for c in kept.clips if not c.judgeable}
-            kept = Folder(name, [c for c in kept.clips if c.judgeable], kept.left_out | bad)
+            kept = replace(kept, clips=[c for c in kept.clips if c.judgeable], left_out=kept.left_out | bad)
         if short := sorted(clip.path.name for clip in folder.clips if clip.seconds < SHORTEST):
             report[f"{name}_under_5_s"] = short
         result[name] = kept

@@ -102,7 +102,7 @@ def card(scores: Scores, about: dict[str, Any], seed: int) -> Scorecard:
         rows.append(_row(FLOOR, values[FLOOR], scores, seed, "the floor" if better == LOWER else "the ceiling"))
         for name in NAMES:
             lead = mean_by_group(better * (values[MODEL] - values[name]), scores.songs.tolist(), seed)
-            wins = lead.low > 0
+            wins = lead.low > 0 and bool(np.isfinite(values[MODEL]).all())  # a cloud that isn't one beats nothing
             if not wins:
                 unbeaten.append(f"{measure}: {name}")
             note = f"model better by {lead.value:.2g} ({lead.low:.2g} .. {lead.high:.2g})"
@@ -122,6 +122,8 @@ def card(scores: Scores, about: dict[str, Any], seed: int) -> Scorecard:
     )
     verdicts: dict[str, Any] = {"status": "measured", "beats_every_baseline": not unbeaten, "not_beaten": unbeaten}
     verdicts |= {"gap_closed": _gap_closed(scores, seed)} | _steady(ratios)
+    if not np.isfinite(scores.measures["chamfer"][MODEL]).all():
+        verdicts |= {"steady": False, "follows": False}
     rate = sections["own_song"].rows[0]
     verdicts["knows_its_song"] = bool(rate.ci and rate.ci[0] > 1 / (_rivals(scores) + 1))
     return Scorecard(
@@ -166,6 +168,8 @@ def _gap_closed(scores: Scores, seed: int) -> dict[str, Any]:
         gap = best - values[FLOOR][index].mean()
         return float((best - values[MODEL][index].mean()) / gap) if gap > 0 else float("nan")
 
+    if not np.isfinite(values[MODEL]).all():
+        return {"value": None, "ci": None}
     found = bootstrap(scores.songs.tolist(), share, seed=seed)
     return {"value": found.value, "ci": found.ci}
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kwela.judge import clips
 from kwela.judge.damage_copies import Shared
-from kwela.judge.damage_sound import NO_HIGHS
+from kwela.judge.damage_sound import LONGEST, NO_HIGHS, RATE
 from kwela.judge.page import Row, Scorecard, Section
 from kwela.judge.stats import Interval, bootstrap, mean_by_group, paired_permutation
 
@@ -106,8 +107,8 @@ def card(
     if copies is None:
         made.verdicts["copies"] = "not measured: no training clips were given (--training)"
     else:
-        made.sections["copies"], made.more["copied"] = _copies(sides, copies, seed)
-        made.verdicts["copies"] = len(made.more["copied"])
+        made.sections["copies"], made.more["copied"], hidden = _copies(sides, copies, seed)
+        made.verdicts["copies"] = len(made.more["copied"]) or hidden or 0
         made.verdicts["searched_all_training"] = copies.searched == copies.there
     made.sections["cross_entropy"] = Section(
         "Cross-entropy on unseen clips",
@@ -186,14 +187,21 @@ def _dull_files(sides: dict[str, Side]) -> str:
     return f" Files sampled at 16 kHz or less, which can hold none ({NO_HIGHS:.0f} dB): {dull}." if dull else ""
 
 
-def _copies(sides: dict[str, Side], copies: Copies, seed: int) -> tuple[Section, list[dict[str, Any]]]:
-    """The longest stretches of each side, and which tuned clips share more than chance would."""
+def _copies(sides: dict[str, Side], copies: Copies, seed: int) -> tuple[Section, list[dict[str, Any]], str]:
+    """The longest stretches of each side, which tuned clips share more than chance would, and what can't be told.
+
+    Equal audio is a copy whatever chance gives.
+    """
     seconds = {name: np.array([one.seconds for one in shared]) for name, shared in copies.shared.items()}
     whole = {
         name: seconds[name] >= WHOLE * np.array([one["seconds"] for one in side.found]) for name, side in sides.items()
     }
+    known: dict[str, int] = {}
+    if any(alike.any() for alike in whole.values()):
+        known = {clips.digest(clips.load(path, RATE, LONGEST)): k for k, path in enumerate(copies.training)}
+    equal = {name: np.array([known.get(one["digest"], -1) for one in side.found]) for name, side in sides.items()}
     null = "unseen" if "unseen" in sides else "base"
-    chance = seconds[null][~whole[null]]
+    chance = seconds[null][equal[null] < 0]
     bar = max(COPY_SECONDS, COPY_MARGIN * float(chance.max(initial=0)))
     rows = [
         Row.of(name, mean_by_group(values, [str(path) for path in sides[name].paths], seed), len(values))
@@ -204,14 +212,21 @@ def _copies(sides: dict[str, Side], copies: Copies, seed: int) -> tuple[Section,
     found = [
         {
             "clip": sides["tuned"].paths[k].name,
-            "training_clip": copies.training[one.other].name,
+            "training_clip": copies.training[equal["tuned"][k] if equal["tuned"][k] >= 0 else one.other].name,
             "seconds": one.seconds,
             "start": one.start,
             "training_start": one.other_start,
         }
         for k, one in sorted(enumerate(copies.shared["tuned"]), key=lambda pair: -pair[1].seconds)
-        if one.seconds > bar
+        if one.seconds > bar or equal["tuned"][k] >= 0
     ]
+    longest = max(one["seconds"] for one in sides["tuned"].found)
+    hidden = ""
+    if bar >= WHOLE * longest:
+        hidden = (
+            f"not measured: chance alone shares {bar / COPY_MARGIN:.1f} s of clips {longest:.1f} s long: copies that "
+            "are not equal audio can't be told from it"
+        )
     listed = [
         f"`{one['clip']}` from {one['start']:.1f} s is `{one['training_clip']}` from {one['training_start']:.1f} s, "
         f"for {one['seconds']:.1f} s"
@@ -224,9 +239,9 @@ def _copies(sides: dict[str, Side], copies: Copies, seed: int) -> tuple[Section,
         "longest of those. "
         f"Training clips searched: {copies.searched} of {copies.there}."
     )
-    strangers = [sides[null].paths[k].name for k in np.flatnonzero(whole[null])]
+    strangers = [sides[null].paths[k].name for k in np.flatnonzero(equal[null] >= 0)]
     if strangers:
-        text += f" Left out of {null}, because nearly all of it is a training clip: {', '.join(strangers[:10])}."
+        text += f" Left out of {null}, because it is a training clip: {', '.join(strangers[:10])}."
     if listed:
         text += "\n\n" + "\n".join(f"- {line}" for line in listed)
-    return Section("Copies of training clips", rows, text, "seconds"), found
+    return Section("Copies of training clips", rows, text, "seconds"), found, hidden

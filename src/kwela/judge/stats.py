@@ -107,10 +107,12 @@ def overlap(first: np.ndarray, second: np.ndarray, cells: int = 20) -> float:
     first, second = (np.asarray(values, float)[np.isfinite(values)] for values in (first, second))
     if not len(first) or not len(second):
         return math.nan
-    edges = np.unique(np.quantile(np.concatenate([first, second]), np.linspace(0, 1, cells + 1)))
-    if len(edges) < 2:
-        return 1.0
-    edges[0], edges[-1] = -np.inf, np.inf
+    both = np.concatenate([first, second])
+    cuts = np.quantile(both, np.linspace(0, 1, cells + 1)[1:-1])
+    # A value that would fill a cell has one of its own: else it would be lumped with what lies beside it.
+    values, times = np.unique(both, return_counts=True)
+    alone = values[times * cells >= len(both)]
+    edges = np.unique(np.concatenate([[-np.inf, np.inf], cuts, alone, np.nextafter(alone, np.inf)]))
     shares = [np.histogram(values, edges)[0] / len(values) for values in (first, second)]
     return float(np.minimum(*shares).sum())
 
