@@ -122,6 +122,19 @@ def test_a_model_whose_points_are_not_finite_gets_no_number(songs: Songs) -> Non
     assert "NaN" not in str(card.to_dict()) and "Infinity" not in str(card.to_dict())
 
 
+def test_one_cloud_that_is_none_is_enough(songs: Songs) -> None:
+    seen = []
+
+    def mostly(window: Window, heard: Heard) -> Cloud:
+        seen.append(window)
+        cloud = honest(window, heard)
+        return cloud._replace(positions=cloud.positions * np.nan) if len(seen) == 1 else cloud
+
+    card = songs.judge(mostly)
+    assert not card.verdicts["beats_every_baseline"] and not card.verdicts["steady"]
+    assert card.verdicts["gap_closed"] == {"value": None, "ci": None}
+
+
 def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(songs: Songs, tmp_path: Path) -> None:
     paths = {side: tmp_path / f"{side}.jsonl" for side in ("held", "training")}
     for side, given in (("held", songs.asked), ("training", songs.known)):
