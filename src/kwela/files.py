@@ -1,19 +1,29 @@
-"""Files that are whole or absent: written beside their place, flushed, then renamed into it."""
+"""Files that are whole or absent: written beside their place, flushed, then renamed into it; and what a failure is."""
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from pathlib import Path
 
 from kwela.errors import KwelaError, UserError
 
+STAYS = "; what was there before stays"
 
-def write(path: Path, content: bytes | str, durable: bool = True) -> None:
+
+def unwritable(path: Path, error: OSError, what: str = "can't write there", then: str = "") -> KwelaError:
+    """A failed write in one line: UserError for a file in the way or no permission, else (a full disk) KwelaError."""
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError)
+    kind = UserError if in_the_way or error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP) else KwelaError
+    return kind(f"{path}: {what}: {error.strerror or error}{then}")
+
+
+def write(path: Path, content: bytes | str, durable: bool = True, what: str = "not written", then: str = STAYS) -> None:
     """Put `content` (text as UTF-8) at `path`, whole or not at all; makes the folder. Devices are written in place.
 
     durable: False doesn't wait for the disk, for what can be made again and shows when it is damaged.
-    Raises UserError if the path can't be written (a folder or file in the way, no permission), KwelaError if the disk
-    refuses; what was there stays.
+    what, then: of the message. Raises as `unwritable`; what was there stays.
     """
     data = content.encode() if isinstance(content, str) else content
     place = Path(os.path.realpath(path))  # a link stays one
@@ -22,7 +32,7 @@ def write(path: Path, content: bytes | str, durable: bool = True) -> None:
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        draft = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             with draft.open("wb") as file:
                 file.write(data)
@@ -30,9 +40,18 @@ def write(path: Path, content: bytes | str, durable: bool = True) -> None:
                 if durable:
                     os.fsync(file.fileno())
             draft.replace(place)
+            if durable:
+                sync(place.parent)
         finally:
             draft.unlink(missing_ok=True)
-    except (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError) as error:
-        raise UserError(f"{path}: can't be written: {error.strerror}") from None
     except OSError as error:
-        raise KwelaError(f"{path}: not written: {error.strerror}; what was there before stays") from error
+        raise unwritable(path, error, what, then) from error
+
+
+def sync(folder: Path) -> None:
+    """Wait until the folder's names, such as that of a file just renamed into it, are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -48,9 +48,9 @@ def midi(
     """
     from kwela.judge import midi as judge
 
-    with speaking(as_json):
+    with speaking(as_json) as say:
         card = judge.judge(model, manifest, training, human, out=out, quick=quick, seed=seed)
-    _close(card, out, as_json)
+        say(card.to_dict(), _text(card, out))
 
 
 @judge_app.command("clouds")
@@ -74,9 +74,9 @@ def clouds(
     """
     from kwela.judge import clouds as judge
 
-    with speaking(as_json):
+    with speaking(as_json) as say:
         card = judge.judge(model, manifest, training, out=out, quick=quick, seed=seed)
-    _close(card, out, as_json)
+        say(card.to_dict(), _text(card, out))
 
 
 @judge_app.command("authenticity")
@@ -102,7 +102,7 @@ def authenticity(
     """
     from kwela.judge import authenticity as judge
 
-    with speaking(as_json):
+    with speaking(as_json) as say:
         card = judge.judge(
             reference,
             contrast,
@@ -115,7 +115,7 @@ def authenticity(
             quick=quick,
             seed=seed,
         )
-    _close(card, out, as_json)
+        say(card.to_dict(), _text(card, out))
 
 
 @judge_app.command("damage")
@@ -136,11 +136,10 @@ def damage(
     """
     from kwela.judge import damage as judge
 
-    with speaking(as_json):
-        card = judge.judge(base, tuned, training, unseen, out=out, quick=quick, seed=seed)
-    _close(card, out, as_json)
-
-
-def _close(card: Scorecard, out: Path, as_json: bool) -> None:
     with speaking(as_json) as say:
-        say(card.to_dict(), f"{card.summary()}\n\npage: {out}")
+        card = judge.judge(base, tuned, training, unseen, out=out, quick=quick, seed=seed)
+        say(card.to_dict(), _text(card, out))
+
+
+def _text(card: Scorecard, out: Path) -> str:
+    return f"{card.summary()}\n\npage: {out}"

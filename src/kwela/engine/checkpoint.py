@@ -15,7 +15,6 @@ on record only: rates and seeds are functions of the step.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import pickle
@@ -29,8 +28,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from kwela import files
 from kwela.config import MODELS
-from kwela.errors import KwelaError, UserError
+from kwela.errors import UserError
 
 FORMAT = 1
 LAST, BEST = "last.pt", "best.pt"
@@ -183,18 +183,6 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unwritable(path: Path, error: OSError, what: str = "can't write there", then: str = "") -> KwelaError:
-    """A failed write in one line: UserError for a file in the way or no permission, else (a full disk) KwelaError."""
-    in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError)
-    kind = UserError if in_the_way or error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP) else KwelaError
-    return kind(f"{path}: {what}: {error.strerror or error}{then}")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    _replace(path, lambda file: file.write(text.encode()))
-
-
 class _Hashing:
     """A file that hashes what passes, and remembers why the disk refused."""
 
@@ -322,12 +310,8 @@ def _replace(
             os.fsync(file.fileno())
         check(temporary)
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        files.sync(path.parent)
     except OSError as error:
-        raise unwritable(path, error, "not saved", "; what was there before stays") from error
+        raise files.unwritable(path, error, "not saved", files.STAYS) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from kwela.engine.checkpoint import replace_text
+from kwela import files
 from kwela.engine.ranks import Ranks
 
 Row = dict[str, Any]
@@ -39,7 +39,7 @@ def cut(path: Path, step: int, evaluated: bool) -> None:
             continue  # torn by a power cut
         if row["step"] < step or (row["step"] == step and (evaluated or row["split"] == "train")):
             kept.append(line)
-    replace_text(path, "".join(f"{line}\n" for line in kept))
+    files.write(path, "".join(f"{line}\n" for line in kept))
 
 
 class Journal:
@@ -116,12 +116,12 @@ class Journal:
         """status.json. state: running, finished, interrupted or failed; exit_status is None while running."""
         row = {"state": state, "step": step, "epoch": epoch, "exit_status": exit_status, "why": why}
         if self.first:
-            replace_text(self.out / "status.json", json.dumps(row) + "\n")
+            files.write(self.out / "status.json", json.dumps(row) + "\n")
 
     def describe(self, run: Row) -> None:
         """run.json."""
         if self.first:
-            replace_text(self.out / "run.json", json.dumps(run, indent=1) + "\n")
+            files.write(self.out / "run.json", json.dumps(run, indent=1) + "\n")
 
     def close(self) -> None:
         if self.bars:

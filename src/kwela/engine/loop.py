@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kwela import files
 from kwela.config import TrainConfig
 from kwela.engine import checkpoint, journal, optim, order, preview, ranks, signals, trouble
 from kwela.engine import resume as resuming
@@ -154,7 +155,7 @@ class Run:
         try:
             self._open(choice, runs_dir)
         except OSError as error:
-            raise checkpoint.unwritable(Path(error.filename or out), error) from None
+            raise files.unwritable(Path(error.filename or out), error) from None
         self.facts = journal.facts(self.dump, data_hash, tokenizer_hash, team, self.accumulated, state)
         self.baselines: dict[str, float] = {}
         if path and not self._over():

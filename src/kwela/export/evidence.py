@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import kwela
+from kwela import files
 from kwela.corpus import manifest
 from kwela.engine import checkpoint
 
@@ -32,7 +33,7 @@ def write(artefact: Path, findings: Evidence, origin: Evidence) -> None:
     """Write the evidence of `artefact`, which is in its place."""
     sha256, size = digest(artefact)
     evidence = {"file": artefact.name, "sha256": sha256, "bytes": size, **findings, "machine": machine(), **origin}
-    checkpoint.replace_text(path_of(artefact), json.dumps(evidence, indent=1) + "\n")
+    files.write(path_of(artefact), json.dumps(evidence, indent=1) + "\n")
 
 
 def holds(artefact: Path, origin: Evidence) -> bool:

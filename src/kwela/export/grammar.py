@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kwela.engine import checkpoint
+from kwela import files
 from kwela.music import tokens
 
 
 def write(folder: Path) -> Path:
     """Write `tokens.tables()` to `folder`/grammar.json. Returns its path."""
     path = folder / "grammar.json"
-    checkpoint.replace_text(path, json.dumps(tokens.tables(), indent=1) + "\n")
+    files.write(path, json.dumps(tokens.tables(), indent=1) + "\n")
     return path

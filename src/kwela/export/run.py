@@ -18,6 +18,7 @@ import kwela
 from kwela.engine import checkpoint
 from kwela.export import evidence, grammar, greedy, to_coreml, to_onnx
 from kwela.export.signature import SIGNATURES, Signature
+from kwela.files import unwritable
 from kwela.midigen.model import MidiGenerator
 from kwela.music import tokens
 
@@ -105,7 +106,7 @@ def _draft(artefact: Path) -> Iterator[Path]:
             _remove(artefact)
         draft.replace(artefact)
     except OSError as error:
-        raise checkpoint.unwritable(artefact, error) from None
+        raise unwritable(artefact, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

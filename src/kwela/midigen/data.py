@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from kwela import files
 from kwela.config import MidiAugment
-from kwela.engine import checkpoint
 from kwela.engine.task import Batch
 from kwela.midigen import augment
 from kwela.music import midi, tokens
@@ -72,15 +71,8 @@ def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
             return np.frombuffer(body, "<i2").astype(np.int16)
     ids = read_ids(path)
     body = ids.astype("<i2").tobytes()
-    draft = entry.with_name(f"{entry.name}.{os.getpid()}.{threading.get_ident()}")  # two rows may have equal bytes
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(hashlib.sha256(body).digest() + body)
-        draft.replace(entry)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise checkpoint.unwritable(entry, error, "not cached", "; see data.cache_dir, data.cache_features") from None
+    hint = "; see data.cache_dir, data.cache_features"
+    files.write(entry, hashlib.sha256(body).digest() + body, durable=False, what="not cached", then=hint)
     return ids
 
 
