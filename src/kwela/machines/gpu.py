@@ -1,0 +1,38 @@
+"""The NVIDIA cards of this machine, as nvidia-smi sees them. Where there is none, None: nothing here fails."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+
+MIB = 2**20
+
+
+def utilisation() -> float | None:
+    """Percent of the last sample period (up to a second) in which a kernel ran, averaged over the cards; or None."""
+    each = utilisations()
+    return statistics.fmean(each) if each else None
+
+
+def utilisations() -> list[float]:
+    """The same for each card, in nvidia-smi's order. A card that can't say (some MIG slices) is left out."""
+    return [float(row[0]) for row in _query("utilization.gpu") if row[0].isdigit()]
+
+
+def describe() -> str:
+    """`Tesla T4 (16.1 GB VRAM)`, with `4 x` before several alike; `none` without a card. A GB is 10^9 bytes."""
+    rows = _query("name,memory.total")
+    cards = [f"{name} ({int(mib) * MIB / 1e9:.1f} GB VRAM)" for name, mib in rows if mib.isdigit()]
+    counted = [(cards.count(card), card) for card in dict.fromkeys(cards)]
+    return ", ".join(card if count == 1 else f"{count} x {card}" for count, card in counted) or "none"
+
+
+def _query(fields: str) -> list[list[str]]:
+    """A row of `fields` for each card; none if nvidia-smi is missing, fails or takes over ten seconds."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines()]
+    return [row for row in rows if len(row) == fields.count(",") + 1]
