@@ -62,6 +62,8 @@ class Training(Strict):
     log_every: int = Field(10, ge=1)  # optimiser steps
     save_every: int = Field(5, ge=1)  # epochs: checkpoint_epoch_N.pt and a preview
     save_every_steps: int | None = Field(None, ge=1)  # last.pt between epochs
+    eval_every_steps: int | None = Field(None, ge=1)  # validations besides those at the end of an epoch
+    evaluate_first: bool = False  # and one before the first step, which the others stand beside as base_loss
     resume_from: Path | None = None
     compile: bool = False
     ema: Ema = Ema()

@@ -67,6 +67,25 @@ def test_metrics_hold_the_families_names_as_means_over_a_window(tmp_path):
     assert table[2]["val_surprise"] == pytest.approx(math.exp(table[2]["val_loss"]))
 
 
+def test_validations_between_epochs_stand_beside_the_loss_before_the_first_step(tmp_path):
+    settings = [*SHORT, "training.eval_every_steps=4", "training.evaluate_first=true"]
+    fit(tmp_path, *settings, quiet=True, log=tmp_path / "logs" / "training.log")
+    val = [row for row in rows(tmp_path) if row["split"] == "val"]
+    assert [row["step"] for row in val] == [0, 4, 8, 12, 16]  # 8 and 16 end an epoch: one validation each
+    assert {row["baselines"]["base_loss"] for row in val[1:]} == {val[0]["val_loss"]}
+    said = (tmp_path / "logs" / "training.log").read_text().splitlines()
+    assert sum(" | Val Loss: " in line for line in said) == 5 and said[-3] == "Training complete!"
+
+
+def test_the_best_weights_may_come_from_the_middle_of_an_epoch(tmp_path):
+    seen = []
+    fit(tmp_path, *SHORT, "training.eval_every_steps=4", quiet=True, on_best=lambda path: seen.append(
+        checkpoint.load(path)["progress"]["step"]))  # fmt: skip
+    losses = {row["step"]: row["val_loss"] for row in rows(tmp_path) if row["split"] == "val"}
+    firsts = [step for step in losses if losses[step] == min(loss for s, loss in losses.items() if s <= step)]
+    assert seen == firsts and 4 in seen
+
+
 def test_validation_is_the_mean_over_all_held_out_items_whatever_the_batch(tmp_path):
     out = fit(tmp_path / "a", *SHORT, quiet=True)
     model = trainee.ToyNet(32, 0.1).eval()

@@ -21,6 +21,7 @@ from torch import nn
 
 from kwela.config import Data, Strict, TrainConfig
 from kwela.engine import checkpoint, loop, optim
+from kwela.engine.session import Session
 from kwela.engine.task import Batch, GeometricMean, Mean, Share
 from kwela.errors import KwelaError, UserError
 
@@ -181,10 +182,10 @@ def die_while_saving(after: int) -> None:
 
 
 def fit(out: Path, *overrides: str, switches: dict[str, Any] | None = None, **more: Any) -> loop.Outcome:
-    """Train the toy in this process. more: arguments of loop.fit."""
+    """Train the toy in this process. more: fields of the Session."""
     settings = config(list(overrides))
     given = {"device": "cpu", "data_hash": "data", "tokenizer_hash": "tokens"} | more
-    return loop.fit(ToyTask(settings, **(switches or {})), settings, out, **given)
+    return loop.fit(ToyTask(settings, **(switches or {})), settings, out, Session(**given))
 
 
 def main() -> int:

@@ -67,6 +67,7 @@ def train(
     from kwela import config as settings
     from kwela.corpus import manifest
     from kwela.engine import journal, loop
+    from kwela.engine.session import Session
     from kwela.music import tokens
 
     if resume != "auto" and (fresh or estimate):
@@ -88,12 +89,14 @@ def train(
                 task,
                 chosen,
                 folder,
-                resume=go_on,
-                device=device,
-                data_hash=data_hash,
-                tokenizer_hash=tokens.tokenizer_hash() if family == Family.midi else "",
-                runs_dir=runs,
-                quiet=estimate,  # its lines would speak of checkpoints that are gone when it ends
+                Session(
+                    resume=go_on,
+                    device=device,
+                    data_hash=data_hash,
+                    tokenizer_hash=tokens.tokenizer_hash() if family == Family.midi else "",
+                    runs_dir=runs,
+                    quiet=estimate,  # its lines would speak of checkpoints that are gone when it ends
+                ),
             )
 
         if estimate:

@@ -45,14 +45,19 @@ def cut(path: Path, step: int, evaluated: bool) -> None:
 class Journal:
     """Says lines from the start, writes files once `open` is called, and does neither where `first` is False."""
 
-    def __init__(self, first: bool, quiet: bool) -> None:
+    def __init__(self, first: bool, quiet: bool, log: Path | None = None) -> None:
         self.first, self.loud = first, first and not quiet
+        self.log = log if first else None
         self.bars: Any = None
         self.board: Any = None
 
     def say(self, line: str) -> None:
         if self.loud:
             print(line, flush=True)  # rich moves it above the bars
+        if self.log:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as file:  # a few lines a minute: no need to keep it open
+                file.write(f"{line}\n")
 
     def open(self, out: Path, board: Path | None, purge_step: int) -> None:
         """Log into `out`, and to TensorBoard in `board`, hiding there what it holds from `purge_step` on."""

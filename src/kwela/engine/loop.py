@@ -4,7 +4,8 @@
   draws are functions (order.py), state is saved only between optimiser steps, and all that a step changes is in it.
 - The host never waits for the device inside a step; figures are fetched when they are logged, saved or judged.
 - A step that is not finite ends the run before its weights can reach a checkpoint.
-- An epoch ends with its validation. A run killed between the two validates first when it is resumed.
+- An epoch ends with its validation; `eval_every_steps` adds others. A run killed before one that is due validates
+  first when it is resumed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,10 @@ from kwela.engine import checkpoint, journal, optim, order, preview, ranks, sign
 from kwela.engine import resume as resuming
 from kwela.engine.learner import Learner
 from kwela.engine.progress import Progress, Stopping, over
+from kwela.engine.session import Extra, Session
 from kwela.engine.tally import Tally
 from kwela.engine.task import Task
 from kwela.errors import Interrupted, KwelaError, UserError
-
-Extra = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,35 +55,16 @@ class Outcome:
     monitor: str
 
 
-def fit(
-    task: Task,
-    config: TrainConfig,
-    out: Path,
-    *,
-    resume: resuming.Resume = "auto",
-    device: str | None = None,
-    data_hash: str,
-    tokenizer_hash: str,
-    runs_dir: Path | None = None,
-    quiet: bool = False,
-    extra: Callable[[], Extra] | None = None,
-    on_resume: Callable[[Extra], None] | None = None,
-) -> Outcome:
+def fit(task: Task, config: TrainConfig, out: Path, session: Session) -> Outcome:
     """Train `task` in the checkpoint folder `out`, from where it was left or from the start.
 
-    resume: "auto" goes on from the newest checkpoint in `out`, or from training.resume_from where `out` has none; a
-        path goes on from that one; None starts afresh. See resume.choose.
-    device: see ranks.pick. runs_dir: TensorBoard's folder; None: none. quiet: print nothing.
-    extra: asked, on the first rank, for what each checkpoint keeps under "extra". on_resume: given that, on every rank.
     Under torchrun every rank calls this alike, and all of them see `out`.
     Raises UserError (bad data, or a checkpoint that can't be resumed), Interrupted (SIGTERM or SIGINT: last.pt is
     saved) or KwelaError (not finite, out of memory, full disk, a lost worker or rank); status.json says the same.
     """
-    with ranks.joined(device) as team, signals.watched() as asked, _determinism(config.deterministic):
+    with ranks.joined(session.device) as team, signals.watched() as asked, _determinism(config.deterministic):
         try:
-            run = Run(
-                task, config, out, team, asked, resume, data_hash, tokenizer_hash, runs_dir, quiet, extra, on_resume
-            )
+            run = Run(task, config, out, session, team, asked)
         except KwelaError:
             raise
         except Exception as error:  # the model may not fit in memory
@@ -97,22 +78,11 @@ class Run:
     """One session of a run: what `fit` has to remember."""
 
     def __init__(
-        self,
-        task: Task,
-        config: TrainConfig,
-        out: Path,
-        team: ranks.Ranks,
-        asked: signals.Asked,
-        resume: resuming.Resume,
-        data_hash: str,
-        tokenizer_hash: str,
-        runs_dir: Path | None,
-        quiet: bool,
-        extra: Callable[[], Extra] | None,
-        on_resume: Callable[[Extra], None] | None,
+        self, task: Task, config: TrainConfig, out: Path, session: Session, team: ranks.Ranks, asked: signals.Asked
     ) -> None:
-        self.task, self.config, self.out, self.team, self.asked = task, config, out, team, asked
-        self.make_extra, self.extra = extra, Extra()
+        self.task, self.config, self.out, self.session, self.team, self.asked = task, config, out, session, team, asked
+        self.extra = Extra()
+        resume, data_hash, tokenizer_hash = session.resume, session.data_hash, session.tokenizer_hash
         self.again = "with --resume auto" if isinstance(resume, Path) else "with the same command"
         self.dump = config.model_dump(mode="json")
         dtype, note = optim.precision(config.training, team.device)
@@ -121,7 +91,7 @@ class Run:
         self.identity = resuming.Identity(
             task.name, tokenizer_hash, data_hash, self.dump.get("model"), config.seed, weights
         )
-        self.journal = journal.Journal(team.first, quiet)
+        self.journal = journal.Journal(team.first, session.quiet, session.log)
         say = self.journal.say
         choice = team.from_first(lambda: resuming.choose(out, resume, config.training.resume_from, self.identity, say))
         path = choice.path
@@ -138,6 +108,7 @@ class Run:
         self.at, self.stopping = Progress(), Stopping()
         self.tally = Tally(self.learner, str(config.data.train_manifest))
         self.val: dict[str, float] = {}
+        self.untrained: float | None = None  # the validation loss before the first step, where it was asked for
         self.last_loss: float | None = None
         self.began, self.seconds_before = time.monotonic(), 0.0
         self.stepping, self.warm = [0.0, 0], False  # seconds, and the steps they took, after a first that compiles
@@ -150,10 +121,10 @@ class Run:
                 # checkpoint.load looked at the whole; what lies deeper is found here.
                 why = (str(error).splitlines() or [""])[0]
                 raise UserError(f"{path}: can't resume from it: {type(error).__name__}: {why}") from error
-            if on_resume:
-                on_resume(self.extra)
+            if session.on_resume:
+                session.on_resume(self.extra)
         try:
-            self._open(choice, runs_dir)
+            self._open(choice, session.runs_dir)
         except OSError as error:
             raise files.unwritable(Path(error.filename or out), error) from None
         self.facts = journal.facts(self.dump, data_hash, tokenizer_hash, team, self.accumulated, state)
@@ -230,6 +201,8 @@ class Run:
         val_feed = order.Feed(self.task, self.held_out, data, seed, pin, keep_workers=False)
         with contextlib.closing(feed), contextlib.closing(val_feed):
             self.asked.patient = True
+            if self.config.training.evaluate_first:
+                self._first_figures(val_feed)
             while not self._over():
                 self._steps(feed)
                 self._end_epoch(self._evaluate(val_feed))
@@ -237,12 +210,22 @@ class Run:
         self.journal.say(f"Best model saved: {self.out / checkpoint.BEST}")
         self.journal.say(f"Final validation loss: {journal.number(self.val['val_loss'])}")
 
+    def _first_figures(self, feed: order.Feed) -> None:
+        """Validate before the first step; from then on every validation stands beside that loss."""
+        if self.at.step == 0:
+            val = self._evaluate(feed)
+            self.untrained = val["val_loss"]
+            self.journal.validation(0, 1, self.config.training.epochs, None, val, self.baselines)
+        if self.untrained is not None:
+            self.baselines = {"base_loss": self.untrained, **self.baselines}
+            self.journal.baselines({"base_loss": self.untrained}, self.at.step)
+
     def _steps(self, feed: order.Feed) -> None:
-        """The steps that are left of the epoch under way; none, where only its validation is."""
+        """The steps to the next validation; none, where it is due."""
         training, at, count = self.config.training, self.at, len(self.train)
         epoch = at.epoch + 1
         everything = order.permutation(self.config.seed, epoch, count)
-        starts = range(at.samples, count, self.whole)[: self.total - at.step]
+        starts = range(at.samples, count, self.whole)[: self._next_validation() - at.step]
         wholes = [everything[start : start + self.whole] for start in starts]
         shares = [self._shares(indexes, epoch) for indexes in wholes]
         batches = feed([draw for draws in shares for draw in draws])
@@ -269,6 +252,14 @@ class Run:
         self.tally.fetch()
         self.stepping[0] += time.monotonic() - began
         self.stepping[1] += timed
+
+    def _next_validation(self) -> int:
+        """The step of the next validation that doesn't wait for the end of an epoch, or of the run's last."""
+        every, at = self.config.training.eval_every_steps, self.at
+        if not every:
+            return self.total
+        judged = at.step == 0 or self.stopping.evaluated == at.step
+        return min(self.total, -(-(at.step + judged) // every) * every)
 
     @torch.no_grad()
     def _evaluate(self, feed: order.Feed) -> dict[str, float]:
@@ -307,6 +298,8 @@ class Run:
             preview.remove(self.out, epoch)
         # last.pt last: until it is there, the one before it is where a killed run goes on from, and redoes the others.
         self._save(*[checkpoint.BEST] * improved, *[f"checkpoint_epoch_{epoch}.pt"] * due, checkpoint.LAST)
+        if improved and self.session.on_best and self.team.first:
+            self.session.on_best(self.out / checkpoint.BEST)
         if due and self.team.first:
             self._preview()
         if not self._over() and self._stop_asked():
@@ -345,6 +338,7 @@ class Run:
             self.stopping = Stopping(evaluated=self.stopping.evaluated)  # the best of another figure says nothing
         self.extra = state["extra"]
         self.val = {name: float(value) for name, value in state["meta"]["val"].items()}
+        self.untrained = state["meta"].get("untrained")
         self.tally.window = [[float(total), float(weight)] for total, weight in state["meta"]["window"]]
         self.seconds_before = state["meta"]["seconds"]
 
@@ -352,8 +346,8 @@ class Run:
         self.tally.fetch()  # on every rank: what is saved must be finite
         if not self.team.first:
             return
-        if self.make_extra:
-            self.extra = self.make_extra()
+        if self.session.extra:
+            self.extra = self.session.extra()
         state = self.learner.state() | {
             "format": checkpoint.FORMAT,
             "family": self.identity.family,
@@ -368,6 +362,7 @@ class Run:
                 "data_hash": self.identity.data,
                 "global_batch": self.whole,
                 "val": self.val,
+                "untrained": self.untrained,
                 "window": self.tally.window,
                 "seconds": self._seconds(),
                 "facts": self.facts,
