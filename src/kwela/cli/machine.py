@@ -1,4 +1,4 @@
-"""Commands about this machine: `doctor`."""
+"""Commands about machines: `doctor` for this one, `aws` for a rented one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
+from kwela.cli.aws import aws_app
 from kwela.cli.output import Json, speaking
 from kwela.errors import KwelaError
 
 
 def register(app: typer.Typer) -> None:
     app.command("doctor", short_help="What this machine has, and what would fail on it.")(doctor)
+    app.add_typer(aws_app, name="aws")
 
 
 def doctor(
