@@ -23,3 +23,21 @@ class Interrupted(KwelaError):
     """Stopped by a signal with a checkpoint on disk: run the same command again to go on. Exit status 75."""
 
     status = 75
+
+
+class NoGo(KwelaError):
+    """The gate said no: a checkpoint and abort_report.json are on disk. Exit status 3."""
+
+    status = 3
+
+
+class BudgetSpent(KwelaError):
+    """Stopped with a checkpoint before the budget was overspent. Exit status 4."""
+
+    status = 4
+
+
+class Hold(KwelaError):
+    """The gate couldn't decide: a metric wasn't measured. Stopped with a checkpoint. Exit status 5."""
+
+    status = 5

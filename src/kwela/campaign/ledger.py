@@ -1,0 +1,273 @@
+"""The money, as an append-only file of checksummed lines that outlives whatever happens to the campaign.
+
+One line a fact, flushed to disk before anything relies on it:
+
+    campaign  id, settings, budget_usd, setup_usd       the first line
+    span      one start of one machine: price, market, disk, from, to, seconds, step, why; repeated as time passes
+    budget    a larger budget, agreed to later
+    gate      a verdict with its evidence
+    override  who went on against it, and why
+
+- Of the lines of a span the one with most seconds holds. So a line lost or there twice changes nothing, and two copies
+  (on disk, in a checkpoint) merge into one by taking what either has.
+- Within a span time is counted by the machine's own clocks (clock.py): a crash between two lines loses nothing, and a
+  clock that is set doesn't matter.
+- After a new start nobody knows when the old one ended. Then the most that it may have cost is added, and said so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kwela import files
+from kwela.campaign.clock import DAY, Clock, Time
+from kwela.errors import UserError
+
+NAME = "ledger.jsonl"
+TICK = 300.0  # seconds between two lines of a span
+# How long an instance may have run on after its last line: killed between two lines (the second may be torn), taken
+# back after a notice, or left for the auto-shutdown to stop.
+UNSEEN = {"": 2 * TICK, "spot notice": 120.0}
+IDLE = 2 * 3600.0
+STOPPED = "stopped at the latest here"
+MONTH = 30 * DAY
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is paid for: market is "spot" or "on-demand"; price in dollars an hour, disk_usd a GB and month."""
+
+    instance: str
+    market: str
+    price: float
+    disk_gb: float = 0.0
+    disk_usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Dollars and seconds so far. began: unix seconds of the first billed one; elapsed: calendar seconds since."""
+
+    gpu_usd: float
+    disk_usd: float
+    setup_usd: float
+    budget_usd: float
+    seconds: float
+    began: float
+    elapsed: float
+
+    @property
+    def usd(self) -> float:
+        return self.gpu_usd + self.disk_usd + self.setup_usd
+
+    @property
+    def days(self) -> float:
+        return self.elapsed / DAY
+
+
+def seal(row: Row) -> str:
+    """A row as its line, checksum last."""
+    body = json.dumps({key: value for key, value in row.items() if key != "sum"}, ensure_ascii=False)
+    return f'{body[:-1]}, "sum": "{hashlib.sha256(body.encode()).hexdigest()[:16]}"}}\n'
+
+
+def parse(text: str) -> tuple[list[Row], int]:
+    """The whole rows of a ledger's text, each once, and how many lines are damaged."""
+    rows: dict[str, Row] = {}
+    damaged = 0
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+            whole = seal(row).rstrip("\n") == line
+        except (ValueError, AttributeError, TypeError):
+            whole = False
+        if whole:
+            rows.setdefault(row["sum"], row)
+        elif line.strip():
+            damaged += 1
+    return list(rows.values()), damaged
+
+
+def last(rows: Iterable[Row], kind: str) -> Row | None:
+    """The newest row of a kind."""
+    return max((row for row in rows if row["kind"] == kind), key=lambda row: row["at"], default=None)
+
+
+def spans(rows: Iterable[Row]) -> list[Row]:
+    """The row that holds of each span, in order of time."""
+    held: dict[str, Row] = {}
+    for row in rows:
+        if row["kind"] == "span":
+            other = held.get(row["span"], row)
+            if (row["seconds"], row["to"]) >= (other["seconds"], other["to"]):
+                held[row["span"]] = row
+    return sorted(held.values(), key=lambda row: row["from"])
+
+
+def total(rows: list[Row]) -> Totals:
+    """What `rows` add up to."""
+    held = spans(rows)
+    first = next((row for row in rows if row["kind"] == "campaign"), {"setup_usd": 0.0, "budget_usd": 0.0})
+    budget = max([first["budget_usd"], *(row["budget_usd"] for row in rows if row["kind"] == "budget")])
+    gpu = sum(row["seconds"] / 3600 * row["price"] for row in held)
+    # A span reaches to the start of the next: the disk is paid for in between too.
+    ends = [*(row["from"] for row in held[1:]), *(row["to"] for row in held[-1:])]
+    lengths = [max(row["to"], end) - row["from"] for row, end in zip(held, ends, strict=True)]
+    disk = sum(row["disk_gb"] * row["disk_usd"] * length / MONTH for row, length in zip(held, lengths, strict=True))
+    began = held[0]["from"] if held else 0.0
+    billed = sum(row["seconds"] for row in held)
+    return Totals(gpu, disk, first["setup_usd"], budget, billed, began, sum(lengths))
+
+
+def history(rows: Iterable[Row]) -> list[tuple[float, float, int]]:
+    """(billed seconds of the campaign, calendar seconds since its start, step) at each line, in order of time."""
+    before: dict[str, float] = {}
+    seen = 0.0
+    for row in spans(rows):
+        before[row["span"]] = seen
+        seen += row["seconds"]
+    lines = sorted((row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"]))
+    return [(before[row["span"]] + row["seconds"], row["to"] - lines[0]["from"], row["step"]) for row in lines]
+
+
+def by_day(rows: Iterable[Row]) -> dict[tuple[int, str], float]:
+    """GPU dollars by (campaign day from 1, market)."""
+    out: dict[tuple[int, str], float] = {}
+    done: dict[str, float] = {}
+    lines = sorted((row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"]))
+    for row in lines:
+        day = int((row["to"] - lines[0]["from"]) // DAY) + 1
+        fresh = row["seconds"] - done.get(row["span"], 0.0)
+        done[row["span"]] = row["seconds"]
+        out[day, row["market"]] = out.get((day, row["market"]), 0.0) + fresh / 3600 * row["price"]
+    return out
+
+
+def read(path: Path) -> tuple[list[Row], int]:
+    """The whole rows of the file (none if there is none), and how many lines are damaged. Raises UserError."""
+    try:
+        return parse(path.read_bytes().decode("utf-8", errors="replace"))
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+
+
+class Ledger:
+    """The ledger at `path`, opened to write. A torn last line (a power cut) is left behind, not built upon."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path, self.clock = path, clock
+        self.rows, self.damaged = read(path)
+        self.span: Row | None = None
+        self.restored = False
+
+    def merge(self, text: str) -> int:
+        """Append what another copy of this ledger has and it lacks; returns how many rows."""
+        copy, _ = parse(text)
+        names = {row["id"] for row in [*copy, *self.rows] if row["kind"] == "campaign"}
+        known = {row["sum"] for row in self.rows}
+        lacking = [row for row in copy if row["sum"] not in known] if len(names) == 1 else []
+        before = total(self.rows).seconds
+        for row in lacking:
+            self._append(row)
+        # Where the copy knows of later times than the disk, what came after those is lost too.
+        self.restored = total(self.rows).seconds > before
+        return len(lacking)
+
+    def open(self, settings: Row, budget_usd: float, setup_usd: float) -> None:
+        """Begin the campaign, or make sure that this is it. Raises UserError saying what differs."""
+        first = next((row for row in self.rows if row["kind"] == "campaign"), None)
+        if first is None:
+            if self.rows:
+                raise UserError(f"{self.path}: its first line is damaged, and no checkpoint has a whole copy")
+            money = {"budget_usd": budget_usd, "setup_usd": setup_usd}
+            self.note("campaign", id=secrets.token_hex(4), settings=settings, **money)
+            return
+        theirs = {**first["settings"], "budget_usd": first["budget_usd"]}
+        ours = {**settings, "budget_usd": budget_usd}
+        differs = [f"{key} {theirs.get(key)}, here {ours[key]}" for key in ours if theirs.get(key) != ours[key]]
+        if differs:
+            hint = " (kwela campaign extend raises a budget)" if theirs["budget_usd"] != budget_usd else ""
+            differs[-1] += f"{hint}; give this one a checkpoint_dir of its own"
+            raise UserError(f"{self.path}: of another campaign: {'; '.join(differs)}")
+
+    def begin(self, machine: Machine) -> float:
+        """Start or go on with a span on `machine`; returns how long nobody kept the ledger, in calendar seconds."""
+        now, held, kept = self.clock.read(), spans(self.rows), vars(machine)
+        if not held:
+            self._span(kept, now, now.wall, 0.0, 0)
+            return 0.0
+        before = held[-1]
+        if before["boot"] == now.boot:
+            self.span = before
+            same = all(before[key] == value for key, value in kept.items())
+            row = self.tick(before["step"], "" if same else "new price or machine")
+            if not same:
+                self._span(kept, now, row["to"], 0.0, before["step"])
+            return now.up - before["up"]
+        gap = now.wall - before["to"]
+        unseen = max(0.0, gap if self.restored else min(gap, UNSEEN.get(before["why"], IDLE)))
+        end = {"to": before["to"] + unseen, "seconds": before["seconds"] + unseen, "why": STOPPED}
+        self._append(before | end)
+        # Billed from the machine's start, not from when it got round to us. A clock set back says nothing of the gap.
+        age = min(now.awake, gap - unseen) if gap >= 0 else now.awake
+        self._span(kept, now, max(end["to"], now.wall - age), age, before["step"])
+        return max(0.0, gap)
+
+    def tick(self, step: int, why: str = "") -> Row:
+        """Bill until now. why: what ended this stretch, if anything did."""
+        assert self.span is not None
+        now, span = self.clock.read(), self.span
+        passed = {"to": span["to"] + (now.up - span["up"]), "seconds": span["seconds"] + (now.awake - span["awake"])}
+        self.span = span | passed | {"up": now.up, "awake": now.awake, "step": step, "why": why}
+        self._append(self.span)
+        return self.span
+
+    def note(self, kind: str, **facts: Any) -> Row:
+        """Record a fact other than time."""
+        return self._append({"kind": kind, "at": self.calendar(), **facts})
+
+    def calendar(self) -> float:
+        """Unix seconds as the campaign counts them: those of its last line, and what this machine's clock adds."""
+        now = self.clock.read()
+        return self.span["to"] + now.up - self.span["up"] if self.span else now.wall
+
+    def total(self) -> Totals:
+        """What it all costs up to now, the time since the last line included."""
+        if self.span is None:
+            return total(self.rows)
+        now, span = self.clock.read(), self.span
+        passed = {"to": span["to"] + (now.up - span["up"]), "seconds": span["seconds"] + (now.awake - span["awake"])}
+        return total([*self.rows, span | passed])
+
+    def _span(self, machine: Row, now: Time, start: float, age: float, step: int) -> None:
+        times = {"from": start, "to": start + age, "seconds": age, "up": now.up, "awake": now.awake}
+        row = {"kind": "span", "span": secrets.token_hex(4), "boot": now.boot, **machine, **times}
+        self.span = self._append(row | {"step": step, "why": ""})
+
+    def _append(self, row: Row) -> Row:
+        line = seal(row)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else f"\n{line}"
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise files.unwritable(self.path, error, "no line added") from error
+        sealed: Row = json.loads(line)
+        self.rows.append(sealed)
+        return sealed

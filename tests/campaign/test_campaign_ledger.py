@@ -1,0 +1,213 @@
+"""No dollar is lost, none is counted twice, whatever happens to the process, the machine, the clock or the file."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kwela.campaign import ledger
+from kwela.campaign.clock import DAY, Fake
+from kwela.campaign.ledger import Ledger, Machine
+from kwela.errors import UserError
+
+T4 = Machine("i-1", "spot", 0.39)
+SETTINGS = {"model_name": "m"}
+
+
+def opened(path: Path, clock: Fake, copy: str = "") -> Ledger:
+    book = Ledger(path, clock)
+    book.merge(copy)
+    book.open(SETTINGS, 500.0, 0.0)
+    book.begin(T4)
+    return book
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger.os, "fsync", lambda handle: None)
+
+
+class Life:
+    """A campaign to which things happen, beside what its machine was truly on for."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.path, self.clock, self.draw = folder / "ledger.jsonl", Fake(), random.Random(seed)
+        self.on = self.most = 0.0  # seconds truly billed, and the most that is added for what nobody saw
+        self.copy, self.copied = "", 0.0
+        self.book = opened(self.path, self.clock)
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+        self.on += seconds
+
+    def train(self) -> None:
+        for step in range(self.draw.randint(1, 6)):
+            self.sleep(self.draw.uniform(1, ledger.TICK))
+            self.book.tick(step)
+        if self.draw.random() < 0.5:
+            self.copy, self.copied = self.path.read_text(), self.clock.wall  # a checkpoint takes it along
+
+    def killed(self) -> None:
+        self.sleep(self.draw.uniform(0, 5000))
+
+    def suspended(self) -> None:
+        self.clock.suspend(self.draw.uniform(0, 90000))
+
+    def clock_set(self) -> None:
+        self.clock.jump(self.draw.uniform(-1e7, 1e7))
+
+    def torn(self) -> None:
+        """Power goes while a line is written; the machine starts again."""
+        whole = self.path.read_bytes()
+        self.sleep(self.draw.uniform(0, ledger.TICK))
+        self.book.tick(0)
+        size = len(self.path.read_bytes())
+        with self.path.open("r+b") as file:
+            file.truncate(self.draw.randint(len(whole), size - 1))
+        self.off(2 * ledger.TICK)
+
+    def power_cut(self) -> None:
+        self.sleep(self.draw.uniform(0, ledger.TICK))
+        self.off(2 * ledger.TICK)
+
+    def spot(self) -> None:
+        self.book.tick(0, "spot notice")
+        self.sleep(self.draw.uniform(0, 120))
+        self.off(120.0)
+
+    def finished_early(self) -> None:
+        """HOLD, say: the auto-shutdown stops the machine within two hours."""
+        self.book.tick(0, "gate: HOLD")
+        self.sleep(self.draw.uniform(0, ledger.IDLE))
+        self.off(ledger.IDLE)
+
+    def disk_lost(self) -> None:
+        """Only what the last checkpoint holds is left. Of machines that came and went since, nothing is known."""
+        if self.copy:
+            self.path.unlink()
+            self.most += (
+                self.clock.wall - self.copied
+                if json.loads(self.copy.splitlines()[-1])["boot"] != str(self.clock.boots)
+                else 0
+            )
+
+    def off(self, unseen: float) -> None:
+        self.most += unseen
+        self.clock.reboot(self.draw.choice([0.0, 10.0, 3000.0, 200000.0]))
+        self.sleep(self.draw.uniform(0, 400))  # until somebody resumes
+
+    def happen(self, what: str) -> None:
+        getattr(self, what)()
+        self.book = opened(self.path, self.clock, self.copy)
+
+
+EVENTS = ["killed", "suspended", "torn", "power_cut", "spot", "finished_early", "disk_lost"]
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32), st.lists(st.sampled_from(EVENTS), max_size=8), st.booleans())
+def test_a_thousand_campaigns_killed_at_random_moments_never_lose_or_double_a_dollar(
+    seed: int, events: list[str], jumpy: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        life = Life(Path(folder), seed)
+        for event in events:
+            life.train()
+            if jumpy and event in ("killed", "suspended"):
+                life.clock_set()  # on a machine that stays on, a clock that is set changes nothing
+                life.happen(event)
+                life.clock.wall = life.book.calendar()  # put right before the machine goes off
+            else:
+                life.happen(event)
+        life.train()
+        billed = ledger.total(ledger.read(life.path)[0]).seconds
+        assert life.on - 1e-3 <= billed <= life.on + life.most + 1e-3
+        if not life.most:
+            assert billed == pytest.approx(life.on, abs=1e-3)
+
+
+def test_a_ledger_that_trusted_the_wall_clock_would_be_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    life = Life(tmp_path, 1)
+    life.train()
+    life.book.span["awake"] -= 3600.0  # what a clock that was set would do to it
+    life.train()
+    assert ledger.total(life.book.rows).seconds > life.on + 3000
+
+
+def test_on_one_machine_a_killed_campaign_is_billed_to_the_second(tmp_path: Path) -> None:
+    clock = Fake()
+    opened(tmp_path / "l", clock)
+    clock.sleep(7200)
+    clock.jump(-1e8)
+    book = opened(tmp_path / "l", clock)
+    assert book.total().gpu_usd == pytest.approx(2 * 0.39)
+
+
+def test_stopped_time_is_not_billed_as_gpu_but_its_disk_is(tmp_path: Path) -> None:
+    clock = Fake()
+    book = Ledger(tmp_path / "l", clock)
+    book.open(SETTINGS, 500.0, 25.0)
+    book.begin(Machine("i", "spot", 0.39, disk_gb=500, disk_usd=0.08))
+    for _ in range(12):
+        clock.sleep(300)
+        book.tick(1)
+    book.tick(1, "spot notice")
+    clock.reboot(9 * DAY)
+    again = Ledger(tmp_path / "l", clock)
+    away = again.begin(Machine("i-2", "spot", 0.39, disk_gb=500, disk_usd=0.08))
+    bill = again.total()
+    assert away == pytest.approx(9 * DAY)
+    assert bill.gpu_usd == pytest.approx(0.39 * (3600 + 120) / 3600)
+    assert bill.disk_usd == pytest.approx(40 * (9 + 1 / 24) / 30, rel=1e-3)
+    assert bill.usd == pytest.approx(bill.gpu_usd + bill.disk_usd + 25)
+    assert bill.days == pytest.approx(9 + 1 / 24, rel=1e-3)
+
+
+def test_a_damaged_line_is_counted_and_healed_by_the_copy(tmp_path: Path) -> None:
+    clock = Fake()
+    book = opened(tmp_path / "l", clock)
+    for step in range(5):
+        clock.sleep(300)
+        book.tick(step)
+    whole = (tmp_path / "l").read_text()
+    (tmp_path / "l").write_text(whole.replace('"seconds": 1500.0', '"seconds": 15.0'))
+    hurt = Ledger(tmp_path / "l", clock)
+    assert hurt.damaged == 1 and ledger.total(hurt.rows).seconds == 1200
+    assert hurt.merge(whole) == 1 and ledger.total(hurt.rows).seconds == 1500
+    assert hurt.merge(whole) == 0  # twice changes nothing
+
+
+def test_another_campaigns_copy_is_not_taken(tmp_path: Path) -> None:
+    clock = Fake()
+    opened(tmp_path / "a", clock)
+    ours = opened(tmp_path / "b", clock)
+    assert ours.merge((tmp_path / "a").read_text()) == 0
+
+
+def test_another_campaigns_ledger_says_what_differs(tmp_path: Path) -> None:
+    clock = Fake()
+    opened(tmp_path / "l", clock)
+    with pytest.raises(UserError, match=r"of another campaign: model_name m, here n; give"):
+        Ledger(tmp_path / "l", clock).open({"model_name": "n"}, 500.0, 0.0)
+    with pytest.raises(UserError, match=r"budget_usd 500.0, here 800.0 \(kwela campaign extend"):
+        Ledger(tmp_path / "l", clock).open(SETTINGS, 800.0, 0.0)
+
+
+def test_dollars_by_day_and_market_add_up(tmp_path: Path) -> None:
+    clock = Fake()
+    book = opened(tmp_path / "l", clock)
+    for _ in range(24 * 3):
+        clock.sleep(3600)
+        book.tick(1)
+    book.begin(Machine("i-1", "on-demand", 1.30))
+    clock.sleep(3600)
+    book.tick(1)
+    days = ledger.by_day(book.rows)
+    assert sum(days.values()) == pytest.approx(book.total().gpu_usd)
+    assert days[4, "on-demand"] == pytest.approx(1.30) and days[1, "spot"] == pytest.approx(23 * 0.39)
