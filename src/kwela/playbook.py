@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from kwela import config
 from kwela.config import Strict
@@ -17,21 +17,89 @@ from kwela.errors import UserError
 SHIPPED = Path("ai-service/config.json")
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Dollars = Annotated[float, Field(ge=0)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Thresholds(Strict):
     """What the gate of week 5 asks for."""
 
-    min_authenticity_score: Share = 0.35
+    min_authenticity_score: Share = 0.35  # of the lower end of its interval
     max_cost_usd: Dollars = 600.0
     max_val_loss: float = Field(3.5, gt=0)
+    min_gain_over_base: float = Field(0.0, ge=0)  # nats below the untuned model on the same clips
 
 
 class Flag(Strict):
     """What a red flag does when it is seen."""
 
     action: Literal["warn", "stop"] = "warn"
+
+
+class Fatal(Flag):
+    action: Literal["warn", "stop"] = "stop"
+
+
+class Stalled(Flag):
+    hours: float = Field(72, gt=0)  # of training, in which the loss must have fallen
+
+
+class Spike(Flag):
+    mads: float = Field(8, gt=0)  # median absolute deviations above the median of the windows before
+
+
+class Idle(Flag):
+    percent: float = Field(50, ge=0, le=100)  # mean use of the GPU below this
+    minutes: float = Field(30, gt=0)
+
+
+class Stuck(Flag):
+    minutes: float = Field(60, gt=0)  # without a step
+
+
+class Disk(Flag):
+    free_gb: float = Field(10, ge=0)
+
+
+class Overfit(Flag):
+    evaluations: int = Field(3, ge=2)  # in a row with a higher validation loss and a lower training loss
+
+
+class Flags(Strict):
+    """The red flags of a campaign: thresholds, and what each does."""
+
+    loss_not_falling: Stalled = Stalled()
+    nan: Fatal = Fatal()
+    loss_spike: Spike = Spike()
+    gpu_idle: Idle = Idle()
+    no_step: Stuck = Stuck()
+    cost_before_gate: Flag = Flag()  # past flag_cost_usd
+    instance_stopped: Flag = Flag()
+    disk_filling: Disk = Disk()
+    overfitting: Overfit = Overfit()
+
+
+class Notify(Strict):
+    """Whom to tell of flags and verdicts, beside the log."""
+
+    webhook: str = ""  # a URL that takes JSON by POST: {"text", "campaign", ...}
+    sns_topic: str = ""  # an ARN
+
+
+class Evaluation(Strict):
+    """What the gate and the report judge samples by."""
+
+    reference_dir: Path | None = None  # music of the style
+    contrast_dir: Path | None = None  # music that is not
+    prompts: list[str] = Field(
+        [
+            "Traditional amapiano with log drums and soulful piano",
+            "Modern amapiano house with jazzy chord progressions",
+        ],
+        min_length=1,
+    )
+    samples: int = Field(82, ge=1)  # clips, prompts in turn; 82 tell 20 % from 40 % at 80 % power
+    seconds: float = Field(30, gt=0)
+    seed: int = Field(0, ge=0)
 
 
 class PlaybookConfig(Strict):
@@ -54,6 +122,9 @@ class PlaybookConfig(Strict):
     budget_usd: Dollars = 500.0
     flag_cost_usd: Dollars = 400.0
     week_5_threshold_days: float = Field(35, gt=0)
+    gate_at_fraction: float | None = Field(
+        None, gt=0, lt=1
+    )  # of the planned steps: the gate is then, if that is sooner
     go_nogo_thresholds: Thresholds = Thresholds()
     # Tag groups near the style (the data set's words, synonyms together), and tags that speak against it.
     proxy_groups: dict[str, list[str]] = Field(min_length=1)
@@ -64,7 +135,20 @@ class PlaybookConfig(Strict):
     plan_days: float = Field(56, gt=0)
     hours_per_day: float = Field(20, gt=0, le=24)
     setup_cost_usd: Dollars = 25.0
-    flags: dict[str, Flag] = Field(default_factory=dict)
+    market: Literal["on-demand", "spot"] = "on-demand"
+    disk_gb: float = Field(500, ge=0)
+    disk_usd_per_gb_month: Dollars = 0.08
+    reserve_minutes: float = Field(30, ge=0)  # of GPU time kept back for the last save and the report
+    evaluation: Evaluation = Evaluation()
+    notify: Notify = Notify()
+    flags: Flags = Flags()
+
+    @model_validator(mode="after")
+    def _gate_before_the_end(self) -> PlaybookConfig:
+        if self.week_5_threshold_days > self.plan_days:
+            days = f"week_5_threshold_days {self.week_5_threshold_days:g}, plan_days {self.plan_days:g}"
+            raise ValueError(f"the gate would come after the end: {days}")
+        return self
 
 
 def load(file: Path | None = None) -> PlaybookConfig:
@@ -72,16 +156,22 @@ def load(file: Path | None = None) -> PlaybookConfig:
 
     Raises UserError naming the file and the key.
     """
-    path = file or config.repo_root() / SHIPPED
+    shipped = config.repo_root() / SHIPPED
+    path = shipped if file is None else file if file.is_file() else shipped.parent / file
     if not path.is_file():
-        raise UserError(f"{path}: no such config file")
+        raise UserError(f"{file or path}: no such config file")
     values = config.read_file(path)
     config.check_keys(PlaybookConfig, values, str(path))
     try:
         settings = PlaybookConfig.model_validate(values)
     except ValidationError as error:
         key, message = config.first_error(error)
-        raise UserError(f"{path}: {key}: {message}") from None
+        whole = key == "config"  # of several keys together: what was given is the whole file
+        raise UserError(f"{path}: {message.partition(' (got')[0]}" if whole else f"{path}: {key}: {message}") from None
+    folder = path.absolute().parent
     for name in ("dataset_dir", "checkpoint_dir", "tensorboard_dir"):
-        setattr(settings, name, path.absolute().parent / getattr(settings, name))
+        setattr(settings, name, folder / getattr(settings, name))
+    for name in ("reference_dir", "contrast_dir"):
+        if given := getattr(settings.evaluation, name):
+            setattr(settings.evaluation, name, folder / given)
     return settings
