@@ -91,15 +91,13 @@ class Life:
         """Only what the last checkpoint holds is left. Of machines that came and went since, nothing is known."""
         if self.copy:
             self.path.unlink()
-            self.most += (
-                self.clock.wall - self.copied
-                if json.loads(self.copy.splitlines()[-1])["boot"] != str(self.clock.boots)
-                else 0
-            )
+            if json.loads(self.copy.splitlines()[-1])["boot"] != str(self.clock.boots):
+                self.most += self.clock.wall - self.copied
 
     def off(self, unseen: float) -> None:
-        self.most += unseen
-        self.clock.reboot(self.draw.choice([0.0, 10.0, 3000.0, 200000.0]))
+        orderly = self.draw.random() < 0.3
+        self.most += 0 if orderly else unseen
+        self.clock.reboot(self.draw.choice([0.0, 10.0, 3000.0, 200000.0]), orderly)
         self.sleep(self.draw.uniform(0, 400))  # until somebody resumes
 
     def happen(self, what: str) -> None:

@@ -10,6 +10,7 @@ set clock changes nothing. `wall` is asked only after a new start.
 
 from __future__ import annotations
 
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,13 @@ DAY, HOUR = 86400.0, 3600.0
 
 @dataclass(frozen=True)
 class Time:
-    """One reading, in seconds. boot: names this start of the machine."""
+    """One reading, in seconds. boot: names this start of the machine; ended: wall time of its last orderly shutdown."""
 
     boot: str
     wall: float
     up: float
     awake: float
+    ended: float | None = None
 
 
 class Clock(Protocol):
@@ -46,7 +48,7 @@ class Real:
         up = time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
         now = time.time()
         wall = now if self.speed == 1 else self.began + (now - self.began) * self.speed
-        return Time(_boot(), wall, up * self.speed, time.monotonic() * self.speed)
+        return Time(_boot(), wall, up * self.speed, time.monotonic() * self.speed, _shutdown())
 
     def sleep(self, seconds: float) -> None:
         time.sleep(max(self.SHORTEST, seconds / self.speed))
@@ -57,9 +59,10 @@ class Fake:
 
     def __init__(self, wall: float = 1.7e9) -> None:
         self.boots, self.wall, self.up, self.awake = 1, wall, 0.0, 0.0
+        self.ended: float | None = None
 
     def read(self) -> Time:
-        return Time(str(self.boots), self.wall, self.up, self.awake)
+        return Time(str(self.boots), self.wall, self.up, self.awake, self.ended)
 
     def sleep(self, seconds: float) -> None:
         self.wall, self.up, self.awake = self.wall + seconds, self.up + seconds, self.awake + seconds
@@ -67,8 +70,9 @@ class Fake:
     def suspend(self, seconds: float) -> None:
         self.wall, self.up = self.wall + seconds, self.up + seconds
 
-    def reboot(self, off: float = 0.0) -> None:
-        """Off for `off` seconds, then on again."""
+    def reboot(self, off: float = 0.0, orderly: bool = False) -> None:
+        """Off for `off` seconds, then on again. orderly: it noted when it went."""
+        self.ended = self.wall if orderly else self.ended
         self.boots, self.wall, self.up, self.awake = self.boots + 1, self.wall + off, 0.0, 0.0
 
     def jump(self, seconds: float) -> None:
@@ -81,3 +85,15 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:  # not Linux: count it as one start, so that time between two runs is billed rather than lost
         return "one"
+
+
+_UTMP = struct.Struct("hi32s4s32s256shhiii4i20s")  # struct utmp of glibc, 384 bytes
+
+
+def _shutdown(log: Path = Path("/var/log/wtmp")) -> float | None:
+    """When this machine was last shut down in order, from the log of logins; None if that doesn't say."""
+    try:
+        records = list(_UTMP.iter_unpack(log.read_bytes()))
+    except (OSError, struct.error):
+        return None
+    return max((float(record[9]) for record in records if record[4].rstrip(b"\0") == b"shutdown"), default=None)

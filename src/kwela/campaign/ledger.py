@@ -12,7 +12,7 @@ One line a fact, flushed to disk before anything relies on it:
   (on disk, in a checkpoint) merge into one by taking what either has.
 - Within a span time is counted by the machine's own clocks (clock.py): a crash between two lines loses nothing, and a
   clock that is set doesn't matter.
-- After a new start nobody knows when the old one ended. Then the most that it may have cost is added, and said so.
+- After a new start, unless the machine noted when it went down, the most that it may have cost since is added.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TICK = 300.0  # seconds between two lines of a span
 # back after a notice, or left for the auto-shutdown to stop.
 UNSEEN = {"": 2 * TICK, "spot notice": 120.0}
 IDLE = 2 * 3600.0
-STOPPED = "stopped at the latest here"
+STOPPED = "machine stopped"
 MONTH = 30 * DAY
 
 Row = dict[str, Any]
@@ -217,6 +217,8 @@ class Ledger:
             return now.up - before["up"]
         gap = now.wall - before["to"]
         unseen = max(0.0, gap if self.restored else min(gap, UNSEEN.get(before["why"], IDLE)))
+        if not self.restored and now.ended is not None and before["to"] <= now.ended <= now.wall:
+            unseen = now.ended - before["to"]
         end = {"to": before["to"] + unseen, "seconds": before["seconds"] + unseen, "why": STOPPED}
         self._append(before | end)
         # Billed from the machine's start, not from when it got round to us. A clock set back says nothing of the gap.
