@@ -1,21 +1,24 @@
-"""Commands about machines: `doctor` for this one, `aws` for a rented one."""
+"""Commands about machines: `doctor` and `idle-watch` for this one, `aws` for a rented one."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kwela.cli.aws import aws_app
 from kwela.cli.output import Json, speaking
-from kwela.errors import KwelaError
+from kwela.errors import KwelaError, UserError
 
 
 def register(app: typer.Typer) -> None:
     app.command("doctor", short_help="What this machine has, and what would fail on it.")(doctor)
+    app.command("idle-watch", short_help="Stop this machine when nobody has used it for two hours.")(idle_watch)
     app.add_typer(aws_app, name="aws")
 
 
@@ -41,6 +44,48 @@ def doctor(
         say({"checks": [asdict(check) for check in checks]}, "\n".join(lines))
     if faults := list(_faults()):
         raise KwelaError(f"no training can start here: {'; '.join(faults)}")
+
+
+def idle_watch(
+    hours: Annotated[float, typer.Option(min=0.1, help="Of quiet, until it stops.")] = 2.0,
+    warn_minutes: Annotated[float, typer.Option(min=0, help="How long before it warns.")] = 15.0,
+    folders: Annotated[list[Path] | None, typer.Option("--folder", help="Checkpoints; default: the repo's.")] = None,
+    ssh_ports: Annotated[list[int], typer.Option("--ssh-port", help="Where a connection is a session.")] = [22],  # noqa: B006
+    ports: Annotated[list[int], typer.Option("--port", help="Where it is a request.")] = [6006],  # noqa: B006
+    shutdown: Annotated[str, typer.Option(help="The command that stops it.")] = "shutdown -h now",
+    log: Annotated[Path, typer.Option(help="What it did, and why.")] = Path("/var/log/auto-shutdown.log"),
+    state: Annotated[Path, typer.Option(help="Kept between looks.")] = Path("/var/lib/kwela/idle-watch.json"),
+    every: Annotated[float | None, typer.Option(min=1, help="Seconds: go on looking; default: look once.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look once whether this machine is in use, and stop it after two hours without use.
+
+    Use is a training step, a busy GPU, an SSH session or a request. A systemd timer looks once a minute
+    (ai-service/deploy_training.sh installs it); without systemd, --every 60 does. It warns 15 minutes ahead and never
+    stops in the middle of a save.
+
+    \b
+    kwela idle-watch
+    kwela idle-watch --every 60 --shutdown "sudo shutdown -h now" --log ~/auto-shutdown.log --state ~/idle.json
+    """
+    from kwela import config
+    from kwela.machines import idle
+
+    if warn_minutes >= 60 * hours:
+        raise UserError(f"--warn-minutes {warn_minutes:g}: not less than --hours {hours:g}")
+    root = config.repo_root()
+    places = folders or [root / "ai-service" / "checkpoints", root / "checkpoints"]
+    watch = idle.Watch(places, log, state, hours * 3600, warn_minutes * 60, shutdown, ssh_ports, ports)
+    with speaking(as_json) as say:
+        while True:
+            saw = idle.look(watch)
+            left = max(0.0, watch.limit - saw.idle)
+            quiet = f"idle for {saw.idle / 60:.0f} min; stops in {left / 60:.0f} min"
+            result = {"busy": saw.busy, "idle_seconds": saw.idle, "stops_in_seconds": left}
+            say(result, f"in use: {saw.busy}" if saw.busy else quiet)
+            if every is None:
+                return
+            time.sleep(every)
 
 
 def _faults() -> Iterator[str]:

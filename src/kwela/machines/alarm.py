@@ -16,7 +16,6 @@ from kwela.errors import UserError
 from kwela.machines.aws import TAG, one_line
 from kwela.machines.prices import REGION
 
-DOLLARS = 600.0
 PERIOD = 6 * 3600  # seconds: how often charges are counted
 
 
@@ -48,7 +47,7 @@ def look(session: Any, name: str) -> Alarm:
     return Alarm(alarm["Threshold"], alarm["StateValue"], emails)
 
 
-def set_up(session: Any, name: str, email: str, dollars: float = DOLLARS) -> Alarm:
+def set_up(session: Any, name: str, email: str, dollars: float) -> Alarm:
     """Make or change the alarm, and subscribe `email` unless it is. Raises UserError for what is no address.
 
     AWS then writes to the address, which gets no alarms before its owner has followed the link in that letter.

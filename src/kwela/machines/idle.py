@@ -1,0 +1,172 @@
+"""Stops a machine that nobody uses: no training step, no GPU use, no SSH session and no request for two hours.
+
+- A look takes a moment and is meant to come once a minute, from a timer. Idle time is the sum of the quiet minutes
+  seen, kept in a small state file: a clock that jumps or a timer that slept can't stop a machine in use.
+- A boot starts the count anew.
+- It warns first, in the log and to whoever is logged in, and never stops in the middle of a save.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from kwela import files
+from kwela.errors import KwelaError, UserError
+from kwela.machines import gpu
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+GPU_BUSY = 5.0  # percent; a card at rest shows 0 to 2
+GAP = 300.0  # seconds of quiet that one look may add, however long ago the last was
+SAVING = 600.0  # seconds since a draft was last written to; older ones were left by a killed process
+# States of a TCP connection in /proc/net/tcp. A closed one stays in TIME_WAIT for a minute, so that a look a minute
+# sees every request, short as it was. https://docs.kernel.org/networking/proc_net_tcp.html
+ESTABLISHED, LISTEN = "01", "0A"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is watched, and what then happens."""
+
+    folders: Sequence[Path]  # checkpoint folders, at any depth below
+    log: Path
+    state: Path
+    limit: float  # seconds of quiet until it stops
+    warn: float  # seconds ahead of that
+    shutdown: str  # a command
+    ssh: Sequence[int]  # ports on which a connection is a session
+    requests: Sequence[int]  # ports on which it is a request
+
+
+@dataclass
+class State:
+    """Between two looks. Times are of the clock that starts at boot and can't be set."""
+
+    boot: str = ""
+    seen: float = 0.0  # of the last look
+    idle: float = 0.0  # seconds of quiet
+    warned: float | None = None
+    steps: dict[str, float] = field(default_factory=dict)  # metrics file -> when it was last written
+    busy: str | None = None  # what the last look saw; "" nothing
+
+
+def look(watch: Watch, now: float | None = None, boot: str | None = None) -> State:
+    """Look once: count the quiet, log what changed, warn, stop the machine. Returns the state it leaves.
+
+    now, boot: seconds since boot and the boot's id, for tests. Raises UserError for a log or a state that can't be
+    written, KwelaError if the shutdown command fails.
+    """
+    if not BOOT.exists():
+        raise UserError("kwela idle-watch: it watches Linux machines only")
+    now = time.clock_gettime(time.CLOCK_BOOTTIME) if now is None else now
+    boot = BOOT.read_text().strip() if boot is None else boot
+    last = _read(watch.state)
+    if last.boot != boot:
+        last = State(boot, seen=now, steps=last.steps)
+    steps = {str(file): when for file, when in _written(watch, "metrics.jsonl")}
+    busy = _busy(watch, stepped=any(last.steps.get(file) != when for file, when in steps.items()))
+    changed = last.busy is None or bool(last.busy) != bool(busy)
+    state = State(boot, now, 0.0 if busy else last.idle + min(now - last.seen, GAP), last.warned, steps, busy)
+    left = watch.limit - state.idle
+    if busy:
+        state.warned = None
+        if changed:
+            _log(watch, f"in use: {busy}")
+    elif changed:
+        _log(watch, f"idle: no training step, GPU use, SSH session or request; stops in {_span(left)}")
+    stop = False
+    if not busy and left <= watch.warn:
+        if state.warned is None:
+            state.warned = now
+            _log(watch, f"WARNING: idle for {_span(state.idle)}; stops in {_span(max(left, watch.warn))} unless used")
+            _tell(f"kwela: this machine is idle and stops in {_span(watch.warn)}")
+        stop = left <= 0 and now - state.warned >= watch.warn
+    if stop and (draft := _draft(watch)):
+        _log(watch, f"waits: {draft} is being saved")
+        stop = False
+    files.write(watch.state, json.dumps(asdict(state)) + "\n", durable=False)  # lost: the count starts anew
+    if stop:
+        _log(watch, f"stopping: idle for {_span(state.idle)}: {watch.shutdown}")
+        _stop(watch)
+    return state
+
+
+def _busy(watch: Watch, stepped: bool) -> str:
+    """What the machine is used for; "" when nothing."""
+    load = max(gpu.utilisations(), default=0.0)
+    reasons = {
+        "a training step": stepped,
+        f"GPU at {load:.0f} %": load >= GPU_BUSY,
+        "an SSH session": _connected(watch.ssh, {ESTABLISHED}),
+        "a request": _connected(watch.requests, None),
+    }
+    return ", ".join(what for what, is_so in reasons.items() if is_so)
+
+
+def _connected(ports: Sequence[int], states: set[str] | None) -> bool:
+    """Whether a TCP connection to one of our ports is in one of the states; None: in any but listening."""
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else []:
+            local, state = line.split()[1], line.split()[3]
+            if int(local.rsplit(":", 1)[1], 16) in ports and (state in states if states else state != LISTEN):
+                return True
+    return False
+
+
+def _draft(watch: Watch) -> str:
+    """The name of a file that is being written in a checkpoint folder; "" when none is."""
+    return next((file.name for file, when in _written(watch, ".*.tmp") if time.time() - when < SAVING), "")
+
+
+def _written(watch: Watch, pattern: str) -> Iterator[tuple[Path, float]]:
+    """The files of that name in the watched folders, and when each was last written."""
+    for folder in watch.folders:
+        for file in folder.rglob(pattern):
+            with suppress(FileNotFoundError):  # renamed into its place just now
+                yield file, file.stat().st_mtime
+
+
+def _read(path: Path) -> State:
+    """The last look's state; a new one where there is none or it is damaged, so that the count starts anew."""
+    try:
+        return State(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return State()
+
+
+def _log(watch: Watch, message: str) -> None:
+    line = f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')} {message}"
+    try:
+        watch.log.parent.mkdir(parents=True, exist_ok=True)
+        with watch.log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise UserError(f"--log {watch.log}: {error.strerror}: choose a file that can be written") from error
+
+
+def _tell(message: str) -> None:
+    """To every terminal of the machine, where there is a way to."""
+    if shutil.which("wall"):
+        subprocess.run(["wall", message], check=False, timeout=10)
+
+
+def _stop(watch: Watch) -> None:
+    try:
+        subprocess.run(shlex.split(watch.shutdown), check=True, timeout=120)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        _log(watch, f"NOT STOPPED: {watch.shutdown}: {error}")
+        raise KwelaError(f"{watch.shutdown}: {error}: the machine runs on") from error
+
+
+def _span(seconds: float) -> str:
+    minutes = max(0, round(seconds / 60))
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,172 @@
+"""The idle watch: real connections, real files, a real shutdown command; only time is ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kwela.errors import KwelaError, UserError
+from kwela.machines import idle
+
+MINUTE = 60.0
+HOUR = 3600.0
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> idle.Watch:
+    """Two hours, 15 minutes' warning; to stop the machine is to write a line to `stopped`. No GPU on PATH."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    (programs / "wall").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/wall\n')
+    (programs / "wall").chmod(0o755)
+    (tmp_path / "checkpoints").mkdir()
+    ports = free_port(), free_port()
+    stop = f"sh -c 'echo stopped >> {tmp_path}/stopped'"
+    state = tmp_path / "state.json"
+    log = tmp_path / "auto-shutdown.log"
+    return idle.Watch([tmp_path / "checkpoints"], log, state, 2 * HOUR, 15 * MINUTE, stop, [ports[0]], [ports[1]])
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def minutes(watch: idle.Watch, start: float, stop: float, boot: str = "boot-1") -> idle.State:
+    """A look a minute, as the timer has it: each reads the state that the one before left."""
+    state = idle.State()
+    for minute in range(int(start), int(stop) + 1):
+        state = idle.look(watch, now=1000 + minute * MINUTE, boot=boot)
+    return state
+
+
+def stops(watch: idle.Watch) -> int:
+    file = watch.state.parent / "stopped"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def log(watch: idle.Watch) -> list[str]:
+    """The log's lines without their times."""
+    return [line.split(maxsplit=2)[2] for line in watch.log.read_text().splitlines()]
+
+
+def step(watch: idle.Watch, at: float) -> None:
+    """A training step's line, with the time of its writing."""
+    file = watch.folders[0] / "phase_2_5" / "metrics.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{}\n")
+    os.utime(file, (at, at))
+
+
+def connection(port: int) -> tuple[socket.socket, socket.socket, socket.socket]:
+    server = socket.create_server(("127.0.0.1", port))
+    client = socket.create_connection(("127.0.0.1", port))
+    return server, client, server.accept()[0]
+
+
+def test_two_quiet_hours_stop_the_machine_and_it_is_warned_first(watch: idle.Watch) -> None:
+    minutes(watch, 0, 119)
+    assert stops(watch) == 0  # one minute short
+    minutes(watch, 120, 120)
+    assert stops(watch) == 1
+    assert log(watch) == [
+        "idle: no training step, GPU use, SSH session or request; stops in 2 h 00 min",
+        "WARNING: idle for 1 h 45 min; stops in 0 h 15 min unless used",
+        f"stopping: idle for 2 h 00 min: {watch.shutdown}",
+    ]
+    assert (watch.state.parent / "wall").read_text() == "kwela: this machine is idle and stops in 0 h 15 min\n"
+
+
+def test_a_training_step_starts_the_two_hours_anew(watch: idle.Watch) -> None:
+    minutes(watch, 0, 110)
+    step(watch, at=5e8)  # long ago by the machine's clock: what counts is that it changed
+    assert minutes(watch, 111, 111).busy == "a training step"
+    minutes(watch, 112, 230)
+    assert stops(watch) == 0
+    minutes(watch, 231, 231)
+    assert stops(watch) == 1
+    assert sum("WARNING" in line for line in log(watch)) == 2  # a warning of its own for the second stretch
+
+
+@pytest.mark.parametrize(("percent", "ends"), [(40, 0), (1, 1)])
+def test_a_gpu_in_use_keeps_the_machine_up_and_one_at_rest_does_not(watch: idle.Watch, percent: int, ends: int) -> None:
+    smi = watch.state.parent / "bin" / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\necho 0\necho {percent}\n")  # the second of two cards
+    smi.chmod(0o755)
+    minutes(watch, 0, 130)
+    assert bool(stops(watch)) == bool(ends)
+
+
+def test_an_ssh_session_keeps_the_machine_up_until_it_is_left(watch: idle.Watch) -> None:
+    server, client, accepted = connection(watch.ssh[0])
+    assert minutes(watch, 0, 130).busy == "an SSH session"
+    assert stops(watch) == 0
+    client.close(), accepted.close(), server.close()
+    assert minutes(watch, 131, 131).busy == ""
+
+
+def test_a_request_is_seen_for_a_minute_after_it_and_a_listening_port_is_none(watch: idle.Watch) -> None:
+    server = socket.create_server(("127.0.0.1", watch.requests[0]))
+    assert minutes(watch, 0, 0).busy == ""
+    client = socket.create_connection(("127.0.0.1", watch.requests[0]))
+    answer = server.accept()[0]
+    answer.close()  # as a server that has answered does
+    client.close()
+    assert minutes(watch, 1, 1).busy == "a request"
+    server.close()
+
+
+def test_a_save_is_never_cut_short(watch: idle.Watch) -> None:
+    draft = watch.folders[0] / "phase_2_5" / ".last.pt.tmp"
+    draft.parent.mkdir()
+    draft.write_bytes(b"half")
+    minutes(watch, 0, 125)
+    assert stops(watch) == 0 and "waits: .last.pt.tmp is being saved" in log(watch)
+    draft.unlink()
+    minutes(watch, 126, 126)
+    assert stops(watch) == 1
+
+
+def test_a_draft_that_a_killed_process_left_holds_up_nothing(watch: idle.Watch) -> None:
+    draft = watch.folders[0] / ".last.pt.tmp"
+    draft.write_bytes(b"half")
+    os.utime(draft, (0, 0))
+    minutes(watch, 0, 120)
+    assert stops(watch) == 1
+
+
+def test_a_timer_that_slept_or_a_boot_does_not_count_as_idle(watch: idle.Watch) -> None:
+    minutes(watch, 0, 0)
+    assert minutes(watch, 600, 600).idle == idle.GAP  # ten hours nobody looked: five minutes
+    assert minutes(watch, 601, 700, boot="boot-2").idle == 99 * MINUTE
+    assert stops(watch) == 0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"no": "such"}'])
+def test_a_damaged_state_starts_the_count_anew(watch: idle.Watch, text: str) -> None:
+    minutes(watch, 0, 119)
+    watch.state.write_text(text)
+    assert minutes(watch, 120, 120).idle == 0
+    assert stops(watch) == 0
+    assert json.loads(watch.state.read_text())["idle"] == 0
+
+
+def test_a_shutdown_that_fails_is_said_and_tried_again(watch: idle.Watch) -> None:
+    broken = replace(watch, shutdown="no-such-command --now")
+    with pytest.raises(KwelaError, match=r"no-such-command --now: .*: the machine runs on"):
+        minutes(broken, 0, 120)
+    assert log(watch)[-1].startswith("NOT STOPPED: no-such-command --now")
+    minutes(watch, 121, 121)
+    assert stops(watch) == 1
+
+
+def test_a_log_that_cannot_be_written_is_the_users_to_mend(watch: idle.Watch) -> None:
+    with pytest.raises(UserError, match=r"--log .*: choose a file that can be written"):
+        minutes(replace(watch, log=watch.folders[0]), 0, 0)
