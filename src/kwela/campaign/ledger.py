@@ -163,11 +163,14 @@ def read(path: Path) -> tuple[list[Row], int]:
 
 
 class Ledger:
-    """The ledger at `path`, opened to write. A torn last line (a power cut) is left behind, not built upon."""
+    """The ledger at `path`, opened to write. A torn last line (a power cut) is left behind, not built upon.
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    path: None keeps it in memory, for simulations.
+    """
+
+    def __init__(self, path: Path | None, clock: Clock) -> None:
         self.path, self.clock = path, clock
-        self.rows, self.damaged = read(path)
+        self.rows, self.damaged = read(path) if path else ([], 0)
         self.span: Row | None = None
         self.restored = False
 
@@ -258,6 +261,9 @@ class Ledger:
         self.span = self._append(row | {"step": step, "why": ""})
 
     def _append(self, row: Row) -> Row:
+        if self.path is None:
+            self.rows.append(row)
+            return row
         line = seal(row)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,99 @@
+"""What a campaign would cost, before it starts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kwela import playbook
+from kwela.campaign import gate, plan, scenarios, simulate
+from kwela.playbook import PlaybookConfig
+
+
+def settings(**changes: Any) -> PlaybookConfig:
+    return playbook.load().model_copy(update=changes)
+
+
+def by_way(made: plan.Plan) -> dict[tuple[str, str, float], plan.Row]:
+    return {(row.prices, row.market, row.hours_a_day): row for row in made.rows}
+
+
+def test_the_playbooks_plan_of_days_costs_what_its_prices_say() -> None:
+    found = settings(disk_gb=0, setup_cost_usd=0)
+    rows = by_way(plan.make(found, plan.Work(None, "days"), None))
+    fetched = plan.OUT_GB * 0.09
+    assert rows["playbook", "on-demand", 24].usd[1] == pytest.approx(56 * 24 * 1.30 + fetched)
+    assert rows["playbook", "spot", 20].usd[1] == pytest.approx(56 * 20 * 0.39 + fetched)
+    assert rows["list", "on-demand", 24].usd[1] == pytest.approx(56 * 24 * 0.526 + fetched)
+
+
+def test_the_largest_plan_that_fits_does_and_the_next_does_not() -> None:
+    found = settings(disk_gb=0)
+    row = by_way(plan.make(found, plan.measured(1000, "a probe"), 1500))["playbook", "on-demand", 24]
+    assert row.fits == "no" and 0 < row.epochs < 20
+    reserve = 1.30 * found.reserve_minutes / 60
+    fixed = 25 + plan.OUT_GB * 0.09
+    assert fixed + 1300 * row.epochs / 20 + reserve <= 500 < fixed + 1300 * (row.epochs + 1) / 20 + reserve
+
+
+def test_hours_from_a_given_speed_have_a_range() -> None:
+    work = plan.by_throughput(settings(), 1500, 1.0)
+    assert work.hours == pytest.approx((20 * 1500 / 3600 * 0.8, 20 * 1500 / 3600, 20 * 1500 / 3600 * 1.2))
+
+
+def test_gates_that_cannot_be_reached_are_named() -> None:
+    days = plan.make(settings(), plan.Work(None, "days"), None)
+    dear = by_way(days)["playbook", "on-demand", 24].unreachable
+    assert any("the budget of $500 is spent on day 14.6" in why for why in dear)
+    assert any("a NO-GO is certain" in why for why in dear)
+    short = by_way(plan.make(settings(), plan.measured(80, "a probe"), 1500))["list", "spot", 24].unreachable
+    assert "before the gate of day 35" in short[0]
+    early = by_way(plan.make(settings(gate_at_fraction=0.5), plan.measured(80, "a probe"), 1500))["list", "spot", 24]
+    assert early.unreachable == []
+
+
+def test_a_gate_cost_above_the_budget_is_only_a_warning() -> None:
+    made = plan.make(settings(), plan.Work(None, "days"), None)
+    assert any("the gate lets $600 pass, the budget is $500" in warning for warning in made.warnings)
+    roomy = plan.make(settings(budget_usd=700.0), plan.Work(None, "days"), None)
+    assert roomy.warnings == []
+    json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_the_three_scenarios_are_the_playbooks_within_two_percent() -> None:
+    found = scenarios.scenarios(settings())
+    printed = {"optimistic": 1772, "realistic": 437, "pessimistic": 273, "optimistic_on_spot": 520}
+    assert found == {name: pytest.approx(usd, rel=0.02) for name, usd in printed.items()}
+
+
+def test_the_exclusions_follow_from_the_figures() -> None:
+    shipped = [one.figures for one in scenarios.exclusions(settings())]
+    assert any("$1,092.00, all metrics pass" in figures for figures in shipped) and len(shipped) >= 10
+    cheap = settings(
+        gpu_cost_per_hour=0.3, budget_usd=800.0, plan_days=28.0, week_5_threshold_days=21.0, setup_cost_usd=0
+    )
+    sound = [one.figures for one in scenarios.exclusions(cheap)]
+    assert not any(word in figures for figures in sound for word in ("budget", "timeline", "red flag", "setup"))
+
+
+def test_simulated_campaigns_never_overspend_and_say_how_they_end() -> None:
+    result = simulate.run(settings(), "spot", 200)
+    assert result["over_budget"] == 0 and sum(result["outcomes"].values()) == pytest.approx(1)
+    assert result["cost"]["p5"] < result["cost"]["p50"] < result["cost"]["p95"] <= 500
+    assert result["outcomes"][gate.NO_GO] > 0 and result["outcomes"][gate.GO] > 0
+    assert result == simulate.run(settings(), "spot", 200)
+    json.dumps(result, allow_nan=False)
+
+
+def test_on_demand_the_budget_is_gone_long_before_the_gate() -> None:
+    result = simulate.run(settings(), "on-demand", 20)
+    assert result["outcomes"][simulate.BUDGET] == 1 and result["days"]["p95"] < 16
+
+
+def test_a_perfect_model_on_a_calm_market_goes_through() -> None:
+    calm = simulate.Odds((1, 1), 0, 0, 0, 0, 0, (0.9, 0.9), (3.5, 0), (0.1, 0))
+    result = simulate.run(settings(disk_gb=0, setup_cost_usd=0), "spot", 5, odds=calm)
+    assert result["outcomes"][gate.GO] == 1
+    assert result["cost"]["p50"] == pytest.approx(436.8, rel=1e-6)
