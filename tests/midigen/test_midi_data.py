@@ -14,14 +14,14 @@ from midi_songs import a_score, a_song, check_grammar
 
 from kwela.config import MidiAugment
 from kwela.errors import KwelaError, UserError
-from kwela.midigen import data
+from kwela.midigen import data, windows
 from kwela.music import emotion, midi, tokens
 
 FEELING = emotion.expand64([0.5, -0.5, 0.3])
 
 
-def songs(count: int = 6, **context: object) -> list[data.Song]:
-    return [data.Song(Path(f"{seed}.mid"), a_song(seed, 6 + 4 * seed), FEELING, context) for seed in range(count)]
+def songs(count: int = 6, **context: object) -> list[windows.Song]:
+    return [windows.Song(Path(f"{seed}.mid"), a_song(seed, 6 + 4 * seed), FEELING, context) for seed in range(count)]
 
 
 @pytest.fixture
@@ -104,11 +104,11 @@ def test_a_file_that_is_not_midi_is_named(tmp_path: Path) -> None:
 
 def test_context_follows_the_bars() -> None:
     ids = np.array([tokens.BOS, tokens.BAR, tokens.BAR, 160, 60, 130, 205, tokens.BAR, 160, 60, 130, 205, tokens.EOS])
-    rows = data.context_of(ids, {"key": 3, "style": 7, "chords": [[1, 2], [5, 1]]})
+    rows = windows.context_of(ids, {"key": 3, "style": 7, "chords": [[1, 2], [5, 1]]})
     assert rows[:, 0].tolist() == [3] * 13 and rows[:, 3].tolist() == [7] * 13
     assert rows[:, 1].tolist() == [0, 1, *[5] * 5, *[0] * 6]  # the third bar's chord is not given
     assert rows[:, 2].tolist() == [0, 2, *[1] * 5, *[0] * 6]
-    assert not data.context_of(ids, {}).any()
+    assert not windows.context_of(ids, {}).any()
 
 
 def test_training_windows_start_at_a_bar_and_are_songs_shifted_by_one() -> None:
@@ -135,7 +135,7 @@ def test_an_item_is_a_function_of_its_generator() -> None:
 
 
 def test_an_epoch_reaches_every_part_of_a_song() -> None:
-    song = data.Song(Path("long.mid"), a_song(0, 60), FEELING)
+    song = windows.Song(Path("long.mid"), a_song(0, 60), FEELING)
     items = data.TrainWindows([song], 256, MidiAugment(enabled=False))
     assert len(items) == -(-(len(song.ids) - 1) // 256)
     seen = np.zeros(len(song.ids), bool)
@@ -160,8 +160,8 @@ def test_emotion_and_context_are_forgotten_as_often_as_asked() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 12), st.integers(1, 40), st.integers(16, 400))
 def test_validation_scores_every_id_but_bos_exactly_once(seed: int, bars: int, window: int) -> None:
-    song = data.Song(Path("a.mid"), a_song(seed, bars), FEELING)
-    items = data.WholeSongs([song], window)
+    song = windows.Song(Path("a.mid"), a_song(seed, bars), FEELING)
+    items = windows.WholeSongs([song], window)
     scored = []
     for index, (_, start, _, end) in enumerate(items.items):
         item = items.item(index, np.random.default_rng(0))
@@ -173,9 +173,9 @@ def test_validation_scores_every_id_but_bos_exactly_once(seed: int, bars: int, w
 
 
 def test_validation_leaves_half_a_window_of_context_behind_every_id() -> None:
-    song = data.Song(Path("a.mid"), a_song(0, 80), FEELING)
+    song = windows.Song(Path("a.mid"), a_song(0, 80), FEELING)
     longest = int(np.diff(np.flatnonzero(song.ids == tokens.BAR)).max())
-    spans = data.cover(song.ids, 256)
+    spans = windows.cover(song.ids, 256)
     assert len(spans) > 4 and longest < 128
     for start, scored, _ in spans[1:]:
         assert song.ids[start] == tokens.BAR
@@ -183,9 +183,9 @@ def test_validation_leaves_half_a_window_of_context_behind_every_id() -> None:
 
 
 def test_collate_pads_with_pad_and_absent_context() -> None:
-    items = data.WholeSongs(songs(2, key=4), 64)
+    items = windows.WholeSongs(songs(2, key=4), 64)
     drawn = [items.item(i, np.random.default_rng(0)) for i in (0, len(items) - 1)]
-    batch = data.collate(drawn)
+    batch = windows.collate(drawn)
     length = max(len(item["input_ids"]) for item in drawn)
     assert batch["input_ids"].shape == batch["targets"].shape == (2, length)
     assert batch["context"].shape == (2, length, 4) and batch["emotion"].shape == (2, 64)

@@ -14,7 +14,7 @@ from midi_songs import a_score
 from kwela import config
 from kwela.engine import checkpoint, loop
 from kwela.engine.task import Mean
-from kwela.midigen import data
+from kwela.midigen import windows
 from kwela.midigen.model import build
 from kwela.midigen.task import KINDS, MidiTask, evaluate, scores
 from kwela.music import midi, tokens
@@ -172,7 +172,7 @@ def test_long_songs_score_the_same_ids_with_any_window(settings: config.MidiConf
 def test_scores_know_which_ids_count(settings: config.MidiConfig) -> None:
     task = MidiTask(settings)
     train, _ = task.datasets()
-    batch = data.collate([train.item(0, np.random.default_rng(0)), train.item(1, np.random.default_rng(1))])
+    batch = windows.collate([train.item(0, np.random.default_rng(0)), train.item(1, np.random.default_rng(1))])
     surprise, right, known = scores(task.model().eval(), batch)
     assert torch.equal(known, batch["targets"] != tokens.PAD)
     assert (surprise[~known] == 0).all() and (surprise[known] > 0).all() and not right[~known].any()

@@ -15,7 +15,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from kwela.judge.cloud_windows import Heard, Sample, Window
-from kwela.spectocloud.baselines import best_cloud
+from kwela.spectocloud.middle import best_cloud
 from kwela.spectocloud.target import Cloud
 
 NAMES = ("mean cloud", "emotion only", "nearest neighbour")

@@ -23,7 +23,7 @@ from torch import nn
 
 from kwela.judge.page import Row
 from kwela.judge.stats import Interval, bootstrap
-from kwela.midigen import data
+from kwela.midigen import windows
 from kwela.music import tokens
 
 DIMENSIONS = ("valence", "arousal", "intensity")
@@ -79,13 +79,13 @@ def measure(
     """The nats of held-out rows (`corpus.rows.read`) under each telling. most_ids: of each song, from its start."""
     ids = [tokens.encode(row["score"])[:most_ids] for row in rows]
     songs = [
-        data.Song(Path(row["midi_path"]), one, row["emotion64"], row.get("context") or {})
+        windows.Song(Path(row["midi_path"]), one, row["emotion64"], row.get("context") or {})
         for row, one in zip(rows, ids, strict=True)
     ]
     told = tellings(np.stack([song.emotion for song in songs]), mean, draws, seed)
-    windows = data.WholeSongs(songs, window)
-    which = np.repeat(np.arange(len(songs)), [len(data.cover(song.ids, window)) for song in songs])
-    items = [windows.item(at, np.random.default_rng(0)) for at in range(len(windows))]  # held-out items draw nothing
+    whole = windows.WholeSongs(songs, window)
+    which = np.repeat(np.arange(len(songs)), [len(windows.cover(song.ids, window)) for song in songs])
+    items = [whole.item(at, np.random.default_rng(0)) for at in range(len(whole))]  # held-out items draw nothing
     order = np.argsort([len(item["input_ids"]) for item in items], kind="stable")
     nats = {name: np.zeros(len(songs)) for name in told}
     network.eval()
@@ -93,7 +93,7 @@ def measure(
         bar = progress.add_task("Scoring held-out songs", total=len(items) * sum(map(len, told.values())))
         for first in range(0, len(items), BATCH):
             part = order[first : first + BATCH]
-            batch = data.collate([items[at] for at in part])
+            batch = windows.collate([items[at] for at in part])
             for name, drawn in told.items():
                 for emotions in drawn:
                     feeling = torch.from_numpy(emotions[which[part]].astype(np.float32))

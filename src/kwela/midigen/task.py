@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kwela.config import MidiConfig
 from kwela.corpus import rows
 from kwela.engine.task import Batch, GeometricMean, Mean, Share
-from kwela.midigen import data, ngram
+from kwela.midigen import data, ngram, windows
 from kwela.midigen.generate import TorchBackend, generate
 from kwela.midigen.model import MidiGenerator, build
 from kwela.midigen.roll import draw
@@ -50,20 +50,20 @@ class MidiTask:
         return build(self.config.model.model_dump())
 
     @cached_property
-    def songs(self) -> tuple[list[data.Song], list[data.Song]]:
+    def songs(self) -> tuple[list[windows.Song], list[windows.Song]]:
         """Train and held-out."""
         where = self.config.data
         cache = where.cache_dir if where.cache_features else None
         train, held_out = rows.read(where.train_manifest, "midi"), rows.read(where.val_manifest, "midi")
         return data.songs(train, cache), data.songs(held_out, cache)
 
-    def datasets(self) -> tuple[data.TrainWindows, data.WholeSongs]:
+    def datasets(self) -> tuple[data.TrainWindows, windows.WholeSongs]:
         train, held_out = self.songs
         window = self.config.model.window
-        return data.TrainWindows(train, window, self.config.augment), data.WholeSongs(held_out, window)
+        return data.TrainWindows(train, window, self.config.augment), windows.WholeSongs(held_out, window)
 
-    def collate(self, items: Sequence[data.Item]) -> Batch:
-        return data.collate(items)
+    def collate(self, items: Sequence[windows.Item]) -> Batch:
+        return windows.collate(items)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Mean]:
         """Cross-entropy in nats per id, whole and by kind of id; accuracy; perplexity."""
@@ -121,15 +121,17 @@ def evaluate(model: nn.Module, config: MidiConfig) -> dict[str, Any]:
     """
     task = MidiTask(config)
     held_out = task.songs[1]
-    windows = data.WholeSongs(held_out, config.model.window)
-    which = np.repeat(np.arange(len(held_out)), [len(data.cover(song.ids, config.model.window)) for song in held_out])
+    whole = windows.WholeSongs(held_out, config.model.window)
+    which = np.repeat(
+        np.arange(len(held_out)), [len(windows.cover(song.ids, config.model.window)) for song in held_out]
+    )
     nats, count = np.zeros(len(held_out)), np.array([len(song.ids) - 1 for song in held_out], np.float64)
     model.eval()
     device = next(model.parameters()).device
     unused = np.random.default_rng(0)  # validation draws nothing
-    for first in range(0, len(windows), config.data.batch_size):
-        part = range(first, min(first + config.data.batch_size, len(windows)))
-        batch = {name: t.to(device) for name, t in data.collate([windows.item(i, unused) for i in part]).items()}
+    for first in range(0, len(whole), config.data.batch_size):
+        part = range(first, min(first + config.data.batch_size, len(whole)))
+        batch = {name: t.to(device) for name, t in windows.collate([whole.item(i, unused) for i in part]).items()}
         surprise = scores(model, batch)[0].double().sum(1)
         np.add.at(nats, which[part.start : part.stop], surprise.cpu().numpy())
     rivals = {name: np.array([song.sum() for song in songs]) for name, songs in task.ngrams.items()}

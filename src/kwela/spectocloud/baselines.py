@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from kwela.engine import order
-from kwela.spectocloud import data, space
-from kwela.spectocloud.chamfer import chamfer, chamfer_with_matches
+from kwela.spectocloud import data
+from kwela.spectocloud.chamfer import chamfer_with_matches
+from kwela.spectocloud.middle import best_cloud
 
 NAMES = ("mean_cloud", "emotion_only", "nearest_neighbour")
 MOST_ROWS = 4_000  # training rows compared with, evenly chosen, so that large sets stay affordable
 NEAREST = 64  # training segments at least that speak for an emotion, or a quarter of a small set's
-STEPS, BATCH, RATE = 40, 16, 3e-3  # of the descent
 
 
 def measure(train: data.Segments, held_out: data.Segments, seed: int) -> dict[str, np.ndarray]:
@@ -36,22 +36,6 @@ def measure(train: data.Segments, held_out: data.Segments, seed: int) -> dict[st
         "nearest_neighbour": _distance(known["positions"][_nearest(known, asked)], asked["positions"]),
         "floor": _floor(held_out, asked, seed),
     }
-
-
-def best_cloud(clouds: Tensor, seed: int) -> Tensor:
-    """The one cloud (1200, 3) that descent finds nearest to all of clouds (N, 1200, 3), from 1,200 of their points."""
-    rng = np.random.default_rng(seed)
-    pooled = clouds.flatten(0, 1)
-    cloud = pooled[rng.choice(len(pooled), space.POINTS, replace=False)].clone().requires_grad_()
-    descent = torch.optim.Adam([cloud], lr=RATE)
-    with torch.enable_grad():
-        for step in range(STEPS):
-            descent.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-            some = clouds[rng.choice(len(clouds), min(BATCH, len(clouds)), replace=False)]
-            descent.zero_grad()
-            chamfer(cloud.expand(len(some), -1, -1), some).backward()
-            descent.step()
-    return cloud.detach().clamp(0, 1)
 
 
 def _emotion_only(known: dict[str, Tensor], asked: dict[str, Tensor], seed: int) -> np.ndarray:
