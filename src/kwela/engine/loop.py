@@ -380,7 +380,7 @@ class Run:
             seconds = self._seconds()
             cost = {"wall_seconds": seconds, "device_seconds": seconds * self.team.size, "cost": None}
             self.journal.status(state, self.at.step, self.at.epoch, exit_status, why)
-            self.journal.describe(self.facts | cost | {"baselines": self.baselines})
+            self.journal.describe(self.facts | cost | {"steps": self.total, "baselines": self.baselines})
 
 
 @contextlib.contextmanager
