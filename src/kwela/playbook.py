@@ -6,7 +6,7 @@ Relative folders resolve against the file's own folder. An unknown key is an err
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -81,8 +81,8 @@ class Flags(Strict):
 class Notify(Strict):
     """Whom to tell of flags and verdicts, beside the log."""
 
-    webhook: str = ""  # a URL that takes JSON by POST: {"text", "campaign", ...}
-    sns_topic: str = ""  # an ARN
+    webhook: str = Field("", pattern=r"^(https?://.+)?$")  # a URL that takes JSON by POST: {"text", "campaign", ...}
+    sns_topic: str = Field("", pattern=r"^(arn:[^:]+:sns:[^:]+:[^:]+:.+)?$")  # an ARN
 
 
 class Evaluation(Strict):
@@ -175,3 +175,33 @@ def load(file: Path | None = None) -> PlaybookConfig:
         if given := getattr(settings.evaluation, name):
             setattr(settings.evaluation, name, folder / given)
     return settings
+
+
+def training(settings: PlaybookConfig, folder: Path) -> dict[str, Any]:
+    """The same settings in the words of the training schema (config.MusicgenConfig).
+
+    folder: the config file's, which a relative `model_name` folder resolves against.
+    """
+    table = settings.dataset_dir / "amapiano_proxy" / "training_metadata.csv"
+    beside = folder / settings.model_name
+    return {
+        "data": {
+            "train_manifest": str(table),
+            "val_manifest": str(table),
+            "batch_size": settings.batch_size,
+            "prompt_templates": settings.prompt_templates,
+        },
+        "model": {"base": str(beside) if beside.is_dir() else settings.model_name},
+        "training": {
+            "epochs": settings.num_epochs,
+            "min_epochs": 0,
+            "early_stopping": {"enabled": False},  # the gate and the budget end a campaign
+            "grad_accum_steps": settings.gradient_accumulation_steps,
+            "log_every": settings.log_every_n_steps,
+            "save_every_steps": settings.save_every_n_steps,
+            "eval_every_steps": settings.eval_every_n_steps,
+            "evaluate_first": True,
+        },
+        "optim": {"lr": settings.learning_rate, "weight_decay": 0.01},
+        "scheduler": {"warmup_steps": settings.warmup_steps},
+    }
