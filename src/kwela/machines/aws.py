@@ -86,7 +86,7 @@ class Image:
 @contextmanager
 def one_line() -> Iterator[None]:
     """Inside, what AWS refuses is a UserError (exit 2) and what it can't do now a KwelaError (1), in one line."""
-    from botocore import exceptions
+    from botocore import exceptions, parsers
 
     try:
         yield
@@ -98,8 +98,11 @@ def one_line() -> Iterator[None]:
         raise kind(f"AWS refused {error.operation_name}: {' '.join(message.split())} ({code})") from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
         raise UserError("no AWS credentials: run aws configure, or set AWS_PROFILE to one that has them") from error
-    except (exceptions.HTTPClientError, exceptions.WaiterError) as error:
-        raise KwelaError(f"AWS doesn't answer as it should: {' '.join(str(error).split())}") from error
+    except (
+        *(exceptions.HTTPClientError, exceptions.ConnectionError),
+        *(exceptions.WaiterError, parsers.ResponseParserError),
+    ) as error:
+        raise KwelaError(f"AWS doesn't answer as it should: {str(error).splitlines()[0]}") from error
     except exceptions.BotoCoreError as error:
         raise UserError(f"AWS settings: {' '.join(str(error).split())}") from error
 
@@ -119,7 +122,7 @@ def connect(region: str | None = None, profile: str | None = None) -> Any:
         known = session.get_available_regions("ec2")
         if region not in known:
             raise UserError(f"{region}: no such AWS region (such as {REGION}, {', '.join(known[-3:])})")
-        return boto3.Session(profile_name=profile, region_name=region)
+        return session if session.region_name == region else boto3.Session(profile_name=profile, region_name=region)
 
 
 def caller_address(given: str | None = None, ask: str = CHECKIP) -> str:

@@ -1,0 +1,392 @@
+"""`kwela aws` against moto's server: what is asked of AWS, over real HTTP, and what a reader is told."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import logging
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.client import BaseClient
+from botocore.loaders import JSONFileLoader
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import EC2Backend, ec2_backends
+from moto.server import ThreadedMotoServer
+from moto.ssm.models import Parameter, ssm_backends
+
+from kwela.errors import UserError
+from kwela.machines import aws
+from scratch import ROOT, Done, kwela
+
+US = "us-east-1"
+NAMED = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 2026"
+LAUNCH = ["aws", "launch", "--key-name", "my-key", "--from", "203.0.113.7"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    yield "http://{}:{}".format(*running.get_host_and_port())
+    running.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def boto_reads_its_files_once() -> Iterator[None]:
+    """Each command is a session of its own, and would parse megabytes of boto's JSON again."""
+    read = functools.cache(functools.partial(JSONFileLoader._load_file, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "_load_file", lambda _, *place: read(*place))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def account(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account with one key pair; the images that Amazon has are those of `amazons_image`."""
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+    urllib.request.urlopen(urllib.request.Request(f"{server}/moto-api/reset", method="POST")).close()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    ec2().create_key_pair(KeyName="my-key")
+    amazons_image(f"{NAMED}1006", datetime(2026, 10, 6))
+
+
+def ec2(region: str = US) -> Any:
+    return boto3.client("ec2", region_name=region)
+
+
+def amazons_image(name: str, created: datetime) -> str:
+    made = str(ec2().register_image(Name=name, RootDeviceName="/dev/sda1")["ImageId"])
+    image = ec2_backends[DEFAULT_ACCOUNT_ID][US].amis[made]
+    image.owner_alias, image.creation_date = "amazon", created
+    return made
+
+
+def run(*arguments: str) -> Done:
+    return kwela(ROOT, *arguments)
+
+
+def instances() -> list[dict[str, Any]]:
+    return [each for group in ec2().describe_instances()["Reservations"] for each in group["Instances"]]
+
+
+def only() -> dict[str, Any]:
+    (one,) = instances()
+    return one
+
+
+def refused(done: Done, *says: str, status: int = 2) -> None:
+    """It ended with one line that says so, and launched nothing."""
+    assert done.status == status, done
+    assert len(done.err.splitlines()) == 1 and "Traceback" not in done.err, done.err
+    for words in says:
+        assert words in done.err
+    assert instances() == []
+
+
+def test_launch_asks_aws_for_the_playbooks_machine() -> None:
+    done = run(*LAUNCH, "--yes")
+    assert done.status == 0, done.err
+    machine = only()
+    assert (machine["InstanceType"], machine["KeyName"], machine["State"]["Name"]) == (
+        "g4dn.xlarge",
+        "my-key",
+        "running",
+    )
+    assert machine["Placement"]["AvailabilityZone"].startswith(US)
+    assert (machine["MetadataOptions"]["HttpTokens"], machine["MetadataOptions"]["HttpEndpoint"]) == (
+        "required",
+        "enabled",
+    )
+    assert "InstanceLifecycle" not in machine
+    assert {"Key": "kwela", "Value": "phase-2-5"} in machine["Tags"]
+    (disk,) = ec2().describe_volumes()["Volumes"]
+    assert (disk["Size"], disk["VolumeType"], disk["Encrypted"]) == (500, "gp3", True)
+    assert machine["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is False
+    assert f"ssh -i my-key.pem ubuntu@{machine['PublicIpAddress']}" in done.out
+
+
+def test_the_price_is_said_beside_the_playbooks_before_anything_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    done = run(*LAUNCH)  # nobody answers
+    refused(done, "--yes launches without asking")
+    assert "playbook      $1.300   $1,456.00" in done.out  # 56 days of 20 hours
+    assert "on demand     $0.526     $589.12" in done.out
+    assert "500 GB gp3, encrypted: $40.00 a month" in done.out
+
+
+def test_a_no_launches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    refused(run(*LAUNCH), "nothing was launched", status=1)
+
+
+def test_spot_goes_through_instance_market_options_and_can_be_stopped_and_started(calls: list[Call]) -> None:
+    done = run(*LAUNCH, "--yes", "--market", "spot", "--elastic-ip")
+    assert done.status == 0, done.err
+    assert only()["InstanceLifecycle"] == "spot"
+    asked = next(wanted for service, operation, wanted in calls if operation == "RunInstances")
+    # Only a persistent request that is stopped, not terminated, can be stopped and started by hand.
+    assert asked["InstanceMarketOptions"] == {
+        "MarketType": "spot",
+        "SpotOptions": {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"},
+    }
+    assert "playbook      $0.390     $436.80" in done.out and "spot now" in done.out
+    (address,) = ec2().describe_addresses()["Addresses"]
+    assert address["InstanceId"] == only()["InstanceId"] and address["PublicIp"] in done.out
+
+
+def test_running_it_twice_names_the_one_that_runs(calls: list[Call]) -> None:
+    run(*LAUNCH, "--yes")
+    again = run(*LAUNCH, "--yes")
+    assert again.status == 0 and "phase-2-5 is there already, running" in again.out
+    assert only()["InstanceId"] in again.out
+    run("aws", "stop")
+    assert "stopped (kwela aws start starts it)" in run(*LAUNCH, "--yes").out
+    assert [operation for _, operation, _ in calls].count("RunInstances") == 1
+    run(*LAUNCH, "--yes", "--name", "another")  # the control: another name is another machine
+    assert len(instances()) == 2
+
+
+def rules() -> set[tuple[int, str]]:
+    (group,) = ec2().describe_security_groups(Filters=[{"Name": "group-name", "Values": ["kwela-*"]}])["SecurityGroups"]
+    return {(rule["FromPort"], span["CidrIp"]) for rule in group["IpPermissions"] for span in rule["IpRanges"]}
+
+
+def test_only_the_callers_address_of_today_is_let_in() -> None:
+    run(*LAUNCH, "--yes")
+    assert rules() == {(22, "203.0.113.7/32"), (6006, "203.0.113.7/32")}
+    assert only()["SecurityGroups"][0]["GroupName"] == "kwela-phase-2-5"
+    assert run("aws", "start", "--from", "203.0.113.99").status == 0
+    assert rules() == {(22, "203.0.113.99/32"), (6006, "203.0.113.99/32")}
+
+
+def test_start_stop_and_status_tell_what_it_costs() -> None:
+    run(*LAUNCH, "--yes")
+    stopped = run("aws", "stop")
+    assert stopped.status == 0 and "stopped" in stopped.out and "$40.00 a month, running or not" in stopped.out
+    assert only()["State"]["Name"] == "stopped"
+    assert run("aws", "stop").status == 0  # stopped already
+    started = json.loads(run("aws", "start", "--from", "203.0.113.7", "--json").out)
+    assert started["state"] == "running" == only()["State"]["Name"]
+    status = run("aws", "status")
+    assert "running, g4dn.xlarge, on-demand" in status.out and "at $0.526 an hour" in status.out
+    machine = json.loads(run("aws", "status", "--json").out)
+    assert (machine["id"], machine["price"], machine["disk_gb"]) == (only()["InstanceId"], 0.526, 500)
+
+
+def test_the_disk_outlives_its_instance_and_is_not_forgotten() -> None:
+    run(*LAUNCH, "--yes")
+    ec2().terminate_instances(InstanceIds=[only()["InstanceId"]])
+    (disk,) = ec2().describe_volumes()["Volumes"]
+    gone = run("aws", "status")
+    assert "phase-2-5: no instance in us-east-1" in gone.out
+    assert f"{disk['VolumeId']} (500 GB" in gone.out and "$40.00 a month until aws ec2 delete-volume" in gone.out
+    assert run(*LAUNCH, "--yes").status == 0  # a terminated one is in nobody's way
+
+
+def test_the_newest_of_amazons_images_is_taken_by_name_and_nobody_elses(calls: list[Call]) -> None:
+    newest = amazons_image(f"{NAMED}1120", datetime(2026, 11, 20))
+    amazons_image("Deep Learning AMI (Amazon Linux 2) 20261121", datetime(2026, 11, 21))
+    strangers = amazons_image(f"{NAMED}1122", datetime(2026, 11, 22))
+    ec2_backends[DEFAULT_ACCOUNT_ID][US].amis[strangers].owner_alias = None
+    session = aws.connect(US)
+    assert aws.image(session) == aws.Image(newest, f"{NAMED}1120", "/dev/sda1")
+    assert "GetParameter" in [operation for _, operation, _ in calls]
+
+
+def test_awss_own_parameter_comes_before_the_search() -> None:
+    amazons_image(f"{NAMED}1120", datetime(2026, 11, 20))
+    named = amazons_image("whatever it is called", datetime(2026, 1, 1))
+    ssm = ssm_backends[DEFAULT_ACCOUNT_ID][US]
+    parameter = Parameter(ssm, aws.IMAGE_PARAMETER, named, "String", "", "", "", 0.0, 1, "text")  # type: ignore[arg-type]
+    ssm._parameters[aws.IMAGE_PARAMETER].append(parameter)
+    assert aws.image(aws.connect(US)).id == named
+
+
+def full(*zones: str) -> Any:
+    """EC2 without room in those zones."""
+    real = EC2Backend.run_instances
+
+    def run_instances(self: EC2Backend, *arguments: Any, **settings: Any) -> Any:
+        if self.get_subnet(settings["subnet_id"]).availability_zone in zones:
+            raise EC2ClientError("InsufficientInstanceCapacity", "We currently do not have sufficient capacity.")
+        return real(self, *arguments, **settings)
+
+    return run_instances
+
+
+def test_a_zone_without_room_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    zones = aws.zones(aws.connect(US), "g4dn.xlarge")
+    monkeypatch.setattr(EC2Backend, "run_instances", full(*zones[:2]))
+    assert run(*LAUNCH, "--yes").status == 0
+    assert only()["Placement"]["AvailabilityZone"] == zones[2]
+
+
+def test_no_room_anywhere_is_a_failure_and_not_the_callers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EC2Backend, "run_instances", full(*aws.zones(aws.connect(US), "g4dn.xlarge")))
+    refused(run(*LAUNCH, "--yes"), "no capacity now: try again later", status=1)
+
+
+def test_the_alarm_is_made_where_billing_is_counted_and_tells_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    nothing = run("aws", "alarm")
+    assert nothing.status == 2 and "no billing alarm yet" in nothing.err
+    for _ in range(2):  # twice: one alarm, one subscription
+        done = run("aws", "alarm", "--email", "you@example.com")
+        assert done.status == 0 and "Billing alarm at $600.00 a month" in done.out
+    (alarm,) = boto3.client("cloudwatch", region_name=US).describe_alarms()["MetricAlarms"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Billing", "EstimatedCharges")
+    assert alarm["Dimensions"] == [{"Name": "Currency", "Value": "USD"}] and alarm["Threshold"] == 600
+    sns = boto3.client("sns", region_name=US)
+    (topic,) = sns.list_topics()["Topics"]
+    assert alarm["AlarmActions"] == [topic["TopicArn"]]
+    (who,) = sns.list_subscriptions()["Subscriptions"]
+    assert (who["Protocol"], who["Endpoint"]) == ("email", "you@example.com")
+    changed = json.loads(run("aws", "alarm", "--email", "you@example.com", "--dollars", "800", "--json").out)
+    assert changed["dollars"] == 800 and changed["emails"] == {"you@example.com": True} and changed["ready"]
+
+
+def test_an_address_that_nobody_confirmed_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = BaseClient._make_api_call
+
+    def unconfirmed(self: Any, operation: str, wanted: Any) -> Any:
+        answer = real(self, operation, wanted)
+        for each in answer.get("Subscriptions", []):
+            each["SubscriptionArn"] = "PendingConfirmation"  # as AWS has it until the link is followed
+        return answer
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", unconfirmed)
+    done = run("aws", "alarm", "--email", "you@example.com")
+    assert "you@example.com: NOT CONFIRMED" in done.out
+    assert json.loads(run("aws", "alarm", "--json").out)["ready"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--key-name", "nobody's"], ["--key-name nobody's: no such key pair in us-east-1", "there are my-key"]),
+        (["--type", "q9.huge"], ["us-east-1 has no q9.huge"]),
+        (["--region", "mars-1"], ["mars-1: no such AWS region"]),
+        (["--from", "nowhere"], ["--from nowhere: not an IPv4 address"]),
+        (["--from", "0.0.0.0/0"], ["--from 0.0.0.0/0: not an IPv4 address"]),
+        (["--profile", "nobody"], ["nobody"]),
+        (["--name", "a b"], ["--name a b: letters, digits"]),
+        (["--disk-gb", "7"], ["--disk-gb"]),
+        (["--market", "gift"], ["--market"]),
+    ],
+)
+def test_bad_input_is_one_line_and_launches_nothing(arguments: list[str], says: list[str]) -> None:
+    refused(run(*LAUNCH, "--yes", *arguments), *says)
+
+
+def test_what_is_not_there_is_one_line_too() -> None:
+    for command in ("start", "stop"):
+        refused(
+            run("aws", command, *(["--from", "203.0.113.7"] if command == "start" else [])), "kwela aws launch makes"
+        )
+    refused(run("aws", "alarm", "--email", "you@nowhere"), "not an e-mail address")
+    refused(run("aws", "launch"), "Missing option '--key-name'")
+
+
+def test_without_credentials_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as bare:
+        bare.delenv("AWS_ACCESS_KEY_ID")
+        bare.delenv("AWS_SECRET_ACCESS_KEY")
+        bare.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        done = run("aws", "status")
+    refused(done, "no AWS credentials: run aws configure")
+
+
+def test_without_permission_one_line_names_what_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(self: EC2Backend, *_: Any, **__: Any) -> Any:
+        raise EC2ClientError("UnauthorizedOperation", "You are not authorized\nto perform this operation.")
+
+    monkeypatch.setattr(EC2Backend, "run_instances", denied)
+    refused(run(*LAUNCH, "--yes"), "AWS refused RunInstances: You are not authorized to perform this operation.")
+
+
+def test_an_aws_that_does_not_answer_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    done = run("aws", "status")
+    assert done.status == 1 and len(done.err.splitlines()) == 1 and "AWS doesn't answer" in done.err
+
+
+def test_without_boto3_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as bare:
+        bare.setitem(__import__("sys").modules, "boto3", None)
+        done = run("aws", "status")
+    refused(done, "pip install 'kwela[aws]'")
+
+
+def test_the_callers_address_is_what_the_outside_sees() -> None:
+    said = [b"198.51.100.4\n", b"<html>sign in</html>"]
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(said.pop(0))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    assert aws.caller_address(ask=url) == "198.51.100.4"
+    with pytest.raises(UserError, match="not an IPv4 address"):  # a hotel's page is no address
+        aws.caller_address(ask=url)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(UserError, match="give it with --from"):
+        aws.caller_address(ask=url)
+
+
+Call = tuple[str, str, dict[str, Any]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """What is asked of AWS: (service, operation, parameters)."""
+    made: list[Call] = []
+    real = BaseClient._make_api_call
+
+    def record(self: Any, operation: str, wanted: dict[str, Any]) -> Any:
+        made.append((self.meta.service_model.signing_name, operation, wanted))
+        return real(self, operation, wanted)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", record)
+    return made
+
+
+def test_the_shipped_policy_allows_what_is_asked_and_nothing_else(calls: list[Call]) -> None:
+    run(*LAUNCH, "--yes", "--market", "spot", "--elastic-ip")
+    run("aws", "stop")
+    run("aws", "start", "--from", "203.0.113.8")
+    run("aws", "status")
+    run("aws", "alarm", "--email", "you@example.com")
+    asked = {f"{'cloudwatch' if service == 'monitoring' else service}:{operation}" for service, operation, _ in calls}
+    policy = json.loads((ROOT / "deployment/aws/policy.json").read_text())
+    allowed = set(policy["Statement"][0]["Action"])
+    assert asked <= allowed
+    assert allowed - asked == {"ec2:CreateTags", "sns:TagResource"}  # implied by a creation with tags
