@@ -173,10 +173,54 @@ class MidiConfig(TrainConfig):
     augment: MidiAugment = MidiAugment()
 
 
-SCHEMAS: dict[str, type[SpectocloudConfig] | type[MidiConfig]] = {"spectocloud": SpectocloudConfig, "midi": MidiConfig}
+# ------------------------------------------------------------------- MusicGen
+
+
+class MusicgenData(Data):
+    # One table holds both sides, apart in its column `split`.
+    train_manifest: Path = Path("ai-service/datasets/amapiano_proxy/training_metadata.csv")
+    val_manifest: Path = Path("ai-service/datasets/amapiano_proxy/training_metadata.csv")
+    batch_size: int = Field(8, ge=1)
+    cache_dir: Path = Path("cache/musicgen")
+    seconds: float = Field(10.0, gt=0, le=30)  # of a clip that an item hears, a whole number of codec frames
+    prompt_templates: list[str] = Field(["{tags}"], min_length=1)
+
+
+class MusicgenModel(Strict):
+    base: str = "facebook/musicgen-small"  # a hub id, a folder, or "tiny": a small random stand-in
+    tuning: Literal["lora", "full"] = "lora"
+    rank: int = Field(16, ge=1, le=1024)  # LoRA's, of its two factors
+    alpha: float = Field(32.0, gt=0)  # LoRA's output is scaled by alpha / rank
+    dropout: float = Field(0.05, ge=0, lt=1)  # of LoRA's input
+
+
+class MusicgenTraining(Training):
+    gradient_checkpointing: bool = False  # half the memory for activations, a third more time
+
+
+class MusicgenAugment(Strict):
+    condition_dropout: float = Field(0.1, ge=0, le=1)  # chance that a training item forgets its prompt
+
+
+class MusicgenConfig(TrainConfig):
+    data: MusicgenData = MusicgenData()
+    model: MusicgenModel = MusicgenModel()
+    training: MusicgenTraining = MusicgenTraining()
+    augment: MusicgenAugment = MusicgenAugment()
+
+
+SCHEMAS: dict[str, type[SpectocloudConfig] | type[MidiConfig] | type[MusicgenConfig]] = {
+    "spectocloud": SpectocloudConfig,
+    "midi": MidiConfig,
+    "musicgen": MusicgenConfig,
+}
 
 # The schema of a checkpoint's config["model"], by the checkpoint's family.
-MODELS: dict[str, type[Strict]] = {"spectocloud": SpectocloudModel, "midi_generator": MidiModel}
+MODELS: dict[str, type[Strict]] = {
+    "spectocloud": SpectocloudModel,
+    "midi_generator": MidiModel,
+    "musicgen": MusicgenModel,
+}
 
 # `full` is the shipped configuration. `demo` is tuned for two CPU cores and a few minutes; `tiny` for tests.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -211,11 +255,22 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "model": {"layers": 2, "width": 32, "heads": 2, "window": 128},
         },
     },
+    "musicgen": {
+        "full": {},
+        "tiny": {
+            "training": {"amp": False, "grad_accum_steps": 1},
+            "data": {"batch_size": 8, "num_workers": 0, "seconds": 4.0},
+            "model": {"base": "tiny", "tuning": "full"},
+            "optim": {"lr": 3e-3},
+            "scheduler": {"warmup_steps": 20},
+        },
+    },
 }
 
 SHIPPED = {
     "spectocloud": Path("training/cuda_session/spectocloud_training_config.yaml"),
     "midi": Path("training/cuda_session/midi_generator_training_config.yaml"),
+    "musicgen": Path("ai-service/config.json"),  # the playbook's flat form: see playbook.py
 }
 
 
@@ -239,17 +294,24 @@ def load(
     *,
     preset: str | None = None,
     overrides: Sequence[str] = (),
-) -> SpectocloudConfig | MidiConfig:
+) -> SpectocloudConfig | MidiConfig | MusicgenConfig:
     """Settings of `family` from defaults, `file`, `preset` and `overrides` ("a.b=c"), in that order of precedence.
 
     file: None reads the shipped YAML. A relative path is sought in the working directory, then beside the shipped YAML.
     Relative data and cache paths come back absolute, against the repository's root.
     Raises UserError naming the file and the key: an unreadable file, an unknown key (with the nearest), a bad value.
     """
-    schema = SCHEMAS[family]
     path = _find(file, family) if file else repo_root() / SHIPPED[family]
-    merged = read_file(path) if file or path.is_file() else {}
-    check_keys(schema, merged, str(path))
+    given = read_file(path) if file or path.is_file() else {}
+    check_keys(SCHEMAS[family], given, str(path))
+    return resolve(family, given, path, preset=preset, overrides=overrides)
+
+
+def resolve(
+    family: str, given: dict[str, Any], path: Path, *, preset: str | None = None, overrides: Sequence[str] = ()
+) -> SpectocloudConfig | MidiConfig | MusicgenConfig:
+    """`load`, from the settings `given` by the file `path`."""
+    schema, merged = SCHEMAS[family], given
     if preset is not None:
         if preset not in PRESETS[family]:
             raise UserError(f"--preset {preset}: unknown preset (known: {', '.join(PRESETS[family])})")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kwela.cli.musicgen import generate_audio
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
@@ -29,6 +30,7 @@ class Backend(StrEnum):
 
 def register(app: typer.Typer) -> None:
     app.add_typer(tokens_app, name="tokens")
+    generate_app.command("audio")(generate_audio)
     app.add_typer(generate_app, name="generate")
     app.add_typer(cloud_app, name="cloud")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,7 @@ from kwela.cli.output import Json, first_rank, speaking
 from kwela.errors import UserError
 
 if TYPE_CHECKING:
-    from kwela.config import MidiConfig, SpectocloudConfig, TrainConfig
+    from kwela.config import TrainConfig
     from kwela.engine.resume import Resume
     from kwela.engine.task import Task
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 class Family(StrEnum):
     spectocloud = "spectocloud"
     midi = "midi"
+    musicgen = "musicgen"
 
 
 class Preset(StrEnum):
@@ -52,6 +54,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Checkpoint folder; default: checkpoints/<family>.")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="20 steps, then hours and dollars.")] = False,
     dollars_per_hour: Annotated[float, typer.Option(min=0, help="Price for --estimate.")] = 0.75,
+    check: Annotated[bool, typer.Option("--check", help="musicgen: look at model, device and data, and stop.")] = False,
+    ledger: Annotated[Path | None, typer.Option(help="musicgen: a campaign's, kept in each checkpoint.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="musicgen: processes that fill the cache.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a model family.
@@ -63,6 +68,8 @@ def train(
     kwela train spectocloud
     kwela train midi --epochs 20 --set data.batch_size=16 --set training.grad_accum_steps=4
     torchrun --nproc_per_node=4 -m kwela train midi
+    kwela train musicgen --check
+    kwela train musicgen --preset tiny --epochs 2
     """
     from kwela import config as settings
     from kwela.corpus import manifest
@@ -72,39 +79,48 @@ def train(
 
     if resume != "auto" and (fresh or estimate):
         raise UserError(f"kwela train: --resume {resume} with {'--fresh' if fresh else '--estimate'}: choose one")
+    if family != Family.musicgen and (check or ledger or workers):
+        raise UserError(f"kwela train {family}: --check, --ledger and --workers are for musicgen")
     with speaking(as_json, aloud=first_rank()) as say:
-        chosen = settings.load(family, config, preset=preset, overrides=overrides or [])
-        smoke = _stand_in(chosen, family, demo=preset == Preset.demo)
-        if epochs is not None:
-            chosen.training.epochs = epochs
-        elif smoke:
-            chosen.training.epochs = _smoke_epochs(family, config, preset, overrides or [])
         root = settings.repo_root()
         go_on: Resume = None if fresh or estimate else "auto" if resume == "auto" else Path(resume).resolve()
-        task = _task(chosen)
-        data_hash = manifest.data_hash([chosen.data.train_manifest, chosen.data.val_manifest])
+        hooks: dict[str, Any] = {}
+        if family == Family.musicgen:
+            from kwela.cli import musicgen
 
-        def fit(folder: Path, runs: Path | None) -> loop.Outcome:
-            return loop.fit(
-                task,
-                chosen,
-                folder,
-                Session(
-                    resume=go_on,
-                    device=device,
-                    data_hash=data_hash,
-                    tokenizer_hash=tokens.tokenizer_hash() if family == Family.midi else "",
-                    runs_dir=runs,
-                    quiet=estimate,  # its lines would speak of checkpoints that are gone when it ends
-                ),
-            )
+            tuned, own, beside = musicgen.settings(config, preset, overrides or [])
+            tuned.training.epochs = epochs or tuned.training.epochs
+            tuning = musicgen.task(tuned, workers)
+            if check:
+                raise typer.Exit(0 if musicgen.check(tuning, own, device) else 1)
+            task: Task = tuning
+            chosen: TrainConfig = tuned
+            folder, runs = out or own.checkpoint_dir, own.tensorboard_dir
+            tokenizer_hash = tuning.fingerprint
+            data_hash = manifest.data_hash([chosen.data.train_manifest])
+            hooks = musicgen.hooks(tuning, ledger, beside)
+        else:
+            chosen = settings.load(family, config, preset=preset, overrides=overrides or [])
+            smoke = _stand_in(chosen, family, demo=preset == Preset.demo)
+            if epochs is not None:
+                chosen.training.epochs = epochs
+            elif smoke:
+                chosen.training.epochs = _smoke_epochs(family, config, preset, overrides or [])
+            task = _task(chosen)
+            folder = out or root / "checkpoints" / FOLDERS[family]
+            runs = root / "runs" / folder.resolve().name
+            tokenizer_hash = tokens.tokenizer_hash() if family == Family.midi else ""
+            data_hash = manifest.data_hash([chosen.data.train_manifest, chosen.data.val_manifest])
+
+        session = Session(data_hash, tokenizer_hash, resume=go_on, device=device)
 
         if estimate:
             wanted, most = chosen.training.epochs, chosen.training.max_steps
             chosen.training.epochs = chosen.training.max_steps = ESTIMATE_STEPS
             chosen.training.save_every = ESTIMATE_STEPS + 1  # no previews
             with tempfile.TemporaryDirectory() as scratch:
-                outcome = fit(Path(scratch) / FOLDERS[family], None)
+                # Its lines would speak of checkpoints that are gone when it ends.
+                outcome = loop.fit(task, chosen, Path(scratch) / family, replace(session, quiet=True))
             steps = min(wanted * outcome.steps_per_epoch, most or sys.maxsize)
             hours = outcome.seconds_per_step * steps / 3600
             dollars = hours * dollars_per_hour
@@ -114,8 +130,9 @@ def train(
                 f"${dollars:.2f} at ${dollars_per_hour:.2f}/h (early stopping may end it sooner)",
             )
             return
-        folder = out or root / "checkpoints" / FOLDERS[family]
-        outcome = fit(folder, root / "runs" / folder.resolve().name)
+        outcome = loop.fit(task, chosen, folder, replace(session, runs_dir=runs, **hooks))
+        if family == Family.musicgen and first_rank():
+            musicgen.finish(folder, chosen.data.train_manifest)
         what = "validation loss" if outcome.monitor == "val_loss" else outcome.monitor
         say(
             {
@@ -136,13 +153,14 @@ def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _task(chosen: SpectocloudConfig | MidiConfig) -> Task:
-    from kwela.config import SpectocloudConfig
+def _task(chosen: TrainConfig) -> Task:
+    from kwela.config import MidiConfig, SpectocloudConfig
 
     if isinstance(chosen, SpectocloudConfig):
         from kwela.spectocloud.task import SpectocloudTask
 
         return SpectocloudTask(chosen)
+    assert isinstance(chosen, MidiConfig)
     from kwela.midigen.task import MidiTask
 
     return MidiTask(chosen)

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kwela.errors import KwelaError
 
-_INLINE = 8  # items a worker must have before a pool pays for its start
+_INLINE = 8
 _CRASHED = object()
 
 
@@ -39,9 +39,11 @@ def run(
     executor: Executor | None = None,
     workers: int | None = None,
     quiet: bool = False,
+    inline: int = _INLINE,
 ) -> dict[str, Any]:
     """{key: function(*arguments)} for every {key: arguments} of `items`; results are JSON values.
 
+    inline: items a worker must have before a pool pays for its start.
     A key names everything that its result depends on: what `journal` holds under it is not computed again. `crashed`
     (called like `function`) is the result of an item that kills its worker. Exceptions of `function` end the run; so
     does KwelaError if no worker can start.
@@ -49,7 +51,7 @@ def run(
     known = recall(journal)
     results = {key: known[key] for key in items if key in known}
     left = {key: items[key] for key in items if key not in results}
-    workers = min(workers or os.cpu_count() or 1, -(-len(left) // _INLINE))
+    workers = min(workers or os.cpu_count() or 1, -(-len(left) // inline))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("ab") as file, Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:

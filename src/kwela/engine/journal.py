@@ -23,7 +23,7 @@ from kwela import files
 from kwela.engine.ranks import Ranks
 
 Row = dict[str, Any]
-SHOWN = 3  # figures of a window beside its loss on the line; metrics.jsonl has all of them
+SHOWN = 3  # figures of a window beside its loss on the line, and a baseline more; metrics.jsonl has all of them
 _OWN = {"loss", "grad_norm", "items_per_s"}  # figures of a window that have their own place in a line, or none
 
 
@@ -109,7 +109,8 @@ class Journal:
         line.append(f"Val Loss: {number(figures['val_loss'])}")
         line += _parts(figures, {"val_loss"})
         if baselines:
-            line.append("baselines: " + ", ".join(f"{name} {number(value)}" for name, value in baselines.items()))
+            shown = list(baselines.items())[: SHOWN + 1]
+            line.append("baselines: " + ", ".join(f"{name} {number(value)}" for name, value in shown))
         self.say(" | ".join(line))
 
     def baselines(self, baselines: dict[str, float], step: int) -> None:

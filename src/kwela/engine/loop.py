@@ -207,7 +207,10 @@ class Run:
                 self._steps(feed)
                 self._end_epoch(self._evaluate(val_feed))
         self.journal.say("Training complete!")
-        self.journal.say(f"Best model saved: {self.out / checkpoint.BEST}")
+        best = self.out / checkpoint.BEST
+        if self.session.on_best and self.team.first:
+            best = self.session.on_best(best)  # again: a kill may have come between the two
+        self.journal.say(f"Best model saved: {best}")
         self.journal.say(f"Final validation loss: {journal.number(self.val['val_loss'])}")
 
     def _first_figures(self, feed: order.Feed) -> None:

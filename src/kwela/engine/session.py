@@ -21,7 +21,7 @@ class Session:
     device: see ranks.pick. runs_dir: TensorBoard's folder; None: none. log: a file that the lines are appended to.
     quiet: print nothing.
     extra: asked, on the first rank, for what each checkpoint keeps under "extra". on_resume: given that, on every rank.
-    on_best: given best.pt, on the first rank, whenever it was written.
+    on_best: given best.pt, on the first rank, whenever it was written; returns what to call the best model.
     """
 
     data_hash: str
@@ -33,4 +33,4 @@ class Session:
     quiet: bool = False
     extra: Callable[[], Extra] | None = None
     on_resume: Callable[[Extra], None] | None = None
-    on_best: Callable[[Path], None] | None = None
+    on_best: Callable[[Path], Path] | None = None

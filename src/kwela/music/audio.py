@@ -71,6 +71,17 @@ def load(path: Path, start: float = 0.0, seconds: float | None = None) -> np.nda
     return np.ascontiguousarray(wave[skip:stop], dtype=np.float32)
 
 
+def whole(path: Path, rate: int) -> tuple[np.ndarray, int]:
+    """All of a file as mono float32 samples at `rate` Hz, and the file's own rate. Channels are averaged.
+
+    Raises as `probe`, also for NaN or infinity among the samples.
+    """
+    wave, own = _read(Path(path), 0.0, None)
+    if not np.isfinite(wave).all():
+        raise UserError(f"{path}: not readable as audio: it holds NaN or infinity")
+    return np.ascontiguousarray(soxr.resample(wave, own, rate) if own != rate and len(wave) else wave, np.float32), own
+
+
 def log_mel(wave: Tensor | np.ndarray) -> Tensor:
     """Log-mel spectrogram of one segment: (..., 65536) samples -> (..., 128 mels, 64 frames) float32, log10 power.
 

@@ -1,0 +1,243 @@
+"""Prompts to audio files, with a report of what it took."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kwela.errors import KwelaError, UserError
+from kwela.music import loudness
+from kwela.musicgen import artefact, base, sample
+from kwela.musicgen.voice import Voice
+
+LUFS, PEAK = -16.0, 0.95  # of what is written: streaming services' level, and a little below full scale
+LONGEST = 300.0  # seconds
+
+
+@dataclass
+class Model:
+    """All that generating needs: the language model, its base's text encoder and codec, and where they come from."""
+
+    lm: Any
+    text: Any
+    tokenizer: Any
+    codec: Any
+    form: base.Codec
+    origin: dict[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.lm.parameters()).device
+
+    @property
+    def frame_rate(self) -> float:
+        return self.form.rate / self.form.hop
+
+    @torch.inference_mode()
+    def states(self, prompts: Sequence[str]) -> list[np.ndarray]:
+        """The text encoder's states of each prompt, float32 (length, width)."""
+        tokens = self.tokenizer(list(prompts), return_tensors="pt", padding=True).to(self.device)
+        out = self.text(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        return [
+            state[: int(mask.sum())].float().cpu().numpy()
+            for state, mask in zip(out, tokens.attention_mask, strict=True)
+        ]
+
+
+def load(source: str, tiny: Path, device: str | None = None) -> Model:
+    """source: a checkpoint (best_model.pt), a folder, a hub id, or "tiny". Raises UserError if it can't be had."""
+    path = Path(source).expanduser()
+    origin: dict[str, Any] = {"model": path.name if path.exists() else source}
+    if path.is_file():
+        from kwela.engine import checkpoint
+
+        lm, folder, state = artefact.restore(path, tiny)
+        origin |= {"sha256": checkpoint.file_hash(path), "step": state["progress"]["step"]}
+        origin["base"] = state["config"]["model"]["base"]
+    elif path.suffix == ".pt":
+        raise UserError(f"{path}: no such checkpoint")
+    elif path.is_dir():
+        lm, folder = artefact.load_folder(path, tiny)
+    else:
+        from kwela.musicgen import model
+
+        folder = base.find(source, tiny)
+        lm = model.build({"base": source, "tuning": "full"}, tiny)
+    origin["base_fingerprint"] = base.fingerprint(folder)
+    whole = base.load(folder)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Model(
+        lm.to(place).eval(),
+        whole.text_encoder.to(place),
+        base.tokenizer(folder),
+        whole.audio_encoder.to(place),
+        base.codec(folder),
+        origin,
+    )
+
+
+def generate(
+    model: Model,
+    prompts: Sequence[str],
+    seconds: float,
+    seeds: Sequence[int],
+    out: Sequence[Path],
+    how: sample.Sampling,
+    *,
+    stream: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Write a WAV and a FLAC for each prompt, at out[i] with those endings, and return what it took.
+
+    seconds: up to 300. stream: one prompt at a time, its WAV growing as its codes come; its level is then what the
+    model gives (the FLAC is at -16 LUFS all the same). progress: told frames done, of how many.
+    Returns {"samples": [{"prompt", "seed", "wav", "flac"}], "seconds", "first_audio_seconds", "seconds_per_second",
+    "peak_memory_mb", "device"}. Raises UserError for an empty prompt or a duration out of range.
+    """
+    if not prompts or not all(prompt.strip() for prompt in prompts):
+        raise UserError("a prompt is empty: say in words what to play")
+    if not 0 < seconds <= LONGEST:
+        raise UserError(f"a duration of {seconds:g} s: give one above 0, up to {LONGEST:g}")
+    count = max(1, round(seconds * model.frame_rate))
+    groups = [[index] for index in range(len(prompts))] if stream else [list(range(len(prompts)))]
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    began, first, made = time.monotonic(), None, []
+    for number, group in enumerate(groups):
+        waves, heard = _play(
+            model, [prompts[i] for i in group], count, [seeds[i] for i in group], how,
+            out[group[0]].with_suffix(".wav") if stream else None,
+            lambda done, number=number: progress(number * count + done, count * len(groups)),  # type: ignore[misc]
+        )  # fmt: skip
+        first = first if first is not None else heard - began
+        for index, wave in zip(group, waves, strict=True):
+            if not np.isfinite(wave).all():
+                raise KwelaError(f"{out[index]}: the model gave samples that are not finite; not written")
+            about = {"prompt": prompts[index], "seed": seeds[index], "seconds": seconds, **asdict(how), **model.origin}
+            made.append(_write(wave, model.form.rate, out[index], about, wav=not stream))
+    took = time.monotonic() - began
+    return {
+        "samples": made,
+        "seconds": took,
+        "first_audio_seconds": first,
+        "seconds_per_second": took / (seconds * len(prompts)),
+        "peak_memory_mb": _peak(model.device),
+        "device": str(model.device),
+    }
+
+
+@torch.inference_mode()
+def preview(lm: Any, folder: Path, prompt: str, state: np.ndarray, count: int, seed: int, out: Path) -> None:
+    """One sample of `count` frames and its spectrogram, into `out`. lm: MusicLm, of the base in `folder`."""
+    whole, form = base.load(folder), base.codec(folder)
+    coming = sample.frames(
+        lm, [state], count, [seed], books=form.codebooks, size=form.size, rate=form.rate / form.hop,
+        how=sample.Sampling(),
+    )  # fmt: skip
+    wave = Voice(whole.audio_encoder, form.hop).add(torch.stack([f.cpu() for f in coming], -1), last=True)[0].numpy()
+    about = {"prompt": prompt, "seed": seed}
+    _write(wave, form.rate, out / "sample", about, wav=True)
+    spectrogram(wave, form.rate, prompt, out / "sample.png")
+
+
+def _play(
+    model: Model,
+    prompts: Sequence[str],
+    count: int,
+    seeds: Sequence[int],
+    how: sample.Sampling,
+    growing: Path | None,
+    progress: Callable[[int], None],
+) -> tuple[np.ndarray, float]:
+    """Samples (B, n) of a batch of prompts, and when the first second of it could be heard (time.monotonic)."""
+    import soundfile
+
+    voice, rate = Voice(model.codec, model.form.hop), model.form.rate
+    dtype = torch.float16 if model.device.type == "cuda" else None
+    coming = sample.frames(
+        model.lm, model.states(prompts), count, seeds, books=model.form.codebooks, size=model.form.size,
+        rate=model.frame_rate, how=how, dtype=dtype,
+    )  # fmt: skip
+    parts: list[np.ndarray] = []
+    waiting: list[torch.Tensor] = []
+    heard, have = None, 0
+    if growing is not None:
+        growing.parent.mkdir(parents=True, exist_ok=True)
+    file = soundfile.SoundFile(growing, "w", rate, 1, "PCM_16") if growing is not None else None
+    try:
+        for done, frame in enumerate(coming, 1):
+            waiting.append(frame)
+            progress(done)
+            # A quarter of a second at a time: small enough to hear soon, large enough to cost little.
+            if len(waiting) * 4 >= model.frame_rate or done == count:
+                parts.append(voice.add(torch.stack(waiting, dim=-1), last=done == count).float().cpu().numpy())
+                waiting.clear()
+                have += parts[-1].shape[1]
+                if file is not None:
+                    file.write(np.clip(parts[-1][0], -1, 1))
+                    file.flush()
+                if heard is None and (have >= rate or done == count):
+                    heard = time.monotonic()
+    finally:
+        if file is not None:
+            file.close()
+    assert heard is not None
+    return np.concatenate(parts, axis=1), heard
+
+
+def _write(wave: np.ndarray, rate: int, place: Path, about: dict[str, Any], wav: bool) -> dict[str, Any]:
+    """WAV (unless it was streamed) and FLAC at -16 LUFS, with where they come from as their comment."""
+    import soundfile
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    level = loudness.normalised(wave, rate, LUFS, PEAK)
+    for suffix in (".wav", ".flac") if wav else (".flac",):
+        draft = place.with_name(f".{place.name}.tmp{suffix}")
+        try:
+            with soundfile.SoundFile(draft, "w", rate, 1, "PCM_16") as file:
+                file.title, file.software = about["prompt"], "kwela"
+                file.comment = json.dumps(about, ensure_ascii=False)
+                file.write(level)
+            draft.replace(place.with_suffix(suffix))
+        finally:
+            draft.unlink(missing_ok=True)
+    return {
+        "prompt": about["prompt"],
+        "seed": about["seed"],
+        "wav": str(place.with_suffix(".wav")),
+        "flac": str(place.with_suffix(".flac")),
+    }
+
+
+def spectrogram(wave: np.ndarray, rate: int, title: str, path: Path) -> None:
+    """A picture of `wave`: dB below its loudest, 0 Hz to half its rate."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from scipy.signal import stft
+
+    hz, at, bins = stft(wave, rate, nperseg=2048, noverlap=1536)
+    power = 20 * np.log10(np.maximum(np.abs(bins), 1e-9))
+    figure, axis = plt.subplots(figsize=(8, 3), dpi=110)
+    shown = axis.pcolormesh(at, hz / 1000, power - power.max(), vmin=-80, vmax=0, shading="auto", cmap="magma")
+    axis.set(xlabel="s", ylabel="kHz", title=title[:90])
+    figure.colorbar(shown, label="dB")
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _peak(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

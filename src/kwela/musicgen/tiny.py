@@ -1,0 +1,122 @@
+"""The stand-in called `tiny`: MusicGen's three parts, small and with random weights, as a folder like any other.
+
+For tests, for a first look on a laptop, and for machines without network. Its text tokenizer reads bytes, so it needs
+no vocabulary. Its codec is a random projection: what it codes depends on the sound, what it decodes is noise shaped by
+the codes. It says nothing about quality.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+VERSION = 3
+RATE, RATIOS = 32_000, [8, 5, 4, 4]  # as EnCodec's 32 kHz: 50 frames a second
+CODEBOOKS, SIZE = 4, 64
+WIDTH = 64
+
+
+def build(folder: Path) -> Path:
+    """Write the stand-in into `folder`, where it isn't yet, and return it. The same weights everywhere."""
+    folder = folder / f"tiny-{VERSION}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+            shutil.rmtree(draft, ignore_errors=True)
+            _write(draft)
+            draft.replace(folder)
+    return folder
+
+
+def _write(folder: Path) -> None:
+    import torch
+    from transformers import (
+        ByT5Tokenizer,
+        EncodecConfig,
+        EncodecModel,
+        MusicgenConfig,
+        MusicgenDecoderConfig,
+        MusicgenForCausalLM,
+        MusicgenForConditionalGeneration,
+        T5Config,
+        T5EncoderModel,
+    )
+
+    from kwela.musicgen import base
+
+    base.quiet()
+    text = T5Config(vocab_size=384, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2)
+    sound = EncodecConfig(
+        target_bandwidths=[CODEBOOKS * 6 * 50 / 1000],
+        sampling_rate=RATE,
+        upsampling_ratios=RATIOS,
+        num_filters=4,
+        hidden_size=16,
+        codebook_size=SIZE,
+        codebook_dim=16,
+        num_lstm_layers=1,
+        use_causal_conv=False,
+        normalize=False,
+    )
+    decoder = MusicgenDecoderConfig(
+        vocab_size=SIZE,
+        num_codebooks=CODEBOOKS,
+        hidden_size=WIDTH,
+        ffn_dim=4 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        dropout=0.0,
+        pad_token_id=SIZE,
+        bos_token_id=SIZE,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(VERSION)
+        audio_encoder = EncodecModel(sound)
+        _enliven(audio_encoder)
+        model = MusicgenForConditionalGeneration(
+            MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=sound.to_dict(), decoder=decoder.to_dict()),
+            text_encoder=T5EncoderModel(text),
+            audio_encoder=audio_encoder,
+            decoder=MusicgenForCausalLM(decoder),
+        )
+    model.generation_config.decoder_start_token_id = model.generation_config.pad_token_id = SIZE
+    model.save_pretrained(folder)
+    ByT5Tokenizer().save_pretrained(folder)
+
+
+def _enliven(codec) -> None:  # type: ignore[no-untyped-def]
+    """Make codes depend on the sound and the sound on the codes: no constants in between, and an audible level."""
+    import torch
+
+    with torch.no_grad():
+        for name, weight in codec.named_parameters():
+            if "bias" in name:
+                weight.zero_()
+        _spread(codec)
+        last = codec.decoder.layers[-1].conv.parametrizations.weight.original0
+        codes = torch.randint(SIZE, (1, CODEBOOKS, 500))
+        sound = codec.decoder(codec.quantizer.decode(codes.transpose(0, 1)))
+        last.mul_(0.2 / sound.std())
+
+
+def _spread(codec) -> None:  # type: ignore[no-untyped-def]
+    """Fill the codebooks, which are empty in an untrained codec, with what its encoder makes of coloured noise.
+
+    Each later one gets residues of those before it, so all of them are in use.
+    """
+    import torch
+
+    noise = torch.randn(1, 1, 20 * RATE)
+    loud = torch.rand(1, 1, 20 * 8).repeat_interleave(RATE // 8, -1) ** 3  # an eighth of a second at each level
+    wave = torch.nn.functional.avg_pool1d(noise, 31, 1, 15) * loud + 0.05 * noise * loud.flip(-1)
+    with torch.no_grad():
+        left = codec.encoder(wave)[0].T  # (frames, width)
+        for layer in codec.quantizer.layers:
+            book = layer.codebook
+            book.embed.copy_(left[torch.randperm(len(left))[: book.embed.shape[0]]])
+            book.embed_avg.copy_(book.embed)
+            left = left - book.embed[torch.cdist(left, book.embed).argmin(1)]
