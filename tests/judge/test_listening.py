@@ -11,6 +11,7 @@ import pytest
 from kwela.errors import UserError
 from kwela.judge import clips, listening
 from kwela.judge.listening import Rating
+from kwela.music.loudness import loudness
 
 NAN = math.nan
 # Krippendorff 2011, example C: four observers, twelve units.
@@ -54,7 +55,7 @@ def test_the_sheet_says_nothing_of_where_a_clip_is_from(
         rows = list(csv.DictReader(file))
     assert [row["clip"] for row in rows] == [path.name for path in heard] and len(rows) == 9
     assert not any(word in sheet.read_text() for word in ("log_drum", "house", "reference", "contrast", "samples-"))
-    levels = [clips.loudness(clips.load(path)) for path in heard]
+    levels = [loudness(clips.load(path), clips.RATE) for path in heard]
     assert max(levels) - min(levels) < 0.7 and len({path.stat().st_size for path in heard}) == 1
     again = listening.write_sheet(tmp_path / "again.csv", folders, seed=1)
     assert again.read_text() == sheet.read_text() and (tmp_path / "again_clips").is_dir()

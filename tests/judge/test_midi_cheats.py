@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from toy_pieces import a_piece, labels, material
 
 from kwela.judge import midi, piece
 from kwela.judge.grid import Size
+from kwela.judge.human import Labels
 from kwela.judge.making import Job, Maker
 from kwela.judge.material import Effort
 from kwela.judge.page import Scorecard
@@ -45,8 +47,8 @@ def jittery(jobs: Sequence[Job]) -> list[Score | None]:
     return out
 
 
-def judged(make: Maker, folder: Path, seed: int = 0) -> Scorecard:
-    return midi.score(make, material(), labels(40, 5), EFFORT, folder, seed)
+def judged(make: Maker, folder: Path, seed: int = 0, other: Maker | None = None) -> Scorecard:
+    return midi.score(make, material(), labels(40, 5), EFFORT, folder, Scorecard("toy", seed=seed), other)
 
 
 def value(card: Scorecard, table: str, row: str) -> float:
@@ -69,8 +71,48 @@ def test_a_generator_that_listens_is_heard_and_survives_flattening(honest: Score
 
 
 def test_the_same_pieces_against_shuffled_targets_score_by_chance(honest: Scorecard) -> None:
-    assert value(honest, "grid_quadrant", "symbolic | shuffled labels") < 0.5
-    assert abs(value(honest, "grid_spearman_valence", "symbolic | shuffled labels")) < 0.4
+    assert value(honest, "grid_quadrant", "symbolic | permuted targets") < 0.5
+    assert abs(value(honest, "grid_spearman_valence", "symbolic | permuted targets")) < 0.4
+
+
+def test_a_twin_stands_in_every_table_and_a_model_no_better_than_its_twin_follows_nothing(
+    honest: Scorecard, tmp_path: Path
+) -> None:
+    same = judged(listens, tmp_path, other=listens)  # a twin that does as well: the labels taught nothing
+    for table in ("grid_quadrant", "grid_mae_valence", "grid_spearman_arousal", "grid_slope_valence"):
+        assert value(same, table, "symbolic | shuffled-label twin") == value(same, table, "symbolic | model")
+    assert honest.verdicts["heard_as_asked"]["symbolic"] == ["valence", "arousal"]
+    assert same.verdicts["heard_as_asked"]["symbolic"] == []
+    rows = [row.row for row in same.sections["flips_symbolic"].rows]
+    assert "valence turned: judged valence | shuffled-label twin" in rows
+    assert not any("twin" in row.row for row in honest.sections["grid_quadrant"].rows)
+    assert "permuted targets are the only floor" in honest.sections["grid"].text
+
+
+def test_flips_stand_beside_their_floor_the_rule_edit_and_what_real_music_does(honest: Scorecard) -> None:
+    table = "flips_symbolic"
+    turned = "valence turned: judged valence"
+    assert value(honest, table, f"{turned} | model") > 0.5
+    assert abs(value(honest, table, f"{turned} | same target, other seed (floor)")) < 0.3
+    assert value(honest, table, f"{turned} | rule edit") == pytest.approx(0, abs=1e-9)
+    assert value(honest, table, f"{turned} | real, held-out (ceiling)") > 0.5
+    assert value(honest, table, "arousal turned: judged arousal | rule edit") > 0.1
+    flat = "flips_symbolic_flattened"
+    assert value(honest, flat, "arousal turned: judged arousal | rule edit") == pytest.approx(0, abs=1e-9)
+    assert value(honest, "flips", "arousal turned: tempo | rule edit") > 0.5
+
+
+def test_a_flattened_evaluator_that_is_deaf_clears_nobody_and_accuses_nobody(tmp_path: Path) -> None:
+    """Labels that only tempo and velocity tell: flattened, the evaluator knows nothing."""
+    known = labels(40, 5)
+    pieces = []
+    for number, one in enumerate(known.pieces):
+        even = a_piece(0.8, 0.8, 500 + number, 8, even=True)
+        pieces.append(replace(one, score=piece.edited(even, 2 ** (0.5 * one.arousal), 2 ** (0.5 * one.arousal))))
+    card = midi.score(jittery, material(), Labels(pieces), EFFORT, tmp_path, Scorecard("toy"))
+    assert "arousal" in card.verdicts["heard_as_asked"]["symbolic"]
+    assert card.verdicts["evaluators"]["symbolic (flattened)"] == []
+    assert card.verdicts["only_tempo_and_velocity"].startswith("not measured")
 
 
 @pytest.mark.parametrize("cheat", [loud, jittery])
@@ -116,14 +158,14 @@ def test_a_copied_training_piece_is_caught_in_another_key_tempo_and_velocity(tmp
                 note.pitch += 5
         return [stolen if job.seed == 5_003 else one for job, one in zip(jobs, made, strict=True)]
 
-    card = midi.score(copies, material("so that no evaluator is needed"), None, EFFORT, tmp_path, 0)
+    card = midi.score(copies, material("so that no evaluator is needed"), None, EFFORT, tmp_path, Scorecard("toy"))
     assert card.verdicts["copies"] == 1
     assert card.more["copies"][0]["training"] == material().training[3]["midi_path"]
     assert card.more["copies"][0]["share"] == 1
 
 
 def test_an_evaluator_of_shuffled_labels_is_refused_and_gives_no_number(tmp_path: Path) -> None:
-    card = midi.score(listens, material(), labels(48, 6, shuffled=True), EFFORT, tmp_path, 0)
+    card = midi.score(listens, material(), labels(48, 6, shuffled=True), EFFORT, tmp_path, Scorecard("toy"))
     for table in ("grid_quadrant", "grid_spearman_valence", "grid_spearman_arousal"):
         for row in card.sections[table].rows:
             if row.row.startswith("symbolic | "):
@@ -132,7 +174,7 @@ def test_an_evaluator_of_shuffled_labels_is_refused_and_gives_no_number(tmp_path
 
 
 def test_labels_derived_from_the_midi_are_the_pages_first_line_and_train_no_evaluator(tmp_path: Path) -> None:
-    card = midi.score(listens, material("mode-and-tempo rule"), None, EFFORT, tmp_path, 0)
+    card = midi.score(listens, material("mode-and-tempo rule"), None, EFFORT, tmp_path, Scorecard("toy"))
     first = card.page().splitlines()[0]
     assert "DERIVED FROM THE MIDI ITSELF (mode-and-tempo rule)" in first and "not measured" in first
     assert card.sections["grid"].rows[-1].value is None
@@ -144,5 +186,5 @@ def test_labelled_pieces_that_the_model_trained_on_are_no_evidence(tmp_path: Pat
     known = labels(40, 5)
     mixed = material()
     mixed.training += [{**mixed.training[0], "score": one.score} for one in known.pieces]
-    card = midi.score(listens, mixed, known, EFFORT, tmp_path, 0)
+    card = midi.score(listens, mixed, known, EFFORT, tmp_path, Scorecard("toy"))
     assert "too few" in card.verdicts["evaluators"] and "grid_quadrant" not in card.sections

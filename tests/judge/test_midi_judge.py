@@ -13,7 +13,7 @@ from toy_pieces import rows
 from kwela.corpus import rows as manifest_rows
 from kwela.engine import checkpoint
 from kwela.errors import UserError
-from kwela.judge import midi
+from kwela.judge import midi, twin
 from kwela.judge.grid import Size
 from kwela.judge.material import Effort, gather
 from kwela.midigen.model import build
@@ -35,19 +35,19 @@ def manifest(folder: Path, name: str, seed: int, pieces: int, **more: Any) -> Pa
     return path
 
 
-def model(folder: Path, data_hash: str) -> Path:
+def model(folder: Path, data_hash: str, name: str = "best.pt", trained: str = "gone/train.jsonl") -> Path:
     torch.manual_seed(0)
     state: dict[str, Any] = {"format": checkpoint.FORMAT, "family": "midi_generator"}
     state |= {"tokenizer_hash": tokens.tokenizer_hash(), "model": build(SETTINGS).state_dict(), "ema": None}
     state |= {"optimizer": {}, "scheduler": {}, "scaler": {}, "extra": {}, "rng_per_rank": [], "stopping": {}}
     state |= {"progress": {"epoch": 1, "samples": 8, "step": 1}}
-    data = {"batch_size": 8, "train_manifest": "gone/train.jsonl", "val_manifest": "gone/val.jsonl"}
+    data = {"batch_size": 8, "train_manifest": trained, "val_manifest": "gone/val.jsonl"}
     training = {"grad_accum_steps": 1, "early_stopping": {"monitor": "val_loss"}}
     state["config"] = {"model": SETTINGS, "seed": 42, "data": data, "training": training}
     facts: dict[str, Any] = {"started": "2025-01-01", "resumes": []}
     state["meta"] = {"data_hash": data_hash, "global_batch": 8, "val": {}, "window": [], "seconds": 1.0, "facts": facts}
-    checkpoint.save(state, folder / "best.pt")
-    return folder / "best.pt"
+    checkpoint.save(state, folder / name)
+    return folder / name
 
 
 def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(
@@ -59,7 +59,8 @@ def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(
     card = midi.judge(best, held_out, seen, None, out=tmp_path / "out", quick=True)
     written = json.loads((tmp_path / "out" / "midi.json").read_text(), parse_constant=lambda word: 1 / 0)
     assert {"evaluators", "nll", "gain", "grid", "flips", "quality", "memorisation"} <= written["tables"].keys()
-    assert written["verdicts"]["labels"] == "given" and written["settings"]["quick"] is True
+    assert written["verdicts"]["labels"] == "given" and written["quick"] is True and written["seed"] == 0
+    assert written["verdicts"]["status"] == "measured"
     assert "other manifests" not in card.warning and "too few" in card.warning  # six rows train no evaluator
     for picture in ("gain.png", "quality.png", "memorisation.png"):
         assert picture in card.page() and (tmp_path / "out" / picture).stat().st_size > 5000
@@ -72,6 +73,38 @@ def test_a_model_of_other_manifests_may_have_seen_the_songs_and_the_first_line_s
     seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
     card = midi.judge(model(tmp_path, "d" * 64), held_out, seen, None, out=tmp_path / "out", quick=True)
     assert "other manifests" in card.page().splitlines()[0]
+
+
+def test_a_twin_is_one_by_its_manifest_and_the_model_itself_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(midi, "BRIEF", SMALL)
+    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
+    shuffled = tmp_path / "elsewhere" / "twin.jsonl"
+    twin.write(seen, shuffled)
+    best = model(tmp_path, manifest_rows.data_hash([seen, held_out]))
+    with pytest.raises(UserError, match="the model's own manifests"):
+        midi.judge(best, held_out, seen, None, best, out=tmp_path / "out", quick=True)
+    told = manifest_rows.data_hash([shuffled, held_out])
+    other = model(tmp_path, told, "twin.pt", str(shuffled))
+    card = midi.judge(best, held_out, seen, None, other, out=tmp_path / "out", quick=True)
+    assert "twin" not in card.warning
+    rows = {row.row: row for row in card.sections["gain"].rows}
+    assert rows["shuffled-label twin | over shuffled emotions"].value is not None
+    lost = model(tmp_path, told, "lost.pt")
+    doubtful = midi.judge(best, held_out, seen, None, lost, out=tmp_path / "out", quick=True)
+    assert "The twin is doubtful" in doubtful.page().splitlines()[0]
+
+
+def test_a_twin_s_rows_are_the_same_songs_told_each_other_s_emotions(tmp_path: Path) -> None:
+    seen = manifest(tmp_path, "train.jsonl", 1, 16)
+    twin.write(seen, tmp_path / "twin.jsonl", seed=1)
+    mine, theirs = (manifest_rows.read(path, "midi") for path in (seen, tmp_path / "twin.jsonl"))
+    assert [row["midi_path"] for row in mine] == [row["midi_path"] for row in theirs]
+    assert sorted(map(str, (row["emotion"] for row in mine))) == sorted(map(str, (row["emotion"] for row in theirs)))
+    assert twin.doubt(mine, tmp_path / "twin.jsonl") == ""
+    assert "kept their own emotion" in twin.doubt(mine, seen)
+    assert "same songs" in twin.doubt(manifest_rows.read(manifest(tmp_path, "b.jsonl", 5, 4), "midi"), seen)
 
 
 def test_too_few_held_out_songs_are_refused_without_a_number(tmp_path: Path) -> None:

@@ -67,6 +67,30 @@ def test_a_stolen_voice_is_found_under_new_ones() -> None:
     assert found.share == 1 and found.notes == piece.note_count(piece.excerpt(known, 0, 16))
 
 
+def test_a_stolen_melody_is_found_over_a_new_accompaniment_in_its_own_track_and_a_bass_line_under_one() -> None:
+    rng = np.random.default_rng(3)
+    tune_of, bass_of = [(72 + rng.integers(0, 13, 60)).tolist()], [(36 + rng.integers(0, 13, 60)).tolist()]
+    lengths = rng.choice([6, 12], 60).tolist()
+
+    def under(pitches: list[int], accompaniment: list[int], gap: int) -> Score:
+        score, at = Score(480), 0
+        track = Track("", 0, False)
+        for pitch, length in zip(pitches, lengths, strict=True):
+            track.notes.append(Note(at, length * 40 + 40, pitch, 70))  # bound to the next
+            at += length * 40
+        for place in range(0, at, gap * 40):
+            track.notes.append(Note(place, gap * 40, accompaniment[place // 40 % len(accompaniment)], 60))
+        score.tracks.append(track)
+        return score
+
+    for pitches in (*tune_of, *bass_of):
+        middle = [55, 59, 62, 57]
+        known, stolen = under(pitches, middle, 6), under(pitches, middle[::-1], 4)
+        assert Library([known]).longest([stolen])[0] == Match(60, 1.0, 0)
+        whole = [lines(score)[0] for score in (stolen, known)]
+        assert slowly(whole[0], whole[1:]) < 12  # all notes together share no such run
+
+
 def test_a_changed_note_ends_the_run() -> None:
     pitches = [60, 62, 64, 65, 67, 69, 71, 72, 74, 76]
     gaps = [6, 3, 3, 6, 6, 3, 6, 3, 6, 6]

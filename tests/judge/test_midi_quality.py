@@ -45,6 +45,13 @@ def test_empty_beat_rate_and_polyphony() -> None:
     assert quality.polyphony(one) == pytest.approx(1.5)
 
 
+def test_the_shortest_notes_count_as_sounding() -> None:
+    staccato = notes(*((i / 2, 0.03, 60 + pitch) for i in range(16) for pitch in (0, 4, 7)))
+    assert quality.polyphony(staccato) == 3 and quality.polyphony(notes((0.24, 0.01, 60))) == 1
+    found = symbolic_features.features(staccato)
+    assert found["polyphony"] == 3 and np.isfinite(found["major_share"])
+
+
 def test_repetition() -> None:
     # Four equal bars have 12 runs of 4 steps, of 4 kinds; a line that keeps growing never repeats.
     again = notes(*((4 * bar + i, 1, 60 + (0, 2, 7, 4)[i]) for bar in range(4) for i in range(4)))

@@ -13,7 +13,7 @@ def card():
         Row.of("floor", Interval(math.nan, math.nan, math.nan), note="no second draw"),
     ]
     section = Section("Distance", rows, "Lower is better.", "Chamfer", "distance.png")
-    return Scorecard("Clouds", "Labels are derived.", {"distance": section}, {"beats_baselines": True})
+    return Scorecard("Clouds", "Labels are derived.", True, 7, {"distance": section}, {"beats_baselines": True})
 
 
 def test_the_json_has_the_contracts_shape_and_no_nan(tmp_path):
@@ -27,6 +27,7 @@ def test_the_page_opens_with_its_warning_and_says_what_was_not_measured():
     page = card().page()
     assert page.startswith("Labels are derived.\n") and "| floor | not measured |" in page
     assert "![Distance](distance.png)" in page and "0.4 .. 0.6" in page
+    assert "--quick" in page and "Seed 7" in page and "Seed 7" in card().summary()
     assert "not measured" in card().summary() and "n=12" in card().summary()
 
 

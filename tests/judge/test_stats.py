@@ -56,10 +56,26 @@ def test_a_permutation_test_is_quiet_on_chance_and_loud_on_a_difference():
     assert stats.paired_permutation(base + 1, base) < 0.001
 
 
-def test_clips_needed_is_the_known_figure():
-    assert stats.clips_needed(0.2, 0.4) == 82
-    with pytest.raises(ValueError, match="equal"):
-        stats.clips_needed(0.3, 0.3)
+def test_an_interval_of_paired_shares_is_the_textbooks_and_no_difference_in_a_few_is_no_certainty():
+    first = np.arange(40) < 30
+    second = np.arange(40) < 20
+    found = stats.paired_difference(first, second)
+    # Bonett and Price: p12 = 11/42, p21 = 1/42.
+    half = 1.959964 * math.sqrt((12 / 42 - (10 / 42) ** 2) / 42)
+    assert found.value == 0.25 and found.ci == pytest.approx([10 / 42 - half, 10 / 42 + half])
+    same = np.ones(4, bool)
+    assert stats.paired_difference(same, same).high > 0.4 > 0.1 > stats.paired_difference(*np.ones((2, 60), bool)).high
+    with pytest.raises(ValueError, match="no pairs"):
+        stats.paired_difference(same[:0], same[:0])
+
+
+def test_pairs_needed_find_the_difference_as_often_as_is_said():
+    rng = np.random.default_rng(0)
+    pilot = rng.random((2, 100_000)) < [[0.4], [0.2]]
+    needed = stats.pairs_needed(*pilot, 0.2)
+    assert 75 < needed < 95
+    found = [stats.paired_permutation(*(rng.random((2, needed)) < [[0.4], [0.2]]), 500) < 0.05 for _ in range(300)]
+    assert 0.72 < np.mean(found) < 0.88
 
 
 def test_overlap_is_1_for_the_same_0_for_apart_and_between_for_shifted():

@@ -35,6 +35,9 @@ def midi(
     human: Annotated[
         Path | None, typer.Option(help="Human-labelled pieces in VGMIDI's layout, for the evaluators.")
     ] = None,
+    twin_model: Annotated[
+        Path | None, typer.Option("--twin", help="A checkpoint trained on shuffled labels (kwela judge twin).")
+    ] = None,
     quick: Quick = False,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("judged/midi"),
@@ -49,8 +52,31 @@ def midi(
     from kwela.judge import midi as judge
 
     with speaking(as_json) as say:
-        card = judge.judge(model, manifest, training, human, out=out, quick=quick, seed=seed)
+        card = judge.judge(model, manifest, training, human, twin_model, out=out, quick=quick, seed=seed)
         say(card.to_dict(), _text(card, out))
+
+
+@judge_app.command("twin")
+def twin(
+    training: Annotated[Path, typer.Option(help="Training rows of the model.")] = Path(
+        "data/manifests/midi_train.jsonl"
+    ),
+    out: Annotated[Path, typer.Option(help="The twin's training rows.")] = Path("data/manifests/midi_train_twin.jsonl"),
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Write the training rows with emotions shuffled among songs: what `judge midi --twin` was trained on.
+
+    \b
+    kwela judge twin
+    kwela train midi --set data.train_manifest=data/manifests/midi_train_twin.jsonl --out checkpoints/midi_twin
+    kwela judge midi --twin checkpoints/midi_twin/best.pt
+    """
+    from kwela.judge import twin as judge
+
+    with speaking(as_json) as say:
+        judge.write(training, out, seed)
+        say({"manifest": str(out), "seed": seed}, f"{out}: train the twin as the model was, on these rows")
 
 
 @judge_app.command("clouds")

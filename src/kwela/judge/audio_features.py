@@ -14,6 +14,7 @@ import numpy as np
 
 from kwela.judge import audio_low, audio_pulse
 from kwela.judge.clips import RATE, SECONDS
+from kwela.judge.sound import magnitudes
 
 SHORT, HOP = 512, 160  # samples: 32 ms every 10 ms, for rhythm
 LONG, LONG_HOP = 4096, 2048  # samples: 256 ms every 128 ms, for harmony
@@ -75,24 +76,10 @@ def features(wave: np.ndarray) -> np.ndarray:
     """
     if wave.shape != (round(RATE * SECONDS),):
         raise ValueError(f"a standard clip is {round(RATE * SECONDS)} samples, got {wave.shape}")
-    short = _spectra(wave, SHORT, HOP)  # (1000, 257)
-    long = _spectra(wave, LONG, LONG_HOP)  # (77, 2049)
+    short = magnitudes(wave, SHORT, HOP, centred=True)  # (1000, 257)
+    long = magnitudes(wave, LONG, LONG_HOP, centred=True)  # (77, 2049)
     found = _rhythm(wave, short) | _harmony(long) | _timbre(wave, short, long)
     return np.array([found[name] for name in NAMES], np.float64)
-
-
-def _spectra(wave: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """Magnitudes (frames, size / 2 + 1) of Hann windows, a sine of amplitude 1 giving 1."""
-    from scipy.fft import rfft
-
-    padded = np.pad(wave.astype(np.float32), (size // 2, size // 2))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-    return np.abs(rfft(frames * _hann(size), axis=1)) * (4 / size)
-
-
-@functools.cache
-def _hann(size: int) -> np.ndarray:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
 
 
 def _rhythm(wave: np.ndarray, short: np.ndarray) -> dict[str, float]:

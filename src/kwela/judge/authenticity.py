@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from kwela.errors import UserError
 from kwela.judge import (
     audio_features,
     authenticity_folders,
@@ -25,7 +26,7 @@ from kwela.judge import (
     listening,
     stats,
 )
-from kwela.judge.authenticity_folders import Folder
+from kwela.judge.authenticity_folders import LEARNT, Folder
 from kwela.judge.authenticity_model import Evaluator, Judged
 from kwela.judge.page import Scorecard
 from kwela.judge.stats import Interval
@@ -34,20 +35,27 @@ LEAST_AUC = 0.75  # that the lower end of its interval must reach
 LEAST_ARTISTS = 20  # of reference, and of contrast
 LEAST_CLIPS = 40  # of reference, and of contrast: 5 % of fewer is less than two clips
 ALPHA = 0.05  # p from which samples aren't told from the base model's
+WORTH = 0.20  # a difference from the base that is worth finding: if one so large is ruled out, that is an answer
 QUICK_STRENGTHS = (0.01, 0.1, 1.0)
 
 
 @dataclass
 class Evidence:
-    """What was measured, filled in as far as the judgement came. shares: of reference and contrast (held out), samples
-    and base. judged: of the same. difference: passes of samples less base, by pair. needed: clips an arm that would
-    do."""
+    """What was measured, filled in as far as the judgement came.
 
+    shares: of reference and contrast (held out), samples and base; "fresh" is of contrast by thresholds that were
+    fixed without the clip's fold, "low" and "high" of samples at the ends of the threshold's interval. judged: of the
+    folders. difference: share of samples less base, by pair. needed: pairs that would do.
+    """
+
+    quick: bool = False
+    seed: int = 0
     status: str = "measured"
     why: str = ""
     auc: Interval | None = None
     brier: Interval | None = None
     brier_constant: float | None = None
+    threshold: Interval | None = None
     evaluator: Evaluator | None = None
     shares: dict[str, Interval] = field(default_factory=dict)
     judged: dict[str, Judged] = field(default_factory=dict)
@@ -57,6 +65,10 @@ class Evidence:
     p_value: float | None = None
     needed: int | None = None
     heard: listening.Heard | None = None
+
+    @property
+    def resamples(self) -> int:
+        return 500 if self.quick else stats.RESAMPLES
 
     def refuse(self, why: str) -> Evidence:
         self.status, self.why = "refused", why
@@ -79,16 +91,18 @@ def judge(
     """The scorecard of the folder `samples`, also written to `out` as authenticity.json, .md and pictures.
 
     artists: CSV file,artist. sheet: where to write a blind listening sheet. ratings: a sheet that was filled in.
-    Raises UserError for a folder that is missing or unreadable, bad artists or ratings, or without scikit-learn.
+    Raises UserError for a folder that is missing, unreadable or given twice, bad artists or ratings, or without
+    scikit-learn.
     """
     listed = clips.read_artists(artists) if artists else None
     given = {"reference": reference, "contrast": contrast, "samples": samples, "base": base}
     places = {name: Path(place) for name, place in given.items() if place is not None}
+    _check_apart(places)
     rated = listening.read_ratings(ratings) if ratings else None
-    folders, doubles = authenticity_folders.apart(authenticity_folders.hear(places, listed, quick, seed))
+    folders, doubles = authenticity_folders.hear(places, listed, quick, seed)
     evidence = weigh(folders, quick, seed)
     if rated:
-        evidence.heard = _ask(rated, folders, evidence, seed)
+        evidence.heard = _ask(rated, folders, evidence)
     card = authenticity_page.card(folders, doubles, evidence, out, named=listed is not None)
     card.more = _contract(folders, doubles, evidence) | card.more
     if sheet:
@@ -98,44 +112,61 @@ def judge(
     return card
 
 
+def _check_apart(places: dict[str, Path]) -> None:
+    seen: dict[Path, str] = {}
+    for name, place in places.items():
+        if (other := seen.setdefault(place.resolve(), name)) != name:
+            raise UserError(f"--{name}: {place} is --{other} too: what is compared must be two folders")
+
+
 def weigh(folders: dict[str, Folder], quick: bool = False, seed: int = 0) -> Evidence:
     """The evidence in `folders` (contrast and samples, with or without reference and base)."""
-    found = Evidence()
+    found = Evidence(quick, seed)
     if "reference" not in folders:
         found.status, found.why = "not_measurable", "without reference clips there is nothing to be authentic to"
         return found
     if short := _too_few(folders):
         return found.refuse(short)
-    train = [folders["reference"], folders["contrast"]]
+    train = [folders[name] for name in LEARNT]
     features = np.concatenate([folder.features for folder in train])
     genuine = np.repeat([True, False], [len(folder) for folder in train])
     artists = [artist for folder in train for artist in folder.artists()]
     strengths = QUICK_STRENGTHS if quick else authenticity_model.STRENGTHS
-    resamples = 500 if quick else stats.RESAMPLES
     evaluator = found.evaluator = authenticity_model.fit(features, genuine, artists, seed, strengths)
     held_out = evaluator.held_out
-    found.auc = _auc(held_out.log_odds, genuine, artists, resamples, seed)
+    found.auc = _auc(held_out.log_odds, genuine, artists, found.resamples, seed)
     errors = (held_out.probability - genuine) ** 2
-    found.brier = stats.bootstrap(artists, lambda index: float(errors[index].mean()), resamples, seed)
+    found.brier = stats.bootstrap(artists, lambda index: float(errors[index].mean()), found.resamples, seed)
     found.brier_constant = float(genuine.mean() * (1 - genuine.mean()))
-    found.judged = {"reference": held_out.take(genuine), "contrast": held_out.take(~genuine)}
+    contrast = held_out.take(~genuine)
+    found.judged = {"reference": held_out.take(genuine), "contrast": contrast}
     if not found.auc.low >= LEAST_AUC:
         low = f"{found.auc.low:.2f}" if math.isfinite(found.auc.low) else "unknown"
         return found.refuse(
             f"reference and contrast are not told apart well enough: the lower end of the AUC is {low}, "
             f"{LEAST_AUC} is needed; more clips by more artists, or a plainer contrast, would do"
         )
-    found.ablations = _ablate(features, genuine, artists, evaluator, resamples, seed)
+    found.ablations = _ablate(features, genuine, artists, evaluator, found.resamples, seed)
+    found.threshold = stats.bootstrap(
+        folders["contrast"].artists(),
+        lambda index: authenticity_model.threshold(contrast.log_odds[index]),
+        found.resamples,
+        seed,
+    )
     passed = {name: judged.passes(evaluator.threshold) for name, judged in found.judged.items()}
+    passed["fresh"] = contrast.passes(evaluator.crossed[~genuine])
     for name in ("samples", "base"):
         if name in folders:
             found.judged[name] = evaluator.judge(folders[name].features)
             passed[name] = found.judged[name].passes(evaluator.threshold) & folders[name].judgeable
+    for name, end in (("low", found.threshold.low), ("high", found.threshold.high)):
+        passed[name] = found.judged["samples"].passes(end) & folders["samples"].judgeable
     # What can't be read was made too, and doesn't pass; of real clips it is nobody's doing.
+    made = {"samples": "samples", "low": "samples", "high": "samples", "base": "base"}
     for name, hits in passed.items():
-        lost = folders[name].unreadable if name in ("samples", "base") else 0
+        lost = folders[made[name]].unreadable if name in made else 0
         found.shares[name] = stats.wilson(int(hits.sum()), len(hits) + lost)
-    return _compare(found, folders, passed, seed, resamples) if "base" in folders else found
+    return _compare(found, folders, passed) if "base" in folders else found
 
 
 def _ablate(
@@ -158,8 +189,10 @@ def _ablate(
 
 
 def _too_few(folders: dict[str, Folder]) -> str:
-    for name in ("reference", "contrast"):
+    for name in LEARNT:
         artists = len(set(folders[name].artists()))
+        if not artists and folders[name].left_out:
+            return f"{name}: nothing is left of it: every clip is in reference and contrast both, or under 5 s"
         if artists < LEAST_ARTISTS:
             return (
                 f"{name}: {artists} artists, {LEAST_ARTISTS} are needed to speak of more than these "
@@ -167,9 +200,7 @@ def _too_few(folders: dict[str, Folder]) -> str:
             )
         if len(folders[name]) < LEAST_CLIPS:
             return f"{name}: {len(folders[name])} clips, {LEAST_CLIPS} are needed; 60 make it worth while"
-    if not len(folders["samples"]):
-        return "every sample is a reference or contrast clip"
-    return ""
+    return "" if len(folders["samples"]) else "every sample is a reference or contrast clip"
 
 
 def _auc(log_odds: np.ndarray, genuine: np.ndarray, artists: Sequence[str], resamples: int, seed: int) -> Interval:
@@ -180,42 +211,35 @@ def _auc(log_odds: np.ndarray, genuine: np.ndarray, artists: Sequence[str], resa
     return stats.bootstrap(artists, of, resamples, seed)
 
 
-def _compare(
-    found: Evidence, folders: dict[str, Folder], passed: dict[str, np.ndarray], seed: int, resamples: int
-) -> Evidence:
-    """Samples against the base model's clips on the same prompts; refuses if they can't be told apart."""
+def _compare(found: Evidence, folders: dict[str, Folder], passed: dict[str, np.ndarray]) -> Evidence:
+    """Samples against the base model's clips on the same prompts.
+
+    Refuses where neither a difference is found (p < ALPHA) nor one that is WORTH finding ruled out (by the interval).
+    """
     places = {clip.prompt: k for k, clip in enumerate(folders["base"].clips)}
     both = [(k, places[c.prompt]) for k, c in enumerate(folders["samples"].clips) if c.prompt in places]
     found.pairs = len(both)
     if not both:
         return found.refuse("no file of --base has the name of a sample: prompts can't be paired")
-    tuned, base = (passed[name][list(index)].astype(float) for name, index in zip(("samples", "base"), zip(*both)))
-    change = tuned - base
-    found.p_value = stats.paired_permutation(tuned, base, seed=seed)
-    prompts = [str(k) for k in range(len(both))]
-    found.difference = stats.bootstrap(prompts, lambda index: float(change[index].mean()), resamples, seed)
-    if found.p_value < ALPHA:
+    tuned, base = (passed[name][list(index)] for name, index in zip(("samples", "base"), zip(*both)))
+    found.p_value = stats.paired_permutation(tuned, base, seed=found.seed)
+    change = found.difference = stats.paired_difference(tuned, base)
+    if found.p_value < ALPHA or (change.low > -WORTH and change.high < WORTH):
         return found
-    shares = float(base.mean()), float(tuned.mean())
-    found.needed = None if shares[0] == shares[1] else stats.clips_needed(*shares)
-    would = (
-        "as many pass of either, and no number of clips tells equal shares apart"
-        if found.needed is None
-        else f"about {found.needed} would do, were the difference just what it is here"
-    )
+    found.needed = stats.pairs_needed(tuned, base, max(abs(change.value), WORTH - abs(change.value)))
     return found.refuse(
-        f"{len(both)} prompts don't tell the samples from the base model's (p = {found.p_value:.2f}): {would}; "
-        f"20 % is told from 40 % by {stats.clips_needed(0.2, 0.4)}"
+        f"{len(both)} prompts don't tell the samples from the base model's (p = {found.p_value:.2f}), nor rule out a "
+        f"difference of {WORTH:g}: it may be anything from {change.low:.2f} to {change.high:.2f}. About {found.needed} "
+        "would do, were the difference just what it is here"
     )
 
 
-def _ask(rated: list[listening.Rating], folders: dict[str, Folder], evidence: Evidence, seed: int) -> listening.Heard:
+def _ask(rated: list[listening.Rating], folders: dict[str, Folder], evidence: Evidence) -> listening.Heard:
     digests = {name: [clip.digest for clip in folder.clips] for name, folder in folders.items()}
     odds: dict[str, float] = {}
-    for name, judged in evidence.judged.items():
-        if evidence.status == "measured":
-            odds.update(zip(digests[name], judged.log_odds.tolist(), strict=True))
-    return listening.summarise(rated, digests, odds, seed)
+    for name, judged in evidence.judged.items() if evidence.status == "measured" else ():
+        odds.update(zip(digests[name], judged.log_odds.tolist(), strict=True))
+    return listening.summarise(rated, digests, odds, evidence.seed)
 
 
 def _contract(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
@@ -224,7 +248,7 @@ def _contract(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Evi
     shares = evidence.shares
     score = shares.get("samples") if measured else None
     counts: dict[str, Any] = {name: len(folder) for name, folder in folders.items()}
-    counts |= {f"{n}_artists": len(set(folders[n].artists())) for n in ("reference", "contrast") if n in folders}
+    counts |= {f"{name}_artists": len(set(folders[name].artists())) for name in LEARNT if name in folders}
     outside = {name: float(judged.outside.mean()) for name, judged in evidence.judged.items()}
     return {
         "status": evidence.status,
@@ -234,6 +258,8 @@ def _contract(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Evi
         "auc": {"value": evidence.auc.value, "ci": evidence.auc.ci} if evidence.auc else {"value": None, "ci": None},
         "ceiling": shares["reference"].value if shares else None,
         "floor": shares["contrast"].value if shares else None,
+        "floor_fresh": shares["fresh"].value if shares else None,
+        "threshold": {"value": evidence.threshold.value, "ci": evidence.threshold.ci} if evidence.threshold else None,
         "base": shares["base"].value if measured and "base" in shares else None,
         "p_value": evidence.p_value,
         "n": counts | {"pairs": evidence.pairs},

@@ -2,14 +2,14 @@
 
 - One recording in two folders is found by its decoded audio. A sample that is a reference or contrast clip is left
   out and said so: it would be scored by what it trained. A clip in both of those is left out of both.
-- A sample that repeats another one stays and doesn't count as authentic: else one good clip, copied, would be a score.
-- Features are kept in memory for the life of the process, by path, size and time of change.
+- A sample that repeats another one, or shares a long stretch with a reference clip (`copies`), stays and doesn't count
+  as authentic: else one good clip, copied, would be a score.
+- All files are compared before --quick draws some. What was heard is kept in memory for the life of the process.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from kwela.errors import UserError
-from kwela.judge import audio_features, clips
+from kwela.judge import audio_features, clips, copies
 
 SHORTEST = 5.0  # seconds of audio that can be judged
 QUICK = 150  # clips taken of a folder with --quick
+LEARNT = ("reference", "contrast")  # the folders that train the evaluator
 
-_heard: dict[tuple[str, int, int], list[Any]] = {}
+_heard: dict[tuple[object, ...], Any] = {}
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Clip:
     artist: str
     digest: str
     seconds: float  # of audio that were there, at most 10
-    features: np.ndarray  # (30,)
-    copy: bool = False  # of an earlier clip of its folder
+    copied: str = ""  # what it is a copy of
+    features: np.ndarray | None = None  # (30,), once measured
 
     @property
     def judgeable(self) -> bool:
-        return self.seconds >= SHORTEST and not self.copy
+        return self.seconds >= SHORTEST and not self.copied
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Folder:
     @property
     def features(self) -> np.ndarray:
         """(N, 30) float64."""
-        return np.array([clip.features for clip in self.clips]).reshape(-1, len(audio_features.NAMES))
+        return np.array([clip.features for clip in self.clips], float).reshape(-1, len(audio_features.NAMES))
 
     @property
     def judgeable(self) -> np.ndarray:
@@ -65,91 +66,140 @@ class Folder:
     def artists(self) -> list[str]:
         return [clip.artist for clip in self.clips]
 
-    def without(self, digests: set[str], why: str) -> Folder:
-        gone = {str(clip.path): why for clip in self.clips if clip.digest in digests}
-        return replace(self, clips=[c for c in self.clips if c.digest not in digests], left_out=self.left_out | gone)
+    def keeping(self, kept: list[Clip], why: str) -> Folder:
+        """Only those clips; why: of what is left out."""
+        lost = {clip.path for clip in self.clips} - {clip.path for clip in kept}
+        return replace(self, clips=kept, left_out=self.left_out | {str(path): why for path in sorted(lost)})
+
+
+Report = dict[str, Any]  # what was found: names of clips
 
 
 def hear(
     places: dict[str, Path], artists: dict[str, str] | None = None, quick: bool = False, seed: int = 0
-) -> dict[str, Folder]:
-    """{name: folder} of {name: place}, with the features of every clip that can be decoded.
+) -> tuple[dict[str, Folder], Report]:
+    """{name: folder} of {name: place} without what they share, with the features of every clip, and what was found.
 
     quick: at most 150 clips a folder, the same names in each for a seed, artists in turn. Raises UserError naming a
     folder that is missing or holds nothing readable.
     """
-    found = {name: clips.find(place) for name, place in places.items()}
+    folders, report = apart({name: _listed(name, place, artists) for name, place in places.items()})
     if quick:
-        found = {name: _some(paths, artists, seed, name) for name, paths in found.items()}
-    keys = {path: _key(path) for paths in found.values() for path in paths}
-    new = list(dict.fromkeys(path for path, key in keys.items() if key not in _heard))
-    got, failed = clips.each(measure, new, "listening", quiet=len(new) < 20)
-    _heard.update({keys[path]: result for path, result in got.items()})
-    folders = {}
-    for name, paths in found.items():
-        left_out = {str(path): failed[path] for path in paths if path in failed}
-        if len(left_out) == len(paths):
-            raise UserError(f"{places[name]}: no clip in it is readable; first: {next(iter(left_out.values()))}")
-        kept = [_clip(path, places[name], artists, _heard[keys[path]]) for path in paths if path not in failed]
-        folders[name] = Folder(name, kept, left_out, len(left_out))
-    return folders
+        folders = {name: _some(folder, seed) for name, folder in folders.items()}
+    every = [clip.path for folder in folders.values() for clip in folder.clips]
+    found, _ = _each(measure, every, "listening")
+    for name, folder in folders.items():
+        measured = [replace(clip, features=np.array(found[clip.path])) for clip in folder.clips if clip.path in found]
+        folders[name] = replace(folder, clips=measured)
+    if "reference" in folders and "samples" in folders:
+        folders["samples"], near = near_copies(folders["samples"], folders["reference"], seed)
+        report |= near
+    return folders, report
 
 
-def measure(path: Path) -> list[Any]:
-    """[digest, seconds, features] of a file, as JSON values."""
+def identify(path: Path) -> list[Any]:
+    """[digest, seconds] of a file's middle."""
     wave = clips.load(path)
-    found = audio_features.features(clips.alike(wave))
-    return [clips.digest(wave), len(wave) / clips.RATE, found.tolist()]
+    return [clips.digest(wave), len(wave) / clips.RATE]
 
 
-def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], dict[str, Any]]:
-    """The folders without what they share, and {what: count or names} of what was found.
+def measure(path: Path) -> list[float]:
+    return audio_features.features(clips.standard(path)).tolist()
 
-    Training folders (reference, contrast) also lose repeats and clips of less than 5 s; of the others, repeats stay
-    and are marked.
+
+def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], Report]:
+    """The folders without what they share, and the names of what was found.
+
+    What trains the evaluator also loses repeats and clips of less than 5 s; of the others, repeats stay and are marked.
     """
     held = {name: {clip.digest for clip in folder.clips} for name, folder in folders.items()}
-    contrast, reference = held["contrast"], held.get("reference", set())
-    report: dict[str, Any] = {}
+    contrast, reference = (held.get(name, set()) for name in ("contrast", "reference"))
+    report: Report = {}
+
+    def note(what: str, found: list[str]) -> None:
+        if found:
+            report[what] = sorted(found)
+
     result = {}
     for name, folder in folders.items():
-        training = name in ("reference", "contrast")
-        for other in ("reference", "contrast"):
-            if other == name or other not in held:
-                continue
-            shared = held[name] & held[other]
-            names = sorted(clip.path.name for clip in folder.clips if clip.digest in shared)
-            if names:
-                report[f"{name}_in_{other}"] = names
-        foreign = (contrast & reference) if training else (contrast | reference)
-        kept = folder.without(foreign & held[name], "the same audio stands in another folder")
-        kept = replace(kept, clips=_marked(kept.clips))
-        if repeated := sorted(clip.path.name for clip in kept.clips if clip.copy):
-            report[f"{name}_repeated"] = repeated
-        if training:
-            bad = {str(c.path): "a repeat, or under 5 s" for c in kept.clips if not c.judgeable}
-            kept = replace(kept, clips=[c for c in kept.clips if c.judgeable], left_out=kept.left_out | bad)
-        if short := sorted(clip.path.name for clip in folder.clips if clip.seconds < SHORTEST):
-            report[f"{name}_under_5_s"] = short
+        for other in LEARNT:
+            if other != name and other in held:
+                note(f"{name}_in_{other}", [c.path.name for c in folder.clips if c.digest in held[other]])
+        foreign = (contrast & reference) if name in LEARNT else (contrast | reference)
+        own = [clip for clip in folder.clips if clip.digest not in foreign]
+        kept = folder.keeping(own, "the same audio stands in another folder")
+        first = {clip.digest: clip.path.name for clip in reversed(own)}
+        seen: set[str] = set()
+        marked = []
+        for clip in own:
+            marked.append(replace(clip, copied=first[clip.digest] if clip.digest in seen else ""))
+            seen.add(clip.digest)
+        kept = replace(kept, clips=marked)
+        note(f"{name}_repeated", [clip.path.name for clip in marked if clip.copied])
+        note(f"{name}_under_5_s", [clip.path.name for clip in folder.clips if clip.seconds < SHORTEST])
+        if name in LEARNT:
+            kept = kept.keeping([clip for clip in marked if clip.judgeable], "a repeat, or under 5 s")
         result[name] = kept
-    if "base" in held and (same := held["samples"] & held["base"]):
-        report["samples_equal_to_base"] = sorted(c.path.name for c in folders["samples"].clips if c.digest in same)
+    if "base" in held and "samples" in held:
+        note("samples_equal_to_base", [c.path.name for c in folders["samples"].clips if c.digest in held["base"]])
     return result, report
 
 
-def _marked(found: list[Clip]) -> list[Clip]:
-    seen: Counter[str] = Counter()
-    marked = []
-    for clip in found:
-        marked.append(replace(clip, copy=seen[clip.digest] > 0))
-        seen[clip.digest] += 1
-    return marked
+def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, Report]:
+    """The samples, marked where one shares a longer stretch with a reference clip than chance gives.
+
+    Chance is what reference clips share with those of other artists: one half of the artists beside the other.
+    """
+    artists = np.random.default_rng(seed).permutation(sorted(set(reference.artists())))
+    first = set(artists[: len(artists) // 2].tolist())
+    halves = [[clip for clip in reference.clips if (clip.artist in first) == side] for side in (True, False)]
+    if not all((samples.clips, *halves)):
+        return samples, {}
+    heard, _ = _each(copies.chroma_of, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma")
+    known, asked = ([heard[clip.path] for clip in folder.clips] for folder in (reference, samples))
+    chance: list[float] = []
+    for mine, others in (halves, reversed(halves)):
+        alike = copies.longest([heard[c.path] for c in mine], [heard[c.path] for c in others])
+        chance += [one.seconds for one in alike]
+    bar, longest = copies.bar(chance), max((clip.seconds for clip in samples.clips), default=0.0)
+    if bar >= copies.WHOLE * longest:
+        return samples, {"near_copies": f"not measured: reference clips share {max(chance):.1f} s with other artists'"}
+    marked, names = [], []
+    for clip, shared in zip(samples.clips, copies.longest(asked, known, "Looking for copies"), strict=True):
+        if shared.seconds > bar and not clip.copied:
+            source = reference.clips[shared.other].path.name
+            names.append(f"{clip.path.name} ({shared.seconds:.1f} s of {source})")
+            clip = replace(clip, copied=source)
+        marked.append(clip)
+    return replace(samples, clips=marked), {"samples_near_reference": names} if names else {}
 
 
-def _clip(path: Path, place: Path, artists: dict[str, str] | None, heard: list[Any]) -> Clip:
-    digest, seconds, found = heard
-    prompt = path.relative_to(place).with_suffix("").as_posix()
-    return Clip(path, prompt, clips.artist(path, artists), digest, seconds, np.array(found))
+def _listed(name: str, place: Path, artists: dict[str, str] | None) -> Folder:
+    """A folder's clips, identified; nothing measured yet."""
+    paths = clips.find(place)
+    found, failed = _each(identify, paths, f"reading {name}")
+    if not found:
+        raise UserError(f"{place}: no clip in it is readable; first: {next(iter(failed.values()))}")
+    kept = [
+        Clip(path, path.relative_to(place).with_suffix("").as_posix(), clips.artist(path, artists), *found[path])
+        for path in paths
+        if path in found
+    ]
+    return Folder(name, kept, {str(path): why for path, why in failed.items()}, len(failed))
+
+
+def _some(folder: Folder, seed: int) -> Folder:
+    who = {clip.path: clip.artist for clip in folder.clips}
+    chosen = set(clips.some(list(who), QUICK, seed, who.__getitem__ if folder.name in LEARNT else None))
+    return replace(folder, clips=[clip for clip in folder.clips if clip.path in chosen])
+
+
+def _each(function: Callable[[Path], Any], paths: list[Path], label: str) -> tuple[dict[Path, Any], dict[Path, str]]:
+    """As `clips.each`, of what hasn't been heard before: by path, size and time of change."""
+    keys = {path: (function, *_key(path)) for path in paths}
+    found, failed = clips.each(function, [path for path, key in keys.items() if key not in _heard], label)
+    _heard.update({keys[path]: result for path, result in found.items()})
+    return {path: _heard[key] for path, key in keys.items() if path not in failed}, failed
 
 
 def _key(path: Path) -> tuple[str, int, int]:
@@ -158,15 +208,3 @@ def _key(path: Path) -> tuple[str, int, int]:
     except OSError:  # a dangling link: reading it will say so
         return str(path.absolute()), 0, 0
     return str(path.resolve()), state.st_mtime_ns, state.st_size
-
-
-def _some(paths: list[Path], artists: dict[str, str] | None, seed: int, name: str) -> list[Path]:
-    """The first 150 by a hash of seed and name; of training folders each artist's first clips before any's second."""
-    order = sorted(paths, key=lambda path: hashlib.sha256(f"{seed}\0{path.stem}".encode()).digest())
-    turn: Counter[str] = Counter()
-    rank = {}
-    for path in order:
-        who = clips.artist(path, artists) if name in ("reference", "contrast") else ""
-        rank[path] = turn[who] if who else 0
-        turn[who] += 1
-    return sorted(sorted(order, key=lambda path: rank[path])[:QUICK])

@@ -40,7 +40,7 @@ class Judged:
         """(N,) bool: out of distribution, far from both sides."""
         return np.asarray((self.far > 1).all(1))
 
-    def passes(self, threshold: float) -> np.ndarray:
+    def passes(self, threshold: float | np.ndarray) -> np.ndarray:
         """(N,) bool: past the threshold, and not far from reference: a line goes on past all music."""
         return (self.log_odds > threshold) & (self.far[:, 1] <= 1)
 
@@ -75,13 +75,14 @@ class Fold:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """folds: the outer models. held_out: reference and contrast as their own fold's model sees them. limits: (2,)."""
+    """folds: the outer models. held_out: reference and contrast as their own fold's model sees them. limits: (2,).
+    crossed: (N,), for each of those the threshold that contrast clips of the other folds alone would give."""
 
     folds: list[Fold]
     limits: np.ndarray
     held_out: Judged
-    reference: np.ndarray  # (N,) bool, of held_out
     threshold: float
+    crossed: np.ndarray
 
     def judge(self, features: np.ndarray) -> Judged:
         """features: (N, F). The mean over folds of log-odds and of distances."""
@@ -110,18 +111,20 @@ def fit(
         if len(np.unique(groups[reference == side])) < FOLDS:
             raise ValueError(f"a side has fewer than {FOLDS} artists")
     log_odds, distances = np.zeros(len(features)), np.zeros((len(features), 2))
-    folds = []
-    for train, test in _split(reference, groups, FOLDS, seed):
+    folds, parts = [], _split(reference, groups, FOLDS, seed)
+    for train, test in parts:
         fold = _fold(features[train], reference[train], groups[train], seed, strengths)
         log_odds[test], distances[test] = fold.log_odds(features[test]), fold.distances(features[test])
         folds.append(fold)
     reach = [np.quantile(distances[reference == side, int(side)], FAR) for side in (False, True)]
     limits = SLACK * np.maximum(reach, 1e-9)
-    held_out = Judged(log_odds, distances / limits)
-    return Evaluator(folds, limits, held_out, reference, _threshold(log_odds[~reference]))
+    crossed = np.zeros(len(features))
+    for train, test in parts:
+        crossed[test] = threshold(log_odds[train[~reference[train]]])
+    return Evaluator(folds, limits, Judged(log_odds, distances / limits), threshold(log_odds[~reference]), crossed)
 
 
-def _threshold(contrast: np.ndarray) -> float:
+def threshold(contrast: np.ndarray) -> float:
     """The least of the contrast's log-odds that no more than 5 % of them lie above."""
     ordered = np.sort(contrast)
     return float(ordered[len(ordered) - 1 - math.floor(FALSE_POSITIVES * len(ordered))])

@@ -2,64 +2,58 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kwela import files
-from kwela.judge import stats
+from kwela.judge import pictures, stats
 from kwela.judge.audio_features import DOCUMENTED, NAMES
-from kwela.judge.authenticity_folders import Folder
-from kwela.judge.page import Row, Scorecard, Section
+from kwela.judge.authenticity_folders import LEARNT, Folder
+from kwela.judge.page import Row, Scorecard
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from kwela.judge.authenticity import Evidence
 
 ROLES = {
     "reference": "reference, held out (ceiling)",
     "samples": "samples",
     "base": "base model",
-    "contrast": "contrast, held out (floor)",
+    "fresh": "contrast, threshold fixed on other artists (floor)",
+    "contrast": "contrast (5 % by construction)",
 }
-_COLOURS = {"reference": "#1b7f5c", "samples": "#c4451c", "base": "#d9a441", "contrast": "#5b6b8c"}
+COLOURS = {"reference": pictures.GREEN, "samples": pictures.RED, "base": pictures.ORANGE, "contrast": pictures.BLUE}
 WIDE = 60  # samples under which the page warns of a wide interval
+SCORES, COEFFICIENTS = "authenticity_scores.png", "authenticity_coefficients.png"
+PRIORS = {name: feature for name, feature in DOCUMENTED.items() if feature.expected}
 
 
 def card(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Evidence, out: Path, named: bool) -> Scorecard:
     """The scorecard, with its pictures drawn in `out`. named: artists came from a list."""
-    made = Scorecard("Authenticity of samples", warning=_warning(folders, evidence, named))
+    made = Scorecard("Authenticity of samples", _warning(folders, evidence, named), evidence.quick, evidence.seed)
     made.verdicts["status"] = evidence.status
     if evidence.why:
         made.verdicts["why"] = evidence.why
     if evidence.status == "measured":
         made.verdicts["score"] = _said(evidence)
         if evidence.difference is not None:
-            word = "more" if evidence.difference.value > 0 else "fewer"
-            made.verdicts["against_base"] = (
-                f"{word} samples than base clips pass, p = {evidence.p_value:.2g} over {evidence.pairs} prompts"
-            )
-    if evidence.status == "measured":
-        made.sections["score"] = _shares(folders, evidence)
-        made.sections["distribution"] = _distribution(evidence)
+            made.verdicts["against_base"] = _against_base(evidence)
+        near = doubles.get("samples_near_reference")
+        made.verdicts["near_copies_of_reference"] = doubles.get("near_copies", len(near) if near else 0)
+        _shares(made, folders, evidence)
+        _distribution(made, evidence)
     if evidence.evaluator is not None:
-        made.sections["evaluator"] = _evaluator(folders, evidence)
+        _evaluator(made, folders, evidence)
         if evidence.ablations:
-            made.sections["ablations"] = _ablations(evidence)
-        made.sections["coefficients"] = _coefficients(folders, evidence)
-        files.write(out / "authenticity_scores.png", _png(_draw_scores(evidence)))
-        files.write(out / "authenticity_coefficients.png", _png(_draw_coefficients(evidence)))
+            _ablations(made, evidence)
+        _coefficients(made, folders, evidence)
+        _draw_scores(evidence, out / SCORES)
+        _draw_coefficients(evidence.evaluator.coefficients(), out / COEFFICIENTS)
     if evidence.status == "not_measurable":
-        made.sections["conformity"] = _conformity(folders)
-        made.more["conformity"] = {row.row: row.value for row in made.sections["conformity"].rows[: len(folders)]} | {
-            "of": len(_priors())
-        }
+        _conformity(made, folders)
     if evidence.heard is not None:
-        made.sections["listening"] = _listening(evidence)
-    made.sections["files"] = _files(folders, doubles)
+        _listening(made, evidence)
+    _files(made, folders, doubles)
     return made
 
 
@@ -69,7 +63,7 @@ def _warning(folders: dict[str, Folder], evidence: Evidence, named: bool) -> str
         said.append("No reference clips were given: nothing here says how authentic the samples are.")
     if len(folders["samples"]) < WIDE and evidence.status == "measured":
         said.append(f"Only {len(folders['samples'])} samples: the score's interval is wide.")
-    training = [clip for name in ("reference", "contrast") if name in folders for clip in folders[name].clips]
+    training = [clip for name in LEARNT if name in folders for clip in folders[name].clips]
     if not named and (lone := sum("-" not in clip.path.stem for clip in training)) and "reference" in folders:
         said.append(
             f"{lone} clips name no artist (no '-' in the file's name) and count as one artist each: if some share an "
@@ -79,33 +73,41 @@ def _warning(folders: dict[str, Folder], evidence: Evidence, named: bool) -> str
 
 
 def _said(evidence: Evidence) -> str:
-    parts = []
-    for name in ("samples", "contrast", "base", "reference"):
-        if name in evidence.shares:
-            share = evidence.shares[name]
-            label = {"samples": "", "contrast": "floor ", "base": "base ", "reference": "ceiling "}[name]
-            parts.append(f"{label}{share.value:.2f} ({share.low:.2f} .. {share.high:.2f})")
-    return ", ".join(parts)
+    labels = {"samples": "", "fresh": "floor ", "base": "base ", "reference": "ceiling "}
+    there = {label: evidence.shares[name] for name, label in labels.items() if name in evidence.shares}
+    return ", ".join(f"{label}{one.value:.2f} ({one.low:.2f} .. {one.high:.2f})" for label, one in there.items())
 
 
-def _shares(folders: dict[str, Folder], evidence: Evidence) -> Section:
+def _against_base(evidence: Evidence) -> str:
+    change, over = evidence.difference, f"p = {evidence.p_value:.2g} over {evidence.pairs} prompts"
+    assert change is not None and evidence.p_value is not None
+    if evidence.p_value < 0.05:
+        return f"{'more' if change.value > 0 else 'fewer'} samples than base clips pass, {over}"
+    return f"no difference worth finding: {change.low:.2f} to {change.high:.2f}, {over}"
+
+
+def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Evidence) -> None:
     rows = [
-        Row.of(role, evidence.shares[name], len(folders[name]))
+        Row.of(role, evidence.shares[name], len(folders["contrast" if name == "fresh" else name]))
         for name, role in ROLES.items()
         if name in evidence.shares
     ]
+    for end in ("low", "high"):
+        note = "how far the score hangs on where the threshold fell"
+        rows.append(Row.of(f"samples, threshold at its {end} end", evidence.shares[end], note=note))
     if evidence.difference is not None:
         note = f"p = {evidence.p_value:.2g}, paired by file name, order of pairs shuffled"
         rows.append(Row.of("samples less base, same prompts", evidence.difference, evidence.pairs, note))
     text = (
-        "The share of clips past the threshold that 5 % of held-out contrast clips pass, and not far from "
-        "reference music (below). The threshold was fixed before a sample was scored. "
-        "Intervals are Wilson's, over clips."
+        "The share of clips past the threshold that 5 % of held-out contrast clips pass, and not far from reference "
+        "music (below). The threshold was fixed before a sample was scored, on the contrast clips: that no more than "
+        "5 % of these pass is so by construction. The floor that could have come out otherwise is theirs by "
+        "thresholds fixed on other artists. Intervals are Wilson's, over clips."
     )
-    return Section("Share that sounds like reference", rows, text, "share", "authenticity_scores.png")
+    made.add("score", "Share that sounds like reference", rows, text, "share", SCORES)
 
 
-def _distribution(evidence: Evidence) -> Section:
+def _distribution(made: Scorecard, evidence: Evidence) -> None:
     rows = []
     for name in ROLES:
         if name in evidence.judged:
@@ -115,49 +117,48 @@ def _distribution(evidence: Evidence) -> Section:
             rows.append(Row.of(f"{name}: far from reference", stats.wilson(int((judged.far[:, 1] > 1).sum()), n), n))
     text = (
         "Far is a Mahalanobis distance half as far again as that of 99 % of the side's own held-out clips. What is "
-        "unlike reference and contrast both is out of distribution: the evaluator has never heard the like, and what "
-        "it says of it is worth nothing. Clips far from reference never pass."
+        "unlike both is out of distribution: the evaluator has never heard the like, and what it says of it is worth "
+        "nothing. Clips far from reference never pass."
     )
-    return Section("Out of distribution", rows, text, "share")
+    made.add("distribution", "Out of distribution", rows, text, "share")
 
 
-def _evaluator(folders: dict[str, Folder], evidence: Evidence) -> Section:
+def _evaluator(made: Scorecard, folders: dict[str, Folder], evidence: Evidence) -> None:
     assert evidence.auc is not None and evidence.brier is not None and evidence.evaluator is not None
-    n = len(folders["reference"]) + len(folders["contrast"])
-    artists = len(set(folders["reference"].artists()) | set(folders["contrast"].artists()))
+    n = sum(len(folders[name]) for name in LEARNT)
+    artists = len({artist for name in LEARNT for artist in folders[name].artists()})
     strengths = ", ".join(f"{fold.strength:g}" for fold in evidence.evaluator.folds)
     rows = [
         Row.of("AUC", evidence.auc, n, f"reference over contrast, {artists} artists resampled"),
         Row.of("Brier score", evidence.brier, n, "mean squared error of the probability: 0 is best"),
-        Row(
-            "Brier score of a constant", evidence.brier_constant, None, n, "the share of reference, said of every clip"
-        ),
-        Row("threshold", evidence.evaluator.threshold, None, len(folders["contrast"]), "log-odds"),
+        Row("Brier score of a constant", evidence.brier_constant, None, n, "the share of reference, of every clip"),
     ]
+    if evidence.threshold is not None:
+        note = "log-odds; interval by contrast artists resampled"
+        rows.append(Row.of("threshold", evidence.threshold, len(folders["contrast"]), note))
     text = (
         "How well reference and contrast clips are told apart by artists that the evaluator hasn't heard: logistic "
         f"regression in nested cross-validation grouped by artist (C chosen in each fold: {strengths}). An AUC of 1 "
         "resamples to 1 alone: its interval then says too little, not that there is no doubt."
     )
-    picture = "" if evidence.status == "measured" else "authenticity_scores.png"
-    return Section("The evaluator, on artists it hasn't heard", rows, text, picture=picture)
+    picture = "" if evidence.status == "measured" else SCORES
+    made.add("evaluator", "The evaluator, on artists it hasn't heard", rows, text, picture=picture)
 
 
-def _ablations(evidence: Evidence) -> Section:
-    rows = [Row.of(name, interval) for name, interval in evidence.ablations.items()]
+def _ablations(made: Scorecard, evidence: Evidence) -> None:
     text = (
         "The evaluator built again without a family of features, and with it alone. If one family alone does it all, "
         "the score measures that family: look there for what reference and contrast differ in besides style."
     )
-    return Section("What it hangs on", rows, text, "AUC")
+    rows = [Row.of(name, interval) for name, interval in evidence.ablations.items()]
+    made.add("ablations", "What it hangs on", rows, text, "AUC")
 
 
-def _coefficients(folders: dict[str, Folder], evidence: Evidence) -> Section:
+def _coefficients(made: Scorecard, folders: dict[str, Folder], evidence: Evidence) -> None:
     assert evidence.evaluator is not None
     by_fold = evidence.evaluator.coefficients()
-    middles = {name: np.median(folders[name].features, axis=0) for name in ("reference", "contrast")}
-    if evidence.status == "measured":
-        middles["samples"] = np.median(folders["samples"].features, axis=0)
+    shown = (*LEARNT, "samples") if evidence.status == "measured" else LEARNT
+    middles = {name: np.median(folders[name].features, axis=0) for name in shown}
     rows = []
     for k in np.argsort(-np.abs(by_fold.mean(0))).tolist():
         feature = DOCUMENTED[NAMES[k]]
@@ -171,48 +172,40 @@ def _coefficients(folders: dict[str, Folder], evidence: Evidence) -> Section:
         "producers' pages lead one to expect of amapiano (a prior, tested here). Features go together, so a small "
         "coefficient doesn't mean that a feature doesn't differ."
     )
-    return Section("Coefficients", rows, text, "log-odds", "authenticity_coefficients.png")
-
-
-def _priors() -> list[str]:
-    return [name for name, feature in DOCUMENTED.items() if feature.expected]
+    made.add("coefficients", "Coefficients", rows, text, "log-odds", COEFFICIENTS)
 
 
 def met(features: np.ndarray) -> np.ndarray:
     """(N, 30) features -> (N,) how many of the documented expectations a clip meets."""
-    within = [_within(features, name) for name in _priors()]
-    return np.sum(within, axis=0).astype(float)
+    low, high = np.array([feature.expected for feature in PRIORS.values()]).T
+    column = features[:, [NAMES.index(name) for name in PRIORS]]
+    return ((column >= low) & (column <= high)).sum(1).astype(float)
 
 
-def _within(features: np.ndarray, name: str) -> np.ndarray:
-    expected = DOCUMENTED[name].expected
-    assert expected is not None
-    column = features[:, NAMES.index(name)]
-    return (column >= expected[0]) & (column <= expected[1])
-
-
-def _conformity(folders: dict[str, Folder]) -> Section:
+def _conformity(made: Scorecard, folders: dict[str, Folder]) -> None:
+    heard = {name: folder for name, folder in folders.items() if len(folder)}
     rows = []
-    for name, folder in folders.items():
+    for name, folder in heard.items():
         count = met(folder.features)
         interval = stats.mean_by_group(count, range(len(count)))
-        rows.append(Row.of(name, interval, len(folder), f"features within expectation, of {len(_priors())}"))
-    for feature in _priors():
-        documented = DOCUMENTED[feature]
-        assert documented.expected is not None
-        for name, folder in folders.items():
+        rows.append(Row.of(name, interval, len(folder), f"features within expectation, of {len(PRIORS)}"))
+    made.more["conformity"] = {row.row: row.value for row in rows} | {"of": len(PRIORS)}
+    for feature, documented in PRIORS.items():
+        for name, folder in heard.items():
             middle = float(np.median(folder.features[:, NAMES.index(feature)]))
-            note = "{} ({}), expected {:g}..{:g}".format(documented.meaning, documented.unit, *documented.expected)
+            note = "{} ({}), expected {:g}..{:g}".format(
+                documented.meaning, documented.unit, *documented.expected or (0, 0)
+            )
             rows.append(Row(f"{feature}, {name}", middle, None, len(folder), note))
     text = (
         "How many features of a clip lie where producers' pages lead one to expect those of amapiano, and the medians. "
         "These ranges are priors that no measurement backs, and music of other styles meets some of them: this is no "
         "score, and no share of anything is authentic by it."
     )
-    return Section("Feature conformity", rows, text, "mean count, then medians")
+    made.add("conformity", "Feature conformity", rows, text, "mean count, then medians")
 
 
-def _listening(evidence: Evidence) -> Section:
+def _listening(made: Scorecard, evidence: Evidence) -> None:
     heard = evidence.heard
     assert heard is not None
     rows = [Row.of("agreement (Krippendorff's alpha)", heard.agreement, heard.clips, f"{heard.raters} raters")]
@@ -225,19 +218,18 @@ def _listening(evidence: Evidence) -> Section:
     )
     if heard.unknown:
         text += f" {len(heard.unknown)} rated names are of no clip here (first: {heard.unknown[0]})."
-    return Section("What experts heard", rows, text)
+    made.add("listening", "What experts heard", rows, text)
 
 
-def _files(folders: dict[str, Folder], doubles: dict[str, Any]) -> Section:
-    rows = [
-        Row(
-            f"clips in {name}",
-            float(len(folder)),
-            note=f"{len(set(folder.artists()))} artists" if name in ("reference", "contrast") else "",
-        )
-        for name, folder in folders.items()
-    ]
-    lines = [f"- {what.replace('_', ' ')}: {len(names)} ({', '.join(names[:5])})" for what, names in doubles.items()]
+def _files(made: Scorecard, folders: dict[str, Folder], doubles: dict[str, Any]) -> None:
+    rows = []
+    for name, folder in folders.items():
+        note = f"{len(set(folder.artists()))} artists" if name in LEARNT else ""
+        rows.append(Row(f"clips in {name}", float(len(folder)), note=note))
+    lines = []
+    for what, names in doubles.items():
+        found = names if isinstance(names, str) else f"{len(names)} ({', '.join(names[:5])})"
+        lines.append(f"- {what.replace('_', ' ')}: {found}")
     for folder in folders.values():
         lines += [f"- left out of {folder.name}: {path}: {why}" for path, why in list(folder.left_out.items())[:20]]
         if len(folder.left_out) > 20:
@@ -245,75 +237,57 @@ def _files(folders: dict[str, Folder], doubles: dict[str, Any]) -> Section:
     text = "Mono, 16 kHz, the middle 10 s, -23 LUFS, MP3 at 32 kbit/s and back."
     if lines:
         text += (
-            " Samples that are training clips are left out; samples that repeat another, or are under 5 s, stay and "
-            "never pass.\n\n" + "\n".join(lines)
+            " Samples that are training clips are left out; samples that repeat another, share a long stretch with a "
+            "reference clip, or are under 5 s, stay and never pass.\n\n" + "\n".join(lines)
         )
-    return Section("Clips", rows, text, "clips")
+    made.add("files", "Clips", rows, text, "clips")
 
 
 # ------------------------------------------------------------------- pictures
 
 
-def _draw_scores(evidence: Evidence) -> Figure:
-    from matplotlib.figure import Figure
-
+def _draw_scores(evidence: Evidence, path: Path) -> None:
     assert evidence.evaluator is not None
     measured = evidence.status == "measured"
-    figure = Figure(figsize=(11, 4.2) if measured else (6.5, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2 if measured else 1, squeeze=False, width_ratios=[1, 1.5] if measured else [1])[0]
+    size = (11, 4.2) if measured else (6.5, 4.2)
+    figure, axes = pictures.sheet(1, 2 if measured else 1, size, width_ratios=[1, 1.5] if measured else [1])
     if measured:
         bars = [role for role in reversed(ROLES) if role in evidence.shares]
         for k, one in enumerate(bars):
             share = evidence.shares[one]
-            axes[0].barh(k, share.value, color=_COLOURS[one], height=0.6)
+            axes[0].barh(k, share.value, color=COLOURS.get(one, COLOURS["contrast"]), height=0.6)
             axes[0].plot([share.low, share.high], [k, k], color="black", lw=1.5)
             axes[0].text(1.02, k, f"{share.value:.2f}", va="center")
-        axes[0].set_yticks(range(len(bars)), [ROLES[one].replace(", held out ", "\nheld out ") for one in bars])
+        names = [ROLES[one].replace(", ", ",\n").replace(" (", "\n(") for one in bars]
+        axes[0].set_yticks(range(len(bars)), names, fontsize=8)
         axes[0].set(xlim=(0, 1.15), xlabel="share that passes, 95 % interval")
-    for name in evidence.judged if measured else ("reference", "contrast"):
+    axis = axes[-1]
+    for name in evidence.judged if measured else LEARNT:
         judged = evidence.judged[name]
-        y = np.clip(judged.far[:, 1], 0.1, 20)
-        axes[-1].scatter(judged.log_odds, y, s=14, alpha=0.6, color=_COLOURS[name], label=name, linewidths=0)
-    axes[-1].axvline(evidence.evaluator.threshold, color="black", lw=0.8, ls="--")
-    axes[-1].axhline(1, color="black", lw=0.8, ls="--")
-    axes[-1].set_yscale("log")
-    axes[-1].set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10, 20], ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20"])
-    axes[-1].set_yticks([], minor=True)
-    axes[-1].margins(0.05)
-    axes[-1].set(xlabel="log-odds of being reference", ylabel="distance to reference over its limit")
-    axes[-1].set_title("lower right of the lines passes", fontsize=9)
-    axes[-1].legend(frameon=False, fontsize=8)
-    _plain(axes)
-    return figure
+        far = np.clip(judged.far[:, 1], 0.1, 20)
+        axis.scatter(judged.log_odds, far, s=14, alpha=0.6, color=COLOURS[name], label=name, linewidths=0)
+    axis.axvline(evidence.evaluator.threshold, color="black", lw=0.8, ls="--")
+    if evidence.threshold is not None and evidence.threshold.ci:
+        axis.axvspan(*evidence.threshold.ci, color="black", alpha=0.08, linewidth=0)
+    axis.axhline(1, color="black", lw=0.8, ls="--")
+    axis.set_yscale("log")
+    ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_yticks([], minor=True)
+    axis.set(xlabel="log-odds of being reference", ylabel="distance to reference over its limit")
+    axis.set_title("lower right of the lines passes (grey: the threshold's interval)", fontsize=9)
+    axis.legend(frameon=False, fontsize=8)
+    pictures.save(figure, path)
 
 
-def _draw_coefficients(evidence: Evidence) -> Figure:
-    from matplotlib.figure import Figure
-
-    assert evidence.evaluator is not None
-    by_fold = evidence.evaluator.coefficients()
+def _draw_coefficients(by_fold: np.ndarray, path: Path) -> None:
     order = np.argsort(np.abs(by_fold.mean(0)))
-    figure = Figure(figsize=(7, 7), layout="constrained")
-    axes = figure.subplots()
+    figure, (axis,) = pictures.sheet(1, 1, (7, 7))
+    means = by_fold.mean(0)[order]
+    axis.barh(range(len(order)), means, color=[COLOURS[LEARNT[int(mean <= 0)]] for mean in means], height=0.65)
     for k, which in enumerate(order.tolist()):
-        mean = by_fold[:, which].mean()
-        axes.barh(k, mean, color=_COLOURS["reference" if mean > 0 else "contrast"], height=0.65)
-        axes.scatter(by_fold[:, which], [k] * len(by_fold), s=6, color="black", zorder=3, linewidths=0)
-    axes.set_yticks(range(len(order)), [NAMES[k] for k in order], fontsize=8)
-    axes.axvline(0, color="black", lw=0.8)
-    axes.set_xlabel("change of log-odds with one standard deviation (dots: folds)")
-    _plain([axes])
-    return figure
-
-
-def _plain(axes: Any) -> None:
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture, metadata={"Software": None})
-    return picture.getvalue()
+        axis.scatter(by_fold[:, which], [k] * len(by_fold), s=6, color="black", zorder=3, linewidths=0)
+    axis.set_yticks(range(len(order)), [NAMES[k] for k in order], fontsize=8)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_xlabel("change of log-odds with one standard deviation (dots: folds)")
+    pictures.save(figure, path)

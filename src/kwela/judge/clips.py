@@ -8,13 +8,10 @@
 
 from __future__ import annotations
 
-import csv
-import functools
 import hashlib
 import io
-import math
 import os
-import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +20,15 @@ import av
 import numpy as np
 import soxr
 
-from kwela.corpus import fanout
 from kwela.errors import UserError
+from kwela.judge import table
+from kwela.judge.spread import Failed, spread
 from kwela.music import audio
+from kwela.music.loudness import SILENT, loudness
 
 RATE = 16_000  # Hz
 SECONDS = 10.0
 LUFS = -23.0  # EBU R 128
-SILENT = -70.0  # LUFS below which nothing is made louder (the absolute gate of BS.1770)
 BITS = 32_000  # a second, of the MP3
 
 
@@ -94,39 +92,6 @@ def equally_loud(wave: np.ndarray, rate: int = RATE) -> np.ndarray:
     return wave if level < SILENT else (wave * 10 ** ((LUFS - level) / 20)).astype(np.float32)
 
 
-def loudness(wave: np.ndarray, rate: int = RATE) -> float:
-    """Integrated loudness of mono samples in LUFS, gated (ITU-R BS.1770-4); -inf for silence."""
-    from scipy.signal import sosfilt
-
-    power = np.square(sosfilt(_k_weighting(rate), wave.astype(np.float64)))
-    block, step = round(0.4 * rate), round(0.1 * rate)
-    total = np.concatenate([[0.0], np.cumsum(power)])
-    starts = np.arange(0, max(1, len(wave) - block + 1), step)
-    ends = np.minimum(starts + block, len(wave))
-    blocks = (total[ends] - total[starts]) / (ends - starts)
-    heard = blocks[_lufs(blocks) > SILENT]
-    if len(heard):
-        heard = heard[_lufs(heard) > _lufs(heard.mean()) - 10]
-    return float(_lufs(heard.mean())) if len(heard) else -math.inf
-
-
-def _lufs(power: np.ndarray) -> np.ndarray:
-    return -0.691 + 10 * np.log10(np.maximum(power, 1e-20))
-
-
-@functools.cache
-def _k_weighting(rate: int) -> np.ndarray:
-    """BS.1770's shelf and high-pass as second-order sections, from their analogue form (De Man 2014)."""
-    k, q, high = math.tan(math.pi * 1681.9744509555319 / rate), 0.7071752369554196, 10 ** (3.999843853973347 / 20)
-    bend = high**0.4996667741545416
-    a = 1 + k / q + k * k
-    shelf = [high + bend * k / q + k * k, 2 * (k * k - high), high - bend * k / q + k * k, a, 2 * (k * k - 1)]
-    shelf += [1 - k / q + k * k]
-    k, q = math.tan(math.pi * 38.13547087602444 / rate), 0.5003270373238773
-    b = 1 + k / q + k * k
-    return np.array([[c / a for c in shelf], [1, -2, 1, 1, 2 * (k * k - 1) / b, (1 - k / q + k * k) / b]])
-
-
 # ---------------------------------------------------------------------- codec
 
 
@@ -164,16 +129,9 @@ def artist(path: Path, listed: dict[str, str] | None = None) -> str:
 
 def read_artists(path: Path) -> dict[str, str]:
     """{file: artist} of a CSV with the columns `file` and `artist`. Raises UserError naming the file and row."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: artists not readable: {error}") from None
-    if not rows or not {"file", "artist"} <= set(rows[0]):
-        raise UserError(f"{path}: expected a CSV with the columns file,artist and a row a clip")
     listed: dict[str, str] = {}
-    for number, row in enumerate(rows, 2):
-        name, who = (row["file"] or "").strip(), (row["artist"] or "").strip().casefold()
+    for number, row in enumerate(table.read(path, ("file", "artist"), "artists"), 2):
+        name, who = row["file"], row["artist"].casefold()
         if not name or not who:
             raise UserError(f"{path}:row {number}: a file or its artist is missing")
         if listed.get(name, who) != who:
@@ -185,28 +143,23 @@ def read_artists(path: Path) -> dict[str, str]:
 # ------------------------------------------------------------------- in numbers
 
 
-def each(
-    function: Callable[[Path], Any], paths: Sequence[Path], label: str, quiet: bool = False
-) -> tuple[dict[Path, Any], dict[Path, str]]:
-    """function(path) of every path, several at a time, with a progress bar; and {path: why} of those that failed.
+def each(function: Callable[[Path], Any], paths: Sequence[Path], label: str) -> tuple[dict[Path, Any], dict[Path, str]]:
+    """function(path) of every path, as `spread`; and {path: why} of those that failed."""
+    got = dict(zip(paths, spread(function, paths, label), strict=True))
+    bad = {path: str(result) for path, result in got.items() if isinstance(result, Failed)}
+    return {path: result for path, result in got.items() if path not in bad}, bad
 
-    function: a module's own (it goes to other processes) that returns JSON values and raises UserError for a file
-    that is no good.
+
+def some(paths: Sequence[Path], most: int | None, seed: int, by: Callable[[Path], str] | None = None) -> list[Path]:
+    """Up to `most` by a hash of seed and name, so that two folders of the same prompts keep the same ones.
+
+    by: who made a clip: everyone's first comes before anyone's second.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        items = {str(path): (function, path) for path in paths}
-        journal = Path(folder) / "done"
-        got = fanout.run(_one, items, journal, label=label, crashed=_crashed, quiet=quiet)
-    pairs = [(path, got[str(path)]) for path in paths]
-    return {p: r["result"] for p, r in pairs if "result" in r}, {p: r["why"] for p, r in pairs if "why" in r}
-
-
-def _one(function: Callable[[Path], Any], path: Path) -> dict[str, Any]:
-    try:
-        return {"result": function(path)}
-    except UserError as error:
-        return {"why": str(error)}
-
-
-def _crashed(function: Callable[[Path], Any], path: Path) -> dict[str, Any]:
-    return {"why": f"{path}: not readable: its worker died over it; replace or remove it"}
+    order = sorted(paths, key=lambda path: hashlib.sha256(f"{seed}\0{path.stem}".encode()).digest())
+    turn: Counter[str] = Counter()
+    rank = {}
+    for path in order:
+        who = by(path) if by else path.as_posix()
+        rank[path] = turn[who]
+        turn[who] += 1
+    return sorted(sorted(order, key=lambda path: rank[path])[:most])

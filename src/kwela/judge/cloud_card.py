@@ -8,9 +8,8 @@ import numpy as np
 
 from kwela.judge.cloud_baselines import NAMES
 from kwela.judge.cloud_distances import COARSE, FINE
-from kwela.judge.cloud_pictures import ranked
-from kwela.judge.cloud_scores import FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores
-from kwela.judge.page import Row, Scorecard, Section
+from kwela.judge.cloud_scores import FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores, ranked
+from kwela.judge.page import Row, Scorecard
 from kwela.judge.stats import Interval, bootstrap, mean_by_group
 
 TITLE = "Spectocloud on held-out songs"
@@ -19,6 +18,7 @@ WARNING = (
     "follows that rule on songs it has not seen, not whether its clouds please anyone."
 )
 LOWER, HIGHER = -1, 1
+DISTANCE, DIFFERENCE = "Chamfer distance, squared cube edges", "mean absolute difference of RGBA"
 TABLES = {  # measure: title, unit, which way is better, text
     "chamfer": (
         "Chamfer distance",
@@ -43,7 +43,7 @@ TABLES = {  # measure: title, unit, which way is better, text
     ),
     "colour": (
         "Colour of matched points",
-        "mean absolute difference of RGBA, lower is better",
+        f"{DIFFERENCE}, lower is better",
         LOWER,
         "Each point's colour and opacity beside those of its nearest point in the other cloud, both ways averaged. "
         "Where a cloud lies wrong, its matches are wrong too: read it after the tables above.",
@@ -55,84 +55,52 @@ TABLES = {  # measure: title, unit, which way is better, text
         "As the colours.",
     ),
 }
-MOVING = {  # as TABLES
+MOVING = {  # shift: what it shows, text
     "moved_1ms": (
-        "Flicker: movement between windows 1 ms apart",
-        "Chamfer distance, squared cube edges",
+        "Flicker",
         "How much a cloud changes when its window moves on by next to nothing. The target, drawn with the same "
         "numbers, moves as the music does; drawn anew, it flickers, as a model must not. A cloud that never moves is "
         "steady and useless: see the movement after 372 ms.",
     ),
     "moved_23ms": (
-        "Movement between windows 23 ms apart",
-        "Chamfer distance, squared cube edges",
+        "Movement",
         "The same from one frame of the spectrogram to the next, about as often as a screen draws.",
     ),
     "moved_372ms": (
-        "Following: movement between windows 372 ms apart",
-        "Chamfer distance, squared cube edges",
+        "Following",
         "A quarter of the window is new. A model that moves much less than the target does not follow the music.",
     ),
-}
-COLOURS = ("Colour change between windows {} apart", "mean absolute difference of RGBA", "Of matched points, as above.")
-STEADY = {
-    name: text
-    for shift, table in MOVING.items()
-    for name, text in (
-        (shift, table),
-        (f"{shift}_colour", (COLOURS[0].format(shift.removeprefix("moved_").replace("ms", " ms")), *COLOURS[1:])),
-    )
 }
 FLICKER, FRAME, FOLLOWING = SHIFTS
 FLICKERING, FROZEN = 1.5, 0.5  # times the target's movement: of too much after FLICKER, of too little after FOLLOWING
 
 
-def refused(why: str, about: dict[str, Any]) -> Scorecard:
-    """Too little to measure on: no number."""
-    return Scorecard(TITLE, WARNING, {}, {"status": "refused", "why": why}, about)
-
-
-def card(scores: Scores, about: dict[str, Any], seed: int) -> Scorecard:
-    """The scorecard of measured scores. Intervals resample songs."""
-    sections: dict[str, Section] = {}
+def fill(made: Scorecard, scores: Scores) -> None:
+    """The tables and verdicts of measured scores. Intervals resample songs."""
     unbeaten = []
     for measure, (title, unit, better, text) in TABLES.items():
         values = scores.measures[measure]
-        rows = [_row(MODEL, values[MODEL], scores, seed)]
-        rows.append(_row(FLOOR, values[FLOOR], scores, seed, "the floor" if better == LOWER else "the ceiling"))
+        rows = [_row(MODEL, values[MODEL], scores, made.seed)]
+        rows.append(_row(FLOOR, values[FLOOR], scores, made.seed, "the floor" if better == LOWER else "the ceiling"))
         for name in NAMES:
-            lead = mean_by_group(better * (values[MODEL] - values[name]), scores.songs.tolist(), seed)
-            wins = lead.low > 0 and bool(np.isfinite(values[MODEL]).all())  # a cloud that isn't one beats nothing
-            if not wins:
+            lead = mean_by_group(better * (values[MODEL] - values[name]), scores.songs.tolist(), made.seed)
+            if not (lead.low > 0 and np.isfinite(values[MODEL]).all()):  # a cloud that isn't one beats nothing
                 unbeaten.append(f"{measure}: {name}")
             note = f"model better by {lead.value:.2g} ({lead.low:.2g} .. {lead.high:.2g})"
-            rows.append(_row(name, values[name], scores, seed, note))
-        sections[measure] = Section(title, rows, text, unit)
-    sections["chamfer"].picture = "songs.png"
-    sections["own_song"] = _own_song(scores, seed)
-    ratios = {measure: _ratio(scores, measure, seed) for measure in STEADY}
-    for measure, (title, unit, text) in STEADY.items():
-        notes = {MODEL: "{:.2f} times the target's ({:.2f} .. {:.2f})".format(*ratios[measure])}
-        rows = [
-            _row(name, values, scores, seed, notes.get(name, "")) for name, values in scores.measures[measure].items()
-        ]
-        sections[measure] = Section(title, rows, text, unit)
-    sections["pictures"] = Section(
-        "Clouds of the best, the median and the worst song", [], "The number is the Chamfer distance.", "", "clouds.png"
-    )
-    verdicts: dict[str, Any] = {"status": "measured", "beats_every_baseline": not unbeaten, "not_beaten": unbeaten}
-    verdicts |= {"gap_closed": _gap_closed(scores, seed)} | _steady(ratios)
+            rows.append(_row(name, values[name], scores, made.seed, note))
+        made.add(measure, title, rows, text, unit)
+    made.sections["chamfer"].picture = "songs.png"
+    known = _own_song(made, scores)
+    ratios = _moving(made, scores)
+    text = "The number is the Chamfer distance."
+    made.add("pictures", "Clouds of the best, the median and the worst song", [], text, "", "clouds.png")
+    made.verdicts |= {"status": "measured", "beats_every_baseline": not unbeaten, "not_beaten": unbeaten}
+    made.verdicts |= {"gap_closed": _gap_closed(scores, made.seed)} | _steady(ratios)
     if not np.isfinite(scores.measures["chamfer"][MODEL]).all():
-        verdicts |= {"steady": False, "follows": False}
-    rate = sections["own_song"].rows[0]
-    verdicts["knows_its_song"] = bool(rate.ci and rate.ci[0] > 1 / (_rivals(scores) + 1))
-    return Scorecard(
-        TITLE,
-        WARNING,
-        sections,
-        verdicts,
-        about | {"moved_to_target": {name: one._asdict() for name, one in ratios.items()}, "by_song": _by_song(scores)},
-    )
+        made.verdicts |= {"steady": False, "follows": False}
+    made.verdicts["knows_its_song"] = known
+    made.more["moved_to_target"] = {name: one._asdict() for name, one in ratios.items()}
+    made.more["by_song"] = _by_song(scores)
 
 
 def _row(name: str, values: np.ndarray, scores: Scores, seed: int, note: str = "") -> Row:
@@ -141,22 +109,37 @@ def _row(name: str, values: np.ndarray, scores: Scores, seed: int, note: str = "
     return Row.of(name, mean_by_group(values, scores.songs.tolist(), seed), int(np.isfinite(values).sum()), note)
 
 
-def _own_song(scores: Scores, seed: int) -> Section:
-    rows = [_row(name, values, scores, seed) for name, values in scores.measures["own_song"].items() if _any(values)]
-    rows.append(Row("chance", 1 / (_rivals(scores) + 1)))
+def _own_song(made: Scorecard, scores: Scores) -> bool:
+    """The table, and whether the model's clouds surely lie nearer to their own song than chance has it."""
+    measured = scores.measures["own_song"]
+    rows = [
+        _row(name, values, scores, made.seed) for name, values in measured.items() if not np.isnan(values).all()
+    ]  # fmt: skip
+    rivals = min(OTHERS, len(np.unique(scores.songs)) - 1)
+    chance = 1 / (rivals + 1)
     text = (
-        f"How often a cloud is nearer to its own target than to those of {_rivals(scores)} other songs. Clouds that "
+        f"How often a cloud is nearer to its own target than to those of {rivals} other songs. Clouds that "
         "are right but stand under the wrong song, or one cloud for every song, end near chance or below."
     )
-    return Section("Nearest to its own song", rows, text, "share, higher is better")
+    rows.append(Row("chance", chance))
+    made.add("own_song", "Nearest to its own song", rows, text, "share, higher is better")
+    return bool(rows[0].ci and rows[0].ci[0] > chance)
 
 
-def _rivals(scores: Scores) -> int:
-    return min(OTHERS, len(np.unique(scores.songs)) - 1)
-
-
-def _any(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).any())
+def _moving(made: Scorecard, scores: Scores) -> dict[str, Interval]:
+    """A table for each shift, of positions and of colours; the model's movement over the target's."""
+    ratios = {}
+    for shift, (title, text) in MOVING.items():
+        after = shift.removeprefix("moved_").replace("ms", " ms")
+        for kind, unit in (("", DISTANCE), ("_colour", DIFFERENCE)):
+            measure = f"{shift}{kind}"
+            ratio = ratios[measure] = _ratio(scores, measure, made.seed)
+            notes = {MODEL: "{:.2f} times the target's ({:.2f} .. {:.2f})".format(*ratio)}
+            found = scores.measures[measure].items()
+            rows = [_row(name, values, scores, made.seed, notes.get(name, "")) for name, values in found]
+            what = f"{title}, {'colours' if kind else 'positions'}: windows {after} apart"
+            made.add(measure, what, rows, "Of matched points, as above." if kind else text, unit)
+    return ratios
 
 
 def _gap_closed(scores: Scores, seed: int) -> dict[str, Any]:
@@ -199,11 +182,9 @@ def _ratio(scores: Scores, measure: str, seed: int) -> Interval:
 
 
 def _by_song(scores: Scores) -> list[dict[str, Any]]:
-    return [
-        {"song": song, "windows": int((scores.songs == song).sum())}
-        | {
-            name.replace(" ", "_"): float(values[scores.songs == song].mean())
-            for name, values in scores.measures["chamfer"].items()
-        }
-        for song in ranked(scores)
-    ]
+    found = []
+    for song in ranked(scores):
+        mine = scores.songs == song
+        means = {name.replace(" ", "_"): float(v[mine].mean()) for name, v in scores.measures["chamfer"].items()}
+        found.append({"song": song, "windows": int(mine.sum())} | means)
+    return found

@@ -33,7 +33,7 @@ SHIFTS = {  # seconds: next to nothing, one frame of the log-mel, a quarter of t
 }
 OTHERS = 7  # targets of other songs that a cloud's own target must be nearer than
 
-CloudOf = Callable[[Window, Heard], Cloud]
+CloudOf = Callable[[Window, Heard], Cloud]  # what a model gives for a window
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class Scores:
 
     songs: np.ndarray
     measures: dict[str, dict[str, np.ndarray]]
+
+
+def ranked(scores: Scores) -> list[str]:
+    """Songs by the model's mean Chamfer distance, best first."""
+    values = scores.measures["chamfer"][MODEL]
+    return sorted(np.unique(scores.songs).tolist(), key=lambda song: float(values[scores.songs == song].mean()))
 
 
 def score(cloud_of: CloudOf, held_out: Sequence[Sample], baselines: Baselines, seed: int) -> Scores:

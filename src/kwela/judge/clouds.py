@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from kwela.engine import checkpoint
 from kwela.errors import UserError
 from kwela.judge import cloud_card, cloud_pictures, cloud_windows
 from kwela.judge.cloud_baselines import Baselines
-from kwela.judge.cloud_scores import score
+from kwela.judge.cloud_scores import CloudOf, score
 from kwela.judge.cloud_windows import Heard, Sample, Window
 from kwela.judge.page import Scorecard
 from kwela.spectocloud.model import build
@@ -30,8 +29,6 @@ TRAINING = Path("data/manifests/spectocloud_train.jsonl")
 FEWEST_SONGS = 5  # held out; an interval resampled from fewer says next to nothing
 FEWEST_TRAINING = 8  # windows from which baselines are made
 QUICK, WHOLE = (3, 40, 300), (8, 200, 2000)  # windows a song, songs, training windows
-
-CloudOf = Callable[[Window, Heard], Cloud]
 
 
 def judge(
@@ -82,23 +79,22 @@ def judge_clouds(
     """The scorecard of anything that gives a cloud for a window. asked, known: held-out and training rows, as read."""
     a_song, songs, most = QUICK if quick else WHOLE
     left_out = leaks(asked, known)
+    card = Scorecard(cloud_card.TITLE, cloud_card.WARNING, quick, seed, more={"left_out": left_out})
     apart = [row for row in asked if row["audio_path"] not in left_out]
     held_out = cloud_windows.listen(cloud_windows.choose(apart, a_song, songs), left_out, "Hearing held-out songs")
-    counted = sorted({sample.window.song for sample in held_out})
-    about: dict[str, Any] = {"seed": seed, "quick": quick, "songs": len(counted), "windows": len(held_out)}
+    card.more |= {"songs": len({sample.window.song for sample in held_out}), "windows": len(held_out)}
     if not held_out and apart:
         raise UserError(f"none of the held-out rows could be read, the first: {next(iter(left_out.values()))}")
-    if len(counted) < FEWEST_SONGS:
-        why = f"{len(counted)} held-out songs that training has not seen; at least {FEWEST_SONGS} are needed"
-        return cloud_card.refused(why, about | {"left_out": left_out})
+    if card.more["songs"] < FEWEST_SONGS:
+        counted = f"{card.more['songs']} held-out songs that training has not seen"
+        return card.refuse(f"{counted}; at least {FEWEST_SONGS} are needed")
     chosen = cloud_windows.choose(known, a_song=8, songs=len(known))
     taught = cloud_windows.listen(cloud_windows.evenly(chosen, most), left_out, "Hearing training songs")
     if len(taught) < FEWEST_TRAINING:
-        why = f"{len(taught)} training windows; at least {FEWEST_TRAINING} are needed for the baselines"
-        return cloud_card.refused(why, about | {"left_out": left_out})
+        return card.refuse(f"{len(taught)} training windows; at least {FEWEST_TRAINING} are needed for the baselines")
     baselines = Baselines(taught, seed)
     scores = score(cloud_of, held_out, baselines, seed)
-    card = cloud_card.card(scores, about | {"left_out": left_out}, seed)
+    cloud_card.fill(card, scores)
     cloud_pictures.songs(scores, out / "songs.png")
     cloud_pictures.clouds(scores, _shown(cloud_of, held_out, baselines), out / "clouds.png")
     return card

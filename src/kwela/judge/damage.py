@@ -5,7 +5,6 @@ What the figures mean, and how they can mislead, is in docs/judging/damage.md.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from kwela.errors import UserError
-from kwela.judge import clips, damage_card, damage_copies, damage_pictures, damage_sound
+from kwela.judge import clips, copies, damage_card, damage_pictures, damage_sound
 from kwela.judge.page import Scorecard
 
 FEWEST = 10  # different clips a side
 QUICK = 60  # clips a side
-QUICK_TRAINING = 600
 
 
 @dataclass
@@ -52,24 +50,25 @@ def judge(
     a third column everywhere, and what the copy check is measured by. quick: at most 60 clips a side and 600 of
     training. Raises UserError for a folder that isn't there or holds no audio that decodes; refuses below FEWEST.
     """
-    most = QUICK if quick else None
     folders = {"base": base, "tuned": tuned} | ({"unseen": unseen} if unseen else {})
-    sides = {name: _listen(folder, name, most, seed) for name, folder in folders.items()}
-    about: dict[str, Any] = {"seed": seed, "quick": quick, "n": {name: len(side.paths) for name, side in sides.items()}}
-    about["left_out"] = {file: why for side in sides.values() for file, why in side.left_out.items()}
-    few = [f"{len(side.paths)} in {side.folder}" for side in sides.values() if len(side.paths) < FEWEST]
-    if few:
-        why = f"at least {FEWEST} different clips a folder are needed, found {', '.join(few)}"
-        return _written(damage_card.refused(why, about), out)
-    pairs = paired(sides["base"].paths, sides["tuned"].paths)
-    copies = None
-    if training is not None:
-        copies = _copies(sides, training, QUICK_TRAINING if quick else None, seed, about["left_out"])
-        about["n"]["training"] = copies.searched
-    card = damage_card.card(sides, pairs, copies, about, seed)
-    damage_pictures.spectra(sides, out / "spectra.png")
-    damage_pictures.spectrograms(*_shown(sides, pairs), out / "spectrograms.png")
-    return _written(card, out)
+    sides = {name: _listen(folder, name, QUICK if quick else None, seed) for name, folder in folders.items()}
+    card = Scorecard(damage_card.TITLE, quick=quick, seed=seed)
+    counts = {name: len(side.paths) for name, side in sides.items()}
+    left_out = {file: why for side in sides.values() for file, why in side.left_out.items()}
+    card.more = {"n": counts, "left_out": left_out}
+    if few := [f"{len(side.paths)} in {side.folder}" for side in sides.values() if len(side.paths) < FEWEST]:
+        card.refuse(f"at least {FEWEST} different clips a folder are needed, found {', '.join(few)}")
+    else:
+        pairs = paired(sides["base"].paths, sides["tuned"].paths)
+        shared = None
+        if training is not None:
+            shared = _copies(sides, training, copies.QUICK if quick else None, seed, left_out)
+            counts["training"] = len(shared.training)
+        damage_card.fill(card, sides, pairs, shared)
+        damage_pictures.spectra(sides, out / "spectra.png")
+        damage_pictures.spectrograms(*_shown(sides, pairs), out / "spectrograms.png")
+    card.write(out, "damage")
+    return card
 
 
 def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]:
@@ -86,16 +85,13 @@ def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]
 
 def _listen(folder: Path, name: str, most: int | None, seed: int) -> Side:
     """A folder's clips, measured; of equal audio only the first, and what doesn't decode left out by name."""
-    side = Side(folder)
-    found, side.left_out = _each(damage_sound.describe, _some(clips.find(folder), most, seed), f"Measuring {name}")
-    if not found:
-        raise UserError(f"{folder}: none of its files could be read, the first: {next(iter(side.left_out.values()))}")
+    found, bad = _each(damage_sound.describe, clips.some(clips.find(folder), most, seed), f"Measuring {name}", folder)
+    side = Side(folder, left_out=bad)
     seen: dict[str, Path] = {}
     for path, one in found.items():
-        if one["digest"] in seen:
-            side.left_out[str(path)] = f"the same audio as {seen[one['digest']].name}"
+        if (first := seen.setdefault(one["digest"], path)) != path:
+            side.left_out[str(path)] = f"the same audio as {first.name}"
             continue
-        seen[one["digest"]] = path
         side.paths.append(path)
         side.found.append(one)
     return side
@@ -105,30 +101,21 @@ def _copies(
     sides: dict[str, Side], training: Path, most: int | None, seed: int, left_out: dict[str, str]
 ) -> damage_card.Copies:
     """The longest stretch that each clip of each side shares with any training clip."""
-    paths = _some(clips.find(training), most, seed)
-    known, bad = _each(damage_copies.chroma_of, paths, "Reading training clips")
+    there = clips.find(training)
+    known, bad = _each(copies.chroma_of, clips.some(there, most, seed), "Reading training clips", training)
     left_out |= bad
-    if not known:
-        raise UserError(f"{training}: none of its files could be read, the first: {next(iter(bad.values()))}")
-    against = [damage_copies.unpack(text) for text in known.values()]
     shared = {}
     for name, side in sides.items():
-        chromas, _ = _each(damage_copies.chroma_of, side.paths, f"Reading {name} for copies")
-        asked = [damage_copies.unpack(chromas[path]) for path in side.paths]
-        shared[name] = damage_copies.longest(asked, against, f"Looking for copies in {name}")
-    return damage_card.Copies(shared, list(known), searched=len(known), there=len(clips.find(training)))
+        asked, _ = _each(copies.chroma_of, side.paths, f"Reading {name} for copies", side.folder)
+        shared[name] = copies.longest(list(asked.values()), list(known.values()), f"Looking for copies in {name}")
+    return damage_card.Copies(shared, list(known), there=len(there))
 
 
-def _each(function: Any, paths: list[Path], label: str) -> tuple[dict[Path, Any], dict[str, str]]:
+def _each(function: Any, paths: list[Path], label: str, folder: Path) -> tuple[dict[Path, Any], dict[str, str]]:
     found, bad = clips.each(function, paths, label)
+    if not found:
+        raise UserError(f"{folder}: none of its files could be read, the first: {next(iter(bad.values()))}")
     return found, {str(path): why for path, why in bad.items()}
-
-
-def _some(paths: list[Path], most: int | None, seed: int) -> list[Path]:
-    """Up to `most` of them, by the hash of their names: the same prompts on both sides."""
-    if most is None or len(paths) <= most:
-        return paths
-    return sorted(sorted(paths, key=lambda path: hashlib.sha256(f"{seed}\0{path.stem}".encode()).digest())[:most])
 
 
 def _shown(
@@ -151,8 +138,3 @@ def _shown(
 
 def _four(order: np.ndarray) -> list[int]:
     return [int(order[k]) for k in np.linspace(0, len(order) - 1, 4).astype(int)]
-
-
-def _written(card: Scorecard, out: Path) -> Scorecard:
-    card.write(out, "damage")
-    return card

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kwela.judge import clips
-from kwela.judge.damage_copies import Shared
+from kwela.judge import clips, copies
+from kwela.judge.copies import Shared
 from kwela.judge.damage_sound import LONGEST, NO_HIGHS, RATE
-from kwela.judge.page import Row, Scorecard, Section
+from kwela.judge.page import Row, Scorecard
 from kwela.judge.stats import Interval, bootstrap, mean_by_group, paired_permutation
 
 if TYPE_CHECKING:
@@ -68,64 +68,44 @@ MEASURES = {
         "Integrated loudness (ITU-R BS.1770-4). No verdict: louder is not damage.",
     ),
 }
-COPY_SECONDS = 3.0  # a shared stretch shorter than this is no copy
-COPY_MARGIN = 1.5  # times the longest stretch that clips of no training share by chance
-WHOLE = 0.8  # of a clip: an unseen clip that shares as much is itself a training clip
 
 
 @dataclass(frozen=True)
 class Copies:
-    """shared[side][k]: the longest stretch of the side's clip k. training: what Shared.other points into."""
+    """shared[side][k]: the longest stretch of the side's clip k. training: what was searched, which Shared.other
+    points into; there: how many training clips there are."""
 
     shared: dict[str, list[Shared]]
     training: list[Path]
-    searched: int
     there: int
 
 
-def refused(why: str, about: dict[str, Any]) -> Scorecard:
-    """Too few clips to measure on: no number."""
-    return Scorecard(TITLE, "", {}, {"status": "refused", "why": why}, about)
-
-
-def card(
-    sides: dict[str, Side], pairs: list[tuple[int, int]], copies: Copies | None, about: dict[str, Any], seed: int
-) -> Scorecard:
-    """The scorecard. pairs: clips of one prompt, (base, tuned); none: the sides are compared unpaired."""
-    made = Scorecard(TITLE, "" if "unseen" in sides else NO_REAL, {}, {"status": "measured"}, about)
+def fill(made: Scorecard, sides: dict[str, Side], pairs: list[tuple[int, int]], copied: Copies | None) -> None:
+    """The tables and verdicts. pairs: clips of one prompt, (base, tuned); none: the sides are compared unpaired."""
+    same = {one["digest"] for one in sides["base"].found} & {one["digest"] for one in sides["tuned"].found}
+    lines = [f"{len(same)} clips of both folders are the same audio: these can't differ."] if same else []
+    made.warning = " ".join(lines if "unseen" in sides else [*lines, NO_REAL])
+    made.verdicts["status"] = "measured"
     made.more["pairs"] = len(pairs)
     for name, measure in MEASURES.items():
-        change = difference(sides["base"].values(name), sides["tuned"].values(name), pairs, seed)
+        change = difference(sides["base"].values(name), sides["tuned"].values(name), pairs, made.seed)
         note = f"by pair, p = {change.p:.2g}" if pairs else "unpaired: file names don't match"
-        rows = [_side_row(label, side, name, seed) for label, side in sides.items()]
+        rows = [_side_row(label, side, name, made.seed) for label, side in sides.items()]
         rows.insert(2, Row.of("tuned - base", change.interval, len(pairs) or None, note))
-        made.sections[name] = Section(measure.title, rows, measure.text, measure.unit)
+        made.add(name, measure.title, rows, measure.text, measure.unit)
         if measure.worse:
             made.verdicts[name] = verdict(change, measure)
     made.sections["highs"].picture = "spectra.png"
     made.sections["highs"].text += _dull_files(sides)
-    if copies is None:
+    if copied is None:
         made.verdicts["copies"] = "not measured: no training clips were given (--training)"
     else:
-        made.sections["copies"], made.more["copied"], hidden = _copies(sides, copies, seed)
-        made.verdicts["copies"] = len(made.more["copied"]) or hidden or 0
-        made.verdicts["searched_all_training"] = copies.searched == copies.there
-    made.sections["cross_entropy"] = Section(
-        "Cross-entropy on unseen clips",
-        [Row("tuned - base", None, note="no model was given")],
-        "Only a model can say how surprised it is by real music; this judge was given clips.",
-        "nats",
-    )
+        _copies(made, sides, copied)
+    rows = [Row("tuned - base", None, note="no model was given")]
+    text = "Only a model can say how surprised it is by real music; this judge was given clips."
+    made.add("cross_entropy", "Cross-entropy on unseen clips", rows, text, "nats")
     text = "Base beside tuned, from the pair that lost most highs to the one that lost least."
-    made.sections["spectrograms"] = Section(
-        "Spectrograms", [], text if pairs else "Base beside tuned.", "", "spectrograms.png"
-    )
-    same = {one["digest"] for one in sides["base"].found} & {one["digest"] for one in sides["tuned"].found}
-    if same:
-        made.warning = (
-            f"{len(same)} clips of both folders are the same audio: these can't differ. {made.warning}".strip()
-        )
-    return made
+    made.add("spectrograms", "Spectrograms", [], text if pairs else "Base beside tuned.", "", "spectrograms.png")
 
 
 class Change(NamedTuple):
@@ -187,61 +167,54 @@ def _dull_files(sides: dict[str, Side]) -> str:
     return f" Files sampled at 16 kHz or less, which can hold none ({NO_HIGHS:.0f} dB): {dull}." if dull else ""
 
 
-def _copies(sides: dict[str, Side], copies: Copies, seed: int) -> tuple[Section, list[dict[str, Any]], str]:
+def _copies(made: Scorecard, sides: dict[str, Side], copied: Copies) -> None:
     """The longest stretches of each side, which tuned clips share more than chance would, and what can't be told.
 
     Equal audio is a copy whatever chance gives.
     """
-    seconds = {name: np.array([one.seconds for one in shared]) for name, shared in copies.shared.items()}
-    whole = {
-        name: seconds[name] >= WHOLE * np.array([one["seconds"] for one in side.found]) for name, side in sides.items()
-    }
+    seconds = {name: np.array([one.seconds for one in shared]) for name, shared in copied.shared.items()}
+    lengths = {name: np.array([one["seconds"] for one in side.found]) for name, side in sides.items()}
     known: dict[str, int] = {}
-    if any(alike.any() for alike in whole.values()):
-        known = {clips.digest(clips.load(path, RATE, LONGEST)): k for k, path in enumerate(copies.training)}
+    if any((seconds[name] >= copies.WHOLE * lengths[name]).any() for name in sides):
+        known = {clips.digest(clips.load(path, RATE, LONGEST)): k for k, path in enumerate(copied.training)}
     equal = {name: np.array([known.get(one["digest"], -1) for one in side.found]) for name, side in sides.items()}
     null = "unseen" if "unseen" in sides else "base"
     chance = seconds[null][equal[null] < 0]
-    bar = max(COPY_SECONDS, COPY_MARGIN * float(chance.max(initial=0)))
-    rows = [
-        Row.of(name, mean_by_group(values, [str(path) for path in sides[name].paths], seed), len(values))
-        for name, values in seconds.items()
-    ]
-    rows += [Row(f"{name}, longest", float(values.max()), None, len(values)) for name, values in seconds.items()]
+    bar = copies.bar(chance.tolist())
+    rows = []
+    for name, values in seconds.items():
+        rows.append(Row.of(name, mean_by_group(values, range(len(values)), made.seed), len(values)))
+        rows.append(Row(f"{name}, longest", float(values.max()), None, len(values)))
     rows.append(Row("counts as a copy above", bar, None, len(chance), f"from {null} clips"))
     found = [
         {
             "clip": sides["tuned"].paths[k].name,
-            "training_clip": copies.training[equal["tuned"][k] if equal["tuned"][k] >= 0 else one.other].name,
+            "training_clip": copied.training[equal["tuned"][k] if equal["tuned"][k] >= 0 else one.other].name,
             "seconds": one.seconds,
             "start": one.start,
             "training_start": one.other_start,
         }
-        for k, one in sorted(enumerate(copies.shared["tuned"]), key=lambda pair: -pair[1].seconds)
+        for k, one in sorted(enumerate(copied.shared["tuned"]), key=lambda pair: -pair[1].seconds)
         if one.seconds > bar or equal["tuned"][k] >= 0
     ]
-    longest = max(one["seconds"] for one in sides["tuned"].found)
     hidden = ""
-    if bar >= WHOLE * longest:
+    if bar >= copies.WHOLE * lengths["tuned"].max():
         hidden = (
-            f"not measured: chance alone shares {bar / COPY_MARGIN:.1f} s of clips {longest:.1f} s long: copies that "
-            "are not equal audio can't be told from it"
+            f"not measured: chance alone shares {chance.max(initial=0):.1f} s of clips {lengths['tuned'].max():.1f} s "
+            "long: copies that are not equal audio can't be told from it"
         )
-    listed = [
-        f"`{one['clip']}` from {one['start']:.1f} s is `{one['training_clip']}` from {one['training_start']:.1f} s, "
-        f"for {one['seconds']:.1f} s"
-        for one in found[:20]
-    ]
     text = (
         "The longest stretch, in seconds, whose chroma a clip shares with any training clip at one lag (not "
         f"transposed, not at another speed), beside the same for clips that no training can have taught: {null}. A "
-        f"clip is called a copy if it shares more than {COPY_SECONDS:g} s and more than {COPY_MARGIN:g} times the "
-        "longest of those. "
-        f"Training clips searched: {copies.searched} of {copies.there}."
+        f"clip is called a copy if it shares more than {copies.SHORTEST:g} s and more than {copies.MARGIN:g} times "
+        f"the longest of those. Training clips searched: {len(copied.training)} of {copied.there}."
     )
-    strangers = [sides[null].paths[k].name for k in np.flatnonzero(equal[null] >= 0)]
-    if strangers:
+    if strangers := [sides[null].paths[k].name for k in np.flatnonzero(equal[null] >= 0)]:
         text += f" Left out of {null}, because it is a training clip: {', '.join(strangers[:10])}."
-    if listed:
-        text += "\n\n" + "\n".join(f"- {line}" for line in listed)
-    return Section("Copies of training clips", rows, text, "seconds"), found, hidden
+    line = "\n- `{clip}` from {start:.1f} s is `{training_clip}` from {training_start:.1f} s, for {seconds:.1f} s"
+    if found:
+        text += "\n" + "".join(line.format(**one) for one in found[:20])
+    made.add("copies", "Copies of training clips", rows, text, "seconds")
+    made.more["copied"] = found
+    made.verdicts["copies"] = len(found) or hidden or 0
+    made.verdicts["searched_all_training"] = len(copied.training) == copied.there

@@ -14,7 +14,9 @@ import numpy as np
 import soundfile
 
 from kwela.judge import clips
+from kwela.judge.sound import magnitudes
 from kwela.music import audio
+from kwela.music.loudness import loudness
 
 RATE = audio.SAMPLE_RATE
 LONGEST = 60.0  # seconds
@@ -41,7 +43,7 @@ def describe(path: Path) -> dict[str, Any]:
         "silent": silent_share(wave),
         "looping": looping_share(power),
         "clipping": clipping_share(_native(path, wave)),
-        "loudness": _or_none(clips.loudness(wave, RATE)),
+        "loudness": _or_none(loudness(wave, RATE)),
         "spectrum": _bands(power).mean(0).tolist(),
         "digest": clips.digest(wave),
         "seconds": len(wave) / RATE,
@@ -50,13 +52,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def spectrum(wave: np.ndarray) -> np.ndarray:
-    """Power (frames, 1025) of Hann windows of 2048 samples, every 1024; at least one frame."""
-    wave = np.pad(wave, (0, max(0, N_FFT - len(wave))))
-    frames = np.lib.stride_tricks.sliding_window_view(wave, N_FFT)[::HOP]
-    window = np.hanning(N_FFT).astype(np.float32) / N_FFT
-    return np.concatenate(
-        [np.square(np.abs(np.fft.rfft(frames[k : k + 256] * window))) for k in range(0, len(frames), 256)]
-    )
+    """Power (frames, 1025) of windows of 2048 samples, every 1024; at least one frame. A full sine's peak is 1."""
+    return np.square(magnitudes(wave, N_FFT, HOP))
 
 
 def highs(power: np.ndarray) -> float | None:
@@ -66,7 +63,7 @@ def highs(power: np.ndarray) -> float | None:
     """
     hertz = np.fft.rfftfreq(N_FFT, 1 / RATE)
     total = float(power.sum())
-    if total / len(power) < 1e-12:
+    if total / len(power) < 1e-11:
         return None
     return max(NO_HIGHS, 10 * math.log10(max(float(power[:, hertz > HIGH].sum()) / total, 1e-30)))
 
@@ -117,7 +114,7 @@ def _levels(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     at = np.arange(0, len(power) * HOP / RATE, STEP) * RATE / HOP
     columns = [np.interp(at, np.arange(len(power)), column) for column in smooth.T]
     levels = 10 * np.log10(np.maximum(np.stack(columns, 1), 1e-20))
-    floor = max(levels.max() + AUDIBLE, -110.0)
+    floor = max(levels.max() + AUDIBLE, -98.0)
     return np.maximum(levels, floor), levels > floor
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from symusic.core import ScoreTick
 
-from kwela.errors import KwelaError, UserError
+from kwela.errors import UserError
 from kwela.judge import piece, rendering_features, symbolic_features
-from kwela.judge.making import spread
+from kwela.judge.spread import Failed, spread
 from kwela.judge.stats import Interval, auc, bootstrap
 from kwela.music import synth
 
@@ -54,13 +54,18 @@ def clips(
 
 def symbolic(scores: Sequence[ScoreTick]) -> np.ndarray:
     """(pieces, features); NaN where a piece doesn't define one."""
-    found = spread(_symbolic, [score.dumps_midi() for score in scores], "Reading notes", least=600)
-    return np.array(found, float).reshape(len(scores), -1)
+    return _seen(_symbolic, scores, "Reading notes")
 
 
 def rendering(scores: Sequence[ScoreTick]) -> np.ndarray:
     """(pieces, features) of each score played by `music.synth`. Raises UserError without the demo extra."""
-    found = spread(_rendering, [score.dumps_midi() for score in scores], "Rendering", least=24)
+    return _seen(_rendering, scores, "Rendering")
+
+
+def _seen(look: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str) -> np.ndarray:
+    found = spread(look, [score.dumps_midi() for score in scores], label)
+    if failed := [one for one in found if isinstance(one, Failed)]:
+        raise UserError(f"{label.lower()}: {failed[0]}")
     return np.array(found, float).reshape(len(scores), -1)
 
 
@@ -69,13 +74,7 @@ def _symbolic(data: bytes) -> list[float]:
 
 
 def _rendering(data: bytes) -> list[float]:
-    try:
-        audio, rate = synth.render(ScoreTick.from_midi(data))
-    except UserError:
-        raise
-    except Exception as error:  # the synthesiser's own
-        raise KwelaError(f"a piece can't be rendered: {error}") from None
-    return list(rendering_features.features(audio, rate).values())
+    return list(rendering_features.features(*synth.render(ScoreTick.from_midi(data))).values())
 
 
 SEES: dict[str, Callable[[Sequence[ScoreTick]], np.ndarray]] = {"symbolic": symbolic, "rendering": rendering}

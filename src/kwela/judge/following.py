@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kwela.judge.grid import Answers, Flip
-from kwela.judge.page import Row
 from kwela.judge.stats import Interval, bootstrap, spearman
 
 DIMENSIONS = ("valence", "arousal")
-LEAST_SEEDS = 3
 
 
 class Judged:
@@ -27,10 +25,8 @@ class Judged:
         self.judged = np.where(valid[:, None], judged, np.where(self.targets >= 0, -1.0, 1.0))
         self.groups = list(groups)
 
-    def by_group(self, statistic: Callable[[np.ndarray], float], seed: int = 0) -> Interval:
-        if len(set(self.groups)) < LEAST_SEEDS:
-            return Interval(statistic(np.arange(len(self.groups))), math.nan, math.nan)
-        return bootstrap(self.groups, statistic, 500, seed)
+    def by_group(self, statistic: Callable[[np.ndarray], float]) -> Interval:
+        return bootstrap(self.groups, statistic, 500)
 
     def quadrant(self) -> Interval:
         """Share of pieces on the asked side in both dimensions, among those whose target has a side in both."""
@@ -69,6 +65,16 @@ class Judged:
 
         return self.by_group(fit)
 
+    def between_sides(self, asked: int, heard: int) -> Interval:
+        """Mean judged in dimension `heard` of targets over 0 in dimension `asked`, less that of targets under 0."""
+        side, judged = np.sign(self.targets[:, asked]), self.judged[:, heard]
+
+        def apart(index: np.ndarray) -> float:
+            high, low = (judged[index][side[index] == sign] for sign in (1, -1))
+            return float(high.mean() - low.mean()) if len(high) and len(low) else math.nan
+
+        return self.by_group(apart)
+
     def at_levels(self, dimension: int) -> list[tuple[float, float, float]]:
         """(target, mean judged, standard deviation) of each value of the target: the calibration curve."""
         values = np.unique(self.targets[:, dimension])
@@ -101,25 +107,14 @@ def measured(name: str, of: Judged, usable: tuple[bool, bool]) -> tuple[Interval
     return statistic(of), ""
 
 
-def row(label: str, found: tuple[Interval | None, str], n: int) -> Row:
-    interval, why = found
-    return Row(label, None, note=why) if interval is None else Row.of(label, interval, n)
+def turned(values: np.ndarray, of: Answers, pairs: Sequence[Flip]) -> Interval:
+    """Mean change of `values` from the first to the second of each pair, with an interval by seed.
 
-
-def turned(
-    values: np.ndarray, valid: np.ndarray, found: Sequence[Flip], dimension: int, seeds: np.ndarray
-) -> tuple[Interval, int]:
-    """Mean change of `values` when a dimension is turned from its lowest to its highest, with an interval by seed.
-
-    values: (pieces,); a pair with an invalid piece, or a NaN, is no change.
+    values: (pieces,); a pair with an invalid piece, or a NaN, is no change. NaN without pairs.
     """
-    pairs = [flip for flip in found if flip.dimension == dimension]
     if not pairs:
-        return Interval(math.nan, math.nan, math.nan), 0
+        return Interval(math.nan, math.nan, math.nan)
     low, high = np.array([flip.low for flip in pairs]), np.array([flip.high for flip in pairs])
-    change = np.where(valid[low] & valid[high], values[high] - values[low], 0.0)
+    change = np.where(of.valid[low] & of.valid[high], values[high] - values[low], 0.0)
     change = np.where(np.isfinite(change), change, 0.0)
-    groups = seeds[low].tolist()
-    if len(set(groups)) < LEAST_SEEDS:
-        return Interval(float(change.mean()), math.nan, math.nan), len(pairs)
-    return bootstrap(groups, lambda index: float(change[index].mean()), 500), len(pairs)
+    return bootstrap(of.seeds[low].tolist(), lambda index: float(change[index].mean()), 500)

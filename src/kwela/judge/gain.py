@@ -111,10 +111,11 @@ def _surprise(network: nn.Module, batch: Mapping[str, torch.Tensor], feeling: to
     return nats.view_as(batch["targets"]).double().sum(1).numpy()
 
 
-def levels(nats: Nats, groups: Sequence[str], seed: int = 0) -> list[Row]:
-    """Nats per id under each telling, with intervals by song."""
+def levels(nats: Nats, groups: Sequence[str], seed: int = 0, label: str = "") -> list[Row]:
+    """Nats per id under each telling, with intervals by song. label: before each row's name."""
     return [
-        Row.of(_SAID[name], _per_id(sums, nats.ids, groups, seed), len(sums)) for name, sums in nats.by_telling.items()
+        Row.of(f"{label}{_SAID[name]}", _per_id(sums, nats.ids, groups, seed), len(sums))
+        for name, sums in nats.by_telling.items()
     ]
 
 

@@ -5,7 +5,8 @@ was asked. The rivals answer the same targets with the same seeds:
 
 - constant: the mean training emotion, whatever the target;
 - no emotion: the model, told none;
-- shuffled labels: the model's own pieces, each held against the target of one drawn at random;
+- shuffled-label twin: another model, trained on the same songs under permuted labels (where one is given);
+- permuted targets: the model's own pieces, each held against the target of one drawn at random;
 - nearest training piece: an excerpt of a training piece whose label is nearest to the target;
 - rule edit: the piece of "no emotion", faster and louder with arousal, nothing else touched.
 """
@@ -24,6 +25,7 @@ from kwela.judge.making import NONE, Job, Maker
 
 Cell = tuple[float, float, float]
 LEAST_NOTES = 8
+MODEL, TWIN, PERMUTED, RULE = "model", "shuffled-label twin", "permuted targets", "rule edit"
 
 
 class Size(NamedTuple):
@@ -55,9 +57,14 @@ def cells(size: Size) -> list[Cell]:
 
 
 def answers(
-    make: Maker, size: Size, training: Sequence[Mapping[str, Any]], mean: np.ndarray, seed: int
+    make: Maker,
+    size: Size,
+    training: Sequence[Mapping[str, Any]],
+    mean: np.ndarray,
+    seed: int,
+    twin: Maker | None = None,
 ) -> dict[str, Answers]:
-    """The model's pieces and its rivals', by name; "model" first.
+    """The model's pieces and its rivals', by name; the model's first.
 
     training: rows with "score" and "emotion64"; mean: (64,), their mean emotion.
     """
@@ -73,13 +80,15 @@ def answers(
     constant = dict(zip(seeds, made[len(every) : len(every) + len(seeds)], strict=True))
     plain = dict(zip(seeds, made[len(every) + len(seeds) :], strict=True))
     systems: dict[str, tuple[np.ndarray, list[ScoreTick | None]]] = {
-        "model": (targets, made[: len(every)]),
+        MODEL: (targets, made[: len(every)]),
         "constant": (targets, [constant[one] for _, one in every]),
         "no emotion": (targets, [plain[one] for _, one in every]),
-        "shuffled labels": (targets[shuffled], made[: len(every)]),
+        PERMUTED: (targets[shuffled], made[: len(every)]),
         "nearest training piece": (targets, [_nearest(training, *pair, size.bars) for pair in every]),
-        "rule edit": (targets, [_ruled(plain[one], cell) for cell, one in every]),
+        RULE: (targets, [_ruled(plain[one], cell) for cell, one in every]),
     }
+    if twin:
+        systems[TWIN] = (targets, twin(jobs[: len(every)]))
     return {name: Answers(held, which, scores, asked) for name, (held, scores) in systems.items()}
 
 
@@ -103,10 +112,13 @@ def _ruled(score: ScoreTick | None, cell: Cell) -> ScoreTick | None:
 # ---- flips: the same seed, one dimension turned
 
 
-class Flip(NamedTuple):
-    """Two pieces of one seed whose targets differ in one dimension, lowest to highest."""
+SAME = -1
 
-    dimension: int
+
+class Flip(NamedTuple):
+    """Two pieces of one seed whose targets differ in one dimension, lowest to highest; or of one target."""
+
+    dimension: int  # SAME: of one target
     low: int  # index of the piece
     high: int
 
@@ -123,6 +135,14 @@ def flips(of: Answers) -> list[Flip]:
                 target[dimension] = highest
                 out.append(Flip(dimension, at, place[(*target, seed)]))
     return out
+
+
+def same_target(of: Answers) -> list[Flip]:
+    """Pairs of pieces with one target and two seeds, each piece in one pair: what chance alone moves."""
+    cells: dict[tuple[float, ...], list[int]] = {}
+    for at, target in enumerate(map(tuple, of.targets)):
+        cells.setdefault(target, []).append(at)
+    return [Flip(SAME, *pair) for mine in cells.values() for pair in zip(mine[::2], mine[1::2], strict=False)]
 
 
 def same_notes(of: Answers, found: Sequence[Flip]) -> np.ndarray:

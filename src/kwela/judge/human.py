@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from symusic.core import ScoreTick
 
 from kwela.errors import UserError
 from kwela.judge.piece import note_count
+from kwela.judge.table import read as read_table
 from kwela.music import midi
 
 KEYS = ("file", "series", "valence", "arousal")
@@ -38,22 +38,11 @@ def read(folder: Path) -> Labels:
     a single file that can't be read, or holds fewer than 8 notes, is left out with its reason.
     """
     table = folder / "labels.csv"
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
-            missing = [key for key in KEYS if key not in (reader.fieldnames or ())]
-    except OSError as error:
-        raise UserError(f"--human: {table}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--human: {table}: not a CSV in UTF-8: {error}") from None
-    if missing:
-        raise UserError(f"--human: {table}: no column {missing[0]!r} (wanted: {', '.join(KEYS)})")
+    lines = read_table(table, KEYS, "labels of --human")
     found = Labels([])
     for number, line in enumerate(lines, 2):
-        where = f"--human: {table}:{number}"
+        where, name = f"--human: {table}:{number}", line["file"]
         valence, arousal = (_number(line[key], f"{where}: {key}") for key in ("valence", "arousal"))
-        name = line["file"] or ""
         try:
             score = midi.read(folder / "midi" / name)
         except UserError as error:
@@ -62,15 +51,15 @@ def read(folder: Path) -> Labels:
         if note_count(score) < LEAST_NOTES:
             found.left_out[name] = f"fewer than {LEAST_NOTES} notes"
             continue
-        found.pieces.append(Labelled(name, line["series"] or "", valence, arousal, score))
+        found.pieces.append(Labelled(name, line["series"], valence, arousal, score))
     if not found.pieces:
         raise UserError(f"--human: {table}: none of its {len(lines)} pieces can be read")
     return found
 
 
-def _number(text: str | None, where: str) -> float:
+def _number(text: str, where: str) -> float:
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         raise UserError(f"{where}: {text!r} is not a number") from None
     if not -1 <= value <= 1:

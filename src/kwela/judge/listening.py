@@ -24,7 +24,7 @@ import soundfile
 
 from kwela import files
 from kwela.errors import UserError
-from kwela.judge import clips, stats
+from kwela.judge import clips, stats, table
 from kwela.judge.stats import Interval
 
 COLUMNS = ("clip", "rater", "authenticity_1_to_5", "quality_1_to_5", "comment")
@@ -50,14 +50,14 @@ def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: i
         ordered = sorted({name(digest, seed): path for path, digest in found}.items())
         chosen.update(ordered[:A_FOLDER])
     rows = io.StringIO()
-    table = csv.writer(rows, lineterminator="\n")
-    table.writerow(COLUMNS)
+    lines = csv.writer(rows, lineterminator="\n")
+    lines.writerow(COLUMNS)
     for title, path in sorted(chosen.items()):
         wave = clips.standard(path)
         sound = io.BytesIO()
         soundfile.write(sound, wave / max(1.0, float(np.abs(wave).max())), clips.RATE, "PCM_16", format="WAV")
         files.write(beside / f"{title}.wav", sound.getvalue(), durable=False)
-        table.writerow([f"{title}.wav", "", "", "", ""])
+        lines.writerow([f"{title}.wav", "", "", "", ""])
     files.write(sheet, rows.getvalue())
     return sheet
 
@@ -78,8 +78,8 @@ def read_ratings(path: Path) -> list[Rating]:
     sheets = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     found: dict[tuple[str, str], Rating] = {}
     for sheet in sheets:
-        for number, row in enumerate(_rows(sheet), 2):
-            text, where = (row[COLUMNS[2]] or "").strip(), f"{sheet}:row {number}"
+        for number, row in enumerate(table.read(sheet, COLUMNS[:3], "ratings"), 2):
+            text, where = row[COLUMNS[2]], f"{sheet}:row {number}"
             if not text:
                 continue
             try:
@@ -88,24 +88,12 @@ def read_ratings(path: Path) -> list[Rating]:
                 value = math.nan
             if not LOW <= value <= HIGH:
                 raise UserError(f"{where}: {COLUMNS[2]} is {text!r}: expected a number from {LOW} to {HIGH}")
-            rating = Rating(Path((row["clip"] or "").strip()).stem, (row["rater"] or "").strip() or sheet.stem, value)
+            rating = Rating(Path(row["clip"]).stem, row["rater"] or sheet.stem, value)
             if found.setdefault((rating.clip, rating.rater), rating) is not rating:
                 raise UserError(f"{where}: {rating.rater} rated {rating.clip} twice")
     if not found:
         raise UserError(f"{path}: no ratings in it; fill in the column {COLUMNS[2]}")
     return list(found.values())
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: ratings not readable: {error}") from None
-    missing = [column for column in COLUMNS[:3] if not rows or column not in rows[0]]
-    if missing:
-        raise UserError(f"{path}: no ratings in it, or without the column {missing[0]}")
-    return rows
 
 
 @dataclass(frozen=True)
@@ -144,8 +132,8 @@ def summarise(
         raise UserError("none of the ratings is of a clip in these folders; use the --seed that wrote the sheet")
     order = sorted(given)
     raters = sorted({rater for row in given.values() for rater in row})
-    table = np.array([[given[clip].get(rater, math.nan) for clip in order] for rater in raters])
-    means = np.nanmean(table, axis=0)
+    ratings_of = np.array([[given[clip].get(rater, math.nan) for clip in order] for rater in raters])
+    means = np.nanmean(ratings_of, axis=0)
     side = np.array([place[clip][0] for clip in order])
     odds = np.array([log_odds.get(place[clip][1], math.nan) for clip in order])
 
@@ -158,7 +146,7 @@ def summarise(
     return Heard(
         raters=len(raters),
         clips=len(order),
-        agreement=over(lambda k: krippendorff(table[:, k]), whole),
+        agreement=over(lambda k: krippendorff(ratings_of[:, k]), whole),
         folders={
             title: (over(lambda k: float(means[k].mean()), np.flatnonzero(side == title)), int((side == title).sum()))
             for title in folders
@@ -170,13 +158,13 @@ def summarise(
     )
 
 
-def krippendorff(table: np.ndarray) -> float:
+def krippendorff(ratings: np.ndarray) -> float:
     """Krippendorff's alpha for ordinal ratings: 1 - observed over expected disagreement.
 
-    table: (raters, clips), NaN where a rater gave none. NaN comes back without a clip that two rated, or if every
+    ratings: (raters, clips), NaN where a rater gave none. NaN comes back without a clip that two rated, or if every
     rating is the same. Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", ordinal metric.
     """
-    rated = table[:, np.isfinite(table).sum(0) >= 2]
+    rated = ratings[:, np.isfinite(ratings).sum(0) >= 2]
     values = np.unique(rated[np.isfinite(rated)])
     if len(values) < 2:
         return math.nan

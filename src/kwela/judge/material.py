@@ -48,6 +48,7 @@ class Material:
     derived: str  # why the labels are known to be derived from the MIDI; "" if they aren't
     data_hash: str = ""  # of both manifests; "" if these songs are known to be the model's own
     left_out: dict[str, str] = field(default_factory=dict)  # file -> reason
+    twin_doubt: str = ""  # why it isn't known that the twin learnt these songs under shuffled labels
 
     @property
     def songs(self) -> int:

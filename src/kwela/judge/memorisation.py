@@ -1,7 +1,8 @@
 """Memorisation: the longest run of notes that a piece shares with training music, key and tempo aside.
 
-A piece is read as steps from note to note: (interval in semitones, gap between onsets in twelfths of a quarter),
-all notes by onset and pitch, and each track alone besides. A run of n steps is n + 1 notes. Transposing a piece or
+A piece is read as steps from note to note: (interval in semitones, gap between onsets in twelfths of a quarter), all
+notes by onset and pitch; besides, each track alone, and the highest and the lowest voice alone, so that an
+accompaniment doesn't hide a melody. A run of n steps is n + 1 notes. Transposing a piece or
 changing its tempo, velocities, note lengths or instruments changes no step, so such copies are found.
 
 Runs are found by hashing: prefix sums of a polynomial modulo 2^64 give the hash of any run at once, a sorted table of
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from symusic.core import ScoreTick
 
-from kwela.judge.piece import piece
+from kwela.judge.piece import Piece, piece
 
 GRID = 12  # places in a quarter that an onset may take
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2^64
@@ -30,20 +31,38 @@ class Match(NamedTuple):
 
 
 def lines(score: ScoreTick) -> list[np.ndarray]:
-    """The piece's lines as int64 (steps,): all notes, then each track where there are several."""
+    """The piece's lines as int64 (steps,): all notes; then each track where there are several, and the outer voices."""
     found = piece(score)
     place = np.round(found.onset_q * GRID).astype(np.int64)
-    groups = [np.ones(len(place), bool)]
+    every = np.arange(len(place))
     tracks = np.unique(found.track)
-    if len(tracks) > 1:
-        groups += [found.track == track for track in tracks]
+    voices = [np.flatnonzero(found.track == track) for track in tracks] if len(tracks) > 1 else []
+    voices += [one for one in (outer_voice(found, 1), outer_voice(found, -1)) if len(one) < len(place)]
     out = []
-    for mine in groups:
+    for mine in (every, *voices):
         onset, pitch = place[mine], found.pitch[mine]
         order = np.lexsort((pitch, onset))
         gap = np.minimum(np.diff(onset[order]), (1 << 20) - 1)
         out.append((np.diff(pitch[order]) + 128) << 20 | gap)
     return out
+
+
+def outer_voice(of: Piece, side: int) -> np.ndarray:
+    """Indexes of the notes that are the highest (side 1) or lowest (-1) sounding when they begin: the skyline.
+
+    Uitdenbogerd and Zobel 1998. A melody is found so under, or over, an accompaniment in its own track. A note that
+    ends within a sixth of a quarter counts as over: players bind notes.
+    """
+    height = side * of.pitch
+    sounding: list[tuple[float, int]] = []  # (end, height)
+    kept: list[int] = []
+    for k in np.lexsort((-height, of.onset_q)).tolist():
+        sounding = [one for one in sounding if one[0] > of.onset_q[k] + 1 / 6]
+        begun = bool(kept) and of.onset_q[kept[-1]] == of.onset_q[k]
+        if not begun and all(other <= height[k] for _, other in sounding):
+            kept.append(k)
+        sounding.append((float(of.end_q[k]), int(height[k])))
+    return np.array(kept, int)
 
 
 class Library:

@@ -7,14 +7,14 @@ and velocity; what turning one dimension moves; whether it is music like held-ou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from kwela import config
 from kwela.errors import UserError
-from kwela.judge import gain, making, memorisation, midi_grid, midi_sections
+from kwela.judge import gain, making, midi_grid, midi_sections, midi_verdicts, twin
 from kwela.judge import human as human_labels
-from kwela.judge.grid import answers
+from kwela.judge.grid import MODEL, TWIN, answers
 from kwela.judge.material import BRIEF, LEAST_SONGS, THOROUGH, Effort, Material, gather, mean_emotion, reference
 from kwela.judge.page import Scorecard
 
@@ -26,6 +26,7 @@ def judge(
     manifest: Path | None,
     training: Path | None,
     human: Path | None,
+    twin_model: Path | None = None,
     *,
     out: Path,
     quick: bool = False,
@@ -34,29 +35,39 @@ def judge(
     """The scorecard of a MIDI generator, written to `out` as midi.json, midi.md and pictures.
 
     model: a checkpoint; manifest, training: JSONL of held-out and training rows; human: a folder in VGMIDI's layout
-    for the evaluators. None is the default place. quick: fewer seeds and resamples. Raises UserError for bad input.
+    for the evaluators; None is the default place. twin_model: a checkpoint trained on shuffled labels (`twin.write`).
+    quick: fewer seeds and resamples. Raises UserError for bad input, and for a twin that is the model.
     """
     root = config.repo_root()
     model = model or root / "checkpoints" / "midi_generator" / "best.pt"
     manifest = manifest or root / "data" / "manifests" / "midi_val.jsonl"
     training = training or root / "data" / "manifests" / "midi_train.jsonl"
     labels = _labels(human) if human else None
-    loaded = making.load(model)
+    loaded = {MODEL: making.load(model)} | ({TWIN: making.load(twin_model)} if twin_model else {})
     material = gather(manifest, training)
-    if loaded.data_hash == material.data_hash:
+    if loaded[MODEL].data_hash == material.data_hash:
         material.data_hash = ""
+    if twin_model:
+        if loaded[TWIN].data_hash == loaded[MODEL].data_hash:
+            raise UserError(
+                f"--twin: {twin_model}: trained with the model's own manifests; a twin's labels are shuffled "
+                "(kwela judge twin writes them)"
+            )
+        material.twin_doubt = twin.doubt(material.training, loaded[TWIN].manifest)
+    card = Scorecard(TITLE, quick=quick, seed=seed, more={"left_out": material.left_out})
     if material.songs < LEAST_SONGS:
-        card = refused(f"{material.songs} held-out songs are too few: {LEAST_SONGS} would do", material)
+        card.refuse(f"{material.songs} held-out songs are too few: {LEAST_SONGS} would do")
         card.write(out, "midi")
         return card
     effort = BRIEF if quick else THOROUGH
     chosen = material.held_out[: effort.songs]
-    nats = gain.measure(
-        loaded.network, loaded.window, chosen, mean_emotion(material.training), effort.draws, seed, effort.ids
-    )
-    gained = gain.gains(nats, [row["group"] for row in chosen], seed)
-    levels = gain.levels(nats, [row["group"] for row in chosen], seed)
-    card = score(making.maker(model), material, labels, effort, out, seed, (levels, gained, len(chosen)))
+    mean = mean_emotion(material.training)
+    nats = {
+        name: gain.measure(one.network, one.window, chosen, mean, effort.draws, seed, effort.ids)
+        for name, one in loaded.items()
+    }
+    other = making.maker(twin_model) if twin_model else None
+    score(making.maker(model), material, labels, effort, out, card, other, nats)
     card.write(out, "midi")
     return card
 
@@ -67,43 +78,35 @@ def score(
     labels: human_labels.Labels | None,
     effort: Effort,
     out: Path,
-    seed: int,
-    gained: tuple[list[Any], dict[str, Any], int] | None = None,
+    card: Scorecard,
+    other: making.Maker | None = None,
+    nats: Mapping[str, gain.Nats] | None = None,
 ) -> Scorecard:
-    """All that is asked of pieces alone; `make` may be any generator. Pictures go to `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    made = answers(make, effort.size, material.training, mean_emotion(material.training), seed)
-    natural = make(natural_jobs(material, effort, seed))
-    known = midi_grid.evidence(labels, material, effort, seed)
-    ears = midi_grid.listen(known, made, seed)
-    songs = reference(material.held_out, effort.size.bars, seed)
-    library = memorisation.Library([row["score"] for row in material.training])
+    """All that is asked of pieces, onto `card`; `make` may be any generator, `other` its twin. Pictures go to `out`.
 
-    card = Scorecard(TITLE, warning(material, known))
-    card.sections.update(midi_sections.evaluators(ears, known))
-    if gained is not None:
-        card.sections.update(midi_sections.gain(*gained, out))
-    card.sections.update(midi_sections.grid(ears, made, effort.size, out))
-    card.sections.update(midi_sections.flips(ears, made["model"], [score for score, _ in songs]))
-    card.sections.update(midi_sections.quality(natural, songs, seed, out))
-    pieces = [one for one in [*made["model"].scores, *natural] if one is not None]
-    shared, copies = midi_sections.memorised(library, pieces, songs, material.training, effort.size.bars, seed, out)
-    card.sections.update(shared)
-    card.verdicts.update(midi_sections.verdicts(card.sections, ears, made["model"], material.derived, known, copies))
-    card.more["settings"] = {
-        "grid": {"values": effort.size.sides, "intensities": effort.size.intensities},
-        "seeds": effort.size.seeds,
-        "bars": effort.size.bars,
-        "quick": effort is BRIEF,
-        "seed": seed,
-    }
+    nats: held-out surprise, by system; None leaves its tables out.
+    """
+    made = answers(make, effort.size, material.training, mean_emotion(material.training), card.seed, other)
+    natural = make(natural_jobs(material, effort, card.seed))
+    known = midi_grid.evidence(labels, material, effort, card.seed)
+    ears = midi_grid.listen(known, made, card.seed)
+    songs = reference(material.held_out, effort.size.bars, card.seed)
+
+    card.warning = warning(material, known)
+    midi_sections.evaluators(card, ears, known)
+    if nats is not None:
+        midi_sections.gain(card, nats, [row["group"] for row in material.held_out[: effort.songs]], out)
+    midi_sections.grid(card, ears, made, effort.size, out)
+    midi_sections.flips(card, ears, made, [score for score, _ in songs], out)
+    midi_sections.quality(card, natural, songs, out)
+    pieces = [one for one in [*made[MODEL].scores, *natural] if one is not None]
+    midi_sections.memorised(card, pieces, songs, material.training, effort.size.bars, out)
+    card.verdicts = midi_verdicts.verdicts(card, ears, made[MODEL], material.derived, known.why)
+    size = effort.size
+    card.more["settings"] = {"values": size.sides, "intensities": size.intensities, "seeds": size.seeds}
+    card.more["settings"] |= {"bars": size.bars, "quick": card.quick, "seed": card.seed}
     card.more["left_out"] = material.left_out | (labels.left_out if labels else {})
-    card.more["copies"] = copies
     return card
-
-
-def refused(why: str, material: Material) -> Scorecard:
-    return Scorecard(TITLE, "", {}, {"status": "refused", "why": why}, {"left_out": material.left_out})
 
 
 def natural_jobs(material: Material, effort: Effort, seed: int) -> list[making.Job]:
@@ -127,6 +130,8 @@ def warning(material: Material, known: midi_grid.Evidence) -> str:
         lines.append(
             "The model was trained with other manifests than these: whether it has not seen these songs is unknown."
         )
+    if material.twin_doubt:
+        lines.append(f"The twin is doubtful: {material.twin_doubt}.")
     if known.why:
         lines.append(f"Whether pieces are heard as asked is not measured: {known.why}.")
     elif known.source != "human":

@@ -12,9 +12,10 @@ from symusic.core import ScoreTick
 from kwela.judge import evaluators, human, piece
 from kwela.judge.evaluators import Clips, Evaluator, Standing
 from kwela.judge.following import Judged, judged_answers
-from kwela.judge.grid import Answers
+from kwela.judge.grid import MODEL, PERMUTED, RULE, TWIN, Answers
 from kwela.judge.material import Effort, Material, fingerprint
 
+REAL = "real, held-out"
 SIDE = 0.8  # what a human label of 1 counts as beside the grid's targets
 
 
@@ -58,9 +59,9 @@ class Ear:
     """An evaluator, how good it is, and what it made of each system."""
 
     standing: Standing
-    judged: dict[str, Judged]  # by system; "real, held-out" is the ceiling
-    model: Answers  # the model's pieces that it heard
-    raw: np.ndarray  # (pieces, 2) what it made of them, NaN where invalid
+    judged: dict[str, Judged]  # by system; REAL is the ceiling
+    answers: Mapping[str, Answers]  # what it heard of each system
+    raw: dict[str, np.ndarray]  # (pieces, 2) what it made of them, NaN where invalid
     strangeness: dict[str, float]  # mean share of features out of the training clips' range
 
 
@@ -72,7 +73,7 @@ def listen(known: Evidence, made: Mapping[str, Answers], seed: int) -> dict[str,
         out[name] = _ear(evaluators.SEES[name], among, heard, seed)
         if name == "symbolic" or known.thorough:
             flat = Clips([piece.flattened(one) for one in among.scores], among.piece, among.labels, among.series)
-            systems = {key: made[key] for key in ("model", "shuffled labels", "rule edit")}
+            systems = {key: made[key] for key in (MODEL, TWIN, PERMUTED, RULE) if key in made}
             out[f"{name} (flattened)"] = _ear(evaluators.SEES[name], flat, _flattened(systems), seed)
     return out
 
@@ -107,17 +108,14 @@ def _ear(see: Callable[[Sequence[ScoreTick]], np.ndarray], among: Clips, made: M
         if valid and one is not None
     }
     seen = dict(zip(pieces, see(list(pieces.values())), strict=True))
-    judged, strange = {}, {}
-    raw = np.zeros((0, 2))
+    judged, raw, strange = {}, {}, {}
     for name, of in made.items():
-        heard, strange[name] = _heard(ear, of, seen)
-        judged[name] = judged_answers(of, heard)
-        if name == "model":
-            raw = heard
+        raw[name], strange[name] = _heard(ear, of, seen)
+        judged[name] = judged_answers(of, raw[name])
     truth = among.labels * SIDE
-    judged["real, held-out"] = Judged(truth, held, np.ones(len(truth), bool), among.series.tolist())
-    strange["real, held-out"] = float(ear.strangeness(features).mean())
-    return Ear(evaluators.standing(held, among, seed), judged, made["model"], raw, strange)
+    judged[REAL] = Judged(truth, held, np.ones(len(truth), bool), among.series.tolist())
+    strange[REAL] = float(ear.strangeness(features).mean())
+    return Ear(evaluators.standing(held, among, seed), judged, made, raw, strange)
 
 
 def _heard(ear: Evaluator, of: Answers, seen: Mapping[int, Any]) -> tuple[np.ndarray, float]:

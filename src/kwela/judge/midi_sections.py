@@ -1,4 +1,4 @@
-"""The tables of `kwela judge midi`, and what follows from them."""
+"""The tables of `kwela judge midi`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from symusic.core import ScoreTick
 
 from kwela.judge import gain as teacher_forced
 from kwela.judge import midi_pictures as pictures
+from kwela.judge import piece, symbolic_features
 from kwela.judge import quality as statistics
-from kwela.judge.following import DIMENSIONS, MEASURES, measured, row, turned
-from kwela.judge.grid import Answers, Size, same_notes
+from kwela.judge.following import DIMENSIONS, MEASURES, measured, turned
+from kwela.judge.grid import MODEL, RULE, TWIN, Answers, Size, same_notes, same_target
 from kwela.judge.grid import flips as find_flips
 from kwela.judge.memorisation import Library
-from kwela.judge.midi_grid import Ear, Evidence
-from kwela.judge.page import Row, Section
+from kwela.judge.midi_grid import REAL, Ear, Evidence
+from kwela.judge.page import Row, Scorecard
 from kwela.judge.stats import Interval, bootstrap, wilson
 
 PUBLISHED = "EMOPIA (Hung et al. 2021) reports .58 to .68 with other pieces and labels"
+TARGETS = ("valence", "arousal", "intensity")
+CHANCE = "same target, other seed (floor)"
 DESCRIPTORS = {
     "tempo": "tempo",
     "velocity_mean": "velocity",
@@ -32,7 +35,7 @@ DESCRIPTORS = {
 }
 
 
-def evaluators(ears: Mapping[str, Ear], known: Evidence) -> dict[str, Section]:
+def evaluators(card: Scorecard, ears: Mapping[str, Ear], known: Evidence) -> None:
     """How good the evaluators are on series they haven't seen: before anything that they say."""
     rows: list[Row] = []
     for name, ear in ears.items():
@@ -47,153 +50,191 @@ def evaluators(ears: Mapping[str, Ear], known: Evidence) -> dict[str, Section]:
             rows.append(Row.of(f"{name}: {dimension}, AUC", found.auc[d], found.pieces, note))
         if name == "symbolic":
             rows.append(Row("majority class: 4 quadrants", found.majority, None, found.pieces, "floor"))
-    if not rows:
-        rows = [Row("4 quadrants", None, note=known.why)]
-    some = next(iter(ears.values()), None)
-    what = "pieces that people labelled" if known.source == "human" else "the manifest's held-out rows"
     text = (
         "Accuracy on unseen series, intervals by series, of gradient boosting on symbolic features of the notes and on "
         "audio features of the rendering. A flattened evaluator was trained, and judges, at one tempo and one velocity."
     )
-    if some:
-        text = f"Trained on {some.standing.pieces} {what}, {some.standing.series} series. " + text
+    for ear in list(ears.values())[:1]:
+        what = "pieces that people labelled" if known.source == "human" else "the manifest's held-out rows"
+        text = f"Trained on {ear.standing.pieces} {what}, {ear.standing.series} series. " + text
     if known.dropped:
         text += f" {known.dropped} labelled pieces are training music of the model and were left out."
-    return {"evaluators": Section("How good the evaluators are", rows, text, "on unseen series")}
+    rows = rows or [Row("4 quadrants", None, note=known.why)]
+    card.add("evaluators", "How good the evaluators are", rows, text, "on unseen series")
 
 
-def gain(levels: list[Row], gained: Mapping[str, Interval], songs: int, out: Path) -> dict[str, Section]:
-    rows = teacher_forced.gain_rows(dict(gained), songs)
+def gain(card: Scorecard, nats: Mapping[str, teacher_forced.Nats], songs: Sequence[str], out: Path) -> None:
+    """nats: of the model and, where there is one, its twin; songs: the group of each song."""
+    levels, saved = [], {}
+    for system, found in nats.items():
+        levels += teacher_forced.levels(found, songs, card.seed, "" if system == MODEL else f"{system} | ")
+        saved[system] = teacher_forced.gain_rows(teacher_forced.gains(found, songs, card.seed), len(songs))
+    rows = list(saved[MODEL])
+    rows += [Row(f"{TWIN} | {one.row}", one.value, one.ci, one.n, one.note) for one in saved.get(TWIN, ())]
     text = (
         "How many nats per id the model saves on held-out songs by being told their true emotion, over another "
-        "telling; intervals by song. Over 0: the truth helps. One dimension alone: the other two stay true."
+        "telling; intervals by song. Over 0: the truth helps. One dimension alone: the other two stay true. A twin "
+        "learnt other songs' emotions, so the truth can't help it: it is the floor."
     )
-    pictures.gain(rows, out / "gain.png")
-    return {
-        "nll": Section("Held-out surprise", levels, "Nats per id, teacher-forced.", "nats per id"),
-        "gain": Section("What the emotion is worth to the model", rows, text, "nats per id saved", "gain.png"),
-    }
+    card.add("nll", "Held-out surprise", levels, "Nats per id, teacher-forced.", "nats per id")
+    card.add("gain", "What the emotion is worth to the model", rows, text, "nats per id saved", "gain.png")
+    pictures.gain(saved, out / "gain.png")
 
 
-def grid(ears: Mapping[str, Ear], made: Mapping[str, Answers], size: Size, out: Path) -> dict[str, Section]:
+def grid(card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], size: Size, out: Path) -> None:
     """A table for each measure, with the rivals and the ceiling in it."""
-    model = made["model"]
+    model = made[MODEL]
     good = int(model.valid.sum())
     counts = [Row.of("valid pieces", wilson(good, len(model.scores)), len(model.scores), "the rest is judged worst")]
     for name, ear in ears.items():
-        for system in ("model", "real, held-out"):
+        for system in (MODEL, REAL):
             note = "judged far from what the evaluator knows" if ear.strangeness[system] > 0.1 else ""
-            label = f"{name} | {system}: features out of range"
-            counts.append(Row(label, _or_none(ear.strangeness[system]), None, None, note))
+            share = Interval(ear.strangeness[system], math.nan, math.nan)
+            counts.append(Row.of(f"{name} | {system}: features out of range", share, None, note))
+    values, intensities = (", ".join(f"{value:g}" for value in them) for them in (size.sides, size.intensities))
     text = (
-        f"Valence and arousal {_list(size.sides)}, intensity {_list(size.intensities)}, {size.seeds} seeds each, "
-        f"{size.bars} bars; nothing discarded. Intensity has no human labels and is judged by no "
-        "evaluator: see the flips."
+        f"Valence and arousal {values}, intensity {intensities}, {size.seeds} seeds each, {size.bars} bars; nothing "
+        "discarded. Intensity has no human labels and is judged by no evaluator: see the flips."
     )
-    if any(len(ear.model.scores) < len(model.scores) for ear in ears.values()):
+    if any(len(ear.answers[MODEL].scores) < len(model.scores) for ear in ears.values()):
         text += " Quick: only the pieces of the largest intensity were rendered."
-    sections = {"grid": Section("The grid", counts, text, "share")}
+    if TWIN not in made:
+        text += " No twin trained on shuffled labels was given (--twin): permuted targets are the only floor of chance."
     if not ears:
         counts.append(Row("heard as asked", None, note="no evaluator: see the page's first line"))
-        return sections
-    for key, (title, _, _) in MEASURES.items():
+    card.add("grid", "The grid", counts, text, "share")
+    for key, (title, _, _) in MEASURES.items() if ears else ():
         rows = []
         for name, ear in ears.items():
             for system, judged in ear.judged.items():
-                found = measured(key, judged, ear.standing.usable)
-                rows.append(row(f"{name} | {_named(system)}", found, len(judged.groups)))
+                found, why = measured(key, judged, ear.standing.usable)
+                label = f"{name} | {system}{' (ceiling)' if system == REAL else ''}"
+                rows.append(Row.of(label, found, len(judged.groups)) if found else Row(label, None, note=why))
         what = "Lower is better." if key.startswith("mae") else "1 is calibrated." if key.startswith("slope") else ""
-        sections[f"grid_{key}"] = Section(f"Grid: {title}", rows, what, title)
-    pictures.calibration(ears, out / "calibration.png")
-    sections["grid_slope_arousal"].picture = "calibration.png"
-    return sections
+        card.add(f"grid_{key}", f"Grid: {title}", rows, what, title)
+    if ears:
+        pictures.calibration(ears, out / "calibration.png")
+        card.sections["grid_slope_arousal"].picture = "calibration.png"
 
 
-def flips(ears: Mapping[str, Ear], of: Answers, real: Sequence[ScoreTick]) -> dict[str, Section]:
-    """What turning one dimension from lowest to highest moves, at the same seed."""
-    found = find_flips(of)
-    rows: list[Row] = []
-    targets = ("valence", "arousal", "intensity")
-    same = same_notes(of, found)
-    for d, name in enumerate(targets):
-        these = np.array([flip.dimension == d for flip in found], bool)
-        if these.any():
-            share = wilson(int(same[these].sum()), int(these.sum()))
-            rows.append(Row.of(f"{name}: pairs whose notes stay", share, int(these.sum()), "only tempo and velocity"))
-    for name, ear in ears.items():
-        for d, turn in enumerate(targets):
-            for heard, dimension in enumerate(DIMENSIONS):
-                note = "" if d == heard else "leak"
-                label = f"{name} | {turn} turned: judged {dimension}"
-                if not ear.standing.usable[heard]:
-                    rows.append(Row(label, None, note=f"refused: the evaluator can't tell {dimension} from chance"))
-                    continue
-                mine = ear.model
-                change, pairs = turned(ear.raw[:, heard], mine.valid, find_flips(mine), d, mine.seeds)
-                rows.append(Row.of(label, change, pairs, note))
-    seen, scale = _descriptors(of.scores, of.valid), _descriptors(real, np.ones(len(real), bool))
-    for d, turn in enumerate(targets):
-        for column, name in enumerate(DESCRIPTORS.values()):
-            known = scale[np.isfinite(scale[:, column]), column]
-            spread = float(known.std()) if len(known) else 0.0
-            if spread < 1e-9:
-                rows.append(Row(f"{turn} turned: {name}", None, note="held-out music has one value"))
-                continue
-            change, pairs = turned(seen[:, column] / spread, of.valid, found, d, of.seeds)
-            rows.append(Row.of(f"{turn} turned: {name}", change, pairs, "held-out standard deviations"))
+def flips(
+    card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], real: Sequence[ScoreTick], out: Path
+) -> None:
+    """What turning one dimension from lowest to highest moves, at the same seed: as heard, and of the notes."""
     text = (
         "Pairs of pieces with one seed, one dimension turned from its lowest to its highest value, the others kept. "
-        "What is judged lies in [-1, 1]; a change in another dimension than the one that was turned is a leak."
+        "What is judged lies in [-1, 1]; a change in another dimension than the one that was turned is a leak. Floor: "
+        "pairs with one target and two seeds. The rule edit turns tempo and velocity alone. Ceiling: real pieces that "
+        "people placed high in the dimension less those they placed low, which leak too: people's dimensions go "
+        "together."
     )
-    return {"flips": Section("Turning one dimension", rows, text, "mean change")}
+    drawn: dict[str, dict[str, dict[str, Row]]] = {}
+    for name, ear in ears.items():
+        rows: list[Row] = []
+        drawn[name] = {}
+        for d, turn in enumerate(TARGETS):
+            for heard, dimension in enumerate(DIMENSIONS):
+                line = f"{turn} turned: judged {dimension}"
+                note = "" if d == heard else "leak"
+                if not ear.standing.usable[heard]:
+                    why = f"refused: the evaluator can't tell {dimension} from chance"
+                    rows.append(Row(f"{line} | {MODEL}", None, note=why))
+                    continue
+                for system in (MODEL, TWIN, RULE):
+                    if system in ear.answers:
+                        of = ear.answers[system]
+                        pairs = [flip for flip in find_flips(of) if flip.dimension == d]
+                        change = turned(ear.raw[system][:, heard], of, pairs)
+                        rows.append(Row.of(f"{line} | {system}", change, len(pairs), note))
+                pairs = same_target(ear.answers[MODEL])
+                chance = turned(ear.raw[MODEL][:, heard], ear.answers[MODEL], pairs)
+                rows.append(Row.of(f"{line} | {CHANCE}", chance, len(pairs)))
+                if d < 2:
+                    apart = ear.judged[REAL].between_sides(d, heard)
+                    rows.append(Row.of(f"{line} | {REAL} (ceiling)", apart, len(ear.judged[REAL].groups), note))
+        for row in rows:
+            line, system = row.row.split(" | ")
+            drawn[name].setdefault(system, {})[line] = row
+        key = "flips_" + name.replace(" (flattened)", "_flattened")
+        card.add(key, f"Turning one dimension, as heard by the {name} evaluator", rows, text, "mean change")
+        text = "As above."
+    if ears:
+        pictures.flips(drawn, out / "flips.png")
+        card.sections["flips_symbolic"].picture = "flips.png"
+    _descriptor_flips(card, made, real)
 
 
-def _descriptors(scores: Sequence[ScoreTick | None], valid: np.ndarray) -> np.ndarray:
+def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequence[ScoreTick]) -> None:
+    rows: list[Row] = []
+    scale = _descriptors(Answers(np.zeros((len(real), 3)), np.zeros(len(real)), list(real), np.zeros(len(real))))
+    spread = [float(np.std(column[np.isfinite(column)])) if np.isfinite(column).any() else 0.0 for column in scale.T]
+    systems = {name: made[name] for name in (MODEL, TWIN, RULE) if name in made}
+    seen = {name: _descriptors(of) for name, of in systems.items()}
+    for d, turn in enumerate(TARGETS):
+        for name, of in systems.items():
+            pairs = [flip for flip in find_flips(of) if flip.dimension == d]
+            if pairs:
+                share = wilson(int(same_notes(of, pairs).sum()), len(pairs))
+                note = "only tempo and velocity"
+                rows.append(Row.of(f"{turn}: pairs whose notes stay | {name}", share, len(pairs), note))
+        for column, title in enumerate(DESCRIPTORS.values()):
+            line = f"{turn} turned: {title}"
+            if spread[column] < 1e-9:
+                rows.append(Row(f"{line} | {MODEL}", None, note="held-out music has one value"))
+                continue
+            for name, of in systems.items():
+                pairs = [flip for flip in find_flips(of) if flip.dimension == d]
+                change = turned(seen[name][:, column] / spread[column], of, pairs)
+                rows.append(Row.of(f"{line} | {name}", change, len(pairs)))
+            pairs = same_target(made[MODEL])
+            change = turned(seen[MODEL][:, column] / spread[column], made[MODEL], pairs)
+            rows.append(Row.of(f"{line} | {CHANCE}", change, len(pairs)))
+    text = "The same pairs, in standard deviations of held-out music: no evaluator has a part in it."
+    card.add("flips", "Turning one dimension, in the notes", rows, text, "mean change")
+
+
+def _descriptors(of: Answers) -> np.ndarray:
     """(pieces, descriptors), NaN where invalid."""
-    from kwela.judge import piece, symbolic_features
-
-    out = np.full((len(scores), len(DESCRIPTORS)), math.nan)
-    for at, score in enumerate(scores):
-        if score is not None and valid[at]:
+    out = np.full((len(of.scores), len(DESCRIPTORS)), math.nan)
+    for at, (score, valid) in enumerate(zip(of.scores, of.valid, strict=True)):
+        if score is not None and valid:
             found = symbolic_features.features(piece.piece(score))
             out[at] = [found[name] for name in DESCRIPTORS]
     return out
 
 
 def quality(
-    made: Sequence[ScoreTick | None], songs: Sequence[tuple[ScoreTick, str]], seed: int, out: Path
-) -> dict[str, Section]:
+    card: Scorecard, made: Sequence[ScoreTick | None], songs: Sequence[tuple[ScoreTick, str]], out: Path
+) -> None:
     held_out = statistics.statistics([score for score, _ in songs])
     groups = [name for _, name in songs]
     ours = statistics.statistics(made)
-    noise = statistics.statistics([statistics.thrown_about(score, seed + n) for n, (score, _) in enumerate(songs)])
-    rows = statistics.rows(
-        statistics.overlaps(ours, held_out, groups, seed=seed),
-        statistics.overlaps(noise, held_out, groups, seed=seed),
-        len(ours),
-    )
-    pictures.quality(ours, held_out, noise, out / "quality.png")
+    thrown = [statistics.thrown_about(score, card.seed + n) for n, (score, _) in enumerate(songs)]
+    noise = statistics.statistics(thrown)
+    found, floor = (statistics.overlaps(one, held_out, groups, seed=card.seed) for one in (ours, noise))
     text = (
         f"Overlap of each statistic's distribution with held-out excerpts of as many bars ({len(songs)} of "
         f"{len(set(groups))} songs), for pieces generated with the held-out songs' emotions. 1: one distribution. The "
         "ceiling is held-out music against other held-out music, in samples of the same size; intervals are the middle "
         "95 % of random halvings by song."
     )
-    return {"quality": Section("Is it music like held-out music", rows, text, "overlap", "quality.png")}
+    rows = statistics.rows(found, floor, len(ours))
+    card.add("quality", "Is it music like held-out music", rows, text, "overlap", "quality.png")
+    pictures.quality(ours, held_out, noise, out / "quality.png")
 
 
 def memorised(
-    library: Library,
+    card: Scorecard,
     made: Sequence[ScoreTick],
     songs: Sequence[tuple[ScoreTick, str]],
     training: Sequence[Mapping[str, Any]],
     bars: int,
-    seed: int,
     out: Path,
-) -> tuple[dict[str, Section], list[dict[str, Any]]]:
+) -> None:
     """The table, and the pieces that share more with a training piece than any held-out excerpt does, half or more."""
+    library = Library([row["score"] for row in training])
     ours, real = library.longest(made), library.longest([score for score, _ in songs])
-    planted = library.longest(planted_copies(training, bars, seed))
+    planted = library.longest(_planted_copies(training, bars, card.seed))
     limit = max((one.notes for one in real), default=0)
     copies = [
         {"piece": at, "notes": one.notes, "share": one.share, "training": str(training[one.source]["midi_path"])}
@@ -207,92 +248,28 @@ def memorised(
         ("training excerpts, planted copies", planted, list(range(len(planted)))),
     ):
         notes, share = (np.array([one[field] for one in matches], float) for field in (0, 1))
-        for statistic, what in ((0.5, "median"), (0.95, "95th percentile")):
-            rows.append(Row.of(f"{name}: {what}", _quantile(notes, groups, statistic), len(notes)))
+        rows.append(Row.of(f"{name}: median", _quantile(notes, groups, 0.5), len(notes)))
+        rows.append(Row.of(f"{name}: 95th percentile", _quantile(notes, groups, 0.95), len(notes)))
         rows.append(Row(f"{name}: longest", float(notes.max()) if len(notes) else None, None, len(notes)))
-        rows.append(Row.of(f"{name}: share of the piece, median", _quantile(share, groups, 0.5), len(share)))
-    rows.append(Row("copies", float(len(copies)), None, len(ours), "beyond any held-out excerpt, and half the piece"))
+        rows.append(Row.of(f"{name}: share of the line, median", _quantile(share, groups, 0.5), len(share)))
+    rows.append(Row("copies", float(len(copies)), None, len(ours), "beyond any held-out excerpt, and half the line"))
     text = (
-        "Notes in the longest run of (interval, onset) steps that a piece shares with any training piece, whatever the "
-        "key, tempo, velocity or instrument. Held-out music shares runs with training music, too: idioms and scales."
+        "Notes in the longest run of (interval, onset) steps that a piece, a track of it, or its highest or lowest "
+        "voice shares with any training piece, whatever the key, tempo, velocity or instrument. Held-out music shares "
+        "runs with training music, too: idioms and scales."
     )
+    card.add("memorisation", "Is it its own", rows, text, "notes", "memorisation.png")
+    card.more["copies"] = copies
     pictures.memorisation(ours, real, out / "memorisation.png")
-    return {"memorisation": Section("Is it its own", rows, text, "notes", "memorisation.png")}, copies
 
 
-def planted_copies(training: Sequence[Mapping[str, Any]], bars: int, seed: int, most: int = 16) -> list[ScoreTick]:
-    from kwela.judge import piece
-
+def _planted_copies(training: Sequence[Mapping[str, Any]], bars: int, seed: int, most: int = 16) -> list[ScoreTick]:
     chosen = np.random.default_rng(seed).permutation(len(training))[:most]
     cut = [piece.excerpts(training[at]["score"], 4.0 * bars, 1, seed) for at in chosen]
     return [one for several in cut for one in several]
-
-
-def verdicts(
-    tables: Mapping[str, Section],
-    ears: Mapping[str, Ear],
-    of: Answers,
-    derived: str,
-    known: Evidence,
-    copies: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    out: dict[str, Any] = {"labels": f"derived from the MIDI: {derived}" if derived else "given"}
-    if "gain" in tables:
-        rows = {one.row: one for one in tables["gain"].rows}
-        out["emotion_helps_on_held_out_songs"] = _positive(rows["over shuffled emotions"])
-        out["dimensions_that_help"] = [
-            name for name in teacher_forced.DIMENSIONS if _positive(rows[f"over shuffled {name} alone"]) is True
-        ]
-    usable = {name: [d for d, good in zip(DIMENSIONS, ear.standing.usable) if good] for name, ear in ears.items()}
-    out["evaluators"] = usable or f"not measured: {known.why}"
-    out["heard_as_asked"] = {name: _followed(ear) for name, ear in ears.items()} or "not measured"
-    out["only_tempo_and_velocity"] = only_tempo_and_velocity(ears, of)
-    out["valid_pieces"] = f"{int(of.valid.sum())} of {len(of.scores)}"
-    out["copies"] = len(copies)
-    return out
-
-
-def only_tempo_and_velocity(ears: Mapping[str, Ear], of: Answers) -> bool | str:
-    """Whether what is followed vanishes once tempo and velocity are flattened, or the notes never change at all."""
-    found = [flip for flip in find_flips(of) if flip.dimension < 2]
-    if found and same_notes(of, found).mean() > 0.5:
-        return True
-    plain, flat = ears.get("symbolic"), ears.get("symbolic (flattened)")
-    if plain is None or flat is None:
-        return "not measured" if not found else False
-    followed = _followed(plain)
-    return not set(followed) & set(_followed(flat)) if followed else "nothing is followed"
-
-
-def _followed(ear: Ear) -> list[str]:
-    """The dimensions whose rank correlation is surely over 0 and over that of the model's shuffled targets."""
-    out = []
-    for d, name in enumerate(DIMENSIONS):
-        if not ear.standing.usable[d]:
-            continue
-        mine, chance = ear.judged["model"].rank(d), ear.judged["shuffled labels"].rank(d)
-        if mine.low > 0 and mine.low > chance.value:
-            out.append(name)
-    return out
-
-
-def _positive(row: Row) -> bool | str:
-    return "not measured" if row.value is None or row.ci is None else row.ci[0] > 0
 
 
 def _quantile(values: np.ndarray, groups: Sequence[object], at: float) -> Interval:
     if not len(values):
         return Interval(math.nan, math.nan, math.nan)
     return bootstrap(groups, lambda index: float(np.quantile(values[index], at)), 500)
-
-
-def _named(system: str) -> str:
-    return {"real, held-out": "real, held-out (ceiling)"}.get(system, system)
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _list(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

@@ -51,13 +51,27 @@ class Scorecard:
 
     title: str
     warning: str = ""
+    quick: bool = False
+    seed: int = 0
     sections: dict[str, Section] = field(default_factory=dict)  # by the name of the table in the JSON
     verdicts: dict[str, Any] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)  # further keys of the JSON
 
+    def add(
+        self, name: str, title: str, rows: list[Row], text: str = "", unit: str = "value", picture: str = ""
+    ) -> None:
+        self.sections[name] = Section(title, rows, text, unit, picture)
+
+    def refuse(self, why: str) -> Scorecard:
+        """The evidence is too thin: no number."""
+        self.sections.clear()
+        self.verdicts = {"status": "refused", "why": why}
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         tables = {name: [row.to_dict() for row in section.rows] for name, section in self.sections.items()}
-        return finite({**self.more, "tables": tables, "verdicts": self.verdicts, "warning": self.warning})
+        about = {"warning": self.warning, "quick": self.quick, "seed": self.seed}
+        return finite({**self.more, "tables": tables, "verdicts": self.verdicts, **about})
 
     def write(self, folder: Path, name: str) -> list[Path]:
         """`<name>.json` and `<name>.md` in `folder`. Pictures are drawn there by the judge."""
@@ -71,7 +85,7 @@ class Scorecard:
 
     def page(self) -> str:
         lines = [f"{self.warning}\n"] if self.warning else []
-        lines += [f"# {self.title}\n"]
+        lines += [f"# {self.title}\n", self._how() + "\n"]
         if self.verdicts:
             lines += [f"- **{name.replace('_', ' ')}**: {_said(value)}" for name, value in self.verdicts.items()] + [""]
         for section in self.sections.values():
@@ -86,9 +100,14 @@ class Scorecard:
                 lines += [f"![{section.title}]({section.picture})\n"]
         return "\n".join(lines).rstrip() + "\n"
 
+    def _how(self) -> str:
+        less = "With --quick: fewer items and resamples, wider intervals than in full." if self.quick else "In full."
+        return f"{less} Seed {self.seed}."
+
     def summary(self) -> str:
         """What a terminal shows: the verdicts and each table in plain lines."""
         lines = [self.warning] if self.warning else []
+        lines += [self._how()]
         lines += [f"{name.replace('_', ' ')}: {_said(value)}" for name, value in self.verdicts.items()]
         for section in self.sections.values():
             lines += ["", f"{section.title} ({section.unit})" if section.rows else section.title]

@@ -14,6 +14,7 @@ import numpy as np
 import soxr
 from scipy.signal import find_peaks
 
+from kwela.judge.sound import magnitudes, pitch_class
 from kwela.judge.symbolic_features import entropy, key_fit
 
 RATE = 22_050  # Hz
@@ -25,19 +26,11 @@ SILENT = -50.0  # dB below the loudest frame
 def features(samples: np.ndarray, rate: int) -> dict[str, float]:
     """Name -> number, always the same names. samples: (N,) float mono; shorter than a frame, or silence: all NaN."""
     audio = soxr.resample(np.asarray(samples, np.float32), rate, RATE) if rate != RATE else samples
-    magnitude = spectrogram(audio)
+    magnitude = magnitudes(audio, FFT, HOP)
     loud = bool(len(magnitude) > 4 and magnitude.max(initial=0.0) > 1e-6)
     parts = [_loudness(audio, magnitude), _shape(magnitude), _pulse(magnitude), _harmony(magnitude)] if loud else []
     found = {name: value for part in parts for name, value in part.items()}
     return {name: found.get(name, math.nan) for name in NAMES}
-
-
-def spectrogram(audio: np.ndarray) -> np.ndarray:
-    """(frames, FFT / 2 + 1) magnitudes, Hann window."""
-    if len(audio) < FFT:
-        return np.zeros((0, FFT // 2 + 1), np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(np.asarray(audio, np.float32), FFT)[::HOP]
-    return np.abs(np.fft.rfft(frames * np.hanning(FFT).astype(np.float32))).astype(np.float32)
 
 
 _HERTZ = np.fft.rfftfreq(FFT, 1 / RATE)
@@ -64,7 +57,7 @@ def _shape(magnitude: np.ndarray) -> dict[str, float]:
     total = power.sum(1) + 1e-12
     centre = np.log2((power @ _HERTZ) / total + 1)
     rolled = np.log2(_HERTZ[(np.cumsum(power, 1) < 0.85 * total[:, None]).sum(1).clip(0, FFT // 2)] + 1)
-    flat = np.exp(np.log(power + 1e-10).mean(1)) / (power.mean(1) + 1e-10)
+    flat = np.exp(np.log(power + 4e-16).mean(1)) / (power.mean(1) + 4e-16)
     out = {
         "centre_mean": float(centre.mean()),
         "centre_spread": float(centre.std()),
@@ -105,13 +98,13 @@ def _pulse(magnitude: np.ndarray) -> dict[str, float]:
 def _harmony(magnitude: np.ndarray) -> dict[str, float]:
     """Chroma of 100 to 2,000 Hz: its key, its lean to major, how it moves."""
     heard = (_HERTZ >= 100) & (_HERTZ <= 2000)
-    pitch_class = np.round(12 * np.log2(_HERTZ[heard] / 440) + 69).astype(int) % 12
+    classes = pitch_class(_HERTZ[heard])
     lines = magnitude[:, heard]
     # Peaks alone: a chord's partials stand out of the skirts that the window gives them.
     peak = np.zeros_like(lines, bool)
     peak[:, 1:-1] = (lines[:, 1:-1] > lines[:, :-2]) & (lines[:, 1:-1] >= lines[:, 2:])
     strength = np.sqrt(lines * peak)
-    chroma = np.stack([strength[:, pitch_class == one].sum(1) for one in range(12)], 1)  # (frames, 12)
+    chroma = np.stack([strength[:, classes == one].sum(1) for one in range(12)], 1)  # (frames, 12)
     whole = chroma.sum(0)
     fit = key_fit(whole.astype(float))
     tonic = np.roll(whole, -(int(fit.argmax()) % 12))
@@ -131,7 +124,7 @@ def _harmony(magnitude: np.ndarray) -> dict[str, float]:
 
 
 _TONE = np.sin(np.arange(4 * RATE) * 0.06).astype(np.float32)
-_TONE_LINES = spectrogram(_TONE)
+_TONE_LINES = magnitudes(_TONE, FFT, HOP)
 NAMES = tuple(
     name
     for part in (_loudness(_TONE, _TONE_LINES), _shape(_TONE_LINES), _pulse(_TONE_LINES), _harmony(_TONE_LINES))

@@ -14,6 +14,7 @@ import numpy as np
 
 RESAMPLES = 2000
 Z95 = 1.959964
+Z_POWER = 0.841621  # of 80 %
 
 
 class Interval(NamedTuple):
@@ -37,22 +38,27 @@ def bootstrap(
     """`statistic` of all items, with the percentile interval of resampling whole groups with replacement.
 
     groups: (N,) the group of each item. statistic: takes indexes (with repeats) of items and returns a number; NaN
-    where the resample has no answer, which is then left out. Efron and Tibshirani 1993, ch. 13. One group has no
-    interval.
+    where the resample has no answer, which is then left out. Efron and Tibshirani 1993, ch. 13. Fewer than three
+    groups have no interval.
     """
     names, member = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     items = [np.flatnonzero(member == k) for k in range(len(names))]
     value = float(statistic(np.arange(len(member))))
-    if len(names) < 2:
+    if len(names) < 3:
         return Interval(value, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     draws = [np.concatenate([items[k] for k in rng.integers(len(names), size=len(names))]) for _ in range(resamples)]
     found = np.array([statistic(draw) for draw in draws], float)
-    found = found[np.isfinite(found)]
-    if not len(found):
-        return Interval(value, math.nan, math.nan)
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+    return Interval(value, *middle(found))
+
+
+def middle(drawn: np.ndarray) -> tuple[float, float]:
+    """The ends of the middle 95 % of what was drawn; NaN is left out, and comes back where nothing else is there."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return math.nan, math.nan
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def mean_by_group(values: np.ndarray, groups: Sequence[object], seed: int = 0) -> Interval:
@@ -85,17 +91,26 @@ def paired_permutation(first: np.ndarray, second: np.ndarray, resamples: int = 1
     return float((1 + (drawn >= abs(difference.sum()) - 1e-12).sum()) / (1 + resamples))
 
 
-def clips_needed(base: float, tuned: float, power: float = 0.8) -> int:
-    """Clips an arm to tell two shares apart (two-sided 5 %, normal approximation, Fleiss 1981 eq. 3.14 uncorrected).
+def paired_difference(first: np.ndarray, second: np.ndarray) -> Interval:
+    """Share of `first` less share of `second`, both of the same items, with an adjusted Wald interval.
 
-    base, tuned: shares in [0, 1]. Raises ValueError if they are equal.
+    first, second: (N,) bool. A half-seen pair is added to each kind that differs, so that a few pairs, or none that
+    differ, don't make an interval of nothing (Bonett and Price 2012, eq. 5). Raises ValueError without a pair.
     """
-    if base == tuned:
-        raise ValueError("no number of clips tells equal shares apart")
-    z_power = {0.8: 0.841621, 0.9: 1.281552}[power]
-    middle = (base + tuned) / 2
-    wide = Z95 * math.sqrt(2 * middle * (1 - middle)) + z_power * math.sqrt(base * (1 - base) + tuned * (1 - tuned))
-    return math.ceil((wide / (tuned - base)) ** 2)
+    if not len(first):
+        raise ValueError("no pairs")
+    gained, lost = ((1 + int((a & ~b).sum())) / (len(a) + 2) for a, b in ((first, second), (second, first)))
+    half = Z95 * math.sqrt((gained + lost - (gained - lost) ** 2) / (len(first) + 2))
+    value = float(first.mean() - second.mean())
+    return Interval(value, min(value, max(-1.0, gained - lost - half)), max(value, min(1.0, gained - lost + half)))
+
+
+def pairs_needed(first: np.ndarray, second: np.ndarray, effect: float) -> int:
+    """Pairs that find a difference of shares of `effect` with a power of 80 % (two-sided 5 %), if as many pairs
+    differ as here, and at least the effect (Lachin 1992, unconditional)."""
+    differ = max(effect, (2 + int((first ^ second).sum())) / (len(first) + 2))
+    wide = Z95 * math.sqrt(differ) + Z_POWER * math.sqrt(differ - effect**2)
+    return math.ceil((wide / effect) ** 2)
 
 
 def overlap(first: np.ndarray, second: np.ndarray, cells: int = 20) -> float:

@@ -235,12 +235,13 @@ def scale_consistency(piece: Piece) -> float:
 
 
 def sounding_frames(piece: Piece, per_quarter: int = 2) -> np.ndarray:
-    """(frames, 128) bool: which pitches sound at the middle of each half beat."""
+    """(frames, 128) bool: which pitches sound at the middle of each half beat; each note in one frame at least, however
+    short it is."""
     count = max(1, math.ceil(piece.quarters * per_quarter))
     out = np.zeros((count, 128), bool)
-    first = np.ceil(piece.onset_q * per_quarter - 0.5 - 1e-6).astype(int)
-    last = np.ceil(piece.end_q * per_quarter - 0.5 - 1e-6).astype(int)
-    for pitch, start, stop in zip(piece.pitch, np.maximum(first, 0), last, strict=True):
+    middles = (np.ceil(at * per_quarter - 0.5 - 1e-6).astype(int) for at in (piece.onset_q, piece.end_q))
+    first, last = (np.clip(edge, 0, limit) for edge, limit in zip(middles, (count - 1, count), strict=True))
+    for pitch, start, stop in zip(piece.pitch, first, np.maximum(last, first + 1), strict=True):
         out[start:stop, pitch] = True
     return out
 

@@ -1,4 +1,4 @@
-"""Was a training clip copied? The longest stretch of music that a clip shares with any training clip.
+"""Was a clip copied? The longest stretch of music that it shares with any of those it was learnt from.
 
 Both are turned into chroma, twelve numbers a tenth of a second that say which pitch classes sound. Two frames match
 where their chroma correlate; a shared stretch is a run of matching frames at one lag. Octave, timbre and level don't
@@ -8,16 +8,16 @@ transposed or at another speed: a fine-tuned model that copies does so in place.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from kwela.judge import clips
+from kwela.judge.sound import magnitudes, pitch_class
 
 RATE = 11_025  # Hz
 N_FFT, HOP = 4096, 1102  # 0.37 s; 0.1 s
@@ -26,10 +26,14 @@ LOWEST, HIGHEST = 65.4, 2093.0  # Hz, C2 to C7: below, bins are wider than semit
 QUIET = 1e-3  # root mean square of a frame that counts as silence (-60 dB full scale)
 MATCH = 0.8  # correlation of two frames; see docs/judging/damage.md for what was measured
 LONGEST = 600.0  # seconds read of a clip
+QUICK = 600  # clips searched with --quick
+SHORTEST = 3.0  # seconds: a shared stretch below is no copy
+MARGIN = 1.5  # times the longest stretch that is shared by chance
+WHOLE = 0.8  # of a clip: where chance shares as much, copies can't be told from it
 
 
 class Shared(NamedTuple):
-    """A stretch in seconds, which training clip it is shared with (index; -1: none), and where it begins in both."""
+    """A stretch in seconds, which clip it is shared with (index; -1: none), and where it begins in both."""
 
     seconds: float
     other: int
@@ -37,44 +41,33 @@ class Shared(NamedTuple):
     other_start: float
 
 
-def chroma_of(path: Path) -> str:
-    """The chroma of a file, packed. Raises UserError for a file that doesn't decode."""
-    return pack(chroma(clips.load(path, RATE, LONGEST)))
+def bar(chance: Sequence[float]) -> float:
+    """The seconds above which a shared stretch is a copy. chance: what clips share that can't have been copied."""
+    return max(SHORTEST, MARGIN * max(chance, default=0.0))
+
+
+def chroma_of(path: Path) -> list[list[int]]:
+    """The chroma of a file in 255ths, for `longest`. Raises UserError for a file that doesn't decode."""
+    return np.round(chroma(clips.load(path, RATE, LONGEST)) * 255).astype(int).tolist()
 
 
 def chroma(wave: np.ndarray) -> np.ndarray:
     """Samples at RATE -> (frames, 12) float32 in [0, 1], C first; the loudest class of a frame is 1, silence all 0.
 
-    The sum of the magnitudes of a Hann-windowed spectrum from LOWEST to HIGHEST, each bin counted for the pitch
-    class it is nearest to (Fujishima 1999).
+    The sum of the magnitudes from LOWEST to HIGHEST, each bin counted for the pitch class it is nearest to (Fujishima
+    1999).
     """
-    wave = np.pad(wave, (N_FFT // 2, N_FFT // 2))
-    frames = np.lib.stride_tricks.sliding_window_view(wave, N_FFT)[::HOP]
     hertz = np.fft.rfftfreq(N_FFT, 1 / RATE)
     used = np.flatnonzero((hertz >= LOWEST) & (hertz <= HIGHEST))
-    classes = np.round(69 + 12 * np.log2(hertz[used] / 440)).astype(int) % 12
-    to_class = np.eye(12, dtype=np.float32)[classes]
-    window = np.hanning(N_FFT).astype(np.float32)
-    sums = [
-        np.abs(np.fft.rfft(frames[k : k + 256] * window))[:, used].astype(np.float32) @ to_class
-        for k in range(0, len(frames), 256)
-    ]
-    found = np.concatenate(sums)
+    found = magnitudes(wave, N_FFT, HOP, centred=True)[:, used] @ np.eye(12, dtype=np.float32)[pitch_class(hertz[used])]
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(wave, N_FFT // 2), N_FFT)[::HOP]
     heard = np.sqrt(np.square(frames).mean(1)) > QUIET
     return np.where(heard[:, None], found / np.maximum(found.max(1, keepdims=True), 1e-9), 0).astype(np.float32)
 
 
-def pack(values: np.ndarray) -> str:
-    """(frames, 12) in [0, 1] as text, 8 bits a number."""
-    return base64.b64encode(np.round(values * 255).astype(np.uint8).tobytes()).decode()
-
-
-def unpack(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, 12).astype(np.float32) / 255
-
-
-def longest(asked: Sequence[np.ndarray], training: Sequence[np.ndarray], label: str = "") -> list[Shared]:
+def longest(asked: Sequence[Any], training: Sequence[Any], label: str = "") -> list[Shared]:
     """For each of `asked`, the longest stretch that it shares with any of `training`; all are chroma (frames, 12).
+
     label: of the progress bar.
 
     All of `asked` stand below one another, and each frame of a training clip is laid beside them at once: a run goes on
@@ -110,8 +103,9 @@ def longest(asked: Sequence[np.ndarray], training: Sequence[np.ndarray], label: 
     return best
 
 
-def _standard(frames: np.ndarray) -> np.ndarray:
+def _standard(chroma: Any) -> np.ndarray:
     """Each frame less its mean, at length 1: products are correlations. Silence stays 0, which matches nothing."""
+    frames = np.asarray(chroma, np.float32).reshape(-1, 12)
     centred = frames - frames.mean(1, keepdims=True)
     size = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.where(size > 1e-6, centred / np.maximum(size, 1e-6), 0).astype(np.float32)

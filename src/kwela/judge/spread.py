@@ -1,0 +1,42 @@
+"""One function over many items, on every core: what is no good is left out with its reason, and nothing vanishes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kwela.corpus import fanout
+from kwela.errors import KwelaError
+
+
+class Failed(str):
+    """Why there is no result."""
+
+
+def spread(function: Callable[..., Any], items: Sequence[Any], label: str) -> list[Any]:
+    """function(item) of each, in order, or `Failed`: it raised KwelaError, or killed its process.
+
+    function: a module's own (it goes to other processes) that returns JSON values. Raises KwelaError if no process can
+    start.
+    """
+    tasks = {str(k): (function, item) for k, item in enumerate(items)}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            got = fanout.run(_one, tasks, Path(folder) / "done", label=label, crashed=_crashed, quiet=len(items) < 20)
+        except KwelaError:  # its advice is of an option that judges don't have
+            raise KwelaError("worker processes can't start: their reason stands above") from None
+    return [Failed(one["why"]) if "why" in one else one["result"] for one in got.values()]
+
+
+def _one(function: Callable[..., Any], item: Any) -> dict[str, Any]:
+    try:
+        return {"result": function(item)}
+    except KwelaError as error:
+        return {"why": str(error)}
+
+
+def _crashed(function: Callable[..., Any], item: Any) -> dict[str, Any]:
+    named = f"{item}: not readable: its" if isinstance(item, Path) else "the"
+    return {"why": f"{named} worker died over it; replace or remove it"}

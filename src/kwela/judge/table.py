@@ -1,0 +1,27 @@
+"""A user's own table: a CSV whose columns are checked before anything relies on them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from kwela.errors import UserError
+
+
+def read(path: Path, columns: tuple[str, ...], what: str) -> list[dict[str, str]]:
+    """The rows of a CSV (UTF-8), cells stripped; the first is row 2 of the file. Others than `columns` are kept.
+
+    what: of the message. Raises UserError for a file that can't be read, or lacks a column or any row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [{key: (cell or "").strip() for key, cell in row.items() if isinstance(key, str)} for row in reader]
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: {what} not readable: {error}") from None
+    if missing:
+        raise UserError(f"{path}: no column {missing[0]!r} ({what}: {','.join(columns)})")
+    if not rows:
+        raise UserError(f"{path}: no {what} in it")
+    return rows
