@@ -158,7 +158,7 @@ class Board:
             self._write({"at": at, "state": "up", **asdict(one), "step": step})
         for name in cleared:
             self._write({"at": at, "state": "down", "flag": name, "step": step})
-        self.up = {name: self.up.get(name, one) for name, one in now.items()}
+        self.up = now
         return raised, cleared
 
     def _write(self, row: dict[str, object]) -> None:

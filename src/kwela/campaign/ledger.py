@@ -174,18 +174,21 @@ class Ledger:
         self.span: Row | None = None
         self.restored = False
 
-    def merge(self, text: str) -> int:
-        """Append what another copy of this ledger has and it lacks; returns how many rows."""
+    def merge(self, text: str) -> None:
+        """Take in a checkpoint's copy of this ledger: what the copy has and the file lacks is not lost."""
         copy, _ = parse(text)
         names = {row["id"] for row in [*copy, *self.rows] if row["kind"] == "campaign"}
-        known = {row["sum"] for row in self.rows}
-        lacking = [row for row in copy if row["sum"] not in known] if len(names) == 1 else []
+        whole = self.path.read_text(encoding="utf-8", errors="replace") if self.path and self.path.is_file() else ""
+        if not copy or len(names) != 1 or self.path is None or whole.startswith(text):
+            return
+        # The copy first, then what is newer: as it would have been without the damage.
+        known = {row["sum"] for row in copy}
+        newer = [row for row in self.rows if row["sum"] not in known]
         before = total(self.rows).seconds
-        for row in lacking:
-            self._append(row)
-        # Where the copy knows of later times than the disk, what came after those is lost too.
+        files.write(self.path, text + "".join(map(seal, newer)))
+        self.rows = [*copy, *newer]
+        # Where the copy knows of later times than the disk did, what came after those is lost too.
         self.restored = total(self.rows).seconds > before
-        return len(lacking)
 
     def open(self, settings: Row, budget_usd: float, setup_usd: float) -> None:
         """Begin the campaign, or make sure that this is it. Raises UserError saying what differs."""

@@ -53,6 +53,11 @@ class Curve:
         return min((loss for step, loss in self.val if loss is not None and step > 0), default=None)
 
     @property
+    def last(self) -> float | None:
+        """The last validation loss."""
+        return self.val[-1][1] if self.val else None
+
+    @property
     def loss(self) -> float | None:
         """The last training loss."""
         return self.train[-1][1] if self.train else None

@@ -1,0 +1,94 @@
+"""Training in a process group of its own, which a killed orchestrator leaves behind and the next one finds again.
+
+The group holds a lock for as long as any of it lives, and its number stands in the locked file: so one that was left
+is told from one whose number somebody else has by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+GRACE = 100.0  # seconds to save in; a spot instance has 120 from its notice
+LOOK = 0.1
+
+
+class Child:
+    """`command`, running. lock: the file whose lock it holds. out, errors: where it writes; None: where we do."""
+
+    def __init__(
+        self, command: Sequence[str], lock: Path, out: IO[bytes] | None = None, errors: IO[bytes] | None = None
+    ) -> None:
+        handle = _locked(lock)
+        assert handle is not None, f"{lock}: stop what holds it first"
+        try:
+            self.process = subprocess.Popen(
+                command,
+                start_new_session=True,
+                pass_fds=(handle,),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+            )
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(self.process.pid).encode(), 0)
+        finally:
+            os.close(handle)  # the child's copy keeps the lock
+
+    def poll(self) -> int | None:
+        """Its exit status; negative: the signal that killed it; None: it runs."""
+        return self.process.poll()
+
+    def stop(self, grace: float = GRACE, waiting: Callable[[], None] = lambda: None) -> int:
+        """Ask it to save and end, kill it after `grace` seconds; returns its exit status. waiting: called meanwhile."""
+        _signal(self.process.pid, signal.SIGTERM)
+        until = time.monotonic() + grace
+        while self.process.poll() is None:
+            if time.monotonic() > until:
+                _signal(self.process.pid, signal.SIGKILL)
+                return self.process.wait()
+            time.sleep(LOOK)
+            waiting()
+        return self.process.returncode
+
+
+def stop_stray(lock: Path, grace: float = GRACE) -> int | None:
+    """End what a killed orchestrator left running, once it has saved; returns its number, None if nothing runs."""
+    handle = _locked(lock)
+    if handle is not None:
+        os.close(handle)
+        return None
+    stray = int(lock.read_text(encoding="ascii") or 0)
+    _signal(stray, signal.SIGTERM)
+    until = time.monotonic() + grace
+    while (handle := _locked(lock)) is None:
+        if time.monotonic() > until:
+            _signal(stray, signal.SIGKILL)
+        time.sleep(LOOK)
+    os.close(handle)
+    return stray
+
+
+def _locked(lock: Path) -> int | None:
+    """The file, opened with its lock held; None if another process holds it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    if group > 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, number)

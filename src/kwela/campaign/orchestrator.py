@@ -1,0 +1,462 @@
+"""Keeps a training going for weeks, inside a budget, and stops it when it should.
+
+- Training is a child process. It is started again after a crash, and from its checkpoint after a notice or a reboot.
+- Money is looked at every few seconds: the run ends, with a checkpoint, while there is still enough for the last save
+  and the report.
+- At the gate training pauses with a checkpoint, samples are made and judged, and the verdict is written down once.
+- It ends by raising what its exit status stands for: see errors.py.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from kwela import files
+from kwela.campaign import child, commands, flags, gate, ledger, outcome, state
+from kwela.campaign.clock import DAY, HOUR, Clock
+from kwela.campaign.commands import Commands, Measured
+from kwela.campaign.ledger import Ledger, Machine
+from kwela.campaign.metrics import Row
+from kwela.campaign.notify import Messenger
+from kwela.errors import BudgetSpent, Hold, Interrupted, KwelaError, NoGo, UserError
+from kwela.playbook import PlaybookConfig
+
+POLL = 5.0  # seconds between two looks
+GPU_EVERY = 60.0
+ASLEEP = 60.0  # seconds of suspension worth telling of
+STRIKES = 3  # crashes in a row without a step between them
+LOCK, CHILD_LOCK = ".orchestrator.lock", ".training.lock"
+NOTICE, SIGNAL, BUDGET, GATE, RECHECK = "spot notice", "asked to stop", "budget", "gate", "daily check"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the campaign is told by the machine, and where it speaks.
+
+    gpu: percent in use, None without a meter. watch: calls back on a spot notice, from a thread; returns how to end it.
+    home: the config's folder. board: TensorBoard's. log: a file that its lines are appended to.
+    """
+
+    instance: str
+    gpu: Callable[[], float | None] = lambda: None
+    watch: Callable[[Callable[[Any], None]], Callable[[], None]] = lambda call: lambda: None
+    home: Path | None = None
+    board: Path | None = None
+    log: Path | None = None
+
+
+class Campaign:
+    """One session of a campaign: what `run` has to remember."""
+
+    def __init__(
+        self, settings: PlaybookConfig, commands: Commands, clock: Clock, around: Surroundings, speed: float = 1.0
+    ) -> None:
+        self.settings, self.commands, self.clock, self.around = settings, commands, clock, around
+        self.folder = settings.checkpoint_dir
+        self.ours = state.identity(settings, speed)
+        self.messenger = Messenger(settings.notify, self.say)
+        self.price = settings.spot_cost_per_hour if settings.market == "spot" else settings.gpu_cost_per_hour
+        self.gpu: deque[tuple[float, float]] = deque(maxlen=240)  # (billed seconds, percent)
+        self.halt = threading.Event()  # set by a signal or a notice
+        self.why = ""
+        self.stopped = self.stop_flag = ""
+        self.moved, self.strikes, self.step_before = 0.0, 0, -1
+        self.ticked = self.metered = float("-inf")
+        self.asleep = 0.0  # seconds that this machine was suspended since it started
+        self.said: Row = {}  # status.json before training began
+        self.tensorboard: Any = None
+
+    def say(self, text: str) -> None:
+        """To the terminal and the log."""
+        print(text, flush=True)
+        if self.around.log:
+            try:
+                self.around.log.parent.mkdir(parents=True, exist_ok=True)
+                with self.around.log.open("a", encoding="utf-8") as file:
+                    file.write(text + "\n")
+            except OSError as error:
+                print(f"{self.around.log}: {error.strerror}", file=sys.stderr, flush=True)
+
+    # ------------------------------------------------------------------ a session
+
+    def run(self, *, gate_now: bool = False, override: str = "") -> None:
+        """Go on until training has ended, or something ends it sooner.
+
+        gate_now: hold the gate at once. override: why to go on against a HOLD or NO-GO; it is recorded.
+        Raises NoGo, Hold, BudgetSpent, Interrupted, UserError (bad input, another campaign's folder, another
+        orchestrator at work) or KwelaError.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.folder / LOCK)
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise UserError(f"{self.folder}: another orchestrator is at work in this folder") from None
+        except OSError as error:
+            raise files.unwritable(self.folder, error) from None
+        ended = self.around.watch(lambda notice: self._halt(NOTICE))
+        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._recover()
+            self._session(gate_now, override)
+        except KwelaError as error:
+            if not isinstance(error, UserError):
+                self._tell(f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            ended()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self.tensorboard:
+                self.tensorboard.close()
+            lock.release()
+
+    def _recover(self) -> None:
+        """Bring the ledger up to date, whatever happened since its last line."""
+        whole = state.check(self.folder, self.ours)
+        if stray := child.stop_stray(self.folder / CHILD_LOCK):
+            self.say(f"Stopped the training that an earlier orchestrator left running (process {stray})")
+        self.book = Ledger(self.folder / ledger.NAME, self.clock)
+        if self.book.damaged:
+            self.say(f"{self.book.path}: {self.book.damaged} damaged lines left out")
+        self.book.merge(_copy(self.folder))
+        if self.book.restored:
+            self.say("Ledger restored from the checkpoint's copy; the time since then is billed whole")
+        last = ledger.spans(self.book.rows)
+        self.book.open(self.ours, self.settings.budget_usd, self.settings.setup_cost_usd)
+        config = self.settings
+        disk = config.disk_gb, config.disk_usd_per_gb_month
+        away = self.book.begin(Machine(self.around.instance, config.market, self.price, *disk))
+        if last and last[-1]["boot"] != self.book.span["boot"] and not last[-1]["why"]:  # type: ignore[index]
+            self.stopped = f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed"
+        self.board = flags.Board(self.folder)
+        time = self.clock.read()
+        self.asleep = time.up - time.awake
+        self._write()
+        if not whole:
+            self.say(f"{self.folder / state.NAME}: damaged; written anew from the ledger")
+
+    def _session(self, gate_now: bool, override: str) -> None:
+        now = self._look()
+        if override:
+            if now.verdict is None:
+                raise UserError("--override: there is no verdict of the gate to override")
+            self.book.note("override", why=override, verdict=now.verdict.verdict)
+            self.say(f"{now.verdict.verdict} overridden: {override}")
+        self._banner()
+        self._refuse_to_go_on(gate_now)
+        hold_gate = gate_now
+        while True:
+            now = self._look()
+            if now.finished:
+                break
+            self._check_budget(now)
+            why = GATE if hold_gate and now.curve.step > 0 else self._train(hold_gate)
+            hold_gate = False
+            if why in (NOTICE, SIGNAL):
+                self._close(why)
+                raise Interrupted(
+                    f"{why}: checkpointed at step {self._look().curve.step}; run again with --resume to go on"
+                )
+            if why == BUDGET:
+                self._check_budget(self._look())
+            if why in (GATE, RECHECK):
+                self._decide(why)
+        self._finish()
+
+    def _refuse_to_go_on(self, gate_now: bool) -> None:
+        """A verdict that ended the campaign still stands after a restart."""
+        now = self._look()
+        if now.verdict and now.stands == gate.NO_GO:
+            self.say(gate.block(now.verdict))
+            raise NoGo(f"the gate said NO-GO; see {self.folder / outcome.ABORT}")
+        if now.verdict and now.stands == gate.HOLD and not gate_now:
+            self.say(gate.block(now.verdict))
+            raise Hold("the gate holds: --gate-now decides anew, --override REASON goes on")
+
+    # ------------------------------------------------------------------ training
+
+    def _train(self, gate_now: bool) -> str:
+        """Train until it has ended ("") or something asks to stop, which is returned; a checkpoint is saved by then."""
+        now = self._look()
+        self.moved, self.step_before, self.said = now.bill.seconds, now.curve.step, now.training
+        training = child.Child(self.commands.train, self.folder / CHILD_LOCK)
+        why = ""
+        while (code := training.poll()) is None:
+            self._wait()
+            now = self._look()
+            why = self._reason(now, gate_now and now.curve.step > 0)
+            if why:
+                self.say(f"Stopping to save: {why}")
+                code = training.stop(waiting=self._pulse)
+                break
+        self._pulse()
+        now = self._look()
+        if code == 0:
+            return ""
+        if why:
+            if code not in (Interrupted.status, -signal.SIGTERM):  # SIGTERM: before there was anything to save
+                self.say(f"Training could not save ({now.training.get('why') or code}): its last checkpoint holds")
+            if self.stop_flag:
+                self._close(why)
+                raise KwelaError(f"stopped by {why}; go on with --resume once it is dealt with")
+            return why
+        self._crashed(code, now)
+        return ""
+
+    def _crashed(self, code: int | None, now: state.Standing) -> None:
+        """Training ended by itself, badly: go on after a while, unless that is no use."""
+        said = (
+            str(now.training.get("why") or "") if now.training != self.said and now.training.get("exit_status") else ""
+        )
+        how = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
+        if code == UserError.status:
+            self._close("bad input")
+            raise UserError(said or "training refused its input; see above")
+        if "not finite" in said:
+            self._raise_flags(now, trouble=said)
+            if self.settings.flags.nan.action == "stop":
+                self._close("not finite")
+                raise KwelaError(f"{said}; the last good checkpoint is in {self.folder}")
+        self.strikes = self.strikes + 1 if now.curve.step <= self.step_before else 1
+        if self.strikes >= STRIKES:
+            self._close("training fails")
+            raise KwelaError(f"training failed {STRIKES} times at step {now.curve.step} ({said or how})")
+        pause = 30.0 * 2**self.strikes
+        self.say(
+            f"Training ended ({said or how}) at step {now.curve.step}; going on from its checkpoint in {pause:.0f} s"
+        )
+        self.clock.sleep(pause)
+
+    def _reason(self, now: state.Standing, gate_now: bool) -> str:
+        """Why training should stop now, if it should."""
+        if self.halt.is_set():
+            return self.why
+        if self._short(now):
+            return BUDGET
+        self.stop_flag = self._raise_flags(now)
+        if self.stop_flag:
+            return f"red flag {self.stop_flag}"
+        if now.verdict is None or gate_now:
+            early = self.settings.gate_at_fraction
+            due = now.bill.days >= self.settings.week_5_threshold_days or (early is not None and now.fraction >= early)
+            return GATE if due or gate_now else ""
+        recheck = now.stands == gate.CONDITIONAL and self.book.calendar() - now.decided_at >= DAY
+        return RECHECK if recheck else ""
+
+    def _wait(self) -> None:
+        self.clock.sleep(POLL)
+        self._pulse()
+
+    def _pulse(self) -> None:
+        """What goes on while anything runs: the ledger, the meter, messages that weren't sent."""
+        time = self.clock.read()
+        now, asleep = time.awake, time.up - time.awake
+        if asleep - self.asleep > ASLEEP:
+            self.stopped = f"the machine was suspended for {(asleep - self.asleep) / HOUR:.1f} h"
+        self.asleep = asleep
+        if now - self.metered >= GPU_EVERY:
+            self.metered = now
+            if (percent := self.around.gpu()) is not None:
+                self.gpu.append((self.book.total().seconds, percent))
+        if now - self.ticked >= ledger.TICK:
+            self.ticked = now
+            step = self._look().curve.step
+            self.book.tick(step)
+            self._write()
+            self._plot("campaign/cost_usd", self.book.total().usd, step)
+        self.messenger.retry(now)
+
+    # ------------------------------------------------------------------ money
+
+    def _short(self, now: state.Standing) -> bool:
+        reserve = self.price * self.settings.reserve_minutes / 60
+        return now.bill.usd + reserve > now.bill.budget_usd
+
+    def _check_budget(self, now: state.Standing) -> None:
+        if self._short(now):
+            self._close(BUDGET)
+            raise BudgetSpent(
+                f"${now.bill.usd:,.2f} of ${now.bill.budget_usd:,.2f} spent, the rest is kept for the save and the "
+                "report; kwela campaign extend --to DOLLARS, then --resume, goes on"
+            )
+
+    # ------------------------------------------------------------------ the gate
+
+    def _decide(self, why: str) -> None:
+        """Hold the gate, or check the conditions of a CONDITIONAL-GO anew."""
+        measured = self._measure()
+        now = self._look()
+        verdict = gate.decide(self._evidence(now, measured), self.settings.go_nogo_thresholds)
+        if why == RECHECK and verdict.verdict == gate.HOLD:  # nothing new is known: the conditions stay
+            self.say(f"Daily check: not measured: {', '.join(rule.said for rule in verdict.those('unknown'))}")
+            verdict = replace(verdict, verdict=gate.CONDITIONAL)
+        self.book.note("gate", **verdict.to_dict(), why=why)
+        self.say(gate.block(verdict))
+        self._tell(f"gate: {verdict.verdict}")
+        self._write()
+        if verdict.verdict == gate.NO_GO:
+            report = gate.abort_report(verdict, self.book.calendar())
+            files.write(self.folder / outcome.ABORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+            self._close("gate: NO-GO")
+            failed = "; ".join(f"{rule.name} {rule.said}" for rule in verdict.those("fails"))
+            raise NoGo(f"NO-GO: {failed}; see {self.folder / outcome.ABORT}")
+        if verdict.verdict == gate.HOLD:
+            self._close("gate: HOLD")
+            unknown = "; ".join(f"{rule.name} {rule.said}" for rule in verdict.those("unknown"))
+            raise Hold(f"HOLD at step {now.curve.step}, checkpointed: {unknown}")
+
+    def _measure(self) -> Measured:
+        runner = commands.Runner(self.folder / CHILD_LOCK, self._wait, self.halt.is_set)
+        self.say("Making and judging samples...")
+        try:
+            return commands.measure(
+                self.settings.evaluation,
+                self.commands,
+                self.folder / outcome.EVALUATION,
+                outcome.best(self.folder),
+                runner,
+            )
+        except commands.Stopped:
+            self._close(self.why)
+            raise Interrupted(f"{self.why} while the gate was held: run again with --resume to hold it") from None
+
+    def _evidence(self, now: state.Standing, measured: Measured) -> gate.Evidence:
+        return gate.Evidence(
+            now.bill.days,
+            now.bill.seconds / HOUR,
+            now.bill.usd,
+            now.curve.best,
+            now.curve.base,
+            measured.authenticity,
+            measured.interval,
+            measured.why_not,
+            tuple(sorted(self.board.up)),
+            now.forecast,
+            now.bill.budget_usd,
+        )
+
+    # ------------------------------------------------------------------ flags
+
+    def _raise_flags(self, now: state.Standing, trouble: str = "") -> str:
+        """Look at the red flags and tell of new ones; returns one that says stop, "" if none does."""
+        seconds = now.bill.seconds
+        if now.curve.step != self.step_before:
+            self.moved, self.step_before, self.strikes = seconds, now.curve.step, 0
+        view = flags.View(
+            now.curve,
+            seconds,
+            [(at, step) for at, _, step in ledger.history(now.rows)],
+            tuple(self.gpu),
+            seconds - self.moved,
+            now.bill.usd,
+            self.settings.flag_cost_usd,
+            now.verdict is not None,
+            shutil.disk_usage(self.folder).free / 1e9,
+            trouble,
+            self.stopped,
+        )
+        self.stopped = ""  # an event, not a state
+        raised, cleared = self.board.update(flags.look(view, self.settings.flags), self.book.calendar(), now.curve.step)
+        for seen in raised:
+            self.say(f"🚨 RED FLAG {seen.flag}: {seen.evidence} (threshold: {seen.threshold}; action: {seen.action})")
+            self._tell(f"red flag {seen.flag}: {seen.evidence}")
+            self._plot(f"flags/{seen.flag}", 1, now.curve.step)
+        for name in cleared:
+            self.say(f"Red flag {name} is down")
+            self._plot(f"flags/{name}", 0, now.curve.step)
+        stop = next((seen for seen in self.board.up.values() if seen.action == "stop"), None)
+        return f"{stop.flag}: {stop.evidence}" if stop else ""
+
+    def _plot(self, name: str, value: float, step: int) -> None:
+        if self.around.board is None:
+            return
+        if self.tensorboard is None:
+            from torch.utils.tensorboard import SummaryWriter  # a second to import
+
+            self.tensorboard = SummaryWriter(str(self.around.board / "campaign"))
+        self.tensorboard.add_scalar(name, value, step)
+
+    def _tell(self, text: str) -> None:
+        bill = self.book.total() if hasattr(self, "book") else None
+        facts = {"cost_usd": round(bill.usd, 2), "days": round(bill.days, 2)} if bill else {}
+        self.messenger.say(
+            {"text": f"kwela campaign, {text}", "campaign": str(self.folder), **facts}, self.clock.read().awake
+        )
+
+    # ------------------------------------------------------------------ words, and the end
+
+    def _banner(self) -> None:
+        data = self.settings.dataset_dir / state.TABLE
+        home = self.around.home
+        shown = f"./{data.relative_to(home)}" if home and data.is_relative_to(home) else str(data)
+        lines = [gate.BAR, "PHASE 2.5: MagnaTagATune Proxy Training", gate.BAR]
+        lines += [
+            f"Model: {self.settings.model_name}",
+            f"Dataset: {shown}",
+            f"Target epochs: {self.settings.num_epochs}",
+        ]
+        lines += [
+            f"GPU cost: ${self.price:g}/hour",
+            f"Week 5 checkpoint: Day {self.settings.week_5_threshold_days:g}",
+            gate.BAR,
+        ]
+        if self.ours["speed"] != 1:
+            lines.append(f"REHEARSAL: the clock runs {self.ours['speed']:g} times as fast; nothing here was paid")
+        now = self._look()
+        if now.curve.step:
+            lines.append(f"Campaign day {now.bill.days:.1f}, step {now.curve.step:,}, ${now.bill.usd:,.2f} so far")
+        self.say("\n".join([*lines, ""]))
+
+    def _finish(self) -> None:
+        """Days 36 to 56: the last lines, the gate if it wasn't held before, and the criteria of success."""
+        now = self._look()
+        if self.step_before < 0:  # it ended in an earlier session: say again what training said then
+            self.say(f"Training complete!\nBest model saved: {outcome.best(self.folder)}")
+            self.say(f"Final validation loss: {outcome.number(now.curve.last, '.3f')}")
+        self.say(f"Total elapsed: {now.bill.days:.1f} days ({now.bill.seconds / HOUR:,.1f} hours)")
+        self.say(f"Total cost: ${now.bill.usd:,.2f}")
+        if now.verdict is None or now.stands == gate.HOLD:
+            self._decide(GATE)
+            now = self._look()
+        self._close("finished")
+        self.say("\n".join(["", "Success criteria:", *outcome.criteria(self.folder, now)]))
+        self._tell("training complete")
+
+    def _close(self, why: str) -> None:
+        self.book.tick(self._look().curve.step, why)
+        self._write()
+
+    def _look(self) -> state.Standing:
+        return state.look(self.folder, self.settings, self.book.rows, self.book.total())
+
+    def _write(self) -> None:
+        state.write(self.folder, self._look(), self.ours, self.gpu[-1][1] if self.gpu else None)
+
+    def _halt(self, why: str) -> None:
+        self.why = self.why or why
+        self.halt.set()
+
+    def _signalled(self, number: int, _: Any) -> None:
+        self._halt(SIGNAL)
+
+
+def _copy(folder: Path) -> str:
+    """The ledger as the newest whole checkpoint carries it; "" without one."""
+    if not any(folder.glob("*.pt")):
+        return ""
+    from kwela.engine import checkpoint  # a second to import
+
+    newest = checkpoint.latest_valid(folder)
+    return str(checkpoint.load(newest)["extra"].get("ledger", "")) if newest else ""

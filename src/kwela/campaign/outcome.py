@@ -1,0 +1,88 @@
+"""What a campaign has reached, beside what the playbook hoped for. What wasn't measured says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kwela.campaign import commands
+from kwela.campaign.metrics import Row, read_json
+from kwela.campaign.state import Standing
+
+ABORT, EVALUATION = "abort_report.json", "evaluation"
+NOT_MEASURED = "not measured"
+MET, MISSED, OPEN = "met", "missed", NOT_MEASURED
+MARKS = {MET: "✅", MISSED: "❌", OPEN: "🟡"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the playbook's dashboard."""
+
+    metric: str
+    baseline: str
+    target: str
+    actual: str
+    status: str  # met, missed, not measured
+
+
+def best(folder: Path) -> Path:
+    """The model to use: the stripped one, else the checkpoint it is made from."""
+    stripped = folder / "best_model.pt"
+    return stripped if stripped.is_file() else folder / "best.pt"
+
+
+def number(value: float | None, form: str, unit: str = "") -> str:
+    return NOT_MEASURED if value is None else f"{value:{form}}{unit}"
+
+
+def judged(folder: Path) -> tuple[Row, Row, Row]:
+    """What the last evaluation left: authenticity, damage, and how the samples were made."""
+    place = folder / EVALUATION
+    made = read_json(place / commands.TUNED / commands.GENERATION)
+    return read_json(place / commands.AUTHENTICITY), read_json(place / commands.DAMAGE), made
+
+
+def dashboard(folder: Path, now: Standing) -> list[Figure]:
+    """The playbook's key performance indicators, with its baselines and targets; ours beside them where measured."""
+    authenticity, _, made = judged(folder)
+    score, base = authenticity.get("score"), authenticity.get("base")
+    interval = authenticity.get("ci") or [None, None]
+    seconds, first = made.get("seconds"), made.get("first_audio_seconds")
+    own = f"; untuned here {base:.1%}" if base is not None else ""
+    shown = f"{score:.1%} [{interval[0]:.1%} .. {interval[1]:.1%}]" if score is not None else NOT_MEASURED
+    loss, untuned = now.curve.best, f"; untuned here {number(now.curve.base, '.3f')}"
+    spent, budget = now.bill.usd, now.bill.budget_usd
+    latency, sooner = number(seconds, ".1f", "s"), number(first, ".1f", "s")
+    return [
+        Figure("Authenticity Score", f"10-20%{own}", "40-50%", shown, _reached(interval[0], lambda low: low >= 0.40)),
+        Figure("Generation Latency", "60-120s", "30-45s", latency, _reached(seconds, lambda took: took <= 45)),
+        Figure("Training Cost", "N/A", f"≤${budget:,.0f}", f"${spent:,.2f}", MET if spent <= budget else MISSED),
+        Figure(
+            "Validation Loss", f"5.2{untuned}", "≤2.5", number(loss, ".3f"), _reached(loss, lambda nats: nats <= 2.5)
+        ),
+        Figure("Time to First Audio", "60s", "<10s", sooner, _reached(first, lambda took: took < 10)),
+    ]
+
+
+def criteria(folder: Path, now: Standing) -> list[str]:
+    """The playbook's criteria of success, each met, missed or not measured."""
+    authenticity, damage, _ = judged(folder)
+    score, base, ci = authenticity.get("score"), authenticity.get("base"), authenticity.get("ci")
+    gained = None if score is None or base is None or not ci else ci[0] > base and score >= 0.40
+    harm = {damage.get("verdicts", {}).get(name) for name in ("silent", "looping", "clipping")}
+    sound = False if "worse" in harm else True if harm == {"not worse"} else None
+    change = f"{number(base, '.1%')} → {number(score, '.1%')}"
+    rows = [
+        (gained, f"Authenticity improved from 10-20% → 40-50% (here {change})"),
+        (now.bill.usd <= now.bill.budget_usd, f"Total cost ≤ ${now.bill.budget_usd:,.0f} (${now.bill.usd:,.2f})"),
+        (sound, "Model generates coherent audio (no more silence, loops or clipping than the untuned one)"),
+        (None, "No catastrophic forgetting (still generates other genres)"),
+    ]
+    marks = {True: MARKS[MET], False: MARKS[MISSED], None: MARKS[OPEN]}
+    return [f"{marks[met]} {text}" + ("" if met is not None else f": {NOT_MEASURED}") for met, text in rows]
+
+
+def _reached(value: float | None, asked: Callable[[float], bool]) -> str:
+    return OPEN if value is None else MET if asked(value) else MISSED

@@ -1,0 +1,79 @@
+"""A campaign in a process of its own, with a tiny training and judges that say what they are told.
+
+python campaign_driver.py CONFIG [--speed N] [--score 0.45 --ci 0.37 0.53 | --refuse WHY] [--imds URL] [--gpu PERCENT]
+    [--gate-now] [--override WHY] [-- options of tiny_training.py]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kwela import playbook
+from kwela.campaign import ledger
+from kwela.campaign.clock import Real
+from kwela.campaign.commands import Commands
+from kwela.campaign.orchestrator import Campaign, Surroundings
+from kwela.errors import KwelaError
+from kwela.machines import spot
+
+HERE = Path(__file__).parent
+SAY = "import sys; print(sys.argv[1])"
+SAMPLE = """
+import json, sys, pathlib
+out, count = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+out.mkdir(parents=True, exist_ok=True)
+names = [out / f"test_output_{k}.wav" for k in range(count)]
+for name in names:
+    name.write_bytes(b"RIFF")
+print(json.dumps({"samples": [{"wav": str(name)} for name in names], "seconds": 40.0, "first_audio_seconds": 4.0}))
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--speed", type=float, default=1.0)
+    parser.add_argument("--score", type=float, default=0.45)
+    parser.add_argument("--ci", type=float, nargs=2, default=(0.37, 0.53))
+    parser.add_argument("--refuse", default="")
+    parser.add_argument("--imds", default="")
+    parser.add_argument("--gpu", type=float)
+    parser.add_argument("--gate-now", action="store_true")
+    parser.add_argument("--override", default="")
+    args, training = parser.parse_known_args()
+    settings = playbook.load(args.config)
+    folder = settings.checkpoint_dir
+    measured = {"status": "measured", "score": args.score, "ci": list(args.ci), "base": 0.12}
+    refused = {"status": "refused", "why": args.refuse, "score": None, "ci": None}
+
+    def say(what: object) -> Sequence[str]:
+        return [sys.executable, "-c", SAY, json.dumps(what)]
+
+    harmless = {"verdicts": {"silent": "not worse", "looping": "not worse", "clipping": "not worse"}}
+    train = [sys.executable, str(HERE / "tiny_training.py"), str(folder), str(folder / ledger.NAME)]
+    commands = Commands(
+        [*train, *[word for word in training if word != "--"]],
+        lambda model, prompts, seed, out, stream: [sys.executable, "-c", SAMPLE, str(out), str(len(prompts))],
+        lambda tuned, base, out: say(refused if args.refuse else measured),
+        lambda tuned, base, out: say(harmless),
+    )
+    around = Surroundings("i-test", lambda: args.gpu, home=args.config.parent)
+    if args.imds:
+        around = replace(around, watch=lambda call: spot.watch(call, args.imds, every=0.1))
+    try:
+        Campaign(settings, commands, Real(args.speed), around, args.speed).run(
+            gate_now=args.gate_now, override=args.override
+        )
+    except KwelaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Each red flag goes up on its evidence, and stays down without."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kwela.campaign import flags
+from kwela.campaign.flags import Board, View, look
+from kwela.campaign.metrics import Curve
+from kwela.campaign.notify import AGAIN, Messenger
+from kwela.playbook import Flags, Notify
+
+LIMITS = Flags()
+HOUR = 3600.0
+
+
+def seen(view: View, limits: Flags = LIMITS) -> list[str]:
+    return [one.flag for one in look(view, limits)]
+
+
+def trained(loss: Any, hours: float = 100.0, windows: int = 500, seed: int = 0) -> View:
+    """A run of `hours` whose training loss is `loss(share of the way)` with noise."""
+    rng = np.random.default_rng(seed)
+    steps = [10 * (k + 1) for k in range(windows)]
+    train = [(step, float(loss(step / steps[-1]) + 0.1 * rng.standard_normal())) for step in steps]
+    times = [(hours * HOUR * k / 200, int(steps[-1] * k / 200)) for k in range(201)]
+    return View(Curve(steps[-1], 1, train), hours * HOUR, times)
+
+
+def test_a_loss_that_falls_raises_nothing_and_one_that_does_not_is_seen() -> None:
+    assert seen(trained(lambda x: 4.5 - x)) == []
+    assert seen(trained(lambda x: 4.5)) == ["loss_not_falling"]
+    assert seen(trained(lambda x: 4.5 + x)) == ["loss_not_falling"]
+    assert seen(trained(lambda x: 4.5 - min(1.0, 4 * x))) == ["loss_not_falling"]  # it fell, but not these three days
+
+
+def test_before_three_days_nothing_is_said_of_its_slope() -> None:
+    assert seen(trained(lambda x: 4.5, hours=70.0)) == []
+
+
+def test_the_slope_test_is_seldom_wrong_on_a_slow_fall() -> None:
+    alarms = sum(seen(trained(lambda x: 4.5 - 0.1 * x, seed=seed)) != [] for seed in range(40))
+    assert alarms <= 2
+
+
+def test_a_loss_that_is_not_finite_stops() -> None:
+    view = View(Curve(20, 1, [(10, 4.0), (20, None)]), 100.0, [])
+    assert [(one.flag, one.action) for one in look(view, LIMITS)] == [("nan", "stop")]
+    told = View(Curve(), 1.0, [], trouble="step 7: loss is not finite")
+    assert look(told, LIMITS)[0].evidence == "step 7: loss is not finite"
+
+
+def test_a_spike_is_seen_where_noise_is_not() -> None:
+    calm = trained(lambda x: 4.5 - x, hours=10.0)
+    assert seen(calm) == []
+    spiked = replace(calm, curve=Curve(5000, 1, [*calm.curve.train[:-1], (5000, 6.5)]))
+    assert seen(spiked) == ["loss_spike"]
+
+
+@pytest.mark.parametrize(("percent", "minutes", "up"), [(30.0, 40, True), (90.0, 40, False), (30.0, 20, False)])
+def test_an_idle_gpu(percent: float, minutes: int, up: bool) -> None:
+    gpu = [(60.0 * k, percent) for k in range(minutes + 1)]
+    assert (seen(View(Curve(), minutes * 60.0, [], gpu)) == ["gpu_idle"]) is up
+
+
+def test_validation_that_rises_while_training_falls() -> None:
+    train = [(step, 4.0 - step / 1000) for step in range(10, 410, 10)]
+    rising = [(0, 3.0), (100, 3.1), (200, 3.2), (300, 3.3), (400, 3.4)]
+    assert seen(View(Curve(400, 1, train, rising), 1.0, [])) == ["overfitting"]
+    assert seen(View(Curve(400, 1, train, [*rising[:-1], (400, 3.25)]), 1.0, [])) == []
+    level = [(step, 4.0) for step, _ in train]
+    assert seen(View(Curve(400, 1, level, rising), 1.0, [])) == []
+
+
+def test_steps_money_disk_and_stops() -> None:
+    quiet = View(Curve(5), 1e5, [], since_step=59 * 60, cost_usd=400.0, flag_cost_usd=400.0, free_gb=10.0)
+    assert seen(quiet) == []
+    assert seen(replace(quiet, since_step=61 * 60)) == ["no_step"]
+    assert seen(replace(quiet, cost_usd=400.01)) == ["cost_before_gate"]
+    assert seen(replace(quiet, cost_usd=400.01, gate_decided=True)) == []
+    assert seen(replace(quiet, free_gb=9.9)) == ["disk_filling"]
+    assert seen(replace(quiet, stopped="gone for 3 h")) == ["instance_stopped"]
+
+
+def test_a_flag_goes_up_once_comes_down_and_is_remembered(tmp_path: Path) -> None:
+    one = look(View(Curve(5), 1.0, [], free_gb=1.0), LIMITS)
+    board = Board(tmp_path)
+    assert board.update(one, 1.0, 5) == (one, [])
+    assert board.update(one, 2.0, 6) == ([], [])
+    again = Board(tmp_path)
+    assert list(again.up) == ["disk_filling"] and again.update(one, 3.0, 7) == ([], [])
+    assert again.update([], 4.0, 8) == ([], ["disk_filling"]) and Board(tmp_path).up == {}
+    rows = [json.loads(line) for line in (tmp_path / flags.NAME).read_text().splitlines()]
+    assert [row["state"] for row in rows] == ["up", "down"]
+    assert rows[0]["evidence"] == "1.0 GB free" and rows[0]["threshold"] == "10 GB free" and rows[0]["action"] == "warn"
+
+
+def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again() -> None:
+    got: list[Any] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Hook) as server:
+        port = server.server_port
+        log: list[str] = []
+        server.socket.close()  # the network is lost
+        messenger = Messenger(Notify(webhook=f"http://127.0.0.1:{port}/hook"), log.append)
+        messenger.say({"text": "first"}, now=0.0)
+        messenger.say({"text": "second"}, now=1.0)
+        assert got == [] and len(log) == 2 and "webhook: not sent, will be tried again" in log[0]
+    with http.server.HTTPServer(("127.0.0.1", port), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        messenger.retry(AGAIN - 1)  # too soon
+        assert got == []
+        messenger.retry(AGAIN + 2)
+        server.shutdown()
+    assert [message["text"] for message in got] == ["first", "second"] and not messenger.left
