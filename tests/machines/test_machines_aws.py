@@ -152,6 +152,22 @@ def test_spot_goes_through_instance_market_options_and_can_be_stopped_and_starte
     assert address["InstanceId"] == only()["InstanceId"] and address["PublicIp"] in done.out
 
 
+def test_a_persistent_request_that_would_launch_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(*LAUNCH, "--yes", "--market", "spot")
+    assert "to end it for good" not in run("aws", "status").out  # moto doesn't give the request's id; AWS does
+    real = BaseClient._make_api_call
+
+    def with_request(self: Any, operation: str, wanted: Any) -> Any:
+        answer = real(self, operation, wanted)
+        for group in answer.get("Reservations", []):
+            group["Instances"][0]["SpotInstanceRequestId"] = "sir-1"
+        return answer
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", with_request)
+    ends = "first aws ec2 cancel-spot-instance-requests --spot-instance-request-ids sir-1: or EC2 launches another"
+    assert ends in run("aws", "stop").out
+
+
 def test_running_it_twice_names_the_one_that_runs(calls: list[Call]) -> None:
     run(*LAUNCH, "--yes")
     again = run(*LAUNCH, "--yes")
@@ -311,7 +327,10 @@ def test_without_credentials_one_line_says_what_to_do(monkeypatch: pytest.Monkey
         bare.delenv("AWS_SECRET_ACCESS_KEY")
         bare.setenv("AWS_EC2_METADATA_DISABLED", "true")
         done = run("aws", "status")
+        bare.setenv("AWS_ACCESS_KEY_ID", "half of a pair")
+        half = run("aws", "status")
     refused(done, "no AWS credentials: run aws configure")
+    refused(half, "no AWS credentials: run aws configure")
 
 
 def test_without_permission_one_line_names_what_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:

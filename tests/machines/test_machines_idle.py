@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from kwela import files
+from kwela.engine import checkpoint
 from kwela.errors import KwelaError, UserError
 from kwela.machines import idle
+from scratch import kwela
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -134,6 +137,23 @@ def test_a_save_is_never_cut_short(watch: idle.Watch) -> None:
     assert stops(watch) == 1
 
 
+def test_the_drafts_of_checkpoints_and_of_small_files_are_seen(
+    watch: idle.Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:  # in the middle of the writing
+        seen.append(idle._draft(watch))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    checkpoint.copy(Path(__file__), watch.folders[0] / "last.pt")
+    files.write(watch.folders[0] / "status.json", "{}")
+    assert seen[0] == ".last.pt.tmp" and any(name.startswith(".status.json.") for name in seen)
+    assert idle._draft(watch) == ""
+
+
 def test_a_draft_that_a_killed_process_left_holds_up_nothing(watch: idle.Watch) -> None:
     draft = watch.folders[0] / ".last.pt.tmp"
     draft.write_bytes(b"half")
@@ -170,3 +190,38 @@ def test_a_shutdown_that_fails_is_said_and_tried_again(watch: idle.Watch) -> Non
 def test_a_log_that_cannot_be_written_is_the_users_to_mend(watch: idle.Watch) -> None:
     with pytest.raises(UserError, match=r"--log .*: choose a file that can be written"):
         minutes(replace(watch, log=watch.folders[0]), 0, 0)
+
+
+def command(watch: idle.Watch) -> list[str]:
+    options = {"--folder": watch.folders[0], "--log": watch.log, "--state": watch.state, "--shutdown": watch.shutdown}
+    options |= {"--ssh-port": watch.ssh[0], "--port": watch.requests[0]}
+    return ["idle-watch", *(str(word) for option in options.items() for word in option)]
+
+
+def test_the_command_goes_on_where_the_last_one_left_off(watch: idle.Watch, tmp_path: Path) -> None:
+    first = kwela(tmp_path, *command(watch))
+    assert (first.status, first.out) == (0, "idle for 0 min; stops in 120 min\n"), first.err
+    state = json.loads(watch.state.read_text())
+    state["idle"] += 2 * HOUR
+    watch.state.write_text(json.dumps(state))
+    warned = kwela(tmp_path, *command(watch), "--json")
+    assert json.loads(warned.out)["stops_in_seconds"] == 0 and stops(watch) == 0  # it warns first, always
+    state = json.loads(watch.state.read_text())
+    state["warned"] -= 15 * MINUTE
+    watch.state.write_text(json.dumps(state))
+    assert kwela(tmp_path, *command(watch)).status == 0
+    assert stops(watch) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--hours", "0"], "--hours"),
+        (["--hours", "1", "--warn-minutes", "60"], "--warn-minutes 60: not less than --hours 1"),
+        (["--log", "/proc/nothing/here.log"], "--log /proc/nothing/here.log"),
+        (["--state", "/proc/nothing/state.json"], "/proc/nothing/state.json"),
+    ],
+)
+def test_bad_input_is_one_line(watch: idle.Watch, tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = kwela(tmp_path, *command(watch), *arguments)
+    assert done.status in (1, 2) and says in done.err and len(done.err.splitlines()) == 1, done

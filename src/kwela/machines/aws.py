@@ -56,6 +56,7 @@ class Machine:
     launched: datetime  # the last start
     disk_gb: int
     volumes: tuple[str, ...]
+    spot_request: str | None  # cancel it before terminating the instance, or EC2 launches another
 
     @property
     def hours(self) -> float:
@@ -141,7 +142,7 @@ def caller_address(given: str | None = None, ask: str = CHECKIP) -> str:
 
 def find(session: Any, name: str) -> Machine | None:
     """The instance of that name, unless it was terminated."""
-    ec2 = session.client("ec2")
+    ec2 = _ec2(session)
     states = ["pending", "running", "stopping", "stopped"]
     filters = [{"Name": f"tag:{TAG}", "Values": [name]}, {"Name": "instance-state-name", "Values": states}]
     with one_line():
@@ -162,6 +163,7 @@ def find(session: Any, name: str) -> Machine | None:
         launched=one["LaunchTime"],
         disk_gb=sum(sizes),
         volumes=tuple(volumes),
+        spot_request=one.get("SpotInstanceRequestId"),
     )
 
 
@@ -191,7 +193,7 @@ def image(session: Any) -> Image:
     """The newest Deep Learning AMI: by AWS's public parameter, else among Amazon's own images by name."""
     from botocore import exceptions
 
-    ec2 = session.client("ec2")
+    ec2 = _ec2(session)
     with one_line():
         try:
             named = session.client("ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
@@ -225,7 +227,7 @@ def kept_volumes(session: Any, name: str) -> list[tuple[str, int, str]]:
 
 def launch(session: Any, wanted: Wanted, ami: Image, in_zones: Sequence[str]) -> Machine:
     """Launch it in the first of the zones that has room, wait until it runs, and return it."""
-    ec2 = session.client("ec2")
+    ec2 = _ec2(session)
     with one_line():
         places = _subnets(ec2, in_zones, session.region_name)
         request: dict[str, Any] = {
@@ -267,7 +269,7 @@ def launch(session: Any, wanted: Wanted, ami: Image, in_zones: Sequence[str]) ->
 def start(session: Any, name: str, address: str | None = None) -> Machine:
     """Start a stopped instance and wait until it runs; `address`, if given, is now the only one let in."""
     machine = _found(session, name)
-    ec2 = session.client("ec2")
+    ec2 = _ec2(session)
     with one_line():
         if address:
             _admit(ec2, name, address)
@@ -282,12 +284,17 @@ def start(session: Any, name: str, address: str | None = None) -> Machine:
 def stop(session: Any, name: str) -> Machine:
     """Stop an instance and wait until it has stopped: its processes get SIGTERM first. Its disk stays."""
     machine = _found(session, name)
-    ec2 = session.client("ec2")
+    ec2 = _ec2(session)
     with one_line():
         if machine.state in ("pending", "running"):
             ec2.stop_instances(InstanceIds=[machine.id])
         ec2.get_waiter("instance_stopped").wait(InstanceIds=[machine.id])
     return _found(session, name)
+
+
+def _ec2(session: Any) -> Any:
+    with one_line():  # half a pair of credentials is noticed here
+        return session.client("ec2")
 
 
 def _found(session: Any, name: str) -> Machine:

@@ -91,4 +91,7 @@ def lines(facts: dict[str, Any]) -> str:
         cost = f" at ${rate:.3f} an hour, ${rate * up:,.2f}" if rate is not None else ""
         text.append(f"  up {up:.1f} h since {facts['launched'][:16].replace('T', ' ')} UTC{cost}")
     text.append(f"  disk {facts['disk_gb']} GB: ${facts['disk_usd_month']:,.2f} a month, running or not")
+    if facts["spot_request"]:
+        ends = f"aws ec2 cancel-spot-instance-requests --spot-instance-request-ids {facts['spot_request']}"
+        text.append(f"  to end it for good, first {ends}: or EC2 launches another")
     return "\n".join(text)
