@@ -173,7 +173,7 @@ def latest_valid(folder: Path, damaged: Callable[[str], None] = lambda reason: N
 
 def prune(folder: Path) -> None:
     """Remove what killed saves left behind. Checkpoints themselves are all kept."""
-    for path in folder.glob(".*.tmp"):
+    for path in folder.glob(".*.pt.tmp"):  # others, such as a campaign, write their own drafts here
         path.unlink(missing_ok=True)
 
 
