@@ -74,9 +74,10 @@ python=$(find_python)
 if [ -z "$python" ]; then
     echo "No Python 3.11 or newer here: bringing one with uv ..." >&2
     PATH=$HOME/.local/bin:$PATH
-    command -v uv >/dev/null || run python3 -m pip install --quiet --user uv ||
-        refuse "neither Python 3.11 nor uv, and pip can't bring uv: https://docs.astral.sh/uv/getting-started"
-    run uv python install 3.12 || refuse "uv brought no Python 3.12: install Python 3.11 or newer, or set PYTHON"
+    # One binary in the home folder: what Ubuntu guards its own packages against doesn't apply.
+    command -v uv >/dev/null || run env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv ||
+        run sh -c 'curl -LsSf https://astral.sh/uv/install.sh | sh'
+    run uv python install 3.12 || refuse "uv brings no Python 3.12: install Python 3.11 or newer, or set PYTHON"
     python=python3.12
     [ -n "$dry_run" ] || python=$(uv python find 3.12)
 fi

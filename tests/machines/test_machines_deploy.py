@@ -173,8 +173,13 @@ def test_an_old_python_is_joined_by_a_new_one(checkout: Checkout) -> None:
     (checkout.programs / "uv").unlink()
     shutil.rmtree(checkout.root / ".venv")
     checkout.program("python3", "exit 1")
+    checkout.program("curl", "exit 1")
     done = checkout.run("deploy_training.sh")
-    assert done.returncode == 2 and "neither Python 3.11 nor uv" in done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and "uv brings no Python 3.12: install Python 3.11" in done.stderr.splitlines()[-1]
+    assert [call for call in checkout.log() if call.startswith(("python3 -m", "curl"))] == [
+        "python3 -m pip install --quiet --user uv",
+        "curl -LsSf https://astral.sh/uv/install.sh",
+    ]
 
 
 @pytest.mark.parametrize(
