@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +21,7 @@ from kwela import files
 from kwela.engine import checkpoint
 from kwela.errors import KwelaError, UserError
 from kwela.machines import idle
-from scratch import kwela
+from scratch import ROOT, kwela
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -33,7 +40,8 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> idle.Watch:
     stop = f"sh -c 'echo stopped >> {tmp_path}/stopped'"
     state = tmp_path / "state.json"
     log = tmp_path / "auto-shutdown.log"
-    return idle.Watch([tmp_path / "checkpoints"], log, state, 2 * HOUR, 15 * MINUTE, stop, [ports[0]], [ports[1]])
+    folders, logs = [tmp_path / "checkpoints"], [tmp_path / "requests.log"]
+    return idle.Watch(folders, log, state, 2 * HOUR, 15 * MINUTE, stop, [ports[0]], [ports[1]], logs)
 
 
 def free_port() -> int:
@@ -115,15 +123,53 @@ def test_an_ssh_session_keeps_the_machine_up_until_it_is_left(watch: idle.Watch)
     assert minutes(watch, 131, 131).busy == ""
 
 
-def test_a_request_is_seen_for_a_minute_after_it_and_a_listening_port_is_none(watch: idle.Watch) -> None:
+def test_an_open_page_is_a_request_and_a_listening_port_is_none(watch: idle.Watch) -> None:
     server = socket.create_server(("127.0.0.1", watch.requests[0]))
     assert minutes(watch, 0, 0).busy == ""
     client = socket.create_connection(("127.0.0.1", watch.requests[0]))
-    answer = server.accept()[0]
-    answer.close()  # as a server that has answered does
-    client.close()
     assert minutes(watch, 1, 1).busy == "a request"
-    server.close()
+    client.close(), server.close()
+
+
+def test_a_request_between_two_looks_is_seen_in_the_access_log(watch: idle.Watch) -> None:
+    minutes(watch, 0, 110)
+    with watch.request_logs[0].open("a") as lines:
+        lines.write('127.0.0.1 "GET / HTTP/1.1" 200\n')
+    assert minutes(watch, 111, 111).busy == "a request"
+    assert minutes(watch, 112, 230).busy == "" and stops(watch) == 0
+
+
+@pytest.mark.full
+def test_the_tensorboard_service_logs_its_requests_and_nothing_else(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "ai-service" / "training_logs").mkdir(parents=True)
+    text = (ROOT / "deployment/systemd/kwela-tensorboard.service").read_text()
+    place = {"@PYTHON@": sys.executable, "@ROOT@": str(tmp_path), "@HOST@": "127.0.0.1", "6006": str(port)}
+    for mark, value in place.items():
+        text = text.replace(mark, value)
+    start = next(line.removeprefix("ExecStart=") for line in text.splitlines() if line.startswith("ExecStart="))
+    log = tmp_path / "ai-service" / "training_logs" / "requests.log"
+    service = subprocess.Popen(shlex.split(start), stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        page = f"http://127.0.0.1:{port}/"
+        for _ in range(120):
+            with suppress(OSError):
+                urllib.request.urlopen(page).close()
+                break
+            time.sleep(0.5)
+        for _ in range(20):
+            if log.read_text():
+                break
+            time.sleep(0.1)
+        first = log.stat().st_mtime
+        time.sleep(6)  # more than one of its own load cycles
+        assert log.stat().st_mtime == first
+        urllib.request.urlopen(page).close()
+        time.sleep(0.5)
+        assert log.stat().st_mtime > first and all("GET / HTTP/1" in line for line in log.read_text().splitlines())
+    finally:
+        os.killpg(service.pid, signal.SIGTERM)
+        service.wait(30)
 
 
 def test_a_save_is_never_cut_short(watch: idle.Watch) -> None:
@@ -195,6 +241,7 @@ def test_a_log_that_cannot_be_written_is_the_users_to_mend(watch: idle.Watch) ->
 def command(watch: idle.Watch) -> list[str]:
     options = {"--folder": watch.folders[0], "--log": watch.log, "--state": watch.state, "--shutdown": watch.shutdown}
     options |= {"--ssh-port": watch.ssh[0], "--port": watch.requests[0]}
+    options["--request-log"] = watch.request_logs[0]
     return ["idle-watch", *(str(word) for option in options.items() for word in option)]
 
 

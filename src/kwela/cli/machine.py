@@ -52,6 +52,9 @@ def idle_watch(
     folders: Annotated[list[Path] | None, typer.Option("--folder", help="Checkpoints; default: the repo's.")] = None,
     ssh_ports: Annotated[list[int], typer.Option("--ssh-port", help="Where a connection is a session.")] = [22],  # noqa: B006
     ports: Annotated[list[int], typer.Option("--port", help="Where it is a request.")] = [6006],  # noqa: B006
+    request_logs: Annotated[
+        list[Path] | None, typer.Option("--request-log", help="An access log; default: TensorBoard's.")
+    ] = None,
     shutdown: Annotated[str, typer.Option(help="The command that stops it.")] = "shutdown -h now",
     log: Annotated[Path, typer.Option(help="What it did, and why.")] = Path("/var/log/auto-shutdown.log"),
     state: Annotated[Path, typer.Option(help="Kept between looks.")] = Path("/var/lib/kwela/idle-watch.json"),
@@ -75,7 +78,8 @@ def idle_watch(
         raise UserError(f"--warn-minutes {warn_minutes:g}: not less than --hours {hours:g}")
     root = config.repo_root()
     places = folders or [root / "ai-service" / "checkpoints", root / "checkpoints"]
-    watch = idle.Watch(places, log, state, hours * 3600, warn_minutes * 60, shutdown, ssh_ports, ports)
+    logs = request_logs or [root / "ai-service" / "training_logs" / "requests.log"]
+    watch = idle.Watch(places, log, state, hours * 3600, warn_minutes * 60, shutdown, ssh_ports, ports, logs)
     with speaking(as_json) as say:
         while True:
             saw = idle.look(watch)

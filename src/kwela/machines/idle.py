@@ -28,9 +28,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 GPU_BUSY = 5.0  # percent; a card at rest shows 0 to 2
 GAP = 300.0  # seconds of quiet that one look may add, however long ago the last was
 SAVING = 600.0  # seconds since a draft was last written to; older ones were left by a killed process
-# States of a TCP connection in /proc/net/tcp. A closed one stays in TIME_WAIT for a minute, so that a look a minute
-# sees every request, short as it was. https://docs.kernel.org/networking/proc_net_tcp.html
-ESTABLISHED, LISTEN = "01", "0A"
+ESTABLISHED = "01"  # a TCP connection's state. https://docs.kernel.org/networking/proc_net_tcp.html
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Watch:
     shutdown: str  # a command
     ssh: Sequence[int]  # ports on which a connection is a session
     requests: Sequence[int]  # ports on which it is a request
+    request_logs: Sequence[Path]  # access logs: a request that came and went between two looks is a new line there
 
 
 @dataclass
@@ -55,7 +54,7 @@ class State:
     seen: float = 0.0  # of the last look
     idle: float = 0.0  # seconds of quiet
     warned: float | None = None
-    steps: dict[str, float] = field(default_factory=dict)  # metrics file -> when it was last written
+    written: dict[str, float] = field(default_factory=dict)  # metrics and access logs -> when they were last written
     busy: str | None = None  # what the last look saw; "" nothing
 
 
@@ -71,11 +70,13 @@ def look(watch: Watch, now: float | None = None, boot: str | None = None) -> Sta
     boot = BOOT.read_text().strip() if boot is None else boot
     last = _read(watch.state)
     if last.boot != boot:
-        last = State(boot, seen=now, steps=last.steps)
-    steps = {str(file): when for file, when in _written(watch, "metrics.jsonl")}
-    busy = _busy(watch, stepped=any(last.steps.get(file) != when for file, when in steps.items()))
+        last = State(boot, seen=now, written=last.written)
+    metrics = {str(file): when for file, when in _written(watch, "metrics.jsonl")}
+    logs = {str(file): file.stat().st_mtime for file in watch.request_logs if file.exists()}
+    stepped, asked = (any(last.written.get(f) != t for f, t in files.items()) for files in (metrics, logs))
+    busy = _busy(watch, stepped, asked)
     changed = last.busy is None or bool(last.busy) != bool(busy)
-    state = State(boot, now, 0.0 if busy else last.idle + min(now - last.seen, GAP), last.warned, steps, busy)
+    state = State(boot, now, 0.0 if busy else last.idle + min(now - last.seen, GAP), last.warned, metrics | logs, busy)
     left = watch.limit - state.idle
     if busy:
         state.warned = None
@@ -100,24 +101,24 @@ def look(watch: Watch, now: float | None = None, boot: str | None = None) -> Sta
     return state
 
 
-def _busy(watch: Watch, stepped: bool) -> str:
+def _busy(watch: Watch, stepped: bool, asked: bool) -> str:
     """What the machine is used for; "" when nothing."""
     load = max(gpu.utilisations(), default=0.0)
     reasons = {
         "a training step": stepped,
         f"GPU at {load:.0f} %": load >= GPU_BUSY,
-        "an SSH session": _connected(watch.ssh, {ESTABLISHED}),
-        "a request": _connected(watch.requests, None),
+        "an SSH session": _connected(watch.ssh),
+        "a request": asked or _connected(watch.requests),
     }
     return ", ".join(what for what, is_so in reasons.items() if is_so)
 
 
-def _connected(ports: Sequence[int], states: set[str] | None) -> bool:
-    """Whether a TCP connection to one of our ports is in one of the states; None: in any but listening."""
+def _connected(ports: Sequence[int]) -> bool:
+    """Whether a TCP connection to one of our ports is open."""
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         for line in table.read_text().splitlines()[1:] if table.exists() else []:
             local, state = line.split()[1], line.split()[3]
-            if int(local.rsplit(":", 1)[1], 16) in ports and (state in states if states else state != LISTEN):
+            if state == ESTABLISHED and int(local.rsplit(":", 1)[1], 16) in ports:
                 return True
     return False
 
