@@ -5,7 +5,8 @@
 
 - KEY is a hash of the clip's bytes, or of the prompt. What is in any shard is not computed again, whoever asks.
 - A shard's name is the hash of its content: a damaged one gives itself away and is made anew. Shards are renamed into
-  place whole, so any number of processes may share the folder and a killed build keeps all but those under way.
+  place whole, so a killed build keeps all but those under way.
+- One process at a time fills it; others that want to (the ranks of a run) wait, and find it filled.
 - Shards are mapped, not read: an item costs its own bytes.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from kwela import files
 from kwela.corpus import fanout
@@ -118,18 +121,18 @@ def cache(
             return shards, []
         groups = [left[at : at + size] for at in range(0, len(left), size)]
         jobs = {group[0]: (folder, {key: items[key] for key in group}, where / what) for group in groups}
-        journal = where / f"{what}.journal"  # of this build alone: the shards themselves are what lasts
-        journal.unlink(missing_ok=True)
-        told = fanout.run(
-            one, jobs, journal, label=f"Encoding {what}", crashed=_crashed, executor=executor, workers=workers,
-            quiet=quiet, inline=1,
-        )  # fmt: skip
-        journal.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as scratch:  # the shards themselves are what lasts
+            told = fanout.run(
+                one, jobs, Path(scratch) / "journal", label=f"Encoding {what}", crashed=_crashed, executor=executor,
+                workers=workers, quiet=quiet, inline=1,
+            )  # fmt: skip
         _loaded.cache_clear()  # both models leave memory
         return recall(where / what, items), list(told.values())
 
-    states, _ = build("text", {_key(text): text for text in prompts}, encode_prompts, PROMPTS_A_SHARD)
-    codes, told = build("codes", {key: str(path) for key, path in by_key.items()}, encode_clips, CLIPS_A_SHARD)
+    where.mkdir(parents=True, exist_ok=True)
+    with FileLock(where / "lock"):
+        states, _ = build("text", {_key(text): text for text in prompts}, encode_prompts, PROMPTS_A_SHARD)
+        codes, told = build("codes", {key: str(path) for key, path in by_key.items()}, encode_clips, CLIPS_A_SHARD)
     rate, rates = base.codec(folder).rate, Counter(one for result in told for one in result.get("rates", []))
     other = {own: count for own, count in rates.items() if own != rate}
     if other:

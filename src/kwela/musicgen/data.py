@@ -36,7 +36,7 @@ class Clip:
 def read(table: Path) -> list[Clip]:
     """The rows of a training table, in order. Raises UserError naming the table, and the row and column at fault."""
     try:
-        with table.open(encoding="utf-8", newline="") as file:
+        with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets mark its beginning
             header = file.readline()
             file.seek(0)
             if "," not in header and ("\t" in header or ";" in header):
@@ -76,7 +76,7 @@ def prompts(tags: Sequence[str], templates: Sequence[str]) -> list[str]:
     made = [template.replace("{tags}", heard).strip(" ,") for template in templates]
     for template, prompt in zip(templates, made, strict=True):
         if not prompt:
-            raise UserError(f"prompt_templates: {template!r} gives an empty prompt for the tags {heard!r}")
+            raise UserError(f"prompt_templates: {template!r} gives an empty prompt for the tags {', '.join(tags)!r}")
     return made
 
 
