@@ -26,6 +26,7 @@ class Songs:
     """Six held-out songs and ten for training, heard; baselines made once."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.asked = rows(folder, [f"held{k}" for k in range(6)])
         self.known = rows(folder, [f"training{k}" for k in range(10)])
         self.held_out = self.hear(self.asked)
@@ -39,7 +40,7 @@ class Songs:
 
     def judge(self, model: CloudOf) -> Scorecard:
         card = Scorecard("clouds")
-        cloud_card.fill(card, score(model, self.held_out, self.baselines, seed=0))
+        cloud_card.fill(card, score(model, self.held_out, self.baselines, seed=0), self.folder)
         return card
 
 

@@ -144,7 +144,7 @@ def test_pieces_that_could_not_be_made_are_judged_the_worst_and_none_vanishes(tm
     assert value(card, "grid_quadrant", "symbolic | model") <= 0.5
     assert value(card, "grid_mae_arousal", "symbolic | model") > 0.9
     whole = {row.row: row.value for row in card.sections["quality"].rows}
-    assert (whole["polyphony: generated"] or 0) < 0.7
+    assert (whole["polyphony | generated"] or 0) < 0.7
 
 
 def test_a_copied_training_piece_is_caught_in_another_key_tempo_and_velocity(tmp_path: Path) -> None:

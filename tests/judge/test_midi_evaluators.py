@@ -14,7 +14,7 @@ from kwela.judge import evaluators, human, piece, rendering_features, symbolic_f
 from kwela.judge.following import Judged, measured
 from kwela.music import midi, synth
 
-FEATURES = 85
+FEATURES = 73
 
 
 def clips(series: int = 6) -> evaluators.Clips:

@@ -90,7 +90,7 @@ def test_a_twin_is_one_by_its_manifest_and_the_model_itself_is_none(
     card = midi.judge(best, held_out, seen, None, other, out=tmp_path / "out", quick=True)
     assert "twin" not in card.warning
     rows = {row.row: row for row in card.sections["gain"].rows}
-    assert rows["shuffled-label twin | over shuffled emotions"].value is not None
+    assert rows["over shuffled emotions | shuffled-label twin"].value is not None
     lost = model(tmp_path, told, "lost.pt")
     doubtful = midi.judge(best, held_out, seen, None, lost, out=tmp_path / "out", quick=True)
     assert "The twin is doubtful" in doubtful.page().splitlines()[0]

@@ -150,6 +150,9 @@ def damage(
     tuned: Annotated[Path, typer.Option(help="The tuned model's clips on the same prompts.")],
     training: Annotated[Path | None, typer.Option(help="The clips it was tuned on, for the copy check.")] = None,
     unseen: Annotated[Path | None, typer.Option(help="Real clips of artists it was not tuned on.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The tuned MusicGen's checkpoint: its cross-entropy on --unseen.")
+    ] = None,
     quick: Quick = False,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("judged/damage"),
@@ -160,10 +163,11 @@ def damage(
     \b
     kwela judge damage --base untuned --tuned tuned --training clips --unseen others
     """
+    from kwela.cli.musicgen import stand_in
     from kwela.judge import damage as judge
 
     with speaking(as_json) as say:
-        card = judge.judge(base, tuned, training, unseen, out=out, quick=quick, seed=seed)
+        card = judge.judge(base, tuned, training, unseen, model, stand_in(), out=out, quick=quick, seed=seed)
         say(card.to_dict(), _text(card, out))
 
 

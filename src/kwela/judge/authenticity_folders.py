@@ -87,10 +87,12 @@ def hear(
     if quick:
         folders = {name: _some(folder, seed) for name, folder in folders.items()}
     every = [clip.path for folder in folders.values() for clip in folder.clips]
-    found, _ = _each(measure, every, "listening")
+    found, failed = _each(measure, every, "listening")
     for name, folder in folders.items():
         measured = [replace(clip, features=np.array(found[clip.path])) for clip in folder.clips if clip.path in found]
-        folders[name] = replace(folder, clips=measured)
+        lost = {str(clip.path): failed[clip.path] for clip in folder.clips if clip.path in failed}
+        folders[name] = replace(folder, clips=measured, left_out=folder.left_out | lost,
+                                unreadable=folder.unreadable + len(lost))  # fmt: skip
     if "reference" in folders and "samples" in folders:
         folders["samples"], near = near_copies(folders["samples"], folders["reference"], seed)
         report |= near

@@ -24,7 +24,7 @@ ROLES = {
 }
 COLOURS = {"reference": pictures.GREEN, "samples": pictures.RED, "base": pictures.ORANGE, "contrast": pictures.BLUE}
 WIDE = 60  # samples under which the page warns of a wide interval
-SCORES, COEFFICIENTS = "authenticity_scores.png", "authenticity_coefficients.png"
+SHARES, SCORES, COEFFICIENTS = (f"authenticity_{name}.png" for name in ("shares", "scores", "coefficients"))
 PRIORS = {name: feature for name, feature in DOCUMENTED.items() if feature.expected}
 
 
@@ -40,7 +40,7 @@ def card(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Evidence
             made.verdicts["against_base"] = _against_base(evidence)
         near = doubles.get("samples_near_reference")
         made.verdicts["near_copies_of_reference"] = doubles.get("near_copies", len(near) if near else 0)
-        _shares(made, folders, evidence)
+        _shares(made, folders, evidence, out)
         _distribution(made, evidence)
     if evidence.evaluator is not None:
         _evaluator(made, folders, evidence)
@@ -86,7 +86,7 @@ def _against_base(evidence: Evidence) -> str:
     return f"no difference worth finding: {change.low:.2f} to {change.high:.2f}, {over}"
 
 
-def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Evidence) -> None:
+def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Evidence, out: Path) -> None:
     rows = [
         Row.of(role, evidence.shares[name], len(folders["contrast" if name == "fresh" else name]))
         for name, role in ROLES.items()
@@ -99,12 +99,12 @@ def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Evidence) -> 
         note = f"p = {evidence.p_value:.2g}, paired by file name, order of pairs shuffled"
         rows.append(Row.of("samples less base, same prompts", evidence.difference, evidence.pairs, note))
     text = (
-        "The share of clips past the threshold that 5 % of held-out contrast clips pass, and not far from reference "
-        "music (below). The threshold was fixed before a sample was scored, on the contrast clips: that no more than "
-        "5 % of these pass is so by construction. The floor that could have come out otherwise is theirs by "
-        "thresholds fixed on other artists. Intervals are Wilson's, over clips."
+        "The share of clips past a threshold, fixed before a sample was scored, and not far from reference music. "
+        "That 5 % of contrast pass is so by construction: the threshold was set on these clips. The floor that could "
+        "have come out otherwise is theirs by thresholds set on other artists. Intervals are Wilson's, over clips."
     )
-    made.add("score", "Share that sounds like reference", rows, text, "share", SCORES)
+    made.add("score", "Share that sounds like reference", rows, text, "share", SHARES)
+    pictures.forest(out / SHARES, {"": rows}, "share that passes, 95 % interval", {"": pictures.RED})
 
 
 def _distribution(made: Scorecard, evidence: Evidence) -> None:
@@ -116,9 +116,8 @@ def _distribution(made: Scorecard, evidence: Evidence) -> None:
             rows.append(Row.of(f"{name}: unlike either", stats.wilson(int(judged.outside.sum()), n), n))
             rows.append(Row.of(f"{name}: far from reference", stats.wilson(int((judged.far[:, 1] > 1).sum()), n), n))
     text = (
-        "Far is a Mahalanobis distance half as far again as that of 99 % of the side's own held-out clips. What is "
-        "unlike both is out of distribution: the evaluator has never heard the like, and what it says of it is worth "
-        "nothing. Clips far from reference never pass."
+        "Far: a distance half as far again as that of 99 % of the side's own held-out clips. Unlike either: the "
+        "evaluator has never heard the like. Clips far from reference never pass."
     )
     made.add("distribution", "Out of distribution", rows, text, "share")
 
@@ -141,14 +140,13 @@ def _evaluator(made: Scorecard, folders: dict[str, Folder], evidence: Evidence) 
         f"regression in nested cross-validation grouped by artist (C chosen in each fold: {strengths}). An AUC of 1 "
         "resamples to 1 alone: its interval then says too little, not that there is no doubt."
     )
-    picture = "" if evidence.status == "measured" else SCORES
-    made.add("evaluator", "The evaluator, on artists it hasn't heard", rows, text, picture=picture)
+    made.add("evaluator", "The evaluator, on artists it hasn't heard", rows, text, picture=SCORES)
 
 
 def _ablations(made: Scorecard, evidence: Evidence) -> None:
     text = (
-        "The evaluator built again without a family of features, and with it alone. If one family alone does it all, "
-        "the score measures that family: look there for what reference and contrast differ in besides style."
+        "The evaluator without a family of features, and with it alone. If one alone does it all, the score measures "
+        "that family: look there for what reference and contrast differ in besides style."
     )
     rows = [Row.of(name, interval) for name, interval in evidence.ablations.items()]
     made.add("ablations", "What it hangs on", rows, text, "AUC")
@@ -168,9 +166,8 @@ def _coefficients(made: Scorecard, folders: dict[str, Folder], evidence: Evidenc
         notes.append(f"folds {by_fold[:, k].min():.2f} to {by_fold[:, k].max():.2f}")
         rows.append(Row(NAMES[k], float(by_fold[:, k].mean()), None, None, "; ".join(notes)))
     text = (
-        "Change of the log-odds with one standard deviation of a feature, mean over folds; then medians, and what "
-        "producers' pages lead one to expect of amapiano (a prior, tested here). Features go together, so a small "
-        "coefficient doesn't mean that a feature doesn't differ."
+        "Change of the log-odds with one standard deviation of a feature, mean over folds; medians; and what "
+        "producers' pages lead one to expect of amapiano. Features go together: a small one may differ all the same."
     )
     made.add("coefficients", "Coefficients", rows, text, "log-odds", COEFFICIENTS)
 
@@ -199,8 +196,7 @@ def _conformity(made: Scorecard, folders: dict[str, Folder]) -> None:
             rows.append(Row(f"{feature}, {name}", middle, None, len(folder), note))
     text = (
         "How many features of a clip lie where producers' pages lead one to expect those of amapiano, and the medians. "
-        "These ranges are priors that no measurement backs, and music of other styles meets some of them: this is no "
-        "score, and no share of anything is authentic by it."
+        "No measurement backs these ranges, and other music meets some of them: this is no score."
     )
     made.add("conformity", "Feature conformity", rows, text, "mean count, then medians")
 
@@ -213,8 +209,8 @@ def _listening(made: Scorecard, evidence: Evidence) -> None:
     rows.append(Row.of("experts tell reference from contrast", heard.real, None, "AUC of mean ratings"))
     rows.append(Row.of("experts and this judge", heard.judge, None, "rank correlation of mean rating and log-odds"))
     text = (
-        "Blind ratings of authenticity, 1 to 5. Below an agreement of about 0.67 (Krippendorff's own line for "
-        "tentative conclusions) the means say little. Intervals resample clips, not raters."
+        "Blind ratings, 1 to 5. Below an agreement of about 0.67 (Krippendorff's line for tentative conclusions) the "
+        "means say little. Intervals resample clips, not raters."
     )
     if heard.unknown:
         text += f" {len(heard.unknown)} rated names are of no clip here (first: {heard.unknown[0]})."
@@ -249,19 +245,7 @@ def _files(made: Scorecard, folders: dict[str, Folder], doubles: dict[str, Any])
 def _draw_scores(evidence: Evidence, path: Path) -> None:
     assert evidence.evaluator is not None
     measured = evidence.status == "measured"
-    size = (11, 4.2) if measured else (6.5, 4.2)
-    figure, axes = pictures.sheet(1, 2 if measured else 1, size, width_ratios=[1, 1.5] if measured else [1])
-    if measured:
-        bars = [role for role in reversed(ROLES) if role in evidence.shares]
-        for k, one in enumerate(bars):
-            share = evidence.shares[one]
-            axes[0].barh(k, share.value, color=COLOURS.get(one, COLOURS["contrast"]), height=0.6)
-            axes[0].plot([share.low, share.high], [k, k], color="black", lw=1.5)
-            axes[0].text(1.02, k, f"{share.value:.2f}", va="center")
-        names = [ROLES[one].replace(", ", ",\n").replace(" (", "\n(") for one in bars]
-        axes[0].set_yticks(range(len(bars)), names, fontsize=8)
-        axes[0].set(xlim=(0, 1.15), xlabel="share that passes, 95 % interval")
-    axis = axes[-1]
+    figure, (axis,) = pictures.sheet(1, 1, (7, 4.2))
     for name in evidence.judged if measured else LEARNT:
         judged = evidence.judged[name]
         far = np.clip(judged.far[:, 1], 0.1, 20)

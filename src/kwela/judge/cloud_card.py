@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kwela.judge import pictures
 from kwela.judge.cloud_baselines import NAMES
 from kwela.judge.cloud_distances import COARSE, FINE
 from kwela.judge.cloud_scores import FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores, ranked
+from kwela.judge.cloud_windows import evenly
 from kwela.judge.page import Row, Scorecard
 from kwela.judge.stats import Interval, bootstrap, mean_by_group
 
@@ -18,65 +21,33 @@ WARNING = (
     "follows that rule on songs it has not seen, not whether its clouds please anyone."
 )
 LOWER, HIGHER = -1, 1
+DRAWN = 40  # songs in the picture
+COLOURS = dict(zip((MODEL, FLOOR, *NAMES), pictures.SEVERAL))
 DISTANCE, DIFFERENCE = "Chamfer distance, squared cube edges", "mean absolute difference of RGBA"
 TABLES = {  # measure: title, unit, which way is better, text
-    "chamfer": (
-        "Chamfer distance",
-        "squared cube edges, lower is better",
-        LOWER,
-        "The mean squared distance from each point to the nearest of the other cloud, both ways added. The floor is "
-        "the target drawn again with other random numbers. It is no hard limit: a cloud without chance in it can come "
-        "nearer to a draw than another draw does.",
-    ),
-    "fine": (
-        f"F-score within {FINE}",
-        "0 to 1, higher is better",
-        HIGHER,
-        f"The harmonic mean of the share of predicted points within {FINE} cube edges (2.4 semitones, 30 ms) of a "
-        "target point and the share of target points that near to a predicted one.",
-    ),
-    "coarse": (
-        f"F-score within {COARSE}",
-        "0 to 1, higher is better",
-        HIGHER,
-        f"The same within {COARSE} (6 semitones, 74 ms): where two draws of one target agree almost wholly.",
-    ),
-    "colour": (
-        "Colour of matched points",
-        f"{DIFFERENCE}, lower is better",
-        LOWER,
-        "Each point's colour and opacity beside those of its nearest point in the other cloud, both ways averaged. "
-        "Where a cloud lies wrong, its matches are wrong too: read it after the tables above.",
-    ),
-    "properties": (
-        "Size, glow and depth of matched points",
-        "mean absolute difference, lower is better",
-        LOWER,
-        "As the colours.",
-    ),
-}
+    "chamfer": ("Chamfer distance", "squared cube edges, lower is better", LOWER,
+                "The floor, the target drawn again, is no hard limit: a cloud without chance in it can come nearer."),
+    "fine": (f"F-score within {FINE}", "0 to 1, higher is better", HIGHER,
+             f"Shares of points within {FINE} cube edges (2.4 semitones, 30 ms) of the other cloud's, harmonic mean."),
+    "coarse": (f"F-score within {COARSE}", "0 to 1, higher is better", HIGHER,
+               f"The same within {COARSE} (6 semitones, 74 ms), where two draws of one target agree almost wholly."),
+    "colour": ("Colour of matched points", f"{DIFFERENCE}, lower is better", LOWER,
+               "Where a cloud lies wrong, its matches are wrong too: read it after the tables above."),
+    "properties": ("Size, glow and depth of matched points", "mean absolute difference, lower is better", LOWER,
+                   "As the colours."),
+}  # fmt: skip
 MOVING = {  # shift: what it shows, text
-    "moved_1ms": (
-        "Flicker",
-        "How much a cloud changes when its window moves on by next to nothing. The target, drawn with the same "
-        "numbers, moves as the music does; drawn anew, it flickers, as a model must not. A cloud that never moves is "
-        "steady and useless: see the movement after 372 ms.",
-    ),
-    "moved_23ms": (
-        "Movement",
-        "The same from one frame of the spectrogram to the next, about as often as a screen draws.",
-    ),
-    "moved_372ms": (
-        "Following",
-        "A quarter of the window is new. A model that moves much less than the target does not follow the music.",
-    ),
-}
+    "moved_1ms": ("Flicker", "The target with the same draw moves as the music does; drawn anew, it flickers, as a "
+                  "model must not. A cloud that never moves is steady and useless: see 372 ms."),
+    "moved_23ms": ("Movement", "From one frame of the spectrogram to the next, about as often as a screen draws."),
+    "moved_372ms": ("Following", "A quarter of the window is new: who moves much less than the target doesn't follow."),
+}  # fmt: skip
 FLICKER, FRAME, FOLLOWING = SHIFTS
 FLICKERING, FROZEN = 1.5, 0.5  # times the target's movement: of too much after FLICKER, of too little after FOLLOWING
 
 
-def fill(made: Scorecard, scores: Scores) -> None:
-    """The tables and verdicts of measured scores. Intervals resample songs."""
+def fill(made: Scorecard, scores: Scores, out: Path) -> None:
+    """The tables and verdicts of measured scores, and each song's error drawn in `out`. Intervals resample songs."""
     unbeaten = []
     for measure, (title, unit, better, text) in TABLES.items():
         values = scores.measures[measure]
@@ -89,6 +60,9 @@ def fill(made: Scorecard, scores: Scores) -> None:
             note = f"model better by {lead.value:.2g} ({lead.low:.2g} .. {lead.high:.2g})"
             rows.append(_row(name, values[name], scores, made.seed, note))
         made.add(measure, title, rows, text, unit)
+    songs = evenly(_by_song(scores), DRAWN)
+    rows = [Row(f"{one['song'][:40]} | {name}", one[name.replace(" ", "_")]) for one in songs for name in COLOURS]
+    pictures.forest(out / "songs.png", {"": rows}, "Chamfer distance to the target", COLOURS)
     made.sections["chamfer"].picture = "songs.png"
     known = _own_song(made, scores)
     ratios = _moving(made, scores)

@@ -1,4 +1,4 @@
-"""The cloud judge's pictures: the error of every song, and predicted beside wanted clouds."""
+"""Predicted beside wanted clouds."""
 
 from __future__ import annotations
 
@@ -8,36 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from kwela.judge import pictures
-from kwela.judge.cloud_scores import MODEL, SOURCES, Scores, ranked
+from kwela.judge.cloud_scores import MODEL, Scores, ranked
 from kwela.spectocloud import render
 from kwela.spectocloud.target import Cloud
-
-STYLES = {  # colour and mark
-    "model": (pictures.BLUE, "o"),
-    "target drawn again": (pictures.BLACK, "|"),
-    "mean cloud": (pictures.ORANGE, "^"),
-    "emotion only": (pictures.PINK, "v"),
-    "nearest neighbour": (pictures.GREEN, "s"),
-}
-MOST = 40  # songs in the chart
-
-
-def songs(scores: Scores, path: Path) -> None:
-    """Each song's mean Chamfer distance, best at the top, of every source."""
-    order = ranked(scores)
-    order = [order[k] for k in np.unique(np.linspace(0, len(order) - 1, min(len(order), MOST)).astype(int))]
-    figure, (axis,) = pictures.sheet(1, 1, (9, 1.8 + 0.28 * len(order)))
-    for name in SOURCES:
-        values = scores.measures["chamfer"][name]
-        means = [values[scores.songs == song].mean() for song in order]
-        colour, mark = STYLES[name]
-        axis.scatter(means, range(len(order)), color=colour, marker=mark, label=name, s=46, linewidths=1.5, zorder=3)
-    axis.set_yticks(range(len(order)), [song if len(song) < 42 else f"{song[:40]}…" for song in order], fontsize=8)
-    axis.invert_yaxis()
-    axis.set_xscale("log")
-    axis.set_xlabel("Chamfer distance to the target (squared cube edges; left is better)")
-    pictures.legend(figure, axis, 5)
-    pictures.save(figure, path)
 
 
 def clouds(scores: Scores, shown: Callable[[int], dict[str, Cloud]], path: Path, size: int = 420) -> None:

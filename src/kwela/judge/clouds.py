@@ -94,8 +94,7 @@ def judge_clouds(
         return card.refuse(f"{len(taught)} training windows; at least {FEWEST_TRAINING} are needed for the baselines")
     baselines = Baselines(taught, seed)
     scores = score(cloud_of, held_out, baselines, seed)
-    cloud_card.fill(card, scores)
-    cloud_pictures.songs(scores, out / "songs.png")
+    cloud_card.fill(card, scores, out)
     cloud_pictures.clouds(scores, _shown(cloud_of, held_out, baselines), out / "clouds.png")
     return card
 

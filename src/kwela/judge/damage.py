@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kwela.errors import UserError
-from kwela.judge import clips, copies, damage_card, damage_pictures, damage_sound
+from kwela.judge import clips, copies, damage_card, damage_pictures, damage_sound, damage_surprise
 from kwela.judge.page import Scorecard
 
 FEWEST = 10  # different clips a side
@@ -39,6 +39,8 @@ def judge(
     tuned: Path,
     training: Path | None = None,
     unseen: Path | None = None,
+    model: Path | None = None,
+    tiny: Path = Path("cache/musicgen/base"),
     *,
     out: Path,
     quick: bool = False,
@@ -47,9 +49,13 @@ def judge(
     """The scorecard of the clips in `tuned` beside those in `base`, written to `out` with its pictures.
 
     training: the clips the model was tuned on, for the copy check. unseen: real music by artists it was not tuned on:
-    a third column everywhere, and what the copy check is measured by. quick: at most 60 clips a side and 600 of
-    training. Raises UserError for a folder that isn't there or holds no audio that decodes; refuses below FEWEST.
+    a third column everywhere, and what the copy check is measured by. model: the tuned MusicGen's checkpoint, whose
+    surprise at `unseen` is measured beside its base's; tiny: where the stand-in base is. quick: at most 60 clips a side
+    and 600 of training. Raises UserError for a folder that isn't there or holds no audio that decodes, and for a model
+    without unseen clips; refuses below FEWEST.
     """
+    if model and not unseen:
+        raise UserError("--model: its cross-entropy is measured on real clips it was not tuned on: give --unseen")
     folders = {"base": base, "tuned": tuned} | ({"unseen": unseen} if unseen else {})
     sides = {name: _listen(folder, name, QUICK if quick else None, seed) for name, folder in folders.items()}
     card = Scorecard(damage_card.TITLE, quick=quick, seed=seed)
@@ -64,7 +70,11 @@ def judge(
         if training is not None:
             shared = _copies(sides, training, copies.QUICK if quick else None, seed, left_out)
             counts["training"] = len(shared.training)
-        damage_card.fill(card, sides, pairs, shared)
+        surprise = None
+        if model:
+            heard = clips.some(sides["unseen"].paths, damage_surprise.QUICK if quick else None, seed)
+            surprise = damage_surprise.measure(model, heard, tiny)
+        damage_card.fill(card, sides, pairs, shared, surprise)
         damage_pictures.spectra(sides, out / "spectra.png")
         damage_pictures.spectrograms(*_shown(sides, pairs), out / "spectrograms.png")
     card.write(out, "damage")

@@ -16,6 +16,7 @@ from kwela.judge.stats import Interval, bootstrap, mean_by_group, paired_permuta
 
 if TYPE_CHECKING:
     from kwela.judge.damage import Side
+    from kwela.judge.damage_surprise import Surprise
 
 TITLE = "What fine-tuning broke"
 NO_REAL = "No real clips were given (--unseen): nothing says how much of this ordinary music does too."
@@ -30,44 +31,19 @@ class Measure(NamedTuple):
 
 
 MEASURES = {
-    "highs": Measure(
-        "Energy above 8 kHz",
-        "dB of the whole",
-        -1,
-        3.0,
-        "10 log10 of the share of a clip's energy above 8 kHz. Training audio sampled at 16 kHz holds none, and a "
-        "model tuned on it grows dull.",
-    ),
-    "silent": Measure(
-        "Silence",
-        "share of a clip",
-        1,
-        0.02,
-        "The share of 50 ms frames below -60 dB full scale.",
-    ),
-    "looping": Measure(
-        "Loops",
-        "share of a clip",
-        1,
-        0.10,
-        "The share of a clip that repeats what stood one lag earlier to within 2 dB a band over a second, at its most "
-        "repeating lag of 0.5 to 10 s. Sequenced music repeats too, so read it beside the base and real clips.",
-    ),
-    "clipping": Measure(
-        "Clipping",
-        "share of samples",
-        1,
-        0.001,
-        "The share of samples at full scale or on a flat top, of the worst channel.",
-    ),
-    "loudness": Measure(
-        "Loudness",
-        "LUFS",
-        0,
-        0.0,
-        "Integrated loudness (ITU-R BS.1770-4). No verdict: louder is not damage.",
-    ),
-}
+    "highs": Measure("Energy above 8 kHz", "dB of the whole", -1, 3.0,
+                     "Training audio sampled at 16 kHz holds none, and a model tuned on it grows dull."),
+    "silent": Measure("Silence", "share of a clip", 1, 0.02, "The share of 50 ms frames below -60 dB full scale."),
+    "looping": Measure("Loops", "share of a clip", 1, 0.10,
+                       "The share that repeats what stood one lag (0.5 to 10 s) earlier, at the most repeating lag. "
+                       "Sequenced music repeats too, so read it beside the base and real clips."),
+    "clipping": Measure("Clipping", "share of samples", 1, 0.001,
+                        "The share of samples at full scale or on a flat top, of the worst channel."),
+    "loudness": Measure("Loudness", "LUFS", 0, 0.0, "ITU-R BS.1770-4. No verdict: louder is not damage."),
+}  # fmt: skip
+
+
+SURPRISE = Measure("Cross-entropy", "nats a code", 1, 0.05, "")
 
 
 @dataclass(frozen=True)
@@ -80,7 +56,13 @@ class Copies:
     there: int
 
 
-def fill(made: Scorecard, sides: dict[str, Side], pairs: list[tuple[int, int]], copied: Copies | None) -> None:
+def fill(
+    made: Scorecard,
+    sides: dict[str, Side],
+    pairs: list[tuple[int, int]],
+    copied: Copies | None,
+    surprise: Surprise | None = None,
+) -> None:
     """The tables and verdicts. pairs: clips of one prompt, (base, tuned); none: the sides are compared unpaired."""
     same = {one["digest"] for one in sides["base"].found} & {one["digest"] for one in sides["tuned"].found}
     lines = [f"{len(same)} clips of both folders are the same audio: these can't differ."] if same else []
@@ -101,11 +83,28 @@ def fill(made: Scorecard, sides: dict[str, Side], pairs: list[tuple[int, int]], 
         made.verdicts["copies"] = "not measured: no training clips were given (--training)"
     else:
         _copies(made, sides, copied)
-    rows = [Row("tuned - base", None, note="no model was given")]
-    text = "Only a model can say how surprised it is by real music; this judge was given clips."
-    made.add("cross_entropy", "Cross-entropy on unseen clips", rows, text, "nats")
+    _surprise(made, surprise)
     text = "Base beside tuned, from the pair that lost most highs to the one that lost least."
     made.add("spectrograms", "Spectrograms", [], text if pairs else "Base beside tuned.", "", "spectrograms.png")
+
+
+def _surprise(made: Scorecard, found: Surprise | None) -> None:
+    text = (
+        "Of the model itself, teacher-forced and told no prompt, on the unseen clips; a model was not given (--model)."
+    )
+    rows = [Row("tuned - base", None, note="no model was given")]
+    if found is not None:
+        text = text.split(";")[0] + ". What it forgot of music that it was not tuned on shows as more surprise."
+        n, each = len(found.base), range(len(found.base))
+        change = difference(found.base, found.tuned, [(k, k) for k in each], made.seed)
+        rows = [
+            Row.of("base", mean_by_group(found.base, each, made.seed), n, "what tuning began from"),
+            Row.of("tuned", mean_by_group(found.tuned, each, made.seed), n),
+            Row.of("tuned - base", change.interval, n, f"by clip, p = {change.p:.2g}"),
+            Row("a guess among all codes", found.uniform, note="floor"),
+        ]
+        made.verdicts["cross_entropy"] = verdict(change, SURPRISE)
+    made.add("cross_entropy", "Cross-entropy on unseen clips", rows, text, "nats a code")
 
 
 class Change(NamedTuple):
@@ -204,10 +203,9 @@ def _copies(made: Scorecard, sides: dict[str, Side], copied: Copies) -> None:
             "long: copies that are not equal audio can't be told from it"
         )
     text = (
-        "The longest stretch, in seconds, whose chroma a clip shares with any training clip at one lag (not "
-        f"transposed, not at another speed), beside the same for clips that no training can have taught: {null}. A "
-        f"clip is called a copy if it shares more than {copies.SHORTEST:g} s and more than {copies.MARGIN:g} times "
-        f"the longest of those. Training clips searched: {len(copied.training)} of {copied.there}."
+        "The longest stretch whose chroma a clip shares with any training clip at one lag (not transposed, not at "
+        f"another speed). A copy shares more than {copies.SHORTEST:g} s and {copies.MARGIN:g} times the longest that "
+        f"{null} clips share by chance. Training clips searched: {len(copied.training)} of {copied.there}."
     )
     if strangers := [sides[null].paths[k].name for k in np.flatnonzero(equal[null] >= 0)]:
         text += f" Left out of {null}, because it is a training clip: {', '.join(strangers[:10])}."

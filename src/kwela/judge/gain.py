@@ -10,6 +10,7 @@ This is the model's own likelihood, so it runs on the model's own ids and window
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,9 +113,9 @@ def _surprise(network: nn.Module, batch: Mapping[str, torch.Tensor], feeling: to
 
 
 def levels(nats: Nats, groups: Sequence[str], seed: int = 0, label: str = "") -> list[Row]:
-    """Nats per id under each telling, with intervals by song. label: before each row's name."""
+    """Nats per id under each telling, with intervals by song. label: after each row's name."""
     return [
-        Row.of(f"{label}{_SAID[name]}", _per_id(sums, nats.ids, groups, seed), len(sums))
+        Row.of(f"{_SAID[name]}{label}", _per_id(sums, nats.ids, groups, seed), len(sums))
         for name, sums in nats.by_telling.items()
     ]
 
@@ -127,13 +128,11 @@ def gains(nats: Nats, groups: Sequence[str], seed: int = 0) -> dict[str, Interva
     }
 
 
-def gain_rows(found: dict[str, Interval], songs: int) -> list[Row]:
+def gain_rows(found: dict[str, Interval], songs: int, label: str = "") -> list[Row]:
+    nothing, missing = Interval(math.nan, math.nan, math.nan), "the held-out songs all have one value"
     wanted = ("shuffled", "none", "constant", *(f"shuffled {name}" for name in DIMENSIONS))
-    missing = "the held-out songs all have one value"
     return [
-        Row.of(f"over {_SAID[name]}", found[name], songs)
-        if name in found
-        else Row(f"over {_SAID[name]}", None, note=missing)
+        Row.of(f"over {_SAID[name]}{label}", found.get(name, nothing), songs, "" if name in found else missing)
         for name in wanted
     ]
 

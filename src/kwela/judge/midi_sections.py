@@ -11,20 +11,19 @@ import numpy as np
 from symusic.core import ScoreTick
 
 from kwela.judge import gain as teacher_forced
-from kwela.judge import midi_pictures as pictures
-from kwela.judge import piece, symbolic_features
+from kwela.judge import pictures, piece, symbolic_features
 from kwela.judge import quality as statistics
 from kwela.judge.following import DIMENSIONS, MEASURES, measured, turned
 from kwela.judge.grid import MODEL, RULE, TWIN, Answers, Size, same_notes, same_target
 from kwela.judge.grid import flips as find_flips
 from kwela.judge.memorisation import Library
 from kwela.judge.midi_grid import REAL, Ear, Evidence
+from kwela.judge.midi_pictures import CHANCE, COLOURS, SOURCES, calibration
 from kwela.judge.page import Row, Scorecard
 from kwela.judge.stats import Interval, bootstrap, wilson
 
 PUBLISHED = "EMOPIA (Hung et al. 2021) reports .58 to .68 with other pieces and labels"
 TARGETS = ("valence", "arousal", "intensity")
-CHANCE = "same target, other seed (floor)"
 DESCRIPTORS = {
     "tempo": "tempo",
     "velocity_mean": "velocity",
@@ -65,20 +64,18 @@ def evaluators(card: Scorecard, ears: Mapping[str, Ear], known: Evidence) -> Non
 
 def gain(card: Scorecard, nats: Mapping[str, teacher_forced.Nats], songs: Sequence[str], out: Path) -> None:
     """nats: of the model and, where there is one, its twin; songs: the group of each song."""
-    levels, saved = [], {}
+    levels, rows = [], []
     for system, found in nats.items():
-        levels += teacher_forced.levels(found, songs, card.seed, "" if system == MODEL else f"{system} | ")
-        saved[system] = teacher_forced.gain_rows(teacher_forced.gains(found, songs, card.seed), len(songs))
-    rows = list(saved[MODEL])
-    rows += [Row(f"{TWIN} | {one.row}", one.value, one.ci, one.n, one.note) for one in saved.get(TWIN, ())]
+        label = "" if system == MODEL else f" | {system}"
+        levels += teacher_forced.levels(found, songs, card.seed, label)
+        rows += teacher_forced.gain_rows(teacher_forced.gains(found, songs, card.seed), len(songs), label)
     text = (
-        "How many nats per id the model saves on held-out songs by being told their true emotion, over another "
-        "telling; intervals by song. Over 0: the truth helps. One dimension alone: the other two stay true. A twin "
-        "learnt other songs' emotions, so the truth can't help it: it is the floor."
+        "Nats per id saved on held-out songs by being told their true emotion, over another telling. Over 0: the truth "
+        "helps. One dimension alone: the other two stay true. The truth can't help a twin: it is the floor."
     )
     card.add("nll", "Held-out surprise", levels, "Nats per id, teacher-forced.", "nats per id")
     card.add("gain", "What the emotion is worth to the model", rows, text, "nats per id saved", "gain.png")
-    pictures.gain(saved, out / "gain.png")
+    pictures.forest(out / "gain.png", {"": rows}, "nats per id saved (95 % by song)", COLOURS)
 
 
 def grid(card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], size: Size, out: Path) -> None:
@@ -113,7 +110,7 @@ def grid(card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], 
         what = "Lower is better." if key.startswith("mae") else "1 is calibrated." if key.startswith("slope") else ""
         card.add(f"grid_{key}", f"Grid: {title}", rows, what, title)
     if ears:
-        pictures.calibration(ears, out / "calibration.png")
+        calibration(ears, out / "calibration.png")
         card.sections["grid_slope_arousal"].picture = "calibration.png"
 
 
@@ -122,16 +119,13 @@ def flips(
 ) -> None:
     """What turning one dimension from lowest to highest moves, at the same seed: as heard, and of the notes."""
     text = (
-        "Pairs of pieces with one seed, one dimension turned from its lowest to its highest value, the others kept. "
-        "What is judged lies in [-1, 1]; a change in another dimension than the one that was turned is a leak. Floor: "
-        "pairs with one target and two seeds. The rule edit turns tempo and velocity alone. Ceiling: real pieces that "
-        "people placed high in the dimension less those they placed low, which leak too: people's dimensions go "
-        "together."
+        "Pairs of one seed, a dimension turned from lowest to highest, the others kept; judged in [-1, 1]. A change in "
+        "another dimension is a leak. Floor: pairs of one target, two seeds. Ceiling: real pieces that people placed "
+        "high in the dimension less those they placed low, which leak too: people's dimensions go together."
     )
-    drawn: dict[str, dict[str, dict[str, Row]]] = {}
+    drawn: dict[str, list[Row]] = {}
     for name, ear in ears.items():
-        rows: list[Row] = []
-        drawn[name] = {}
+        rows = drawn[name] = []
         for d, turn in enumerate(TARGETS):
             for heard, dimension in enumerate(DIMENSIONS):
                 line = f"{turn} turned: judged {dimension}"
@@ -152,14 +146,11 @@ def flips(
                 if d < 2:
                     apart = ear.judged[REAL].between_sides(d, heard)
                     rows.append(Row.of(f"{line} | {REAL} (ceiling)", apart, len(ear.judged[REAL].groups), note))
-        for row in rows:
-            line, system = row.row.split(" | ")
-            drawn[name].setdefault(system, {})[line] = row
         key = "flips_" + name.replace(" (flattened)", "_flattened")
         card.add(key, f"Turning one dimension, as heard by the {name} evaluator", rows, text, "mean change")
         text = "As above."
     if ears:
-        pictures.flips(drawn, out / "flips.png")
+        pictures.forest(out / "flips.png", drawn, "mean change (95 % by seed)", COLOURS)
         card.sections["flips_symbolic"].picture = "flips.png"
     _descriptor_flips(card, made, real)
 
@@ -214,13 +205,12 @@ def quality(
     found, floor = (statistics.overlaps(one, held_out, groups, seed=card.seed) for one in (ours, noise))
     text = (
         f"Overlap of each statistic's distribution with held-out excerpts of as many bars ({len(songs)} of "
-        f"{len(set(groups))} songs), for pieces generated with the held-out songs' emotions. 1: one distribution. The "
-        "ceiling is held-out music against other held-out music, in samples of the same size; intervals are the middle "
-        "95 % of random halvings by song."
+        f"{len(set(groups))} songs), for pieces generated with these songs' emotions. 1: one distribution. Intervals "
+        "are the middle 95 % of random halvings by song."
     )
     rows = statistics.rows(found, floor, len(ours))
     card.add("quality", "Is it music like held-out music", rows, text, "overlap", "quality.png")
-    pictures.quality(ours, held_out, noise, out / "quality.png")
+    pictures.forest(out / "quality.png", {"": rows}, "overlap with held-out music", SOURCES)
 
 
 def memorised(
@@ -241,26 +231,26 @@ def memorised(
         for at, one in enumerate(ours)
         if one.notes > limit and one.share >= 0.5
     ]
-    rows = []
-    for name, matches, groups in (
-        ("generated", ours, list(range(len(ours)))),
-        ("held-out real music, reference", real, [song for _, song in songs]),
-        ("training excerpts, planted copies", planted, list(range(len(planted)))),
-    ):
+    sources: dict[str, tuple[list[Any], list[Any]]] = {
+        "generated": (ours, list(range(len(ours)))),
+        "held-out (ceiling)": (real, [song for _, song in songs]),
+        "planted copies": (planted, list(range(len(planted)))),
+    }
+    rows, shares = [], []
+    for name, (matches, groups) in sources.items():
         notes, share = (np.array([one[field] for one in matches], float) for field in (0, 1))
-        rows.append(Row.of(f"{name}: median", _quantile(notes, groups, 0.5), len(notes)))
-        rows.append(Row.of(f"{name}: 95th percentile", _quantile(notes, groups, 0.95), len(notes)))
-        rows.append(Row(f"{name}: longest", float(notes.max()) if len(notes) else None, None, len(notes)))
-        rows.append(Row.of(f"{name}: share of the line, median", _quantile(share, groups, 0.5), len(share)))
-    rows.append(Row("copies", float(len(copies)), None, len(ours), "beyond any held-out excerpt, and half the line"))
+        rows.append(Row.of(f"median | {name}", _quantile(notes, groups, 0.5), len(notes)))
+        rows.append(Row.of(f"95th percentile | {name}", _quantile(notes, groups, 0.95), len(notes)))
+        rows.append(Row(f"longest | {name}", float(notes.max()) if len(notes) else None, None, len(notes)))
+        shares.append(Row.of(f"share of the line, median | {name}", _quantile(share, groups, 0.5), len(share)))
+    last = Row("copies", float(len(copies)), None, len(ours), "beyond any held-out excerpt, and half the line")
     text = (
         "Notes in the longest run of (interval, onset) steps that a piece, a track of it, or its highest or lowest "
-        "voice shares with any training piece, whatever the key, tempo, velocity or instrument. Held-out music shares "
-        "runs with training music, too: idioms and scales."
+        "voice shares with training music, whatever the key, tempo, velocity or instrument. Held-out music does, too."
     )
-    card.add("memorisation", "Is it its own", rows, text, "notes", "memorisation.png")
+    card.add("memorisation", "Is it its own", [*rows, *shares, last], text, "notes", "memorisation.png")
     card.more["copies"] = copies
-    pictures.memorisation(ours, real, out / "memorisation.png")
+    pictures.forest(out / "memorisation.png", {"": rows}, "notes shared with a training piece", SOURCES)
 
 
 def _planted_copies(training: Sequence[Mapping[str, Any]], bars: int, seed: int, most: int = 16) -> list[ScoreTick]:

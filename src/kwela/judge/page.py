@@ -19,7 +19,7 @@ from kwela.judge.stats import Interval
 class Row:
     row: str
     value: float | None
-    ci: list[float] | None = None  # 95 %
+    ci: list[float] | None = field(default=None, hash=False)  # 95 %
     n: int | None = None
     note: str = ""
 

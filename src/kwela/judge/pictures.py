@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BLACK, BLUE, SKY, GREEN, ORANGE, RED, PINK, GREY = (
     "#222222", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#a8a8a8",
 )  # fmt: skip
+SEVERAL = (BLUE, BLACK, ORANGE, PINK, GREEN)
 
 
 def sheet(rows: int, columns: int, size: tuple[float, float], **more: Any) -> tuple[Any, list[Any]]:
@@ -45,18 +46,27 @@ def legend(figure: Any, axis: Any, columns: int = 4) -> None:
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
 
 
-def dots(axis: Any, lines: Sequence[str], systems: Mapping[str, Mapping[str, Row]], colours: Mapping[str, str]) -> None:
-    """Values with their intervals: a line for each of `lines`, from the top; systems: name -> line -> row."""
-    for k, (name, rows) in enumerate(systems.items()):
-        for at, line in enumerate(lines):
-            row = rows.get(line)
-            if row is None or row.value is None:
+def forest(path: Path, panels: Mapping[str, Sequence[Row]], unit: str, colours: Mapping[str, str]) -> None:
+    """Rows as dots with their intervals, a panel for each title. A row "line | system" is a dot of the system on the
+    line, one without is the first system's; what has no value has no dot."""
+    names = {row: [*row.row.split(" | "), next(iter(colours))][:2] for rows in panels.values() for row in rows}
+    lines = list(dict.fromkeys(line for line, _ in names.values()))
+    systems = [system for system in colours if any(system == other for _, other in names.values())]
+    size = (4 + 3.2 * len(panels), (0.3 + 0.13 * len(systems)) * len(lines) + 1.2)
+    figure, axes = sheet(1, len(panels), size, sharey=True)
+    for axis, (title, rows) in zip(axes, panels.items(), strict=True):
+        for row in rows:
+            line, system = names[row]
+            if row.value is None or system not in systems:
                 continue
-            y = at + 0.16 * (k - (len(systems) - 1) / 2)
-            if row.ci:
-                axis.plot(row.ci, [y, y], color=colours[name], linewidth=1.6, alpha=0.6)
-            axis.plot([row.value], [y], "o", color=colours[name], markersize=5)
-        axis.plot([], [], "o-", color=colours[name], label=name)
-    axis.axvline(0, color=BLACK, linewidth=0.8)
-    axis.set_yticks(range(len(lines)), lines)
-    axis.set_ylim(len(lines) - 0.4, -0.6)
+            y = lines.index(line) + 0.7 * ((systems.index(system) + 0.5) / len(systems) - 0.5)
+            axis.plot(row.ci or [row.value], [y] * len(row.ci or [0]), color=colours[system], linewidth=1.6, alpha=0.6)
+            axis.plot([row.value], [y], "o", color=colours[system], markersize=5)
+        axis.axvline(0, color=BLACK, linewidth=0.8)
+        axis.set(xlabel=unit, title=title, ylim=(len(lines) - 0.4, -0.6))
+        axis.set_yticks(range(len(lines)), lines)
+    for system in systems if len(systems) > 1 else ():
+        axes[0].plot([], [], "o-", color=colours[system], label=system)
+    if len(systems) > 1:
+        legend(figure, axes[0])
+    save(figure, path)

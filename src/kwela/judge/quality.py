@@ -17,7 +17,7 @@ from symusic.core import ScoreTick
 from kwela.judge import symbolic_features as symbolic
 from kwela.judge.page import Row
 from kwela.judge.piece import Piece, piece
-from kwela.judge.stats import Interval, overlap
+from kwela.judge.stats import Interval, middle, overlap
 
 SPLITS = 200
 
@@ -141,15 +141,12 @@ def share_overlap(made: np.ndarray, reference: np.ndarray) -> float:
 def rows(made: dict[str, tuple[Interval, Interval]], floor: dict[str, tuple[Interval, Interval]], n: int) -> list[Row]:
     out = []
     for name, (ours, theirs) in made.items():
-        out.append(Row.of(f"{name}: generated", ours, n))
-        out.append(Row.of(f"{name}: held-out, ceiling", theirs))
-        out.append(Row.of(f"{name}: notes thrown about, floor", floor[name][0]))
+        out.append(Row.of(f"{name} | generated", ours, n))
+        out.append(Row.of(f"{name} | held-out (ceiling)", theirs))
+        out.append(Row.of(f"{name} | thrown about (floor)", floor[name][0]))
     return out
 
 
 def _middle(values: Sequence[float]) -> Interval:
     there = np.array([value for value in values if math.isfinite(value)])
-    if not len(there):
-        return Interval(math.nan, math.nan, math.nan)
-    low, high = np.quantile(there, [0.025, 0.975])
-    return Interval(float(there.mean()), float(low), float(high))
+    return Interval(float(there.mean()) if len(there) else math.nan, *middle(there))

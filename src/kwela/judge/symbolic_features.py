@@ -1,4 +1,4 @@
-"""What a judge hears in a score: about eighty numbers, each a plain property of its notes.
+"""What a judge hears in a score: some seventy numbers, each a plain property of its notes.
 
 Computed from the notes themselves (`piece.Piece`), not from the token codec nor from `music.midi.features`, so that the
 judge and the judged share no representation. A number that a piece doesn't define (the spread of no intervals) is NaN;
@@ -24,10 +24,9 @@ _PROFILES = np.array(
 )
 KEYS = np.array([np.roll(profile, tonic) for profile in _PROFILES for tonic in range(12)])
 KEYS = (KEYS - KEYS.mean(1, keepdims=True)) / KEYS.std(1, keepdims=True)
-_TRIADS = {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augmented": (0, 4, 8), "open": (0, 7)}
 _CHORDS = {  # name -> (12, 12): which pitch classes on each root
     name: np.array([np.roll(np.isin(np.arange(12), steps), root) for root in range(12)])
-    for name, steps in _TRIADS.items()
+    for name, steps in {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augmented": (0, 4, 8)}.items()
 }
 # Roughness of a sounding interval class, after Huron 1994's index of dyadic consonance, sign turned.
 _ROUGH = np.array([0.0, 1.428, 0.582, -0.594, -0.386, -1.240, 0.453])
@@ -37,77 +36,49 @@ Numbers = dict[str, float]
 
 def features(piece: Piece) -> Numbers:
     """Name -> number, always the same names. An empty piece is all NaN but its counts."""
-    parts = (pace(piece), touch(piece), register(piece), tonality(piece), texture(piece), form(piece))
-    return {name: value for part in parts for name, value in part.items()}
-
-
-# ---- how fast, how even
+    return pace(piece) | touch(piece) | register(piece) | tonality(piece) | texture(piece) | form(piece)
 
 
 def pace(piece: Piece) -> Numbers:
-    """Onsets and notes a second and a quarter, tempo, intervals between onsets (seconds, log2 where they are times)."""
-    seconds = max(piece.seconds, 1e-3)
+    """How fast and how even: onsets and notes a second (log2) and a quarter, tempo, gaps between onsets (s, log2)."""
+    seconds, quarters = max(piece.seconds, 1e-3), max(piece.quarters, 0.25)
     onsets, first = np.unique(np.round(piece.onset_s, 3), return_index=True)
     beats = piece.onset_q[first]
     gaps = np.diff(onsets)
     gaps = gaps[gaps > 0.02]  # a rolled chord is one onset
-    log = np.log2(gaps) if len(gaps) else np.zeros(0)
     steps = np.diff(beats)
-    steps = steps[steps > 0.04]
-    shares = np.bincount(np.clip(np.round(2 * np.log2(steps)) + 8, 0, 14).astype(int)) if len(steps) else np.zeros(0)
+    kinds = np.clip(np.round(2 * np.log2(steps[steps > 0.04])) + 8, 0, 14).astype(int)
     place = np.mod(beats, 1.0)
-    off = (place > 1 / 12) & (place < 11 / 12)
     weight = piece.bpm_s.sum()
     bpm = float(piece.bpm @ piece.bpm_s / weight) if weight > 0 else math.nan
+    eighths = np.unique(np.round(beats * 2).astype(int))
+    held = eighths[(eighths % 2 == 1) & ~np.isin(eighths + 1, eighths)]  # (after Longuet-Higgins and Lee 1984)
     return {
         "onset_rate": math.log2(max(len(onsets), 1) / seconds),
         "note_rate": math.log2(max(len(piece.pitch), 1) / seconds),
-        "notes_a_quarter": len(piece.pitch) / max(piece.quarters, 0.25),
-        "onsets_a_quarter": len(onsets) / max(piece.quarters, 0.25),
-        "drum_rate": len(piece.drums) / max(piece.quarters, 0.25),
+        "notes_a_quarter": len(piece.pitch) / quarters,
+        "onsets_a_quarter": len(onsets) / quarters,
+        "drum_rate": len(piece.drums) / quarters,
         "tempo": math.log2(bpm) if bpm > 0 else math.nan,
-        "tempo_spread": _std(np.repeat(np.log2(np.maximum(piece.bpm, 1)), np.maximum(1, piece.bpm_s.astype(int)))),
-        "gap_mean": _mean(log),
-        "gap_spread": _std(log),
-        "gap_tenth": _quantile(log, 0.1),
-        "gap_ninetieth": _quantile(log, 0.9),
+        **_spread("gap", np.log2(gaps)),
         "gap_variation": _ratio(_std(gaps), _mean(gaps)),
-        "gap_entropy": entropy(shares),
-        "npvi": _mean(200 * np.abs(np.diff(gaps)) / (gaps[1:] + gaps[:-1])) if len(gaps) > 1 else math.nan,
-        "short_share": _mean(gaps < 0.18),
-        "long_share": _mean(gaps > 0.8),
-        "off_beat_share": _mean(off),
-        "triplet_share": _mean(np.abs(place * 3 - np.round(place * 3)) < 0.1) - _mean(~off),
-        "syncopation": _syncopation(beats),
+        "gap_entropy": entropy(np.bincount(kinds)),
+        "npvi": _mean(200 * np.abs(np.diff(gaps)) / (gaps[1:] + gaps[:-1])),
+        "off_beat_share": _mean((place > 1 / 12) & (place < 11 / 12)),
+        "syncopation": _ratio(len(held), len(eighths)),
     }
 
 
-def _syncopation(beats: np.ndarray) -> float:
-    """The share of onsets on an off-beat eighth whose next beat is silent (after Longuet-Higgins and Lee 1984)."""
-    eighths = np.unique(np.round(beats * 2).astype(int))
-    off = eighths[eighths % 2 == 1]
-    return float(np.mean(~np.isin(off + 1, eighths)) * len(off) / len(eighths)) if len(off) else 0.0
-
-
-# ---- how hard, how long
-
-
 def touch(piece: Piece) -> Numbers:
-    """Velocity (0 to 127), note lengths (log2 seconds), and how far notes fill the gap to the next of their track."""
-    length = np.maximum(piece.end_s - piece.onset_s, 0.01)
+    """How hard, how long: velocity (0 to 127), lengths (log2 s), how far notes fill the gap to their track's next."""
     fill = _fill(piece)
     downbeat = np.mod(piece.onset_q, piece.bar_q) < 1 / 12
     return {
-        "velocity_mean": _mean(piece.velocity),
-        "velocity_spread": _std(piece.velocity),
-        "velocity_low": _quantile(piece.velocity, 0.1),
-        "velocity_high": _quantile(piece.velocity, 0.9),
+        **_spread("velocity", piece.velocity),
         "velocity_slope": _slope(piece.onset_q, piece.velocity),
         "accent": _mean(piece.velocity[downbeat]) - _mean(piece.velocity[~downbeat]),
-        "length_mean": _mean(np.log2(length)),
-        "length_spread": _std(np.log2(length)),
-        "length_high": _quantile(np.log2(length), 0.9),
-        "fill": float(np.median(fill)) if len(fill) else math.nan,
+        **_spread("length", np.log2(np.maximum(piece.end_s - piece.onset_s, 0.01))),
+        "fill": _quantile(fill, 0.5),
         "staccato_share": _mean(fill < 0.6),
         "legato_share": _mean(fill > 0.95),
     }
@@ -115,7 +86,7 @@ def touch(piece: Piece) -> Numbers:
 
 def _fill(piece: Piece) -> np.ndarray:
     """Length over the gap to the next onset of the same track, at most 2; the last notes have none."""
-    out = []
+    out = [np.zeros(0)]
     for track in np.unique(piece.track):
         mine = piece.track == track
         start, end = piece.onset_s[mine], piece.end_s[mine]
@@ -124,24 +95,17 @@ def _fill(piece: Piece) -> np.ndarray:
         there = after < len(onsets)
         gap = onsets[after[there]] - start[there]
         out.append(np.minimum((end - start)[there] / np.maximum(gap, 0.01), 2.0))
-    return np.concatenate(out) if out else np.zeros(0)
-
-
-# ---- how high
+    return np.concatenate(out)
 
 
 def register(piece: Piece) -> Numbers:
-    """MIDI pitches: of all notes, of the highest line and of the lowest; intervals of the highest line (semitones)."""
+    """How high: MIDI pitches of all notes and of the outer lines; intervals of the highest line (semitones)."""
     pitch = piece.pitch.astype(float)
     top, bass = outer_lines(piece)
     moves = np.diff(top)
     size = np.abs(moves)
-    turns = np.diff(np.sign(moves[moves != 0]))
     return {
-        "pitch_mean": _mean(pitch),
-        "pitch_spread": _std(pitch),
-        "pitch_low": _quantile(pitch, 0.05),
-        "pitch_high": _quantile(pitch, 0.95),
+        **_spread("pitch", pitch),
         "pitch_slope": _slope(piece.onset_q, pitch),
         "bass_share": _mean(pitch < 48),
         "treble_share": _mean(pitch >= 72),
@@ -149,15 +113,12 @@ def register(piece: Piece) -> Numbers:
         "top_spread": _std(top),
         "bass_mean": _mean(bass),
         "bass_moves": _mean(np.abs(np.diff(bass))),
-        "hands_apart": _mean(top) - _mean(bass),
         "interval_mean": _mean(size),
         "repeat_share": _mean(size == 0),
-        "semitone_share": _mean(size == 1),
         "step_share": _mean((size == 1) | (size == 2)),
-        "arpeggio_share": _mean(np.isin(size, (3, 4, 5, 7))),
         "leap_share": _mean(size > 7),
         "rise_share": _mean(moves[moves != 0] > 0),
-        "turn_share": _mean(turns != 0),
+        "turn_share": _mean(np.diff(np.sign(moves[moves != 0])) != 0),
     }
 
 
@@ -170,53 +131,35 @@ def outer_lines(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum.reduceat(ordered, first), np.minimum.reduceat(ordered, first)
 
 
-# ---- which key, how rough
-
-
 def tonality(piece: Piece) -> Numbers:
-    """Key profiles, scale degrees above the best tonic, chords and roughness by half beat."""
-    whole = chroma(piece)
+    """Which key, how rough: key profiles, scale degrees above the best tonic, chords and roughness by half beat."""
+    whole = np.bincount(piece.pitch % 12, piece.end_q - piece.onset_q, 12)  # quarters that each class sounds
     fit = key_fit(whole)
-    tonic = int(fit.argmax()) % 12
-    degrees = np.roll(whole, -tonic) if np.isfinite(fit).all() and whole.sum() > 0 else np.full(12, math.nan)
+    degrees = np.roll(whole, -(int(fit.argmax()) % 12)) if whole.sum() > 0 else np.full(12, math.nan)
     frames = sounding_frames(piece)
-    classes = np.zeros((len(frames), 12), bool)
-    for pitch_class in range(12):
-        classes[:, pitch_class] = frames[:, pitch_class::12].any(1)
-    played = classes[classes.sum(1) >= 2]
-    local = [key_fit(part.sum(0).astype(float)) for part in np.array_split(frames_by_class(frames), _parts(frames))]
-    lean = np.array([one[:12].max() - one[12:].max() for one in local if np.isfinite(one).all() and one.any()])
-    out = {
+    counts = np.stack([frames[:, pitch_class::12].sum(1) for pitch_class in range(12)], 1)
+    local = [key_fit(part.sum(0)) for part in np.array_split(counts, max(1, len(counts) // 16))]  # two bars of 4/4
+    lean = np.array([one[:12].max() - one[12:].max() for one in local if one.any()])
+    played = counts[(counts > 0).sum(1) >= 2] > 0
+    rough = _roughness(played)
+    chords = played[played.sum(1) >= 3]
+    return {
         "major_fit": float(fit[:12].max()),
         "minor_fit": float(fit[12:].max()),
         "mode": float(fit[:12].max() - fit[12:].max()),
         "local_mode": _mean(lean),
         "local_minor_share": _mean(lean < 0),
-        "key_clarity": float(fit.max()),
         "third": _ratio(degrees[4], degrees[3] + degrees[4]),
         "sixth": _ratio(degrees[9], degrees[8] + degrees[9]),
         "seventh": _ratio(degrees[11], degrees[10] + degrees[11]),
-        "fourths": float(degrees[6]),
-        "flat_second": float(degrees[1]),
         "class_entropy": entropy(whole),
         "scale_share": scale_consistency(piece),
-        "roughness": _mean(_roughness(played)),
-        "rough_share": _mean(_roughness(played) > 0),
+        "roughness": _mean(rough),
+        "rough_share": _mean(rough > 0),
         "tritone_share": _mean((played & np.roll(played, 6, 1)).any(1)),
         "semitone_clash": _mean((played & np.roll(played, 1, 1)).any(1)),
+        **{f"{name}_share": _mean([(of <= one).all(1).any() for one in chords]) for name, of in _CHORDS.items()},
     }
-    three = played[played.sum(1) >= 3]
-    for name, chords in _CHORDS.items():
-        if name == "open":
-            out[name + "_share"] = _mean([(one == chords).all(1).any() for one in played])
-        else:
-            out[name + "_share"] = _mean([(chords <= one).all(1).any() for one in three])
-    return out
-
-
-def chroma(piece: Piece) -> np.ndarray:
-    """(12,) quarters that each pitch class sounds."""
-    return np.bincount(piece.pitch % 12, piece.end_q - piece.onset_q, 12)
 
 
 def key_fit(weight: np.ndarray) -> np.ndarray:
@@ -246,15 +189,6 @@ def sounding_frames(piece: Piece, per_quarter: int = 2) -> np.ndarray:
     return out
 
 
-def frames_by_class(frames: np.ndarray) -> np.ndarray:
-    """(frames, 12) how many pitches of each class sound."""
-    return np.stack([frames[:, pitch_class::12].sum(1) for pitch_class in range(12)], 1)
-
-
-def _parts(frames: np.ndarray) -> int:
-    return max(1, len(frames) // 16)  # two bars of 4/4
-
-
 def _roughness(classes: np.ndarray) -> np.ndarray:
     """Mean over the pairs of pitch classes that sound together. classes: (frames, 12), two or more in each."""
     total, pairs = np.zeros(len(classes)), np.zeros(len(classes))
@@ -264,35 +198,29 @@ def _roughness(classes: np.ndarray) -> np.ndarray:
     return total / np.maximum(pairs, 1)
 
 
-# ---- how thick
-
-
 def texture(piece: Piece) -> Numbers:
-    """How many notes sound together, by sixteenth, and how many begin together."""
-    frames = sounding_frames(piece, 4)
-    on = frames.sum(1)
+    """How thick: notes that sound together, by sixteenth, and that begin together."""
+    on = sounding_frames(piece, 4).sum(1)
     _, chord = np.unique(np.round(piece.onset_q * 24), return_counts=True)
     return {
         "polyphony": _mean(on[on > 0]),
         "polyphony_spread": _std(on[on > 0]),
-        "polyphony_high": _quantile(on, 0.95),
         "silence": _mean(on == 0),
         "chord_size": _mean(chord),
         "chord_share": _mean(chord >= 3),
-        "single_share": _mean(chord == 1),
         "tracks": float(len(np.unique(piece.track))),
     }
 
 
-# ---- what comes again
-
-
 def form(piece: Piece) -> Numbers:
-    """Repetition, and how the second half differs from the first."""
+    """What comes again, and how the second half differs from the first."""
     half = piece.onset_q < piece.quarters / 2
+    bar = np.floor(piece.onset_q / piece.bar_q).astype(int)
+    cell = np.round(np.mod(piece.onset_q, piece.bar_q) * 4).astype(int)
+    rhythms = [frozenset(cell[bar == one].tolist()) for one in np.unique(bar)]
     return {
         "repetition": repetition(piece),
-        "bar_repeats": bar_repeats(piece),
+        "bar_repeats": 1 - len(set(rhythms)) / len(rhythms) if len(rhythms) > 1 else math.nan,
         "density_change": math.log2((1 + int((~half).sum())) / (1 + int(half.sum()))),
         "pitch_change": _mean(piece.pitch[~half]) - _mean(piece.pitch[half]),
     }
@@ -310,14 +238,6 @@ def repetition(piece: Piece, length: int = 4) -> float:
     return 1 - len(set(runs)) / len(runs) if len(runs) > 1 else math.nan
 
 
-def bar_repeats(piece: Piece) -> float:
-    """The share of bars with the rhythm of an earlier one. NaN with fewer than two bars that begin notes."""
-    bar = np.floor(piece.onset_q / piece.bar_q).astype(int)
-    cell = np.round(np.mod(piece.onset_q, piece.bar_q) * 4).astype(int)
-    seen = [frozenset(cell[bar == one].tolist()) for one in np.unique(bar)]
-    return 1 - len(set(seen)) / len(seen) if len(seen) > 1 else math.nan
-
-
 def entropy(weights: np.ndarray) -> float:
     """Shannon entropy in bits of weights >= 0; NaN where all are 0."""
     total = weights.sum()
@@ -325,6 +245,11 @@ def entropy(weights: np.ndarray) -> float:
         return math.nan
     share = weights[weights > 0] / total
     return float(-(share * np.log2(share)).sum() + 0.0)
+
+
+def _spread(name: str, values: np.ndarray) -> Numbers:
+    low, high = _quantile(values, 0.1), _quantile(values, 0.9)
+    return {f"{name}_mean": _mean(values), f"{name}_spread": _std(values), f"{name}_low": low, f"{name}_high": high}
 
 
 def _mean(values: np.ndarray | list[bool]) -> float:
