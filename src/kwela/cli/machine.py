@@ -74,7 +74,7 @@ def idle_watch(
     from kwela import config
     from kwela.machines import idle
 
-    if not warn_minutes < 60 * hours:  # NaN is refused too
+    if warn_minutes >= 60 * hours:
         raise UserError(f"--warn-minutes {warn_minutes:g}: not less than --hours {hours:g}")
     root = config.repo_root()
     places = folders or [root / "ai-service" / "checkpoints", root / "checkpoints"]

@@ -8,7 +8,6 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/monitor_estimated
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -49,12 +48,10 @@ def look(session: Any, name: str) -> Alarm:
 
 
 def set_up(session: Any, name: str, email: str, dollars: float) -> Alarm:
-    """Make or change the alarm, and subscribe `email` unless it is. Raises UserError for what is no address, no amount.
+    """Make or change the alarm, and subscribe `email` unless it is. Raises UserError for what is no address.
 
     AWS then writes to the address, which gets no alarms before its owner has followed the link in that letter.
     """
-    if not 0 < dollars < math.inf:
-        raise UserError(f"--dollars {dollars}: not an amount")
     if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", email):
         raise UserError(f"--email {email}: not an e-mail address")
     with one_line():
