@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ def slow(train: list[np.ndarray], held_out: list[np.ndarray], book: int) -> tupl
         row = [int(code) for code in clip[book]]
         for code in row:
             ones[code] = ones.get(code, 0) + 1
-        for pair in zip(row, row[1:]):
+        for pair in itertools.pairwise(row):
             pairs[pair] = pairs.get(pair, 0) + 1
 
     def alone(code: int) -> float:

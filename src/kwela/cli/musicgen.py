@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kwela.cli.output import Json, speaking
+from kwela.cli.output import Json, first_rank, speaking
 from kwela.errors import KwelaError, UserError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def ledger(file: Path) -> tuple[Callable[[], Extra], Callable[[Extra], None]]:
     return keep, restore
 
 
-def task(chosen: MusicgenConfig, workers: int | None) -> MusicgenTask:
+def task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> MusicgenTask:
     """Raises UserError if the extra is not installed."""
     try:
         import peft  # noqa: F401 - three seconds, and needed in any case
@@ -81,7 +81,7 @@ def task(chosen: MusicgenConfig, workers: int | None) -> MusicgenTask:
         raise UserError(f"MusicGen needs {error.name}: pip install 'kwela[musicgen]'") from None
     from kwela.musicgen.task import MusicgenTask
 
-    return MusicgenTask(chosen, workers=workers)
+    return MusicgenTask(chosen, workers=workers, device=device, say=print if first_rank() else lambda line: None)
 
 
 def hooks(tuning: MusicgenTask, carried: Path | None, beside: Path) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def train(
 
             tuned, own, beside = musicgen.settings(config, preset, overrides or [])
             tuned.training.epochs = epochs or tuned.training.epochs
-            tuning = musicgen.task(tuned, workers)
+            tuning = musicgen.task(tuned, workers, device)
             if check:
                 raise typer.Exit(0 if musicgen.check(tuning, own, device) else 1)
             task: Task = tuning

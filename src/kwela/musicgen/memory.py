@@ -1,6 +1,6 @@
 """What a run will take of the device's memory, said before its first step.
 
-An estimate from shapes, meant to be within a fifth: weights and optimiser are exact; activations count what backward
+An estimate from shapes, meant to be within a quarter: weights and optimiser are exact; activations count what backward
 keeps of a transformer block (Korthikanti et al. 2022, section 4.1, without the attention matrix, which isn't stored).
 """
 
@@ -57,15 +57,22 @@ def plan(model: Any, config: MusicgenConfig, frames: int, device: torch.device) 
     shape: Any = decoder.config
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     trained = sum(p.numel() * 4 for p in model.parameters() if p.requires_grad)
+    lora, amp = config.model.tuning == "lora", config.training.amp
     tokens = config.data.batch_size * (frames + shape.num_codebooks - 1)
-    width, half = shape.hidden_size, 2 if config.training.amp else 4
-    # Bytes a token and block: inputs of its three parts and their maps, and the feed-forward's two (4 x as wide).
-    block = half * (14 * width + 2 * shape.ffn_dim)
+    width, half = shape.hidden_size, 2 if amp else 4
+    # Bytes a token and block: inputs of its three parts and their maps, the feed-forward's two (4 x as wide), and
+    # three dropouts' masks.
+    block = half * (14 * width + 2 * shape.ffn_dim) + 3 * width
+    if lora:  # each adapter keeps its input, in float32, and its dropout's mask
+        block += (5 if config.model.dropout else 4) * (7 * width + shape.ffn_dim)
+    elif amp:  # the residual stream is float32
+        block += 6 * width
     blocks = shape.num_hidden_layers * (half * width if config.training.gradient_checkpointing else block)
     logits = shape.num_codebooks * shape.vocab_size * (4 + 4 + half)
     activations = tokens * (blocks + logits + (block if config.training.gradient_checkpointing else 0))
     ema = trained if config.training.ema.enabled else 0
-    return Plan(weights / GB, (3 * trained + ema) / GB, activations / GB, _there(device))
+    copies = 0 if lora or not amp else weights // 2  # autocast's, of weights that are trained
+    return Plan((weights + copies) / GB, (3 * trained + ema) / GB, activations / GB, _there(device))
 
 
 def _there(device: torch.device) -> float | None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kwela.config import MusicgenConfig
+from kwela.engine import ranks
 from kwela.engine.task import Batch, Mean, Share
 from kwela.errors import UserError
 from kwela.musicgen import base, codes, data, memory, model, predictors
@@ -22,10 +23,16 @@ class MusicgenTask:
     name = "musicgen"
 
     def __init__(
-        self, config: MusicgenConfig, *, workers: int | None = None, say: Callable[[str], None] = print
+        self,
+        config: MusicgenConfig,
+        *,
+        workers: int | None = None,
+        device: str | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
-        """workers: processes that fill the cache. say: told what is left out."""
+        """workers: processes that fill the cache. device: as the session's. say: told what is left out."""
         self.config, self.workers, self.say = config, workers, say
+        self.device = ranks.pick(device, 0, 1)
         self.tiny = config.data.cache_dir / "base"
         self.folder = base.find(config.model.base, self.tiny)
         self.codec, self.fingerprint = base.codec(self.folder), base.fingerprint(self.folder)
@@ -34,13 +41,12 @@ class MusicgenTask:
             raise UserError(f"data.seconds: {config.data.seconds} is shorter than one frame of the codec")
 
     def model(self) -> nn.Module:
-        half = self.config.training.amp and torch.cuda.is_available()
+        half = self.config.training.amp and self.device.type == "cuda"
         frozen = getattr(torch, self.config.training.amp_dtype) if half else torch.float32
         built = model.build(self.config.model.model_dump(), self.tiny, frozen)
         if self.config.training.gradient_checkpointing:
             built.decoder.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.say(memory.plan(built, self.config, self.frames, here).line(self.config))
+        self.say(memory.plan(built, self.config, self.frames, self.device).line(self.config))
         return built
 
     @cached_property
