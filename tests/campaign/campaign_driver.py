@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--imds", default="")
     parser.add_argument("--gpu", type=float)
     parser.add_argument("--gate-now", action="store_true")
+    parser.add_argument("--resume", action="store_true", help="as the command has it: nothing to do")
     parser.add_argument("--override", default="")
     args, training = parser.parse_known_args()
     settings = playbook.load(args.config)

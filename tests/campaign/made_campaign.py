@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("campaign_driver.py")
 DAYS_A_SECOND = 86400.0
 
-# Five simulated days a second: the gate comes after four seconds, training ends about day 30.
+# Five simulated days a second. The gate comes when 30 % of the steps are done.
 SPEED = 5 * DAYS_A_SECOND
 
 
@@ -25,7 +25,9 @@ def config(folder: Path, **changes: Any) -> Path:
     evaluation = {"reference_dir": "reference", "contrast_dir": "contrast", "samples": 3}
     values |= {
         "gpu_cost_per_hour": 0.1,
-        "week_5_threshold_days": 18,
+        "budget_usd": 5000,
+        "week_5_threshold_days": 99,
+        "gate_at_fraction": 0.3,
         "plan_days": 100,
         "setup_cost_usd": 0,
         "disk_gb": 0,

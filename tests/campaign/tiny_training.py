@@ -95,6 +95,7 @@ def main() -> int:
     parser.add_argument("--pace", type=float, default=0.02, help="seconds a step")
     parser.add_argument("--lr", type=float, default=0.02)
     parser.add_argument("--crash-at", type=int, default=-1, help="SIGKILL in this step of the first session")
+    parser.add_argument("--crash-always", action="store_true", help="in every session")
     parser.add_argument("--nan-at", type=int, default=-1, help="a row whose loss is not finite")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -103,7 +104,7 @@ def main() -> int:
     settings = TinyConfig.model_validate(
         {"training": {**training, "evaluate_first": True}, "optim": {"lr": args.lr}, "scheduler": {"warmup_steps": 1}}
     )
-    first = not (args.out / "last.pt").exists()
+    first = args.crash_always or not (args.out / "last.pt").exists()
     task = TinyTask(args.pace, args.crash_at if first else -1, args.nan_at)
     carried = Session(
         data_hash="data", tokenizer_hash="", device="cpu", extra=lambda: {"ledger": args.ledger.read_text()}

@@ -42,13 +42,15 @@ class Real:
     SHORTEST = 0.02  # seconds to sleep at least, however fast
 
     def __init__(self, speed: float = 1.0) -> None:
-        self.speed, self.began = speed, time.time()
+        self.speed, self.began, self.asleep = speed, time.time(), _asleep()
 
     def read(self) -> Time:
-        up = time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-        now = time.time()
-        wall = now if self.speed == 1 else self.began + (now - self.began) * self.speed
-        return Time(_boot(), wall, up * self.speed, time.monotonic() * self.speed, _shutdown())
+        awake, wall, asleep = time.monotonic(), time.time(), _asleep()
+        if asleep - self.asleep > 1.0:  # less is the time between two readings
+            self.asleep = asleep
+        if self.speed != 1:
+            wall = self.began + (wall - self.began) * self.speed
+        return Time(_boot(), wall, (awake + self.asleep) * self.speed, awake * self.speed, _shutdown())
 
     def sleep(self, seconds: float) -> None:
         time.sleep(max(self.SHORTEST, seconds / self.speed))
@@ -78,6 +80,11 @@ class Fake:
     def jump(self, seconds: float) -> None:
         """Somebody sets the clock."""
         self.wall += seconds
+
+
+def _asleep() -> float:
+    """Seconds that this machine was suspended since it started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() if hasattr(time, "CLOCK_BOOTTIME") else 0.0
 
 
 def _boot() -> str:

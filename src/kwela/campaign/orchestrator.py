@@ -252,8 +252,9 @@ class Campaign:
             early = self.settings.gate_at_fraction
             due = now.bill.days >= self.settings.week_5_threshold_days or (early is not None and now.fraction >= early)
             return GATE if due or gate_now else ""
-        recheck = now.stands == gate.CONDITIONAL and self.book.calendar() - now.decided_at >= DAY
-        return RECHECK if recheck else ""
+        day_old = now.stands == gate.CONDITIONAL and self.book.calendar() - now.decided["at"] >= DAY
+        fresh = bool(now.curve.val) and now.curve.val[-1][0] > now.decided.get("step", 0)
+        return RECHECK if day_old and fresh else ""
 
     def _wait(self) -> None:
         self.clock.sleep(POLL)
@@ -302,7 +303,7 @@ class Campaign:
         if why == RECHECK and verdict.verdict == gate.HOLD:  # nothing new is known: the conditions stay
             self.say(f"Daily check: not measured: {', '.join(rule.said for rule in verdict.those('unknown'))}")
             verdict = replace(verdict, verdict=gate.CONDITIONAL)
-        self.book.note("gate", **verdict.to_dict(), why=why)
+        self.book.note("gate", **verdict.to_dict(), why=why, step=now.curve.step)
         self.say(gate.block(verdict))
         self._tell(f"gate: {verdict.verdict}")
         self._write()
@@ -442,7 +443,8 @@ class Campaign:
         return state.look(self.folder, self.settings, self.book.rows, self.book.total())
 
     def _write(self) -> None:
-        state.write(self.folder, self._look(), self.ours, self.gpu[-1][1] if self.gpu else None)
+        recorded = state.look(self.folder, self.settings, self.book.rows)
+        state.write(self.folder, recorded, self.ours, self.gpu[-1][1] if self.gpu else None)
 
     def _halt(self, why: str) -> None:
         self.why = self.why or why

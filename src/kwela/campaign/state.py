@@ -34,7 +34,7 @@ class Standing:
     training: Row  # status.json
     steps: int  # planned
     verdict: Verdict | None
-    decided_at: float  # unix seconds of that verdict
+    decided: Row  # its line in the ledger; {} without one
     override: Row | None  # of that verdict, by somebody who gave a reason
 
     @property
@@ -86,7 +86,7 @@ def look(folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, 
         read_json(folder / "status.json"),
         planned or plan.steps(settings, clips(settings)),
         gate.restore(decided) if decided else None,
-        decided["at"] if decided else 0.0,
+        decided or {},
         override,
     )
 
