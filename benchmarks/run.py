@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-COMPARISONS = ("tokenise", "chamfer", "midi_train", "manifest", "logmel")
+COMPARISONS = ("tokenise", "chamfer", "midi_train", "manifest", "logmel", "token_cache", "musicgen_step")
 START, END = "<!-- results -->", "<!-- /results -->"
 
 

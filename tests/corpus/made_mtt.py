@@ -37,7 +37,11 @@ TAGS = [
 def mp3(seconds: float = 1.5, hertz: float = 220.0) -> bytes:
     """A plucked tone as MTT's clips are: mono, 16 kHz, 32 kbit/s."""
     t = np.arange(int(seconds * 16_000)) / 16_000
-    wave = (0.4 * np.exp(-3 * (t % 0.5)) * np.sin(2 * np.pi * hertz * t)).astype(np.float32)
+    return encode((0.4 * np.exp(-3 * (t % 0.5)) * np.sin(2 * np.pi * hertz * t)).astype(np.float32))
+
+
+def encode(wave: np.ndarray) -> bytes:
+    """float32 samples at 16 kHz as MP3 at 32 kbit/s."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp3") as out:
         stream = out.add_stream("mp3", rate=16_000, layout="mono", bit_rate=32_000)

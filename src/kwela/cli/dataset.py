@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 dataset_app = typer.Typer(help="Training sets out of tagged audio.", no_args_is_help=True, rich_markup_mode=None)
 
 Datasets = Annotated[Path | None, typer.Option(help="Over the config's dataset_dir.")]
-MinTags = Annotated[int, typer.Option(min=1, help="Groups of tags that a clip must have.")]
+MinTags = Annotated[int, typer.Option(min=0, help="Groups of tags that a clip must have; 0: take any.")]
 Limit = Annotated[int, typer.Option(min=1, help="Clips at most.")]
 Config = Annotated[Path | None, typer.Option(help="JSON; default: ai-service/config.json.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")]
@@ -78,6 +78,7 @@ def folder(
 
     \b
     kwela dataset folder ~/music --tags tags.csv --min-tags 2
+    kwela dataset folder data/demo/audio --min-tags 0
     """
     from kwela.corpus import proxyset, tagged
 
