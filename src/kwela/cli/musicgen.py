@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -97,8 +98,9 @@ def finish(folder: Path, table: Path) -> None:
     from kwela.engine import checkpoint
     from kwela.musicgen import artefact
 
-    report = table.with_name("dataset_report.json")
-    known = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else None
+    known = None
+    with contextlib.suppress(OSError, ValueError):  # the card does without it
+        known = json.loads(table.with_name("dataset_report.json").read_text(encoding="utf-8"))
     place = artefact.export(folder / checkpoint.BEST, folder / "model", stand_in(), known)
     print(f"For transformers and peft: {place}", flush=True)
 
@@ -175,7 +177,6 @@ def generate_audio(
     from rich.console import Console
     from rich.progress import Progress
 
-    from kwela import playbook
     from kwela.musicgen import artefact, making
     from kwela.musicgen.sample import Sampling
 
@@ -185,10 +186,10 @@ def generate_audio(
             raise UserError("kwela generate audio: a prompt is empty: say in words what to play")
         if not 0 < duration <= making.LONGEST:
             raise UserError(f"--duration {duration:g}: give seconds above 0, up to {making.LONGEST:g}")
-        own = None if model not in (None, "base") else playbook.load(config)
         source = model or ""
-        if own is not None:
-            source = own.model_name if model == "base" else str(own.checkpoint_dir / artefact.BEST_MODEL)
+        if model in (None, "base"):
+            chosen, own, _ = settings(config, None, [])
+            source = chosen.model.base if model else str(own.checkpoint_dir / artefact.BEST_MODEL)
         loaded = making.load(source, stand_in(), device)
         places = [out / f"test_output_{number + 1}" for number in range(len(wanted))]
         seeds = [seed + number for number in range(len(wanted))]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kwela import files
+from kwela.config import MusicgenModel
 from kwela.engine import checkpoint
 from kwela.errors import UserError
 from kwela.musicgen import base, model
@@ -40,9 +41,12 @@ def restore(path: Path, tiny: Path) -> tuple[model.MusicLm, Path, dict[str, Any]
     if state["family"] != "musicgen" or not isinstance(settings.get("base"), str):
         raise UserError(f"{path}: a checkpoint of {state['family']}, not of musicgen")
     folder = base.find(settings["base"], tiny)
-    tuned = checkpoint.rebuild(
-        path, state, "musicgen", lambda settings: model.build(settings, tiny), base.fingerprint(folder)
-    )
+    own = base.fingerprint(folder)
+    if state["tokenizer_hash"] != own:
+        raise UserError(
+            f"{path}: tuned from another model than the {settings['base']} that is here: bring that one back"
+        )
+    tuned = checkpoint.rebuild(path, state, "musicgen", lambda settings: model.build(settings, tiny), own)
     return tuned, folder, state
 
 
@@ -57,7 +61,7 @@ def export(path: Path, out: Path, tiny: Path, report: Mapping[str, Any] | None =
     draft.mkdir(parents=True)
     settings = state["config"]["model"]
     if settings["tuning"] == "lora":
-        _adapter(tuned, settings, draft)
+        _adapter(tuned, settings, base.fingerprint(folder), draft)
     else:
         whole = base.load(folder)
         whole.decoder.load_state_dict(tuned.decoder.state_dict())
@@ -73,13 +77,13 @@ def export(path: Path, out: Path, tiny: Path, report: Mapping[str, Any] | None =
     return out
 
 
-def _adapter(tuned: model.MusicLm, settings: Mapping[str, Any], out: Path) -> None:
+def _adapter(tuned: model.MusicLm, settings: Mapping[str, Any], fingerprint: str, out: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     weights = get_peft_model_state_dict(tuned)
     save_file({f"base_model.model.{name}": value.contiguous() for name, value in weights.items()},
-              out / "adapter_model.safetensors", {"format": "pt"})  # fmt: skip
+              out / "adapter_model.safetensors", {"format": "pt", "base": fingerprint})  # fmt: skip
     config = model.lora_config(settings)
     config.base_model_name_or_path, config.inference_mode = settings["base"], True
     config.save_pretrained(str(out))
@@ -91,27 +95,31 @@ def load_folder(folder: Path, tiny: Path) -> tuple[model.MusicLm, Path]:
     if not described.is_file():
         found = base.find(str(folder), tiny)
         return model.build({"base": str(found), "tuning": "full"}, tiny), found
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
     try:
         config = json.loads(described.read_text(encoding="utf-8"))
-        settings = {
-            "base": config["base_model_name_or_path"],
-            "tuning": "lora",
-            "rank": int(config["r"]),
-            "alpha": float(config["lora_alpha"]),
-            "dropout": 0.0,
-        }
-        weights = load_file(folder / "adapter_model.safetensors")
+        settings = MusicgenModel(
+            base=config["base_model_name_or_path"], rank=config["r"], alpha=config["lora_alpha"], dropout=0.0
+        ).model_dump()
+        odd = [key for key in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
+        if odd:
+            raise ValueError(f"{odd[0]} is not what kwela makes")
+        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            weights = {_in_place(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            tuned_from = (file.metadata() or {}).get("base")
     except Exception as error:
-        raise UserError(f"{folder}: not readable as an adapter: {type(error).__name__}: {error}") from None
+        why = " ".join(str(error).split())
+        raise UserError(f"{folder}: not readable as an adapter: {type(error).__name__}: {why}") from None
+    found = base.find(settings["base"], tiny)
+    if tuned_from not in (None, base.fingerprint(found)):
+        raise UserError(f"{folder}: tuned from another model than the {settings['base']} that is here")
     tuned = model.build(settings, tiny)
-    named = {_in_place(name): value for name, value in weights.items()}
     try:
-        tuned.load_state_dict(named)
+        tuned.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder}: its weights don't fit {settings['base']}: {str(error).splitlines()[-1]}") from None
-    return tuned.eval(), base.find(settings["base"], tiny)
+    return tuned.eval(), found
 
 
 def _in_place(name: str) -> str:
@@ -135,7 +143,7 @@ def card(state: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
     for name, figure in figures:
         try:
             rows.append(f"| {name} | {figure() or 'not known'} |")
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             rows.append(f"| {name} | not measured |")
     return f"""---
 base_model: {settings["base"]}

@@ -73,8 +73,10 @@ def codec(folder: Path) -> Codec:
             int(encoder.get("sampling_rate", 24_000)),
             hop,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not the config of a MusicGen: {type(error).__name__}: {error}") from None
+    if not (1 <= found.codebooks <= 64 and 2 <= found.size < 2**15 and 1 <= found.hop <= found.rate <= 192_000):
+        raise UserError(f"{path}: not the config of a MusicGen: {found}")
     if decoder.get("audio_channels", 1) != 1:
         raise UserError(f"{path}: a stereo MusicGen; kwela tunes the mono ones")
     return found
@@ -112,7 +114,7 @@ def tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder}: its text tokenizer is missing or unreadable: {why}") from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+import wave
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kwela.engine import checkpoint, ranks
 from kwela.errors import KwelaError, UserError
 from kwela.music import loudness
 from kwela.musicgen import artefact, base, sample
@@ -19,6 +22,7 @@ from kwela.musicgen.voice import Voice
 
 LUFS, PEAK = -16.0, 0.95  # of what is written: streaming services' level, and a little below full scale
 LONGEST = 300.0  # seconds
+BATCH = 8  # prompts at once: attention's cache is 0.3 GB for each, half a minute long, with musicgen-small
 
 
 @dataclass
@@ -56,8 +60,6 @@ def load(source: str, tiny: Path, device: str | None = None) -> Model:
     path = Path(source).expanduser()
     origin: dict[str, Any] = {"model": path.name if path.exists() else source}
     if path.is_file():
-        from kwela.engine import checkpoint
-
         lm, folder, state = artefact.restore(path, tiny)
         origin |= {"sha256": checkpoint.file_hash(path), "step": state["progress"]["step"]}
         origin["base"] = state["config"]["model"]["base"]
@@ -72,7 +74,7 @@ def load(source: str, tiny: Path, device: str | None = None) -> Model:
         lm = model.build({"base": source, "tuning": "full"}, tiny)
     origin["base_fingerprint"] = base.fingerprint(folder)
     whole = base.load(folder)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = ranks.pick(device or ("cuda" if torch.cuda.is_available() else "cpu"), 0, 1)
     return Model(
         lm.to(place).eval(),
         whole.text_encoder.to(place),
@@ -96,8 +98,8 @@ def generate(
 ) -> dict[str, Any]:
     """Write a WAV and a FLAC for each prompt, at out[i] with those endings, and return what it took.
 
-    seconds: up to 300. stream: one prompt at a time, its WAV growing as its codes come; its level is then what the
-    model gives (the FLAC is at -16 LUFS all the same). progress: told frames done, of how many.
+    seconds: up to 300. stream: one prompt at a time, its WAV growing as its codes come, a whole WAV at any time; its
+    level is then what the model gives (the FLAC is at -16 LUFS all the same). progress: told frames done, of how many.
     Returns {"samples": [{"prompt", "seed", "wav", "flac"}], "seconds", "first_audio_seconds", "seconds_per_second",
     "peak_memory_mb", "device"}. Raises UserError for an empty prompt or a duration out of range.
     """
@@ -106,7 +108,10 @@ def generate(
     if not 0 < seconds <= LONGEST:
         raise UserError(f"a duration of {seconds:g} s: give one above 0, up to {LONGEST:g}")
     count = max(1, round(seconds * model.frame_rate))
-    groups = [[index] for index in range(len(prompts))] if stream else [list(range(len(prompts)))]
+    size = 1 if stream else BATCH
+    groups = [list(range(low, min(low + size, len(prompts)))) for low in range(0, len(prompts), size)]
+    for place in out:
+        place.parent.mkdir(parents=True, exist_ok=True)  # now, rather than when minutes were spent
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began, first, made = time.monotonic(), None, []
@@ -117,11 +122,11 @@ def generate(
             lambda done, number=number: progress(number * count + done, count * len(groups)),  # type: ignore[misc]
         )  # fmt: skip
         first = first if first is not None else heard - began
-        for index, wave in zip(group, waves, strict=True):
-            if not np.isfinite(wave).all():
+        for index, samples in zip(group, waves, strict=True):
+            if not np.isfinite(samples).all():
                 raise KwelaError(f"{out[index]}: the model gave samples that are not finite; not written")
             about = {"prompt": prompts[index], "seed": seeds[index], "seconds": seconds, **asdict(how), **model.origin}
-            made.append(_write(wave, model.form.rate, out[index], about, wav=not stream))
+            made.append(_write(samples, model.form.rate, out[index], about, as_it_came=(".wav",) if stream else ()))
     took = time.monotonic() - began
     return {
         "samples": made,
@@ -141,10 +146,11 @@ def preview(lm: Any, folder: Path, prompt: str, state: np.ndarray, count: int, s
         lm, [state], count, [seed], books=form.codebooks, size=form.size, rate=form.rate / form.hop,
         how=sample.Sampling(),
     )  # fmt: skip
-    wave = Voice(whole.audio_encoder, form.hop).add(torch.stack([f.cpu() for f in coming], -1), last=True)[0].numpy()
+    codes = torch.stack([frame.cpu() for frame in coming], -1)
+    samples = Voice(whole.audio_encoder, form.hop).add(codes, last=True)[0].numpy()
     about = {"prompt": prompt, "seed": seed}
-    _write(wave, form.rate, out / "sample", about, wav=True)
-    spectrogram(wave, form.rate, prompt, out / "sample.png")
+    _write(samples, form.rate, out / "sample", about)
+    spectrogram(samples, form.rate, prompt, out / "sample.png")
 
 
 def _play(
@@ -157,8 +163,6 @@ def _play(
     progress: Callable[[int], None],
 ) -> tuple[np.ndarray, float]:
     """Samples (B, n) of a batch of prompts, and when the first second of it could be heard (time.monotonic)."""
-    import soundfile
-
     voice, rate = Voice(model.codec, model.form.hop), model.form.rate
     dtype = torch.float16 if model.device.type == "cuda" else None
     coming = sample.frames(
@@ -168,10 +172,7 @@ def _play(
     parts: list[np.ndarray] = []
     waiting: list[torch.Tensor] = []
     heard, have = None, 0
-    if growing is not None:
-        growing.parent.mkdir(parents=True, exist_ok=True)
-    file = soundfile.SoundFile(growing, "w", rate, 1, "PCM_16") if growing is not None else None
-    try:
+    with _growing(growing, rate) if growing is not None else contextlib.nullcontext(lambda samples: None) as hear:
         for done, frame in enumerate(coming, 1):
             waiting.append(frame)
             progress(done)
@@ -180,31 +181,42 @@ def _play(
                 parts.append(voice.add(torch.stack(waiting, dim=-1), last=done == count).float().cpu().numpy())
                 waiting.clear()
                 have += parts[-1].shape[1]
-                if file is not None:
-                    file.write(np.clip(parts[-1][0], -1, 1))
-                    file.flush()
+                hear(parts[-1][0])
                 if heard is None and (have >= rate or done == count):
                     heard = time.monotonic()
-    finally:
-        if file is not None:
-            file.close()
     assert heard is not None
     return np.concatenate(parts, axis=1), heard
 
 
-def _write(wave: np.ndarray, rate: int, place: Path, about: dict[str, Any], wav: bool) -> dict[str, Any]:
-    """WAV (unless it was streamed) and FLAC at -16 LUFS, with where they come from as their comment."""
+@contextlib.contextmanager
+def _growing(path: Path, rate: int) -> Iterator[Callable[[np.ndarray], None]]:
+    """A WAV that is whole after each call with more samples: its header is written anew, which soundfile doesn't do."""
+    with path.open("wb") as file, wave.open(file, "wb") as header:
+        header.setnchannels(1)
+        header.setsampwidth(2)
+        header.setframerate(rate)
+
+        def hear(samples: np.ndarray) -> None:
+            header.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+            file.flush()
+
+        yield hear
+
+
+def _write(
+    samples: np.ndarray, rate: int, place: Path, about: dict[str, Any], as_it_came: Sequence[str] = ()
+) -> dict[str, Any]:
+    """WAV and FLAC at -16 LUFS, but for those `as_it_came`, with where they come from as their comment."""
     import soundfile
 
-    place.parent.mkdir(parents=True, exist_ok=True)
-    level = loudness.normalised(wave, rate, LUFS, PEAK)
-    for suffix in (".wav", ".flac") if wav else (".flac",):
+    level = loudness.normalised(samples, rate, LUFS, PEAK)
+    for suffix in (".wav", ".flac"):
         draft = place.with_name(f".{place.name}.tmp{suffix}")
         try:
             with soundfile.SoundFile(draft, "w", rate, 1, "PCM_16") as file:
                 file.title, file.software = about["prompt"], "kwela"
                 file.comment = json.dumps(about, ensure_ascii=False)
-                file.write(level)
+                file.write(np.clip(samples, -1, 1) if suffix in as_it_came else level)
             draft.replace(place.with_suffix(suffix))
         finally:
             draft.unlink(missing_ok=True)
@@ -216,15 +228,15 @@ def _write(wave: np.ndarray, rate: int, place: Path, about: dict[str, Any], wav:
     }
 
 
-def spectrogram(wave: np.ndarray, rate: int, title: str, path: Path) -> None:
-    """A picture of `wave`: dB below its loudest, 0 Hz to half its rate."""
+def spectrogram(samples: np.ndarray, rate: int, title: str, path: Path) -> None:
+    """A picture of `samples`: dB below its loudest, 0 Hz to half its rate."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from scipy.signal import stft
 
-    hz, at, bins = stft(wave, rate, nperseg=2048, noverlap=1536)
+    hz, at, bins = stft(samples, rate, nperseg=2048, noverlap=1536)
     power = 20 * np.log10(np.maximum(np.abs(bins), 1e-9))
     figure, axis = plt.subplots(figsize=(8, 3), dpi=110)
     shown = axis.pcolormesh(at, hz / 1000, power - power.max(), vmin=-80, vmax=0, shading="auto", cmap="magma")

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kwela.errors import KwelaError
+
 WINDOW, STRIDE = 30.0, 18.0  # seconds of a window, and of a later one that are new
 
 
@@ -42,6 +44,7 @@ def frames(
     """Codes of `count` frames, one frame (B, K) int64 at a time, as soon as its last codebook is known.
 
     model: MusicLm. states: the text encoder's of each of B prompts, (length, width). rate: frames a second.
+    Raises KwelaError, at the end of a window, if the model's logits were not finite.
     """
     device = next(model.parameters()).device
     rngs = [np.random.default_rng(seed) for seed in seeds]
@@ -78,12 +81,14 @@ def _window(
     past = EncoderDecoderCache(DynamicCache(), DynamicCache())
     rows = len(prompt) // batch
     inputs = torch.cat([laid.new_full((batch, books, 1), size), laid[..., :known]], dim=-1)
+    finite = torch.ones((), dtype=torch.bool, device=before.device)  # fetched once: a step waits for nothing
     for step in range(known, steps):
         with torch.autocast(before.device.type, dtype, enabled=dtype is not None):
             logits = model(inputs.repeat(rows, 1, 1), prompt, mask, past)[:, :, -1].float()
         if rows == 2:
             told, null = logits.chunk(2)
             logits = null + how.guidance * (told - null)
+        finite &= logits.isfinite().all()
         drawn = _draw(logits, rngs, how)
         for book in range(books):  # what the pattern leaves open: later books begin, and end, later
             if known <= step - book < length:
@@ -92,6 +97,8 @@ def _window(
         whole = step - books + 1
         if whole >= known:
             yield torch.stack([laid[:, book, whole + book] for book in range(books)], dim=1)
+    if not finite:
+        raise KwelaError("the model's output is not finite: a diverged or damaged model, or settings out of all range")
 
 
 def _draw(logits: Tensor, rngs: Sequence[np.random.Generator], how: Sampling) -> Tensor:
