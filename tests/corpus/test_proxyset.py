@@ -172,3 +172,13 @@ def test_a_build_killed_again_and_again_ends_with_the_same_set(collection, tmp_p
     mine, theirs = contents(tmp_path / "killed"), contents(tmp_path / "whole")
     assert mine.keys() == theirs.keys() and all(mine[k] == theirs[k] for k in mine if "journal" not in k)
     assert json.loads(mine[proxyset.REPORT])["kept"] == len(table(tmp_path / "killed"))
+
+
+def test_a_set_of_another_collection_is_not_written_over(collection, tmp_path):
+    build(collection, tmp_path)
+    before = contents(tmp_path)
+    clips, tags = magnatagatune.read(collection, Choice().tags)
+    source, choice = Source.of(collection), Choice(at_least=1)
+    with pytest.raises(UserError, match="holds a set made from magnatagatune: name another folder with --datasets"):
+        proxyset.build(clips, tags, source, tmp_path, choice, collection="mine", say=lambda line: None)
+    assert contents(tmp_path) == before

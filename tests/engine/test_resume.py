@@ -295,3 +295,14 @@ def test_a_checkpoint_has_the_contracts_keys_and_nothing_volatile_outside_their_
     assert set(state["progress"]) == {"epoch", "samples", "step"}
     assert len(state["rng_per_rank"]) == 1
     assert torch.is_tensor(state["model"]["head.weight"])
+
+
+def test_weights_alone_are_nothing_to_resume_from(tmp_path):
+    out = tmp_path / "out"
+    fit(out, *SETTINGS, quiet=True)
+    alone = out / "weights.pt"
+    checkpoint.save(checkpoint.load(out / "last.pt") | {"optimizer": {}}, alone)
+    with pytest.raises(UserError, match="weights.pt: can't resume from it: it holds weights alone"):
+        fit(out, *SETTINGS, quiet=True, resume=alone)
+    (out / "last.pt").write_bytes(b"")
+    assert checkpoint.latest_valid(out).name != "weights.pt"

@@ -86,7 +86,8 @@ def folder(
     with speaking(as_json) as say:
         clips, known = tagged.read(audio, tags)
         source = proxyset.Source((audio.absolute(),))
-        report = proxyset.build(clips, known, source, place / "amapiano_proxy", choice, workers=workers)
+        out = place / "amapiano_proxy"
+        report = proxyset.build(clips, known, source, out, choice, collection=audio.name, workers=workers)
         if as_json:
             say(report, "")
 

@@ -126,7 +126,7 @@ def train(
             dollars = hours * dollars_per_hour
             say(
                 {"hours": hours, "dollars": dollars, "steps": steps},
-                f"{steps:,} steps ({wanted} epochs of {outcome.steps_per_epoch}): about {hours:.2f} h, "
+                f"{steps:,} steps ({wanted} epochs of {outcome.steps_per_epoch}): about {hours:.3g} h, "
                 f"${dollars:.2f} at ${dollars_per_hour:.2f}/h (early stopping may end it sooner)",
             )
             return

@@ -99,15 +99,18 @@ def build(
     out: Path,
     choice: Choice,
     *,
+    collection: str = "magnatagatune",
     say: Callable[[str], None] = print,
     workers: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Write the set into `out` and return its report (also dataset_report.json).
 
-    tags: the columns that the collection has, to name those that it lacks. say: told the playbook's lines.
-    Raises UserError if no clip qualifies or none decodes; KwelaError if the disk is too small or full.
+    tags: the columns that the collection has, to name those that it lacks. collection: its name; `out` may hold no set
+    of another. say: told the playbook's lines.
+    Raises UserError if no clip qualifies or none decodes, or for another's set in `out`; KwelaError if the disk is too small or full.
     """
+    _check_place(out, collection)
     lacking = [tag for tag in dict.fromkeys([*choice.tags, *proxy.PLAYBOOK_TAGS]) if tag not in set(tags)]
     say(f"Loaded {len(clips):,} clips with {len(tags)} tag columns")
     if lacking:
@@ -151,6 +154,7 @@ def build(
     hours = {name: round(sum(seconds[clips[i].clip_id] for i, s in zip(kept, side, strict=True) if s == name) / 3600, 3)
              for name in sorted(set(side))}  # fmt: skip
     report = {
+        "collection": collection,
         "clips": len(clips),
         "tag_columns": len(tags),
         "tags_missing": lacking,
@@ -242,6 +246,16 @@ def _limited(chosen: int, qualifying: int, choice: Choice, looser: Mapping[int, 
     capped = f" ({qualifying - chosen:,} over {choice.per_artist} an artist left out)" if chosen < qualifying else ""
     more = ", ".join(f"--min-tags {k} would give {count:,}" for k, count in looser.items())
     return f"Only {chosen:,} of the {choice.limit:,} asked for qualify{capped}" + (f"; {more}" if more else "")
+
+
+def _check_place(out: Path, collection: str) -> None:
+    """A set takes hours to copy: another collection's is not written over."""
+    try:
+        there = json.loads((out / REPORT).read_text(encoding="utf-8")).get("collection", collection)
+    except (OSError, ValueError, AttributeError):
+        return
+    if there != collection:
+        raise UserError(f"{out}: holds a set made from {there}: name another folder with --datasets, or remove it")
 
 
 def _check_space(source: Source, clips: Sequence[Clip], out: Path) -> None:

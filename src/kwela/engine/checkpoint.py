@@ -160,10 +160,13 @@ def latest_valid(folder: Path, damaged: Callable[[str], None] = lambda reason: N
     newest: tuple[int, Path] | None = None
     for path in sorted(folder.glob("*.pt"), key=lambda path: path.name != LAST):
         try:
-            step = load(path)["progress"]["step"]
+            state = load(path)
         except UserError as error:
             damaged(str(error))
             continue
+        if not state["optimizer"]:  # weights alone, for use
+            continue
+        step = state["progress"]["step"]
         if path.name == LAST:
             return path
         if newest is None or step > newest[0]:

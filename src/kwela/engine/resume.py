@@ -132,7 +132,10 @@ def accumulation(config: TrainConfig, state: dict[str, Any] | None, ranks: int) 
 
 
 def _named(path: Path, out: Path, identity: Identity) -> Choice:
-    difference = identity.difference(Identity.of(checkpoint.load(path)))
+    state = checkpoint.load(path)
+    if not state["optimizer"]:
+        raise UserError(f"{path}: can't resume from it: it holds weights alone; last.pt has the optimiser too")
+    difference = identity.difference(Identity.of(state))
     if difference is not None:
         raise UserError(f"{path}: can't resume from it: it has {difference}")
     return Choice(path, afresh=path.resolve().parent != out.resolve())
