@@ -302,7 +302,7 @@ def test_weights_alone_are_nothing_to_resume_from(tmp_path):
     fit(out, *SETTINGS, quiet=True)
     alone = out / "weights.pt"
     checkpoint.save(checkpoint.load(out / "last.pt") | {"optimizer": {}}, alone)
-    with pytest.raises(UserError, match="weights.pt: can't resume from it: it holds weights alone"):
+    with pytest.raises(UserError, match=r"weights\.pt: can't resume from it: it holds weights alone"):
         fit(out, *SETTINGS, quiet=True, resume=alone)
     (out / "last.pt").write_bytes(b"")
     assert checkpoint.latest_valid(out).name != "weights.pt"
