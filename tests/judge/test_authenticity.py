@@ -263,7 +263,7 @@ def test_the_floor_that_is_so_by_construction_says_so_and_one_that_is_not_stands
 ) -> None:
     found = judged(music, tmp_path, music / "base")
     rows = {row["row"]: row for row in found["tables"]["score"]}
-    assert rows["contrast (5 % by construction)"]["value"] <= 0.05
+    assert rows["contrast (at most 5 % by construction)"]["value"] <= 0.05
     assert found["floor_fresh"] == rows["contrast, threshold fixed on other artists (floor)"]["value"]
     low, high = found["threshold"]["ci"]
     assert low <= found["threshold"]["value"] <= high and low < high

@@ -20,9 +20,9 @@ ROLES = {
     "samples": "samples",
     "base": "base model",
     "fresh": "contrast, threshold fixed on other artists (floor)",
-    "contrast": "contrast (5 % by construction)",
+    "contrast": "contrast (at most 5 % by construction)",
 }
-COLOURS = {"reference": pictures.GREEN, "samples": pictures.RED, "base": pictures.ORANGE, "contrast": pictures.BLUE}
+COLOURS = {"reference": pictures.GREEN, "samples": pictures.RED, "base": pictures.PINK, "contrast": pictures.BLUE}
 WIDE = 60  # samples under which the page warns of a wide interval
 SHARES, SCORES, COEFFICIENTS = (f"authenticity_{name}.png" for name in ("shares", "scores", "coefficients"))
 PRIORS = {name: feature for name, feature in DOCUMENTED.items() if feature.expected}

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from kwela.judge.midi_grid import Ear
 
 CHANCE = "same target, other seed (floor)"
-GENERATED, HELD_OUT = "generated", "held-out (ceiling)"
-SOURCES = {GENERATED: pictures.BLUE, HELD_OUT: pictures.BLACK, "thrown about (floor)": pictures.GREY}
-SOURCES |= {"planted copies": pictures.RED}
+SOURCES = {
+    "generated": pictures.BLUE,
+    "held-out": pictures.BLACK,
+    "held-out (ceiling)": pictures.BLACK,
+    "thrown about (floor)": pictures.GREY,
+    "planted copies": pictures.RED,
+}
 COLOURS = {
     MODEL: pictures.BLUE,
     TWIN: pictures.ORANGE,

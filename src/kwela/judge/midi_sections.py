@@ -130,8 +130,10 @@ def flips(
             for heard, dimension in enumerate(DIMENSIONS):
                 line = f"{turn} turned: judged {dimension}"
                 note = "" if d == heard else "leak"
-                if not ear.standing.usable[heard]:
-                    why = f"refused: the evaluator can't tell {dimension} from chance"
+                why = "" if ear.standing.usable[heard] else f"refused: the evaluator can't tell {dimension} from chance"
+                if not any(flip.dimension == d for flip in find_flips(ear.answers[MODEL])):
+                    why = "it heard one value of it alone"
+                if why:
                     rows.append(Row(f"{line} | {MODEL}", None, note=why))
                     continue
                 for system in (MODEL, TWIN, RULE):
@@ -140,7 +142,7 @@ def flips(
                         pairs = [flip for flip in find_flips(of) if flip.dimension == d]
                         change = turned(ear.raw[system][:, heard], of, pairs)
                         rows.append(Row.of(f"{line} | {system}", change, len(pairs), note))
-                pairs = same_target(ear.answers[MODEL])
+                pairs = same_target(ear.answers[MODEL], card.seed)
                 chance = turned(ear.raw[MODEL][:, heard], ear.answers[MODEL], pairs)
                 rows.append(Row.of(f"{line} | {CHANCE}", chance, len(pairs)))
                 if d < 2:
@@ -177,7 +179,7 @@ def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequen
                 pairs = [flip for flip in find_flips(of) if flip.dimension == d]
                 change = turned(seen[name][:, column] / spread[column], of, pairs)
                 rows.append(Row.of(f"{line} | {name}", change, len(pairs)))
-            pairs = same_target(made[MODEL])
+            pairs = same_target(made[MODEL], card.seed)
             change = turned(seen[MODEL][:, column] / spread[column], made[MODEL], pairs)
             rows.append(Row.of(f"{line} | {CHANCE}", change, len(pairs)))
     text = "The same pairs, in standard deviations of held-out music: no evaluator has a part in it."
@@ -233,7 +235,7 @@ def memorised(
     ]
     sources: dict[str, tuple[list[Any], list[Any]]] = {
         "generated": (ours, list(range(len(ours)))),
-        "held-out (ceiling)": (real, [song for _, song in songs]),
+        "held-out": (real, [song for _, song in songs]),
         "planted copies": (planted, list(range(len(planted)))),
     }
     rows, shares = [], []

@@ -48,23 +48,25 @@ def legend(figure: Any, axis: Any, columns: int = 4) -> None:
 
 def forest(path: Path, panels: Mapping[str, Sequence[Row]], unit: str, colours: Mapping[str, str]) -> None:
     """Rows as dots with their intervals, a panel for each title. A row "line | system" is a dot of the system on the
-    line, one without is the first system's; what has no value has no dot."""
+    line, one without is the first system's; what has no value has no dot. Dots without intervals share one height."""
     names = {row: [*row.row.split(" | "), next(iter(colours))][:2] for rows in panels.values() for row in rows}
     lines = list(dict.fromkeys(line for line, _ in names.values()))
     systems = [system for system in colours if any(system == other for _, other in names.values())]
-    size = (4 + 3.2 * len(panels), (0.3 + 0.13 * len(systems)) * len(lines) + 1.2)
+    apart = 0.7 / len(systems) if any(row.ci for row in names) else 0.0
+    size = (4 + 3.2 * len(panels), (0.3 + 0.18 * apart * len(systems) ** 2) * len(lines) + 1.2)
     figure, axes = sheet(1, len(panels), size, sharey=True)
     for axis, (title, rows) in zip(axes, panels.items(), strict=True):
         for row in rows:
             line, system = names[row]
             if row.value is None or system not in systems:
                 continue
-            y = lines.index(line) + 0.7 * ((systems.index(system) + 0.5) / len(systems) - 0.5)
+            y = lines.index(line) + apart * (systems.index(system) - (len(systems) - 1) / 2)
             axis.plot(row.ci or [row.value], [y] * len(row.ci or [0]), color=colours[system], linewidth=1.6, alpha=0.6)
             axis.plot([row.value], [y], "o", color=colours[system], markersize=5)
         axis.axvline(0, color=BLACK, linewidth=0.8)
         axis.set(xlabel=unit, title=title, ylim=(len(lines) - 0.4, -0.6))
         axis.set_yticks(range(len(lines)), lines)
+        axis.locator_params(axis="x", nbins=6)
     for system in systems if len(systems) > 1 else ():
         axes[0].plot([], [], "o-", color=colours[system], label=system)
     if len(systems) > 1:
