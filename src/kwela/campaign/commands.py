@@ -22,13 +22,16 @@ GENERATION, AUTHENTICITY, DAMAGE = "generation.json", "authenticity.json", "dama
 
 @dataclass(frozen=True)
 class Commands:
-    """train: the whole command. sample(model, prompts, seed, out, stream) makes clips in `out`, of a checkpoint or of
-    "base"; authenticity(tuned, base, out) and damage(tuned, base, out) judge folders of them. These print JSON."""
+    """train: the whole command. The others print JSON.
+
+    sample(model, prompts, seed, out, stream): clips in `out`, of a checkpoint or of "base".
+    authenticity(tuned, base, out), damage(tuned, base, model, out): judge the clips in two folders.
+    """
 
     train: Sequence[str]
     sample: Callable[[str, Sequence[str], int, Path, bool], Sequence[str]]
     authenticity: Callable[[Path, Path, Path], Sequence[str]]
-    damage: Callable[[Path, Path, Path], Sequence[str]]
+    damage: Callable[[Path, Path, Path, Path], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def measure(settings: Evaluation, commands: Commands, folder: Path, model: Path,
         said = run.ask(commands.authenticity(tuned, base, folder / "authenticity"), folder / "authenticity.log")
         files.write(folder / AUTHENTICITY, json.dumps(said, indent=1) + "\n")
         doing = ""  # damage is for the report: the gate has no rule on it
-        damage = run.ask(commands.damage(tuned, base, folder / "damage"), folder / "damage.log")
+        damage = run.ask(commands.damage(tuned, base, model, folder / "damage"), folder / "damage.log")
         files.write(folder / DAMAGE, json.dumps(damage, indent=1) + "\n")
     except NotAnswered as error:
         if doing:

@@ -290,7 +290,7 @@ class Campaign:
             self._close(BUDGET)
             raise BudgetSpent(
                 f"${now.bill.usd:,.2f} of ${now.bill.budget_usd:,.2f} spent, the rest is kept for the save and the "
-                "report; kwela campaign extend --to DOLLARS, then --resume, goes on"
+                f"report. {outcome.over_budget(now)}. kwela campaign extend --to DOLLARS, then --resume, goes on"
             )
 
     # ------------------------------------------------------------------ the gate
@@ -372,6 +372,8 @@ class Campaign:
         raised, cleared = self.board.update(flags.look(view, self.settings.flags), self.book.calendar(), now.curve.step)
         for seen in raised:
             self.say(f"🚨 RED FLAG {seen.flag}: {seen.evidence} (threshold: {seen.threshold}; action: {seen.action})")
+            if seen.flag == "cost_before_gate":
+                self.say(f"  {outcome.over_budget(now)}")
             self._tell(f"red flag {seen.flag}: {seen.evidence}")
             self._plot(f"flags/{seen.flag}", 1, now.curve.step)
         for name in cleared:

@@ -71,14 +71,16 @@ def criteria(folder: Path, now: Standing) -> list[str]:
     authenticity, damage, _ = judged(folder)
     score, base, ci = authenticity.get("score"), authenticity.get("base"), authenticity.get("ci")
     gained = None if score is None or base is None or not ci else ci[0] > base and score >= 0.40
-    harm = {damage.get("verdicts", {}).get(name) for name in ("silent", "looping", "clipping")}
-    sound = False if "worse" in harm else True if harm == {"not worse"} else None
+    sound = _unharmed(damage, "silent", "looping", "clipping")
     change = f"{number(base, '.1%')} → {number(score, '.1%')}"
     rows = [
         (gained, f"Authenticity improved from 10-20% → 40-50% (here {change})"),
         (now.bill.usd <= now.bill.budget_usd, f"Total cost ≤ ${now.bill.budget_usd:,.0f} (${now.bill.usd:,.2f})"),
         (sound, "Model generates coherent audio (no more silence, loops or clipping than the untuned one)"),
-        (None, "No catastrophic forgetting (still generates other genres)"),
+        (
+            _unharmed(damage, "cross_entropy"),
+            "No catastrophic forgetting (as sure of other music as the untuned model)",
+        ),
     ]
     marks = {True: MARKS[MET], False: MARKS[MISSED], None: MARKS[OPEN]}
     return [f"{marks[met]} {text}" + ("" if met is not None else f": {NOT_MEASURED}") for met, text in rows]
@@ -86,3 +88,19 @@ def criteria(folder: Path, now: Standing) -> list[str]:
 
 def _reached(value: float | None, asked: Callable[[float], bool]) -> str:
     return OPEN if value is None else MET if asked(value) else MISSED
+
+
+def _unharmed(damage: Row, *measures: str) -> bool | None:
+    """Whether none of them is worse than the base model's; None where that can't be told."""
+    found = {damage.get("verdicts", {}).get(name) for name in measures}
+    return False if "worse" in found else True if found == {"not worse"} else None
+
+
+def over_budget(now: Standing) -> str:
+    """The playbook's decision tree for a cost that runs away."""
+    loss = now.curve.loss
+    if loss is not None and loss > 3.5:
+        return f"loss {loss:.3f} > 3.5: abort, escalate to Phase 3"
+    if loss is not None and loss < 3.0:
+        return f"loss {loss:.3f} < 3.0: request a budget extension ($600 → $800: kwela campaign extend --to 800)"
+    return f"loss {number(loss, '.3f')}: wait for the Go/No-Go decision"

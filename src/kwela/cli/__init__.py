@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from kwela.cli import corpus, dataset, demo, export, judge, machine, music, train
+from kwela.cli import campaign, corpus, dataset, demo, export, judge, machine, music, train
 from kwela.errors import KwelaError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for room in (corpus, dataset, train, music, judge, export, demo, machine):
+for room in (corpus, dataset, train, music, judge, export, demo, campaign, machine):
     room.register(app)
 
 # Typer's own errors of usage, whichever click it carries.

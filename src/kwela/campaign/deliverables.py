@@ -1,0 +1,144 @@
+"""What the playbook asks to hand over, after GO and after NO-GO: drafts from the evidence, and a checked index."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from kwela import files
+from kwela.campaign import gate, outcome, pages
+from kwela.campaign.metrics import Row
+from kwela.campaign.outcome import number
+from kwela.campaign.pages import Block, Table, Text, Title
+from kwela.campaign.state import Standing
+from kwela.playbook import PlaybookConfig
+
+WEIGHTS = "musicgen_amapiano_v1.pt"
+
+
+def write(
+    folder: Path, settings: PlaybookConfig, now: Standing, methodology: Sequence[Block], report: Sequence[Path]
+) -> list[Row]:
+    """deliverables/ with its drafts and INDEX.md; returns the index: what, path, there, bytes, sha256.
+
+    Before the gate has spoken, and after a GO, the list is that of GO.
+    """
+    out = folder / "deliverables"
+    abort = now.stands == gate.NO_GO
+    _draft(out / "methodology.md", [Title("Methodology (draft of the paper's section)", 1), *methodology])
+    if abort:
+        _failure(out, now)
+    else:
+        _success(out, folder, now)
+    wanted = _after_no_go(folder, out) if abort else _after_go(folder, settings, out)
+    index = [_entry(what, path) for what, path in [*wanted, ("Report", report[2]), ("Cost breakdown", report[0])]]
+    rows = [
+        [row["what"], row["path"], f"{row['bytes']:,}" if row["there"] else "lacking", (row["sha256"] or "")[:16]]
+        for row in index
+    ]
+    lead = "After NO-GO" if abort else "After GO"
+    files.write(
+        out / "INDEX.md", _page([Title(f"{lead}: deliverables", 1), Table(["What", "Where", "Bytes", "SHA-256"], rows)])
+    )
+    return index
+
+
+def _after_go(folder: Path, settings: PlaybookConfig, out: Path) -> list[tuple[str, Path]]:
+    samples = folder / outcome.EVALUATION / "tuned"
+    return [
+        ("Fine-tuned model weights", outcome.best(folder)),
+        (f"The same for the API ({WEIGHTS})", out / WEIGHTS),
+        ("Training log (JSON)", folder / "metrics.jsonl"),
+        ("Training log (TensorBoard)", settings.tensorboard_dir),
+        ("Authenticity validation report", folder / outcome.EVALUATION / "authenticity.json"),
+        *[(f"Sample {number}", samples / f"test_output_{number}.wav") for number in range(1, 11)],
+        ("Research paper draft (methodology section)", out / "methodology.md"),
+        ("README draft", out / "README_draft.md"),
+        ("Announcement draft", out / "announcement_draft.md"),
+    ]
+
+
+def _after_no_go(folder: Path, out: Path) -> list[tuple[str, Path]]:
+    return [
+        ("Abort report", folder / outcome.ABORT),
+        ("Failure analysis document", out / "failure_analysis.md"),
+        ("Phase 3 escalation plan", out / "phase_3_plan.md"),
+        ("Budget request for full training", out / "budget_request.md"),
+        ("Lessons learned documentation", out / "lessons_learned.md"),
+        ("Research paper draft (methodology section)", out / "methodology.md"),
+    ]
+
+
+def _success(out: Path, folder: Path, now: Standing) -> None:
+    best = outcome.best(folder)
+    if best.is_file():
+        shutil.copyfile(best, out / WEIGHTS)
+    rows = [[one.metric, one.baseline, one.actual] for one in outcome.dashboard(folder, now)]
+    figures = Table(["Metric", "Before", "Now"], rows)
+    state = (
+        "Status: Beta"
+        if now.finished and now.stands == gate.GO
+        else "Status: Experimental (the campaign has not ended with GO)"
+    )
+    _draft(out / "README_draft.md", [Title("Amapiano generation", 1), Text(state), figures, *_closing(folder, now)])
+    hello = Text("To our beta testers: a new model is ready to be tried. What we measured, and what we did not:")
+    ask = Text("Please test it, and tell us what you hear: real listeners are the evidence we lack most.")
+    _draft(out / "announcement_draft.md", [Title("A new model to try", 1), hello, figures, ask])
+
+
+def _closing(folder: Path, now: Standing) -> list[Block]:
+    return [Title("Success criteria"), *(Text(line) for line in outcome.criteria(folder, now))]
+
+
+def _failure(out: Path, now: Standing) -> None:
+    assert now.verdict is not None
+    seen, failed = now.verdict.evidence, now.verdict.those("fails")
+    rules = Table(["Rule", "Evidence"], [[rule.name, rule.said] for rule in failed])
+    sound = Table(["Rule", "Evidence"], [[rule.name, rule.said] for rule in now.verdict.rules if rule not in failed])
+    advice = [Text(line) for line in gate.advice(now.verdict)]
+    unknown = Text(
+        "Why: insufficient data, wrong tags, or the model's limits? The figures above can't tell; the authors must say."
+    )
+    _draft(
+        out / "failure_analysis.md",
+        [Title("Failure analysis", 1), Title("What failed"), rules, Title("What did not"), sound, unknown],
+    )
+    phase = [
+        f"Timeline: {gate.PHASE_3['estimated_phase_3_timeline']}",
+        f"Budget: {gate.PHASE_3['estimated_phase_3_cost']}",
+        "Team: data labelers, expert panel",
+    ]
+    _draft(out / "phase_3_plan.md", [Title("Phase 3 escalation plan", 1), *advice, *map(Text, phase)])
+    spent = Text(f"Spent so far: ${seen.cost_usd:,.2f} of ${now.bill.budget_usd:,.2f}, over {seen.days:.1f} days.")
+    hope = Text(
+        f"Asked for: {gate.PHASE_3['estimated_phase_3_cost']}, for a full Amapiano data set (the playbook's estimate)."
+    )
+    _draft(out / "budget_request.md", [Title("Budget request for full training", 1), spent, hope])
+    learned = [
+        f"Validation loss {number(seen.val_loss, '.3f')} beside {number(seen.base_loss, '.3f')} of the untuned model.",
+        f"Authenticity {number(seen.authenticity, '.1%')}"
+        + (f", interval {seen.interval[0]:.1%} .. {seen.interval[1]:.1%}." if seen.interval else "."),
+        f"The gate saved ${max(0.0, now.bill.budget_usd - now.bill.usd):,.2f} of the budget.",
+    ]
+    _draft(out / "lessons_learned.md", [Title("Lessons learned", 1), *map(Text, learned)])
+
+
+def _entry(what: str, path: Path) -> Row:
+    if path.is_dir():
+        size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+        return {"what": what, "path": str(path), "there": size > 0, "bytes": size, "sha256": None}
+    if not path.is_file() or not path.stat().st_size:
+        return {"what": what, "path": str(path), "there": False, "bytes": 0, "sha256": None}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"what": what, "path": str(path), "there": True, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def _draft(path: Path, blocks: Sequence[Block]) -> None:
+    files.write(path, _page(blocks))
+
+
+def _page(blocks: Sequence[Block]) -> str:
+    return "\n".join(pages.markdown(blocks, Path())) + "\n"
