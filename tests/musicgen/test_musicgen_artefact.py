@@ -1,4 +1,4 @@
-"""What a fine-tune leaves: reloaded by us, by transformers and by peft, it gives the same logits; others are refused."""
+"""What a fine-tune leaves: reloaded by us, transformers and peft, it gives the same logits; others are refused."""
 
 from __future__ import annotations
 
