@@ -61,7 +61,7 @@ def main() -> int:
         [*train, *[word for word in training if word != "--"]],
         lambda model, prompts, seed, out, stream: [sys.executable, "-c", SAMPLE, str(out), str(len(prompts))],
         lambda tuned, base, out: say(refused if args.refuse else measured),
-        lambda tuned, base, out: say(harmless),
+        lambda tuned, base, model, out: say(harmless),
     )
     around = Surroundings("i-test", lambda: args.gpu, home=args.config.parent)
     if args.imds:

@@ -213,4 +213,4 @@ def test_dollars_by_day_and_market_add_up(tmp_path: Path) -> None:
     book.tick(1)
     days = ledger.by_day(book.rows)
     assert sum(days.values()) == pytest.approx(book.total().gpu_usd)
-    assert days[4, "on-demand"] == pytest.approx(1.30) and days[1, "spot"] == pytest.approx(23 * 0.39)
+    assert days[4, "on-demand"] == pytest.approx(1.30) and days[1, "spot"] == pytest.approx(24 * 0.39)

@@ -53,7 +53,7 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     ):
         assert out.index(f"\n{line}") > gate
     assert "✅ Authenticity improved from 10-20% → 40-50% (here 12.0% → 45.0%)" in out
-    assert "🟡 No catastrophic forgetting (still generates other genres): not measured" in out
+    assert "🟡 No catastrophic forgetting (as sure of other music as the untuned model): not measured" in out
     state, bill = json.loads((tmp_path / "ck/orchestrator_state.json").read_text()), spent(tmp_path)
     assert state["elapsed_time"] == pytest.approx(bill.seconds) and state["gate"] == "GO" and state["step"] == 200
     assert bill.usd == pytest.approx(bill.seconds / 3600 * 0.1)

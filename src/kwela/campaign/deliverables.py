@@ -89,7 +89,8 @@ def _success(out: Path, folder: Path, now: Standing) -> None:
 
 
 def _closing(folder: Path, now: Standing) -> list[Block]:
-    return [Title("Success criteria"), *(Text(line) for line in outcome.criteria(folder, now))]
+    rows = [[text, status] for status, text in outcome.criteria(folder, now)]
+    return [Title("Success criteria"), Table(["Criterion", "Status"], rows)]
 
 
 def _failure(out: Path, now: Standing) -> None:

@@ -140,15 +140,18 @@ def history(rows: Iterable[Row]) -> list[tuple[float, float, int]]:
 
 
 def by_day(rows: Iterable[Row]) -> dict[tuple[int, str], float]:
-    """GPU dollars by (campaign day from 1, market)."""
-    out: dict[tuple[int, str], float] = {}
-    done: dict[str, float] = {}
+    """GPU dollars by (campaign day from 1, market). What was billed between two lines is spread over that time."""
     lines = sorted((row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"]))
+    out: dict[tuple[int, str], float] = {}
+    done: dict[str, tuple[float, float]] = {}  # span -> (days since the campaign began, seconds) of its last line
     for row in lines:
-        day = int((row["to"] - lines[0]["from"]) // DAY) + 1
-        fresh = row["seconds"] - done.get(row["span"], 0.0)
-        done[row["span"]] = row["seconds"]
-        out[day, row["market"]] = out.get((day, row["market"]), 0.0) + fresh / 3600 * row["price"]
+        start, end = ((row[key] - lines[0]["from"]) / DAY for key in ("from", "to"))
+        before, billed = done.get(row["span"], (start, 0.0))
+        usd = (row["seconds"] - billed) / 3600 * row["price"]
+        done[row["span"]] = end, row["seconds"]
+        for day in range(int(before), int(end) + 1):
+            share = (min(end, day + 1) - max(before, day)) / (end - before) if end > before else 1.0
+            out[day + 1, row["market"]] = out.get((day + 1, row["market"]), 0.0) + usd * share
     return out
 
 

@@ -432,9 +432,13 @@ class Campaign:
         self.say(f"Total cost: ${now.bill.usd:,.2f}")
         if now.verdict is None or now.stands == gate.HOLD:
             self._decide(GATE)
-            now = self._look()
+        elif not self._short(now) and (why := self._measure().why_not):  # of the last weights
+            self.say(f"Authenticity not measured: {why}")
         self._close("finished")
-        self.say("\n".join(["", "Success criteria:", *outcome.criteria(self.folder, now)]))
+        now = self._look()
+        self.say("\nSuccess criteria:")
+        for status, text in outcome.criteria(self.folder, now):
+            self.say(f"{outcome.MARKS[status]} {text}" + (f": {status}" if status == outcome.OPEN else ""))
         self._tell("training complete")
 
     def _close(self, why: str) -> None:

@@ -66,8 +66,8 @@ def dashboard(folder: Path, now: Standing) -> list[Figure]:
     ]
 
 
-def criteria(folder: Path, now: Standing) -> list[str]:
-    """The playbook's criteria of success, each met, missed or not measured."""
+def criteria(folder: Path, now: Standing) -> list[tuple[str, str]]:
+    """The playbook's criteria of success: (met, missed or not measured; the criterion)."""
     authenticity, damage, _ = judged(folder)
     score, base, ci = authenticity.get("score"), authenticity.get("base"), authenticity.get("ci")
     gained = None if score is None or base is None or not ci else ci[0] > base and score >= 0.40
@@ -82,8 +82,7 @@ def criteria(folder: Path, now: Standing) -> list[str]:
             "No catastrophic forgetting (as sure of other music as the untuned model)",
         ),
     ]
-    marks = {True: MARKS[MET], False: MARKS[MISSED], None: MARKS[OPEN]}
-    return [f"{marks[met]} {text}" + ("" if met is not None else f": {NOT_MEASURED}") for met, text in rows]
+    return [({True: MET, False: MISSED, None: OPEN}[met], text) for met, text in rows]
 
 
 def _reached(value: float | None, asked: Callable[[float], bool]) -> str:

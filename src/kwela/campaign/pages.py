@@ -125,7 +125,7 @@ def _pdf(blocks: Sequence[Block]) -> bytes:
             pdf.multi_cell(0, 8, _plain(block.text), new_x="LMARGIN", new_y="NEXT")
         elif isinstance(block, Text):
             pdf.set_font("DejaVu", size=9.5)
-            pdf.multi_cell(0, 5, _plain(block.text), new_x="LMARGIN", new_y="NEXT")
+            pdf.multi_cell(0, 5, _plain(block.text), align="L", new_x="LMARGIN", new_y="NEXT")
             pdf.ln(1.5)
         elif isinstance(block, Picture):
             pdf.image(str(block.file), w=pdf.epw)

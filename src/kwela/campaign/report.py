@@ -46,12 +46,17 @@ def lines(made: Row) -> list[str]:
 def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) -> Iterator[Block]:
     yield Title("Phase 2.5: MagnaTagATune Proxy Training", 1)
     yield Text(_summary(settings, now))
+    speed = read_json(folder / state.NAME).get("campaign", {}).get("speed", 1)
+    if speed != 1:
+        yield Text(
+            f"REHEARSAL: the clock ran {speed:g} times as fast. Days and dollars are made up; losses and samples are real."
+        )
     yield Title("Key performance indicators")
     rows = [[one.metric, one.baseline, one.target, one.actual, one.status] for one in outcome.dashboard(folder, now)]
     yield Table(["Metric", "Baseline", "Target", "Actual", "Status"], rows)
     yield Text("Baselines and targets are the playbook's; what was measured here stands beside them.")
     yield Title("Success criteria", 3)
-    yield from (Text(line) for line in outcome.criteria(folder, now))
+    yield Table(["Criterion", "Status"], [[text, status] for status, text in outcome.criteria(folder, now)])
     yield from _gate(now)
     yield from _cost(now, out)
     yield from _training(folder, now, out)
@@ -66,6 +71,7 @@ def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) 
 def _summary(settings: PlaybookConfig, now: Standing) -> str:
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     how = now.stands or "not decided yet"
+    how += f" (the gate said {now.verdict.verdict}; overridden)" if now.verdict and now.override else ""
     state_ = "has ended" if now.finished else "stands"
     return (
         f"{settings.model_name}, fine-tuned. The campaign {state_} at step {now.curve.step:,} of {now.steps:,} on day "
