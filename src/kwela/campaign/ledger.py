@@ -36,7 +36,7 @@ TICK = 300.0  # seconds between two lines of a span
 # back after a notice, or left for the auto-shutdown to stop.
 UNSEEN = {"": 2 * TICK, "spot notice": 120.0}
 IDLE = 2 * 3600.0
-STOPPED = "machine stopped"
+STOPPED = "stopped without a word"
 MONTH = 30 * DAY
 
 Row = dict[str, Any]
@@ -228,7 +228,7 @@ class Ledger:
         unseen = max(0.0, gap if self.restored else min(gap, UNSEEN.get(before["why"], IDLE)))
         if not self.restored and now.ended is not None and before["to"] <= now.ended <= now.wall:
             unseen = now.ended - before["to"]
-        end = {"to": before["to"] + unseen, "seconds": before["seconds"] + unseen, "why": STOPPED}
+        end = {"to": before["to"] + unseen, "seconds": before["seconds"] + unseen, "why": before["why"] or STOPPED}
         self._append(before | end)
         # Billed from the machine's start, not from when it got round to us. A clock set back says nothing of the gap.
         age = min(now.awake, gap - unseen) if gap >= 0 else now.awake

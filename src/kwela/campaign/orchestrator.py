@@ -10,11 +10,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
-import sys
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,18 +20,17 @@ from typing import Any
 import filelock
 
 from kwela import files
-from kwela.campaign import child, commands, flags, gate, ledger, outcome, state
+from kwela.campaign import child, gate, ledger, outcome, state
 from kwela.campaign.clock import DAY, HOUR, Clock
-from kwela.campaign.commands import Commands, Measured
+from kwela.campaign.commands import Commands, Measured, Runner, Stopped, measure
 from kwela.campaign.ledger import Ledger, Machine
-from kwela.campaign.metrics import Row
-from kwela.campaign.notify import Messenger
+from kwela.campaign.lookout import Lookout
+from kwela.campaign.state import Standing
+from kwela.campaign.telling import Teller
 from kwela.errors import BudgetSpent, Hold, Interrupted, KwelaError, NoGo, UserError
 from kwela.playbook import PlaybookConfig
 
 POLL = 5.0  # seconds between two looks
-GPU_EVERY = 60.0
-ASLEEP = 60.0  # seconds of suspension worth telling of
 STRIKES = 3  # crashes in a row without a step between them
 LOCK, CHILD_LOCK = ".orchestrator.lock", ".training.lock"
 NOTICE, SIGNAL, BUDGET, GATE, RECHECK = "spot notice", "asked to stop", "budget", "gate", "daily check"
@@ -63,30 +59,17 @@ class Campaign:
         self, settings: PlaybookConfig, commands: Commands, clock: Clock, around: Surroundings, speed: float = 1.0
     ) -> None:
         self.settings, self.commands, self.clock, self.around = settings, commands, clock, around
-        self.folder = settings.checkpoint_dir
+        self.folder, self.speed = settings.checkpoint_dir, speed
         self.ours = state.identity(settings, speed)
-        self.messenger = Messenger(settings.notify, self.say)
+        self.teller = Teller(settings, around.log, around.board)
+        self.say = self.teller.say
         self.price = settings.spot_cost_per_hour if settings.market == "spot" else settings.gpu_cost_per_hour
-        self.gpu: deque[tuple[float, float]] = deque(maxlen=240)  # (billed seconds, percent)
         self.halt = threading.Event()  # set by a signal or a notice
-        self.why = ""
-        self.stopped = self.stop_flag = ""
-        self.moved, self.strikes, self.step_before = 0.0, 0, -1
-        self.ticked = self.metered = float("-inf")
-        self.asleep = 0.0  # seconds that this machine was suspended since it started
-        self.said: Row = {}  # status.json before training began
-        self.tensorboard: Any = None
-
-    def say(self, text: str) -> None:
-        """To the terminal and the log."""
-        print(text, flush=True)
-        if self.around.log:
-            try:
-                self.around.log.parent.mkdir(parents=True, exist_ok=True)
-                with self.around.log.open("a", encoding="utf-8") as file:
-                    file.write(text + "\n")
-            except OSError as error:
-                print(f"{self.around.log}: {error.strerror}", file=sys.stderr, flush=True)
+        self.why = self.stop_flag = ""
+        self.strikes, self.ticked = 0, float("-inf")
+        self.trained = False  # in this session
+        self.book: Ledger
+        self.lookout: Lookout
 
     # ------------------------------------------------------------------ a session
 
@@ -110,16 +93,11 @@ class Campaign:
         try:
             self._recover()
             self._session(gate_now, override)
-        except KwelaError as error:
-            if not isinstance(error, UserError):
-                self._tell(f"{type(error).__name__}: {error}")
-            raise
         finally:
             ended()
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if self.tensorboard:
-                self.tensorboard.close()
+            self.teller.close()
             lock.release()
 
     def _recover(self) -> None:
@@ -133,28 +111,33 @@ class Campaign:
         self.book.merge(_copy(self.folder))
         if self.book.restored:
             self.say("Ledger restored from the checkpoint's copy; the time since then is billed whole")
-        last = ledger.spans(self.book.rows)
-        self.book.open(self.ours, self.settings.budget_usd, self.settings.setup_cost_usd)
-        config = self.settings
-        disk = config.disk_gb, config.disk_usd_per_gb_month
-        away = self.book.begin(Machine(self.around.instance, config.market, self.price, *disk))
-        if last and last[-1]["boot"] != self.book.span["boot"] and not last[-1]["why"]:  # type: ignore[index]
-            self.stopped = f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed"
-        self.board = flags.Board(self.folder)
-        time = self.clock.read()
-        self.asleep = time.up - time.awake
+        before = ledger.spans(self.book.rows)[-1:]
+        given = self.settings
+        self.book.open(self.ours, given.budget_usd, given.setup_cost_usd)
+        disk = given.disk_gb, given.disk_usd_per_gb_month
+        away = self.book.begin(Machine(self.around.instance, given.market, self.price, *disk))
+        self.lookout = Lookout(self.folder, given, self.around.gpu, self.teller, self.clock.read())
+        if before and before[0]["boot"] != self.clock.read().boot and not before[0]["why"]:
+            self.lookout.stopped = f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed"
         self._write()
         if not whole:
             self.say(f"{self.folder / state.NAME}: damaged; written anew from the ledger")
 
     def _session(self, gate_now: bool, override: str) -> None:
+        try:
+            self._go(gate_now, override)
+        except KwelaError as error:
+            self._tell(f"ended: {error}")
+            raise
+
+    def _go(self, gate_now: bool, override: str) -> None:
         now = self._look()
         if override:
             if now.verdict is None:
                 raise UserError("--override: there is no verdict of the gate to override")
             self.book.note("override", why=override, verdict=now.verdict.verdict)
             self.say(f"{now.verdict.verdict} overridden: {override}")
-        self._banner()
+        self.teller.banner(self._look(), self.price, self.around.home, self.speed)
         self._refuse_to_go_on(gate_now)
         hold_gate = gate_now
         while True:
@@ -189,47 +172,49 @@ class Campaign:
 
     def _train(self, gate_now: bool) -> str:
         """Train until it has ended ("") or something asks to stop, which is returned; a checkpoint is saved by then."""
-        now = self._look()
-        self.moved, self.step_before, self.said = now.bill.seconds, now.curve.step, now.training
-        training = child.Child(self.commands.train, self.folder / CHILD_LOCK)
+        before = self._look()
+        self.lookout.begin(before)
+        training, self.trained = child.Child(self.commands.train, self.folder / CHILD_LOCK), True
         why = ""
-        while (code := training.poll()) is None:
-            self._wait()
-            now = self._look()
-            why = self._reason(now, gate_now and now.curve.step > 0)
-            if why:
-                self.say(f"Stopping to save: {why}")
-                code = training.stop(waiting=self._pulse)
-                break
+        try:
+            while (code := training.poll()) is None:
+                self._wait()
+                now = self._look()
+                why = self._reason(now, gate_now and now.curve.step > 0)
+                if why:
+                    self.say(f"Stopping to save: {why}")
+                    code = training.stop(waiting=self._pulse)
+                    break
+        except BaseException:  # a full disk, say: training doesn't go on without us
+            training.stop()
+            raise
         self._pulse()
         now = self._look()
         if code == 0:
             return ""
-        if why:
-            if code not in (Interrupted.status, -signal.SIGTERM):  # SIGTERM: before there was anything to save
-                self.say(f"Training could not save ({now.training.get('why') or code}): its last checkpoint holds")
-            if self.stop_flag:
-                self._close(why)
-                raise KwelaError(f"stopped by {why}; go on with --resume once it is dealt with")
-            return why
-        self._crashed(code, now)
-        return ""
+        if not why:
+            self._crashed(code, before, now)
+        elif code not in (Interrupted.status, -signal.SIGTERM):  # SIGTERM: before there was anything to save
+            self.say(f"Training could not save ({now.training.get('why') or code}): its last checkpoint holds")
+        if self.stop_flag:
+            self._close(why)
+            raise KwelaError(f"stopped by {why}; go on with --resume once it is dealt with")
+        return why
 
-    def _crashed(self, code: int | None, now: state.Standing) -> None:
+    def _crashed(self, code: int, before: Standing, now: Standing) -> None:
         """Training ended by itself, badly: go on after a while, unless that is no use."""
-        said = (
-            str(now.training.get("why") or "") if now.training != self.said and now.training.get("exit_status") else ""
-        )
-        how = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
+        fresh = now.training != before.training and now.training.get("exit_status")
+        said = str(now.training.get("why") or "") if fresh else ""
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if code == UserError.status:
             self._close("bad input")
             raise UserError(said or "training refused its input; see above")
         if "not finite" in said:
-            self._raise_flags(now, trouble=said)
+            self.lookout.look(now, self.book.calendar(), said)
             if self.settings.flags.nan.action == "stop":
                 self._close("not finite")
                 raise KwelaError(f"{said}; the last good checkpoint is in {self.folder}")
-        self.strikes = self.strikes + 1 if now.curve.step <= self.step_before else 1
+        self.strikes = self.strikes + 1 if now.curve.step <= before.curve.step else 1
         if self.strikes >= STRIKES:
             self._close("training fails")
             raise KwelaError(f"training failed {STRIKES} times at step {now.curve.step} ({said or how})")
@@ -239,13 +224,13 @@ class Campaign:
         )
         self.clock.sleep(pause)
 
-    def _reason(self, now: state.Standing, gate_now: bool) -> str:
+    def _reason(self, now: Standing, gate_now: bool) -> str:
         """Why training should stop now, if it should."""
         if self.halt.is_set():
             return self.why
-        if self._short(now):
+        if self._short():
             return BUDGET
-        self.stop_flag = self._raise_flags(now)
+        self.stop_flag = self.lookout.look(now, self.book.calendar())
         if self.stop_flag:
             return f"red flag {self.stop_flag}"
         if now.verdict is None or gate_now:
@@ -263,30 +248,24 @@ class Campaign:
     def _pulse(self) -> None:
         """What goes on while anything runs: the ledger, the meter, messages that weren't sent."""
         time = self.clock.read()
-        now, asleep = time.awake, time.up - time.awake
-        if asleep - self.asleep > ASLEEP:
-            self.stopped = f"the machine was suspended for {(asleep - self.asleep) / HOUR:.1f} h"
-        self.asleep = asleep
-        if now - self.metered >= GPU_EVERY:
-            self.metered = now
-            if (percent := self.around.gpu()) is not None:
-                self.gpu.append((self.book.total().seconds, percent))
-        if now - self.ticked >= ledger.TICK:
-            self.ticked = now
+        self.lookout.measure(time, self.book.total().seconds)
+        if time.awake - self.ticked >= ledger.TICK:
+            self.ticked = time.awake
             step = self._look().curve.step
             self.book.tick(step)
             self._write()
-            self._plot("campaign/cost_usd", self.book.total().usd, step)
-        self.messenger.retry(now)
+            self.teller.plot("campaign/cost_usd", self.book.total().usd, step)
+        self.teller.messenger.retry(time.awake)
 
     # ------------------------------------------------------------------ money
 
-    def _short(self, now: state.Standing) -> bool:
-        reserve = self.price * self.settings.reserve_minutes / 60
-        return now.bill.usd + reserve > now.bill.budget_usd
+    def _short(self) -> bool:
+        """Whether only what is kept for the last save and the report is left."""
+        bill = self.book.total()
+        return bill.usd + self.price * self.settings.reserve_minutes / 60 > bill.budget_usd
 
-    def _check_budget(self, now: state.Standing) -> None:
-        if self._short(now):
+    def _check_budget(self, now: Standing) -> None:
+        if self._short():
             self._close(BUDGET)
             raise BudgetSpent(
                 f"${now.bill.usd:,.2f} of ${now.bill.budget_usd:,.2f} spent, the rest is kept for the save and the "
@@ -319,21 +298,17 @@ class Campaign:
             raise Hold(f"HOLD at step {now.curve.step}, checkpointed: {unknown}")
 
     def _measure(self) -> Measured:
-        runner = commands.Runner(self.folder / CHILD_LOCK, self._wait, self.halt.is_set)
+        runner = Runner(self.folder / CHILD_LOCK, self._wait, lambda: self.halt.is_set() or self._short())
         self.say("Making and judging samples...")
+        place, model = self.folder / outcome.EVALUATION, outcome.best(self.folder)
         try:
-            return commands.measure(
-                self.settings.evaluation,
-                self.commands,
-                self.folder / outcome.EVALUATION,
-                outcome.best(self.folder),
-                runner,
-            )
-        except commands.Stopped:
+            return measure(self.settings.evaluation, self.commands, place, model, runner)
+        except Stopped:
+            self._check_budget(self._look())
             self._close(self.why)
-            raise Interrupted(f"{self.why} while the gate was held: run again with --resume to hold it") from None
+            raise Interrupted(f"{self.why} while samples were judged: run again with --resume") from None
 
-    def _evidence(self, now: state.Standing, measured: Measured) -> gate.Evidence:
+    def _evidence(self, now: Standing, measured: Measured) -> gate.Evidence:
         return gate.Evidence(
             now.bill.days,
             now.bill.seconds / HOUR,
@@ -343,103 +318,40 @@ class Campaign:
             measured.authenticity,
             measured.interval,
             measured.why_not,
-            tuple(sorted(self.board.up)),
+            tuple(sorted(self.lookout.board.up)),
             now.forecast,
             now.bill.budget_usd,
         )
 
-    # ------------------------------------------------------------------ flags
-
-    def _raise_flags(self, now: state.Standing, trouble: str = "") -> str:
-        """Look at the red flags and tell of new ones; returns one that says stop, "" if none does."""
-        seconds = now.bill.seconds
-        if now.curve.step != self.step_before:
-            self.moved, self.step_before, self.strikes = seconds, now.curve.step, 0
-        view = flags.View(
-            now.curve,
-            seconds,
-            [(at, step) for at, _, step in ledger.history(now.rows)],
-            tuple(self.gpu),
-            seconds - self.moved,
-            now.bill.usd,
-            self.settings.flag_cost_usd,
-            now.verdict is not None,
-            shutil.disk_usage(self.folder).free / 1e9,
-            trouble,
-            self.stopped,
-        )
-        self.stopped = ""  # an event, not a state
-        raised, cleared = self.board.update(flags.look(view, self.settings.flags), self.book.calendar(), now.curve.step)
-        for seen in raised:
-            self.say(f"🚨 RED FLAG {seen.flag}: {seen.evidence} (threshold: {seen.threshold}; action: {seen.action})")
-            if seen.flag == "cost_before_gate":
-                self.say(f"  {outcome.over_budget(now)}")
-            self._tell(f"red flag {seen.flag}: {seen.evidence}")
-            self._plot(f"flags/{seen.flag}", 1, now.curve.step)
-        for name in cleared:
-            self.say(f"Red flag {name} is down")
-            self._plot(f"flags/{name}", 0, now.curve.step)
-        stop = next((seen for seen in self.board.up.values() if seen.action == "stop"), None)
-        return f"{stop.flag}: {stop.evidence}" if stop else ""
-
-    def _plot(self, name: str, value: float, step: int) -> None:
-        if self.around.board is None:
-            return
-        if self.tensorboard is None:
-            from torch.utils.tensorboard import SummaryWriter  # a second to import
-
-            self.tensorboard = SummaryWriter(str(self.around.board / "campaign"))
-        self.tensorboard.add_scalar(name, value, step)
-
-    def _tell(self, text: str) -> None:
-        bill = self.book.total() if hasattr(self, "book") else None
-        facts = {"cost_usd": round(bill.usd, 2), "days": round(bill.days, 2)} if bill else {}
-        self.messenger.say(
-            {"text": f"kwela campaign, {text}", "campaign": str(self.folder), **facts}, self.clock.read().awake
-        )
-
-    # ------------------------------------------------------------------ words, and the end
-
-    def _banner(self) -> None:
-        data = self.settings.dataset_dir / state.TABLE
-        home = self.around.home
-        shown = f"./{data.relative_to(home)}" if home and data.is_relative_to(home) else str(data)
-        lines = [gate.BAR, "PHASE 2.5: MagnaTagATune Proxy Training", gate.BAR]
-        lines += [
-            f"Model: {self.settings.model_name}",
-            f"Dataset: {shown}",
-            f"Target epochs: {self.settings.num_epochs}",
-        ]
-        lines += [
-            f"GPU cost: ${self.price:g}/hour",
-            f"Week 5 checkpoint: Day {self.settings.week_5_threshold_days:g}",
-            gate.BAR,
-        ]
-        if self.ours["speed"] != 1:
-            lines.append(f"REHEARSAL: the clock runs {self.ours['speed']:g} times as fast; nothing here was paid")
-        now = self._look()
-        if now.curve.step:
-            lines.append(f"Campaign day {now.bill.days:.1f}, step {now.curve.step:,}, ${now.bill.usd:,.2f} so far")
-        self.say("\n".join([*lines, ""]))
+    # ------------------------------------------------------------------ the end
 
     def _finish(self) -> None:
         """Days 36 to 56: the last lines, the gate if it wasn't held before, and the criteria of success."""
         now = self._look()
-        if self.step_before < 0:  # it ended in an earlier session: say again what training said then
+        if not self.trained:  # it ended in an earlier session: say again what training said then
             self.say(f"Training complete!\nBest model saved: {outcome.best(self.folder)}")
             self.say(f"Final validation loss: {outcome.number(now.curve.last, '.3f')}")
         self.say(f"Total elapsed: {now.bill.days:.1f} days ({now.bill.seconds / HOUR:,.1f} hours)")
         self.say(f"Total cost: ${now.bill.usd:,.2f}")
         if now.verdict is None or now.stands == gate.HOLD:
             self._decide(GATE)
-        elif not self._short(now) and (why := self._measure().why_not):  # of the last weights
-            self.say(f"Authenticity not measured: {why}")
+        else:  # the last weights are judged too, if there is money for it
+            try:
+                self._check_budget(now)
+                if why := self._measure().why_not:
+                    self.say(f"Authenticity not measured: {why}")
+            except BudgetSpent as error:
+                self.say(f"Authenticity not measured: {error}")
         self._close("finished")
         now = self._look()
         self.say("\nSuccess criteria:")
         for status, text in outcome.criteria(self.folder, now):
             self.say(f"{outcome.MARKS[status]} {text}" + (f": {status}" if status == outcome.OPEN else ""))
         self._tell("training complete")
+
+    def _tell(self, text: str) -> None:
+        bill = self.book.total()
+        self.teller.tell(text, self.clock.read().awake, cost_usd=round(bill.usd, 2), days=round(bill.days, 2))
 
     def _close(self, why: str) -> None:
         self.book.tick(self._look().curve.step, why)
@@ -450,7 +362,7 @@ class Campaign:
 
     def _write(self) -> None:
         recorded = state.look(self.folder, self.settings, self.book.rows)
-        state.write(self.folder, recorded, self.ours, self.gpu[-1][1] if self.gpu else None)
+        state.write(self.folder, recorded, self.ours, self.lookout.gpu[-1][1] if self.lookout.gpu else None)
 
     def _halt(self, why: str) -> None:
         self.why = self.why or why

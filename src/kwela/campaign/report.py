@@ -48,9 +48,7 @@ def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) 
     yield Text(_summary(settings, now))
     speed = read_json(folder / state.NAME).get("campaign", {}).get("speed", 1)
     if speed != 1:
-        yield Text(
-            f"REHEARSAL: the clock ran {speed:g} times as fast. Days and dollars are made up; losses and samples are real."
-        )
+        yield Text(f"REHEARSAL: the clock ran {speed:g} times as fast. Days and dollars are made up, the rest is real.")
     yield Title("Key performance indicators")
     rows = [[one.metric, one.baseline, one.target, one.actual, one.status] for one in outcome.dashboard(folder, now)]
     yield Table(["Metric", "Baseline", "Target", "Actual", "Status"], rows)

@@ -1,0 +1,78 @@
+"""Looks at what can't be read from files (the GPU, the clock, the disk), and raises the red flags."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from kwela.campaign import flags, ledger, outcome
+from kwela.campaign.clock import HOUR, Time
+from kwela.campaign.state import Standing
+from kwela.campaign.telling import Teller
+from kwela.playbook import PlaybookConfig
+
+GPU_EVERY = 60.0  # seconds
+ASLEEP = 60.0  # seconds of suspension worth telling of
+
+
+class Lookout:
+    """meter: percent of the GPU in use, None without one. now: the clock when the session began."""
+
+    def __init__(
+        self, folder: Path, settings: PlaybookConfig, meter: Callable[[], float | None], teller: Teller, now: Time
+    ) -> None:
+        self.folder, self.settings, self.meter, self.teller = folder, settings, meter, teller
+        self.board = flags.Board(folder)
+        self.gpu: deque[tuple[float, float]] = deque(maxlen=240)  # (billed seconds, percent)
+        self.asleep, self.metered = now.up - now.awake, float("-inf")
+        self.stopped = ""  # a stop that nobody asked for, until it was told
+        self.step, self.moved = -1, 0.0  # the last step seen, and the billed second in which it was
+
+    def measure(self, time: Time, billed: float) -> None:
+        """Read the meter, if it is time, and notice a machine that was suspended. billed: seconds."""
+        asleep = time.up - time.awake
+        if asleep - self.asleep > ASLEEP:
+            self.stopped = f"the machine was suspended for {(asleep - self.asleep) / HOUR:.1f} h"
+        self.asleep = asleep
+        if time.awake - self.metered >= GPU_EVERY:
+            self.metered = time.awake
+            if (percent := self.meter()) is not None:
+                self.gpu.append((billed, percent))
+
+    def begin(self, now: Standing) -> None:
+        """Training begins here: the time since the last step counts from now."""
+        self.step, self.moved = now.curve.step, now.bill.seconds
+
+    def look(self, now: Standing, at: float, trouble: str = "") -> str:
+        """Raise and lower flags, telling of each; returns one that says stop, "" if none does. at: unix seconds."""
+        if now.curve.step != self.step:
+            self.begin(now)
+        view = flags.View(
+            now.curve,
+            now.bill.seconds,
+            [(seconds, step) for seconds, _, step in ledger.history(now.rows)],
+            tuple(self.gpu),
+            now.bill.seconds - self.moved,
+            now.bill.usd,
+            self.settings.flag_cost_usd,
+            now.verdict is not None,
+            shutil.disk_usage(self.folder).free / 1e9,
+            trouble,
+            self.stopped,
+        )
+        self.stopped = ""
+        raised, cleared = self.board.update(flags.look(view, self.settings.flags), at, now.curve.step)
+        say, plot, tell = self.teller.say, self.teller.plot, self.teller.tell
+        for seen in raised:
+            say(f"🚨 RED FLAG {seen.flag}: {seen.evidence} (threshold: {seen.threshold}; action: {seen.action})")
+            if seen.flag == "cost_before_gate":
+                say(f"  {outcome.over_budget(now)}")
+            tell(f"red flag {seen.flag}: {seen.evidence}", self.metered, cost_usd=round(now.bill.usd, 2))
+            plot(f"flags/{seen.flag}", 1, now.curve.step)
+        for name in cleared:
+            say(f"Red flag {name} is down")
+            plot(f"flags/{name}", 0, now.curve.step)
+        stop = next((seen for seen in self.board.up.values() if seen.action == "stop"), None)
+        return f"{stop.flag}: {stop.evidence}" if stop else ""
