@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
+import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from kwela.errors import UserError
 from kwela.musicgen import base, model
@@ -152,12 +156,90 @@ def test_a_folder_that_is_no_base_is_named_with_what_it_lacks(tmp_path, stand_in
     assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_damaged_weights_file_is_named(tmp_path, folder):
+def read(file):
+    """The tensors of a file that may be written over: not mapped, as `load_file` leaves them."""
+    return {name: value.clone() for name, value in load_file(file).items()}
+
+
+@pytest.mark.parametrize("load", [base.load, base.text_encoder, base.audio_encoder])
+def test_damaged_or_missing_weights_are_named_and_never_drawn_at_random(tmp_path, folder, load):
     broken = shutil.copytree(folder, tmp_path / "broken")
     file = broken / "model.safetensors"
+    weights = read(file)
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(UserError, match="not loadable as a MusicGen"):
-        base.load(broken)
+        load(broken)
+    gone = ("decoder.model.decoder.layers.1.fc1.weight", "text_encoder.encoder.block.0.layer.0.SelfAttention.q.weight",
+            "audio_encoder.encoder.layers.0.conv.bias")  # fmt: skip
+    save_file({name: value for name, value in weights.items() if name not in gone}, file, {"format": "pt"})
+    with pytest.raises(UserError, match="without all its weights: ") as refused:
+        load(broken)
+    assert "\n" not in str(refused.value)
+
+
+def test_parts_are_those_of_the_whole_also_under_the_names_of_older_files(tmp_path, folder, whole):
+    """Released MusicGens were saved when torch kept a normed weight as weight_g and weight_v."""
+    old = shutil.copytree(folder, tmp_path / "old")
+    weights = read(old / "model.safetensors")
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    renamed = {}
+    for name, value in weights.items():
+        for new, before in names.items():
+            name = name.replace(new, before)
+        renamed[name] = value
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, old / "model.safetensors", {"format": "pt"})
+    for place in (folder, old):
+        for part in ("text_encoder", "audio_encoder"):
+            mine, theirs = getattr(base, part)(place).state_dict(), getattr(whole, part).state_dict()
+            assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+CONFIG = {"decoder": {}, "audio_encoder": {"upsampling_ratios": [8, 5, 4, 4], "sampling_rate": 32_000}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"decoder": []}, "not the config of a MusicGen"),
+        ({"decoder": {"num_codebooks": 0}}, "not the config of a MusicGen"),
+        ({"decoder": {"vocab_size": 40_000}}, "not the config of a MusicGen"),  # more than int16 holds
+        ({"decoder": {"vocab_size": "many"}}, "not the config of a MusicGen"),
+        ({"decoder": {"num_codebooks": float("inf")}}, "not the config of a MusicGen"),
+        ({"audio_encoder": {"upsampling_ratios": [0]}}, "not the config of a MusicGen"),
+        ({"audio_encoder": {"upsampling_ratios": [10**9, 10**9]}}, "not the config of a MusicGen"),
+        ({"audio_encoder": {"sampling_rate": -1}}, "not the config of a MusicGen"),
+        ({"decoder": {"audio_channels": 2}}, "a stereo MusicGen"),
+    ],
+)
+def test_a_config_out_of_range_is_refused(tmp_path, change, said):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert base.codec(tmp_path) == (4, 2048, 32_000, 640)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | change))
+    with pytest.raises(UserError, match=said) as refused:
+        base.codec(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+
+
+def test_no_code_of_a_folder_is_run(tmp_path, folder, monkeypatch):
+    from transformers import AutoTokenizer, dynamic_module_utils
+
+    for name in ("HF_MODULES_CACHE", "TRANSFORMERS_DYNAMIC_MODULE_NAME"):
+        monkeypatch.setattr(dynamic_module_utils, name, str(tmp_path / "modules") if "CACHE" in name else "of_a_test")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    crafted, mark = shutil.copytree(folder, tmp_path / "crafted"), tmp_path / "ran"
+    (crafted / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
+    for name, key in (("config.json", "AutoModel"), ("tokenizer_config.json", "AutoTokenizer")):
+        config = json.loads((crafted / name).read_text())
+        config |= {"auto_map": {key: ["evil.Evil", "evil.Evil"]}}
+        (crafted / name).write_text(json.dumps(config | ({"tokenizer_class": "Evil"} if "tok" in name else {})))
+    for load in (base.load, base.text_encoder, base.audio_encoder, base.tokenizer):
+        with contextlib.suppress(UserError):
+            load(crafted)
+    assert not mark.exists()
+    with contextlib.suppress(Exception):
+        AutoTokenizer.from_pretrained(crafted, trust_remote_code=True)
+    assert mark.exists()  # the control: there was code to run
 
 
 def test_a_hub_id_without_network_says_how_to_place_the_folder(monkeypatch, tmp_path, stand_in):

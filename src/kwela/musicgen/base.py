@@ -2,7 +2,7 @@
 
 A base is a folder in transformers' layout: config.json, safetensors, the text tokenizer's files. Only safetensors are
 read, and no code of the folder is run. It holds three models: a text encoder (T5), a codec (EnCodec) and the language
-model over codes (the decoder). Training needs the last alone, so each is taken out by itself.
+model over codes (the decoder), the largest by far. Who needs one of the first two loads that alone.
 """
 
 from __future__ import annotations
@@ -94,18 +94,54 @@ def fingerprint(folder: Path) -> str:
 
 def load(folder: Path) -> Any:
     """The whole model (MusicgenForConditionalGeneration), float32, in eval mode. Raises UserError if it can't be."""
-    quiet()
     from transformers import MusicgenForConditionalGeneration
 
+    model = _load(MusicgenForConditionalGeneration, folder)
+    model.decoder.model.decoder.layerdrop = 0.0  # it draws from a generator that isn't torch's
+    return model
+
+
+def text_encoder(folder: Path) -> Any:
+    """The text encoder alone, as `load`."""
+    from transformers import AutoModelForTextEncoding
+
+    return _part(AutoModelForTextEncoding, folder, "text_encoder")
+
+
+def audio_encoder(folder: Path) -> Any:
+    """The codec alone, as `load`."""
+    from transformers import AutoModel
+
+    return _part(AutoModel, folder, "audio_encoder")
+
+
+def _part(kind: Any, folder: Path, name: str) -> Any:
+    from transformers import MusicgenConfig
+
     try:
-        model = MusicgenForConditionalGeneration.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, dtype="float32"
+        config = getattr(MusicgenConfig.from_pretrained(folder, local_files_only=True), name)
+    except Exception as error:
+        raise _not_loadable(folder, error) from None
+    return _load(kind, folder, config=config, key_mapping={rf"^{name}\.": ""})
+
+
+def _load(kind: Any, folder: Path, **more: Any) -> Any:
+    quiet()
+    try:
+        model, about = kind.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype="float32", output_loading_info=True, **more
         )
     except Exception as error:  # transformers raises whatever its parts do
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: not loadable as a MusicGen: {why}") from None
-    model.decoder.model.decoder.layerdrop = 0.0  # it draws from a generator that isn't torch's
+        raise _not_loadable(folder, error) from None
+    missing = sorted(dict(model.named_parameters()).keys() & set(about["missing_keys"]))
+    if missing:  # transformers would go on with random ones
+        raise UserError(f"{folder}: a model folder without all its weights: {missing[0]} (of {len(missing)})")
     return model.eval()
+
+
+def _not_loadable(folder: Path, error: Exception) -> UserError:
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(f"{folder}: not loadable as a MusicGen: {why}")
 
 
 def tokenizer(folder: Path) -> Any:

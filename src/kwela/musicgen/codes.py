@@ -126,7 +126,8 @@ def cache(
                 one, jobs, Path(scratch) / "journal", label=f"Encoding {what}", crashed=_crashed, executor=executor,
                 workers=workers, quiet=quiet, inline=1,
             )  # fmt: skip
-        _loaded.cache_clear()  # both models leave memory
+        _audio_encoder.cache_clear()
+        _text_encoder.cache_clear()
         return recall(where / what, items), list(told.values())
 
     where.mkdir(parents=True, exist_ok=True)
@@ -155,7 +156,7 @@ def encode_clips(folder: Path, clips: Mapping[str, str], out: Path) -> dict[str,
     """A shard of clips, key -> path. Returns {"left_out": {key: why}, "rates": the files' own}."""
     import torch
 
-    codec, model = base.codec(folder), _loaded(folder).audio_encoder
+    codec, model = base.codec(folder), _audio_encoder(folder)
     tensors, left_out, rates = {}, {}, []
     for key, path in clips.items():
         try:
@@ -179,7 +180,7 @@ def encode_prompts(folder: Path, prompts: Mapping[str, str], out: Path) -> dict[
     """A shard of prompts, key -> text."""
     import torch
 
-    tokenizer, model = _tokenizer(folder), _loaded(folder).text_encoder
+    tokenizer, model = base.tokenizer(folder), _text_encoder(folder)
     tensors, texts = {}, sorted(prompts.items(), key=lambda item: len(item[1]))
     for at in range(0, len(texts), 32):  # of like length: little padding
         keys, batch = zip(*texts[at : at + 32], strict=True)
@@ -208,16 +209,8 @@ def _write(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     files.write(folder / f"{name}.safetensors", content, durable=False, what="not cached")
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(folder: Path) -> Any:
-    model = base.load(folder)
-    del model.decoder  # the largest of the three, and not needed here
-    return model
-
-
-@functools.lru_cache(maxsize=1)
-def _tokenizer(folder: Path) -> Any:
-    return base.tokenizer(folder)
+_audio_encoder = functools.lru_cache(maxsize=1)(base.audio_encoder)
+_text_encoder = functools.lru_cache(maxsize=1)(base.text_encoder)
 
 
 def _crashed(folder: Path, items: Mapping[str, str], out: Path) -> dict[str, Any]:

@@ -73,13 +73,12 @@ def load(source: str, tiny: Path, device: str | None = None) -> Model:
         folder = base.find(source, tiny)
         lm = model.build({"base": source, "tuning": "full"}, tiny)
     origin["base_fingerprint"] = base.fingerprint(folder)
-    whole = base.load(folder)
     place = ranks.pick(device or ("cuda" if torch.cuda.is_available() else "cpu"), 0, 1)
     return Model(
         lm.to(place).eval(),
-        whole.text_encoder.to(place),
+        base.text_encoder(folder).to(place),
         base.tokenizer(folder),
-        whole.audio_encoder.to(place),
+        base.audio_encoder(folder).to(place),
         base.codec(folder),
         origin,
     )
@@ -141,13 +140,13 @@ def generate(
 @torch.inference_mode()
 def preview(lm: Any, folder: Path, prompt: str, state: np.ndarray, count: int, seed: int, out: Path) -> None:
     """One sample of `count` frames and its spectrogram, into `out`. lm: MusicLm, of the base in `folder`."""
-    whole, form = base.load(folder), base.codec(folder)
+    codec, form = base.audio_encoder(folder), base.codec(folder)
     coming = sample.frames(
         lm, [state], count, [seed], books=form.codebooks, size=form.size, rate=form.rate / form.hop,
         how=sample.Sampling(),
     )  # fmt: skip
     codes = torch.stack([frame.cpu() for frame in coming], -1)
-    samples = Voice(whole.audio_encoder, form.hop).add(codes, last=True)[0].numpy()
+    samples = Voice(codec, form.hop).add(codes, last=True)[0].numpy()
     about = {"prompt": prompt, "seed": seed}
     _write(samples, form.rate, out / "sample", about)
     spectrogram(samples, form.rate, prompt, out / "sample.png")
