@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def dead(number: int) -> str:
 
 def refuse(number: int) -> int:
     raise RuntimeError(f"no {number}")
+
+
+def sleep_a_second(log: str) -> None:
+    square(1, log)
+    time.sleep(1)
 
 
 def run(function, items, journal: Path, **how):
@@ -85,6 +91,23 @@ from kwela.corpus import fanout
 items = {str(n): (-n,) for n in range(24)}
 print(fanout.run(abs, items, Path("j"), label="x", crashed=abs, workers=2, quiet=True)["7"])
 """
+
+
+def test_a_signal_waits_for_what_is_under_way_and_not_for_the_queue(tmp_path):
+    log = tmp_path / "log"
+
+    def ask(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, ask)
+    command = f"while [ ! -s {log} ]; do sleep 0.05; done; kill -USR1 {os.getpid()}"
+    with subprocess.Popen(["sh", "-c", command]):
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run(sleep_a_second, {f"k{n}": (str(log),) for n in range(16)}, tmp_path / "j", workers=2, inline=1)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+    assert 1 <= len(log.read_text().split()) <= 5  # of 8 that were handed to the pool
 
 
 def test_a_program_from_stdin_does_without_workers(tmp_path):

@@ -110,6 +110,9 @@ def _compute(
                 continue
             except BrokenExecutor:
                 pass
+            except BaseException:  # a signal, most likely: what is queued need not be waited for
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         for key in list(left)[: 4 * workers]:  # what the pool held: submitted first, in order
             yield key, _alone(function, left.pop(key))
 

@@ -23,7 +23,7 @@ def baselines(train: Iterable[np.ndarray], held_out: Sequence[np.ndarray], size:
         ids = clip.astype(np.int64)
         for book in range(books):
             ones[book] += np.bincount(ids[book], minlength=size)
-            pairs[book] += np.bincount(ids[book, :-1] * size + ids[book, 1:], minlength=size * size)
+            np.add.at(pairs[book], ids[book, :-1] * size + ids[book, 1:], 1)
     constant, bigram = np.zeros(books), np.zeros(books)
     count = 0
     for clip in held_out:
