@@ -17,6 +17,12 @@ from kwela.music import midi, synth
 FEATURES = 73
 
 
+@pytest.fixture(autouse=True)
+def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of three is steadier, and three times as slow."""
+    monkeypatch.setattr(evaluators, "SEEDS", (0,))
+
+
 def clips(series: int = 6) -> evaluators.Clips:
     found = labels(48, series).pieces
     sides = np.array([(one.valence, one.arousal) for one in found])
@@ -25,7 +31,7 @@ def clips(series: int = 6) -> evaluators.Clips:
 
 def test_symbolic_features_tell_the_toy_emotions_on_unseen_series() -> None:
     among = clips()
-    standing = evaluators.standing(evaluators.unseen(evaluators.symbolic(among.scores), among, (0,)), among)
+    standing = evaluators.standing(evaluators.unseen(evaluators.symbolic(among.scores), among), among)
     assert standing.quadrant.value > 0.8 and standing.usable == (True, True)
     assert standing.majority == 0.25 and standing.series == 6
 
@@ -36,8 +42,8 @@ def test_a_series_that_gives_itself_away_is_no_help_on_others() -> None:
     sides = np.where(np.arange(8) % 2, 1.0, -1.0)[np.array([int(name[-1]) for name in among.series])]
     told = evaluators.Clips(among.scores, among.piece, np.stack([sides, sides], 1), among.series)
     giveaway = np.array([[float(name[-1])] for name in among.series])
-    assert (np.sign(evaluators.fit(giveaway, told, (0,)).judged(giveaway)) == told.labels).mean() == 1
-    assert evaluators.standing(evaluators.unseen(giveaway, told, (0,)), told).quadrant.value < 0.7
+    assert (np.sign(evaluators.fit(giveaway, told).judged(giveaway)) == told.labels).mean() == 1
+    assert evaluators.standing(evaluators.unseen(giveaway, told), told).quadrant.value < 0.7
 
 
 def test_an_empty_piece_has_every_feature_by_name() -> None:

@@ -134,7 +134,7 @@ def weigh(folders: dict[str, Folder], quick: bool = False, seed: int = 0) -> Evi
     strengths = QUICK_STRENGTHS if quick else authenticity_model.STRENGTHS
     evaluator = found.evaluator = authenticity_model.fit(features, genuine, artists, seed, strengths)
     held_out = evaluator.held_out
-    found.auc = _auc(held_out.log_odds, genuine, artists, found.resamples, seed)
+    found.auc = stats.auc_by_group(held_out.log_odds, genuine, artists, found.resamples, seed)
     errors = (held_out.probability - genuine) ** 2
     found.brier = stats.bootstrap(artists, lambda index: float(errors[index].mean()), found.resamples, seed)
     found.brier_constant = float(genuine.mean() * (1 - genuine.mean()))
@@ -146,7 +146,7 @@ def weigh(folders: dict[str, Folder], quick: bool = False, seed: int = 0) -> Evi
             f"reference and contrast are not told apart well enough: the lower end of the AUC is {low}, "
             f"{LEAST_AUC} is needed; more clips by more artists, or a plainer contrast, would do"
         )
-    found.ablations = _ablate(features, genuine, artists, evaluator, found.resamples, seed)
+    found.ablations = _ablate(features, genuine, artists, evaluator, seed)
     found.threshold = stats.bootstrap(
         folders["contrast"].artists(),
         lambda index: authenticity_model.threshold(contrast.log_odds[index]),
@@ -170,12 +170,7 @@ def weigh(folders: dict[str, Folder], quick: bool = False, seed: int = 0) -> Evi
 
 
 def _ablate(
-    features: np.ndarray,
-    genuine: np.ndarray,
-    artists: Sequence[str],
-    evaluator: Evaluator,
-    resamples: int,
-    seed: int,
+    features: np.ndarray, genuine: np.ndarray, artists: Sequence[str], evaluator: Evaluator, seed: int
 ) -> dict[str, Interval]:
     """AUC without each family of features and with it alone, at the C that most folds chose."""
     usual = [float(np.median([fold.strength for fold in evaluator.folds]))]
@@ -184,7 +179,7 @@ def _ablate(
         member = np.array([audio_features.DOCUMENTED[name].family == family for name in audio_features.NAMES])
         for title, which in (("without", ~member), ("alone", member)):
             part = authenticity_model.fit(features[:, which], genuine, artists, seed, usual)
-            found[f"{title} {family}"] = _auc(part.held_out.log_odds, genuine, artists, min(resamples, 500), seed)
+            found[f"{title} {family}"] = stats.auc_by_group(part.held_out.log_odds, genuine, artists, 500, seed)
     return found
 
 
@@ -201,14 +196,6 @@ def _too_few(folders: dict[str, Folder]) -> str:
         if len(folders[name]) < LEAST_CLIPS:
             return f"{name}: {len(folders[name])} clips, {LEAST_CLIPS} are needed; 60 make it worth while"
     return "" if len(folders["samples"]) else "every sample is a reference or contrast clip"
-
-
-def _auc(log_odds: np.ndarray, genuine: np.ndarray, artists: Sequence[str], resamples: int, seed: int) -> Interval:
-    def of(index: np.ndarray) -> float:
-        scores, real = log_odds[index], genuine[index]
-        return stats.auc(scores[real], scores[~real])
-
-    return stats.bootstrap(artists, of, resamples, seed)
 
 
 def _compare(found: Evidence, folders: dict[str, Folder], passed: dict[str, np.ndarray]) -> Evidence:

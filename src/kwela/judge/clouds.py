@@ -5,25 +5,26 @@ What the figures mean, and how they can mislead, is in docs/judging/clouds.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from kwela.corpus import rows
 from kwela.engine import checkpoint
 from kwela.errors import UserError
-from kwela.judge import cloud_card, cloud_pictures, cloud_windows
+from kwela.judge import cloud_card, cloud_windows, pictures
 from kwela.judge.cloud_baselines import Baselines
-from kwela.judge.cloud_scores import CloudOf, score
+from kwela.judge.cloud_scores import MODEL, CloudOf, Scores, ranked, score
 from kwela.judge.cloud_windows import Heard, Sample, Window
 from kwela.judge.page import Scorecard
+from kwela.spectocloud import render
 from kwela.spectocloud.model import build
 from kwela.spectocloud.target import Cloud, file_hash
 
 FAMILY = "spectocloud"
-MODEL = Path("checkpoints/spectocloud/best.pt")
+CHECKPOINT = Path("checkpoints/spectocloud/best.pt")
 MANIFEST = Path("data/manifests/spectocloud_val.jsonl")
 TRAINING = Path("data/manifests/spectocloud_train.jsonl")
 FEWEST_SONGS = 5  # held out; an interval resampled from fewer says next to nothing
@@ -45,7 +46,7 @@ def judge(
     None stands for the path where training leaves it. training: rows from which baselines are made, and against which
     the held-out songs are checked. Raises UserError for paths that can't be read; refuses below FEWEST_SONGS.
     """
-    path, held_out, seen = model or MODEL, manifest or MANIFEST, training or TRAINING
+    path, held_out, seen = model or CHECKPOINT, manifest or MANIFEST, training or TRAINING
     state = checkpoint.load(path)
     network = checkpoint.rebuild(path, state, FAMILY, build)
     asked, known = rows.read(held_out, FAMILY), rows.read(seen, FAMILY)
@@ -95,7 +96,7 @@ def judge_clouds(
     baselines = Baselines(taught, seed)
     scores = score(cloud_of, held_out, baselines, seed)
     cloud_card.fill(card, scores, out)
-    cloud_pictures.clouds(scores, _shown(cloud_of, held_out, baselines), out / "clouds.png")
+    _draw(cloud_of, held_out, baselines, scores, out / "clouds.png")
     return card
 
 
@@ -116,13 +117,20 @@ def leaks(asked: list[rows.Row], known: list[rows.Row]) -> dict[str, str]:
     return found
 
 
-def _shown(cloud_of: CloudOf, held_out: list[Sample], baselines: Baselines) -> Callable[[int], dict[str, Cloud]]:
-    def of(index: int) -> dict[str, Cloud]:
-        sample = held_out[index]
-        return {
-            "target": sample.target,
-            "model": cloud_of(sample.window, sample.heard),
-            "nearest neighbour": baselines.nearest(sample.heard),
-        }
-
-    return of
+def _draw(cloud_of: CloudOf, held_out: list[Sample], baselines: Baselines, scores: Scores, path: Path) -> None:
+    """The middle window of the best, the median and the worst song: what was wanted, the model's, the nearest's."""
+    order, chamfer = ranked(scores), scores.measures["chamfer"]
+    picked = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    figure, grid = pictures.sheet(3, 3, (12, 12.9))
+    figure.set_facecolor(render.BACKGROUND)
+    for line, (rank, song) in enumerate(picked.items()):
+        mine = np.flatnonzero(scores.songs == song)
+        index = int(mine[np.argsort(chamfer[MODEL][mine])[len(mine) // 2]])
+        window, heard, wanted = held_out[index]
+        drawn = {MODEL: cloud_of(window, heard), "nearest neighbour": baselines.nearest(heard)}
+        titles = [f"target ({rank} song: {song[:28]})", *(f"{name}: {chamfer[name][index]:.2g}" for name in drawn)]
+        for axis, title, cloud in zip(grid[3 * line : 3 * line + 3], titles, (wanted, *drawn.values()), strict=True):
+            axis.imshow(render.image(cloud, 420))
+            axis.set_axis_off()
+            axis.set_title(title, color="#e8e6df", fontsize=10)
+    pictures.save(figure, path, 100)

@@ -37,17 +37,18 @@ AUDIBLE = -50.0  # dB under the clip's loudest band
 def describe(path: Path) -> dict[str, Any]:
     """Everything measured of a file, as JSON values; None where silence has no answer. Raises UserError."""
     wave = clips.load(path, RATE, LONGEST)
-    power = spectrum(wave)
+    power, loud = spectrum(wave), loudness(wave, RATE)
+    samples, rate = _native(path, wave)
     return {
         "highs": highs(power),
         "silent": silent_share(wave),
         "looping": looping_share(power),
-        "clipping": clipping_share(_native(path, wave)),
-        "loudness": _or_none(loudness(wave, RATE)),
+        "clipping": clipping_share(samples),
+        "loudness": loud if math.isfinite(loud) else None,
         "spectrum": _bands(power).mean(0).tolist(),
         "digest": clips.digest(wave),
         "seconds": len(wave) / RATE,
-        "rate": _rate(path),
+        "rate": rate,
     }
 
 
@@ -135,26 +136,16 @@ def _cut(channel: np.ndarray) -> float:
     return float((full | flat).mean())
 
 
-def _native(path: Path, wave: np.ndarray) -> np.ndarray:
-    """All samples (n, channels) as the file holds them: resampling would round flat tops. Else the decoded ones."""
+def _native(path: Path, wave: np.ndarray) -> tuple[np.ndarray, int | None]:
+    """All samples (n, channels) as the file holds them, for resampling would round flat tops, and its rate in Hz; else
+    the decoded ones and None."""
     try:
-        return soundfile.read(path, dtype="float32", always_2d=True)[0]
+        return soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError:
-        return wave[:, None]
-
-
-def _rate(path: Path) -> int | None:
-    try:
-        return int(soundfile.info(path).samplerate)
-    except soundfile.LibsndfileError:
-        return None
+        return wave[:, None], None
 
 
 def _bands(power: np.ndarray) -> np.ndarray:
     """(frames, 24) power of the bands around CENTRES."""
     which = np.searchsorted(EDGES, np.fft.rfftfreq(N_FFT, 1 / RATE)) - 1
     return np.stack([power[:, which == k].sum(1) for k in range(len(CENTRES))], 1)
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

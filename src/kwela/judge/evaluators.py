@@ -21,11 +21,12 @@ from symusic.core import ScoreTick
 from kwela.errors import UserError
 from kwela.judge import piece, rendering_features, symbolic_features
 from kwela.judge.spread import Failed, spread
-from kwela.judge.stats import Interval, auc, bootstrap
+from kwela.judge.stats import Interval, auc_by_group, mean_by_group
 from kwela.music import synth
 
 DIMENSIONS = ("valence", "arousal")
 FOLDS = 8  # at most
+SEEDS = (0, 1, 2)  # of the boosting that an evaluator is the mean of
 LEAST_SERIES, LEAST_PIECES = 5, 40  # fewer are too thin to train on and to tell whether that worked
 
 
@@ -54,16 +55,16 @@ def clips(
 
 def symbolic(scores: Sequence[ScoreTick]) -> np.ndarray:
     """(pieces, features); NaN where a piece doesn't define one."""
-    return _seen(_symbolic, scores, "Reading notes")
+    return _seen(_symbolic, scores, "Reading notes", 200)
 
 
 def rendering(scores: Sequence[ScoreTick]) -> np.ndarray:
     """(pieces, features) of each score played by `music.synth`. Raises UserError without the demo extra."""
-    return _seen(_rendering, scores, "Rendering")
+    return _seen(_rendering, scores, "Rendering", 8)
 
 
-def _seen(look: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str) -> np.ndarray:
-    found = spread(look, [score.dumps_midi() for score in scores], label)
+def _seen(look: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str, inline: int) -> np.ndarray:
+    found = spread(look, [score.dumps_midi() for score in scores], label, inline)
     if failed := [one for one in found if isinstance(one, Failed)]:
         raise UserError(f"{label.lower()}: {failed[0]}")
     return np.array(found, float).reshape(len(scores), -1)
@@ -110,7 +111,7 @@ class Evaluator:
         return ((full < self.ranges[0]) | (full > self.ranges[1])).mean(1)
 
 
-def fit(features: np.ndarray, among: Clips, seeds: Sequence[int] = (0, 1, 2)) -> Evaluator:
+def fit(features: np.ndarray, among: Clips) -> Evaluator:
     """An evaluator of clips; every labelled piece weighs the same. A dimension of one label only has no model."""
     try:
         from sklearn.ensemble import GradientBoostingClassifier
@@ -128,7 +129,7 @@ def fit(features: np.ndarray, among: Clips, seeds: Sequence[int] = (0, 1, 2)) ->
             continue
         _, member, sizes = np.unique(among.piece[known], return_inverse=True, return_counts=True)
         weight = 1 / sizes[member]
-        for seed in seeds:
+        for seed in SEEDS:
             # Shallow, slow and drawing at random: few pieces, many features (Friedman 2002).
             model = GradientBoostingClassifier(
                 n_estimators=150,
@@ -143,7 +144,7 @@ def fit(features: np.ndarray, among: Clips, seeds: Sequence[int] = (0, 1, 2)) ->
     return made
 
 
-def unseen(features: np.ndarray, among: Clips, seeds: Sequence[int] = (0, 1, 2)) -> np.ndarray:
+def unseen(features: np.ndarray, among: Clips) -> np.ndarray:
     """(clips, 2) judged by evaluators trained without the clip's series (grouped cross-validation); NaN if none was."""
     from sklearn.model_selection import GroupKFold
 
@@ -151,7 +152,7 @@ def unseen(features: np.ndarray, among: Clips, seeds: Sequence[int] = (0, 1, 2))
     folds = min(FOLDS, len(np.unique(among.series)))
     for train, test in GroupKFold(folds).split(features, groups=among.series):
         part = Clips([], among.piece[train], among.labels[train], among.series[train])
-        out[test] = fit(features[train], part, seeds).judged(features[test])
+        out[test] = fit(features[train], part).judged(features[test])
     return out
 
 
@@ -190,20 +191,17 @@ def standing(judged: np.ndarray, among: Clips, seed: int = 0) -> Standing:
     clip_right = ((judged > 0) == (among.labels > 0)).all(1)
     quadrant = 2 * (truth[decided, 0] > 0) + (truth[decided, 1] > 0)
 
-    def share(values: np.ndarray, groups: np.ndarray) -> Interval:
-        return bootstrap(list(groups), lambda index: float(values[index].mean()) if len(index) else math.nan, seed=seed)
-
     correct, majority, areas, singly = [], [], [], []
     for d in range(2):
         known = truth[:, d] != 0
         sign, guess = truth[known, d] > 0, mean[known, d]
-        correct.append(share((guess > 0) == sign, series[known]))
+        correct.append(mean_by_group((guess > 0) == sign, list(series[known]), seed))
         majority.append(float(max(sign.mean(), 1 - sign.mean())) if len(sign) else math.nan)
-        areas.append(bootstrap(list(series[known]), _area(guess, sign), seed=seed))
-        singly.append(bootstrap(range(len(sign)), _area(guess, sign), seed=seed))
+        areas.append(auc_by_group(guess, sign, list(series[known]), seed=seed))
+        singly.append(auc_by_group(guess, sign, range(len(sign)), seed=seed))
     return Standing(
-        share(right[decided], series[decided]),
-        share(clip_right[clip_decided], among.series[clip_decided]),
+        mean_by_group(right[decided], list(series[decided]), seed),
+        mean_by_group(clip_right[clip_decided], list(among.series[clip_decided]), seed),
         float(np.bincount(quadrant).max() / len(quadrant)) if len(quadrant) else math.nan,
         (correct[0], correct[1]),
         (majority[0], majority[1]),
@@ -212,7 +210,3 @@ def standing(judged: np.ndarray, among: Clips, seed: int = 0) -> Standing:
         len(names),
         len(np.unique(series)),
     )
-
-
-def _area(guess: np.ndarray, sign: np.ndarray) -> Callable[[np.ndarray], float]:
-    return lambda index: auc(guess[index][sign[index]], guess[index][~sign[index]])

@@ -24,6 +24,7 @@ class Judged:
         self.targets = np.asarray(targets, float)[:, :2]
         self.judged = np.where(valid[:, None], judged, np.where(self.targets >= 0, -1.0, 1.0))
         self.groups = list(groups)
+        self._ranks: dict[int, Interval] = {}  # tables and verdicts ask for them alike
 
     def by_group(self, statistic: Callable[[np.ndarray], float]) -> Interval:
         return bootstrap(self.groups, statistic, 500)
@@ -53,7 +54,9 @@ class Judged:
                 return 0.0
             return spearman(target[index], judged[index])
 
-        return self.by_group(rho)
+        if dimension not in self._ranks:
+            self._ranks[dimension] = self.by_group(rho)
+        return self._ranks[dimension]
 
     def slope(self, dimension: int) -> Interval:
         """Judged on target by least squares: 1 is calibrated, 0 deaf, negative contrary."""

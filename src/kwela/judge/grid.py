@@ -112,28 +112,21 @@ def _ruled(score: ScoreTick | None, cell: Cell) -> ScoreTick | None:
 # ---- flips: the same seed, one dimension turned
 
 
-SAME = -1
-
-
 class Flip(NamedTuple):
     """Two pieces of one seed whose targets differ in one dimension, lowest to highest; or of one target."""
 
-    dimension: int  # SAME: of one target
     low: int  # index of the piece
     high: int
 
 
-def flips(of: Answers) -> list[Flip]:
+def flips(of: Answers, dimension: int) -> list[Flip]:
+    """Pairs of one seed in which `dimension` is turned from its lowest target to its highest; none if it has one."""
     place = {(*target, seed): at for at, (target, seed) in enumerate(zip(map(tuple, of.targets), of.seeds))}
+    lowest, highest = of.targets[:, dimension].min(), of.targets[:, dimension].max()
     out = []
-    for dimension in range(3):
-        lowest, highest = of.targets[:, dimension].min(), of.targets[:, dimension].max()
-        if lowest == highest:
-            continue
-        for (*target, seed), at in place.items():
-            if target[dimension] == lowest:
-                target[dimension] = highest
-                out.append(Flip(dimension, at, place[(*target, seed)]))
+    for key, at in place.items() if lowest < highest else ():
+        if key[dimension] == lowest:
+            out.append(Flip(at, place[(*key[:dimension], highest, *key[dimension + 1 :])]))
     return out
 
 
@@ -145,7 +138,7 @@ def same_target(of: Answers, seed: int = 0) -> list[Flip]:
         cells.setdefault(target, []).append(at)
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(mine).tolist() for mine in cells.values()]
-    return [Flip(SAME, *pair) for mine in drawn for pair in zip(mine[::2], mine[1::2], strict=False)]
+    return [Flip(*pair) for mine in drawn for pair in zip(mine[::2], mine[1::2], strict=False)]
 
 
 def same_notes(of: Answers, found: Sequence[Flip]) -> np.ndarray:

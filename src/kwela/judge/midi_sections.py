@@ -24,6 +24,7 @@ from kwela.judge.stats import Interval, bootstrap, wilson
 
 PUBLISHED = "EMOPIA (Hung et al. 2021) reports .58 to .68 with other pieces and labels"
 TARGETS = ("valence", "arousal", "intensity")
+TURNED = (MODEL, TWIN, RULE)  # the systems in the tables of turned dimensions
 DESCRIPTORS = {
     "tempo": "tempo",
     "velocity_mean": "velocity",
@@ -131,20 +132,13 @@ def flips(
                 line = f"{turn} turned: judged {dimension}"
                 note = "" if d == heard else "leak"
                 why = "" if ear.standing.usable[heard] else f"refused: the evaluator can't tell {dimension} from chance"
-                if not any(flip.dimension == d for flip in find_flips(ear.answers[MODEL])):
+                if not find_flips(ear.answers[MODEL], d):
                     why = "it heard one value of it alone"
                 if why:
                     rows.append(Row(f"{line} | {MODEL}", None, note=why))
                     continue
-                for system in (MODEL, TWIN, RULE):
-                    if system in ear.answers:
-                        of = ear.answers[system]
-                        pairs = [flip for flip in find_flips(of) if flip.dimension == d]
-                        change = turned(ear.raw[system][:, heard], of, pairs)
-                        rows.append(Row.of(f"{line} | {system}", change, len(pairs), note))
-                pairs = same_target(ear.answers[MODEL], card.seed)
-                chance = turned(ear.raw[MODEL][:, heard], ear.answers[MODEL], pairs)
-                rows.append(Row.of(f"{line} | {CHANCE}", chance, len(pairs)))
+                heard_as = {name: (ear.raw[name][:, heard], of) for name, of in ear.answers.items() if name in TURNED}
+                rows += _turned(line, d, heard_as, note, card.seed)
                 if d < 2:
                     apart = ear.judged[REAL].between_sides(d, heard)
                     rows.append(Row.of(f"{line} | {REAL} (ceiling)", apart, len(ear.judged[REAL].groups), note))
@@ -157,16 +151,26 @@ def flips(
     _descriptor_flips(card, made, real)
 
 
+def _turned(line: str, d: int, systems: Mapping[str, tuple[np.ndarray, Answers]], note: str, seed: int) -> list[Row]:
+    """The mean change of each system's values, (pieces,), as dimension d is turned; and the model's where none is."""
+    rows = []
+    for name, (values, of) in systems.items():
+        pairs = find_flips(of, d)
+        rows.append(Row.of(f"{line} | {name}", turned(values, of, pairs), len(pairs), note))
+    values, of = systems[MODEL]
+    pairs = same_target(of, seed)
+    return [*rows, Row.of(f"{line} | {CHANCE}", turned(values, of, pairs), len(pairs))]
+
+
 def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequence[ScoreTick]) -> None:
     rows: list[Row] = []
     scale = _descriptors(Answers(np.zeros((len(real), 3)), np.zeros(len(real)), list(real), np.zeros(len(real))))
     spread = [float(np.std(column[np.isfinite(column)])) if np.isfinite(column).any() else 0.0 for column in scale.T]
-    systems = {name: made[name] for name in (MODEL, TWIN, RULE) if name in made}
+    systems = {name: of for name, of in made.items() if name in TURNED}
     seen = {name: _descriptors(of) for name, of in systems.items()}
     for d, turn in enumerate(TARGETS):
         for name, of in systems.items():
-            pairs = [flip for flip in find_flips(of) if flip.dimension == d]
-            if pairs:
+            if pairs := find_flips(of, d):
                 share = wilson(int(same_notes(of, pairs).sum()), len(pairs))
                 note = "only tempo and velocity"
                 rows.append(Row.of(f"{turn}: pairs whose notes stay | {name}", share, len(pairs), note))
@@ -175,13 +179,8 @@ def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequen
             if spread[column] < 1e-9:
                 rows.append(Row(f"{line} | {MODEL}", None, note="held-out music has one value"))
                 continue
-            for name, of in systems.items():
-                pairs = [flip for flip in find_flips(of) if flip.dimension == d]
-                change = turned(seen[name][:, column] / spread[column], of, pairs)
-                rows.append(Row.of(f"{line} | {name}", change, len(pairs)))
-            pairs = same_target(made[MODEL], card.seed)
-            change = turned(seen[MODEL][:, column] / spread[column], made[MODEL], pairs)
-            rows.append(Row.of(f"{line} | {CHANCE}", change, len(pairs)))
+            moved = {name: (seen[name][:, column] / spread[column], of) for name, of in systems.items()}
+            rows += _turned(line, d, moved, "", card.seed)
     text = "The same pairs, in standard deviations of held-out music: no evaluator has a part in it."
     card.add("flips", "Turning one dimension, in the notes", rows, text, "mean change")
 

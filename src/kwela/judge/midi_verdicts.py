@@ -47,7 +47,7 @@ def only_tempo_and_velocity(ears: Mapping[str, Ear], of: Answers) -> bool | str:
     "not measured" where the flattened evaluator can't tell a followed dimension from chance: then it is deaf to it,
     and its silence shows nothing.
     """
-    turned = [flip for flip in flips(of) if flip.dimension < 2]
+    turned = [*flips(of, 0), *flips(of, 1)]
     if turned and same_notes(of, turned).mean() > 0.5:
         return True
     plain, flat = ears.get("symbolic"), ears.get("symbolic (flattened)")

@@ -15,16 +15,18 @@ class Failed(str):
     """Why there is no result."""
 
 
-def spread(function: Callable[..., Any], items: Sequence[Any], label: str) -> list[Any]:
+def spread(function: Callable[..., Any], items: Sequence[Any], label: str, inline: int = 8) -> list[Any]:
     """function(item) of each, in order, or `Failed`: it raised KwelaError, or killed its process.
 
-    function: a module's own (it goes to other processes) that returns JSON values. Raises KwelaError if no process can
-    start.
+    function: a module's own (it goes to other processes) that returns JSON values. inline: items that don't pay for a
+    process's start. Raises KwelaError if no process can start.
     """
     tasks = {str(k): (function, item) for k, item in enumerate(items)}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            got = fanout.run(_one, tasks, Path(folder) / "done", label=label, crashed=_crashed, quiet=len(items) < 20)
+            got = fanout.run(
+                _one, tasks, Path(folder) / "done", label=label, crashed=_crashed, quiet=len(items) < 20, inline=inline
+            )
         except KwelaError:  # its advice is of an option that judges don't have
             raise KwelaError("worker processes can't start: their reason stands above") from None
     return [Failed(one["why"]) if "why" in one else one["result"] for one in got.values()]

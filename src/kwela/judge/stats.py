@@ -141,16 +141,31 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(below.mean() / (2 * len(negative)))
 
 
+def auc_by_group(
+    scores: np.ndarray, positive: np.ndarray, groups: Sequence[object], resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """`auc` of the scores where `positive` (N,) bool over those where not, with an interval by group."""
+
+    def of(index: np.ndarray) -> float:
+        drawn, real = scores[index], positive[index]
+        return auc(drawn[real], drawn[~real])
+
+    return bootstrap(groups, of, resamples, seed)
+
+
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Rank correlation, ties by mean rank; NaN where one side is constant or fewer than 3 values are given."""
     if len(first) < 3:
         return math.nan
-    from scipy.stats import rankdata
-
-    a, b = rankdata(first), rankdata(second)
+    a, b = _ranks(first), _ranks(second)
     if a.std() == 0 or b.std() == 0:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
 def _mean(values: np.ndarray) -> float:

@@ -21,7 +21,7 @@ def read(path: Path, columns: tuple[str, ...], what: str) -> list[dict[str, str]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: {what} not readable: {error}") from None
     if missing:
-        raise UserError(f"{path}: no column {missing[0]!r} ({what}: {','.join(columns)})")
+        raise UserError(f"{path}: no column {missing[0]!r}: {what} have the columns {','.join(columns)}")
     if not rows:
         raise UserError(f"{path}: no {what} in it")
     return rows
