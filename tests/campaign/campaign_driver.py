@@ -24,12 +24,15 @@ from kwela.machines import spot
 HERE = Path(__file__).parent
 SAY = "import sys; print(sys.argv[1])"
 SAMPLE = """
-import json, sys, pathlib
+import json, sys, pathlib, wave
 out, count = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 out.mkdir(parents=True, exist_ok=True)
 names = [out / f"test_output_{k}.wav" for k in range(count)]
-for name in names:
-    name.write_bytes(b"RIFF")
+for k, name in enumerate(names):
+    with wave.open(str(name), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        saw = [(t * (k + 3) * 41 % 65536).to_bytes(2, "little") for t in range(16000)]
+        file.writeframes(b"".join(saw))
 print(json.dumps({"samples": [{"wav": str(name)} for name in names], "seconds": 40.0, "first_audio_seconds": 4.0}))
 """
 

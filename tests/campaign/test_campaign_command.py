@@ -1,0 +1,232 @@
+"""`kwela campaign` as it is typed: its answers, its JSON, and one line for each bad input."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from made_campaign import ROOT, config, run
+from moto.server import ThreadedMotoServer
+
+from kwela.campaign import ledger
+from kwela.campaign.clock import Fake
+from kwela.campaign.ledger import Ledger, Machine
+from scratch import Done, kwela
+
+
+def campaign(folder: Path, *arguments: str) -> Done:
+    return kwela(folder, "campaign", *arguments, "--config", "config.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"gpu_cost_per_hour": -1}, "gpu_cost_per_hour: Input should be greater than or equal to 0 (got -1)"),
+        ({"spot_cost_per_hour": -0.1}, "spot_cost_per_hour: "),
+        ({"week_5_threshold_days": 101}, "the gate would come after the end: week_5_threshold_days 101, plan_days 100"),
+        ({"go_nogo_thresholds": {"min_authenticity_score": 35}}, "go_nogo_thresholds.min_authenticity_score: "),
+        ({"gate_at_fraction": 1.5}, "gate_at_fraction: Input should be less than 1 (got 1.5)"),
+        ({"budget": 500}, "budget: unknown key (did you mean budget_usd?)"),
+        ({"flags": {"gpu_idle": {"percents": 3}}}, "flags.gpu_idle.percents: unknown key"),
+        ({"notify": {"webhook": "mail me"}}, "notify.webhook: "),
+    ],
+)
+def test_bad_settings_are_one_line_and_exit_2(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
+    config(tmp_path, **change)
+    done = campaign(tmp_path, "run")
+    assert done.status == 2 and done.err.startswith(f"error: config.json: {complaint}"), done.err
+    assert done.err.count("\n") == 1 and not (tmp_path / "ck").exists()
+
+
+def test_a_gate_cost_above_the_budget_is_only_plans_warning(tmp_path: Path) -> None:
+    config(tmp_path, budget_usd=500)
+    done = campaign(tmp_path, "plan")
+    assert done.status == 0 and "warning: the gate lets $600 pass, the budget is $500" in done.out
+
+
+def test_plan_and_simulate_answer_as_json(tmp_path: Path) -> None:
+    config(tmp_path)
+    made = json.loads(campaign(tmp_path, "plan", "--throughput", "0.5", "--json").out)
+    assert [row["market"] for row in made["rows"]] == ["on-demand", "spot", "spot"] * 2
+    assert all(row["usd"][0] < row["usd"][1] < row["usd"][2] for row in made["rows"])
+    (tmp_path / "config.json").write_text((ROOT / "ai-service/config.json").read_text())
+    done = json.loads(campaign(tmp_path, "simulate", "--runs", "50", "--json").out)
+    assert set(done) >= {"runs", "cost", "days", "outcomes", "scenarios"} and done["runs"] == 50
+    assert done["scenarios"]["optimistic"] == pytest.approx(1772, rel=0.02)
+    assert done["scenarios"]["realistic"] == pytest.approx(437, rel=0.02)
+    assert done["scenarios"]["pessimistic"] == pytest.approx(273, rel=0.02)
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_where_no_campaign_is_a_line_says_so(tmp_path: Path, command: str) -> None:
+    config(tmp_path)
+    done = campaign(tmp_path, command)
+    assert done.status == 2 and "no campaign here yet (kwela campaign run starts one)" in done.err
+
+
+def test_extend_agrees_to_more_and_never_to_less(tmp_path: Path) -> None:
+    config(tmp_path)
+    book = Ledger(tmp_path / "ck" / ledger.NAME, Fake())
+    book.open({}, 500.0, 0.0)
+    assert campaign(tmp_path, "extend", "--to", "800").out.startswith("Budget $500.00 → $800.00")
+    assert ledger.total(ledger.read(tmp_path / "ck" / ledger.NAME)[0]).budget_usd == 800
+    done = campaign(tmp_path, "extend", "--to", "700")
+    assert done.status == 2 and done.err == "error: --to 700: the budget is $800.00 already\n"
+
+
+def test_status_is_one_screen_and_one_object(tmp_path: Path) -> None:
+    config(tmp_path, budget_usd=500, week_5_threshold_days=35)
+    folder, clock = tmp_path / "ck", Fake()
+    book = Ledger(folder / ledger.NAME, clock)
+    book.open({}, 500.0, 25.0)
+    book.begin(Machine("i", "spot", 0.39))
+    for hour in range(1, 241):
+        clock.sleep(3600)
+        book.tick(10 * hour)
+    rows = [{"step": 0, "epoch": 1, "split": "val", "val_loss": 3.5}]
+    rows += [{"step": 10 * k, "epoch": 1, "split": "train", "loss": 4.5 - k / 240} for k in range(1, 241)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "run.json").write_text(json.dumps({"steps": 9600}))
+    told = json.loads(campaign(tmp_path, "status", "--json").out)
+    spent = 25 + 240 * 0.39
+    assert told["step"] == 2400 and told["elapsed_hours"] == 240 and told["cost_usd"] == pytest.approx(spent)
+    assert told["forecast_usd"] == pytest.approx(25 + 960 * 0.39, rel=0.01) and told["gate"] is None
+    assert told["days_to_gate"] == 25 and told["flags"] == [] and told["base_loss"] == 3.5
+    screen = campaign(tmp_path, "status").out
+    assert len(screen.splitlines()) <= 24
+    for words in ("step 2,400 of 9,600", "█", "▁ 3.500", "$118.60 of $500.00", "in 25.0 days (day 35)", "forecast"):
+        assert words in screen
+
+
+# ------------------------------------------------------------------ check, against moto
+
+
+@pytest.fixture
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    yield
+    server.stop()
+
+
+def states(done: Done) -> dict[str, str]:
+    return {item["name"]: item["state"] for item in json.loads(done.out)["checks"]}
+
+
+def test_check_asks_the_account_and_the_person(tmp_path: Path, account: None) -> None:
+    config(tmp_path)
+    before = campaign(tmp_path, "check", "--json")
+    found = states(before)
+    assert before.status == 1 and before.err.startswith("error: not ready: billing alarm, confirmed e-mail, key pair")
+    assert found["AWS account"] == "pass" and found["approval"] == found["bandwidth"] == "ask"
+    assert found["auto-shutdown"] in ("pass", "fail") and found["TensorBoard"] in ("pass", "fail")
+    boto3.client("ec2", region_name="us-east-1").create_key_pair(KeyName="mine")
+    assert kwela(tmp_path, "aws", "alarm", "--email", "you@example.com").status == 0
+    after = states(campaign(tmp_path, "check", "--json", "--mbps", "50", "--confirm", "approval"))
+    assert after["billing alarm"] == after["key pair"] == after["approval"] == after["bandwidth"] == "pass"
+    assert states(campaign(tmp_path, "check", "--json"))["approval"] == "pass"  # remembered
+    wrong = campaign(tmp_path, "check", "--confirm", "everything")
+    assert wrong.status == 2 and "--confirm everything: no such question" in wrong.err
+
+
+def test_without_credentials_check_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    config(tmp_path)
+    done = campaign(tmp_path, "check")
+    assert done.status == 1 and "✗ fail  AWS account" in done.out and "no AWS credentials" in done.out
+    assert "? ask" in done.out
+
+
+# ------------------------------------------------------------------ reports
+
+
+def test_a_go_leaves_a_report_and_checked_deliverables(tmp_path: Path) -> None:
+    code, _, err = run(config(tmp_path), "--pace", "0.01")
+    assert code == 0, err
+    made = json.loads(campaign(tmp_path, "report", "--json").out)
+    folder = tmp_path / "ck"
+    assert (folder / "report/report.pdf").read_bytes().startswith(b"%PDF")
+    page = (folder / "report/report.md").read_text()
+    for words in (
+        "Authenticity Score | 10-20%; untuned here 12.0% | 40-50% | 45.0% [37.0% .. 53.0%] | missed",
+        "Generation Latency | 60-120s | 30-45s | 40.0s | met",
+        "dataset_report.json: not measured",
+        "REHEARSAL",
+        "samples.png",
+        "loss.png",
+        "cost.png",
+        "not measured: there is no other run",
+    ):
+        assert words in page, words
+    html = (folder / "report/report.html").read_text()
+    assert html.count("data:image/png;base64,") == 3 and "http" not in html.split("</style>")[1]
+    there = {item["what"]: item["there"] for item in made["deliverables"]}
+    assert there["Fine-tuned model weights"] and there["Sample 3"] and there["README draft"]
+    assert not there["Sample 4"] and not there["Training log (TensorBoard)"]  # three were asked for, none was logged
+    index = (folder / "deliverables/INDEX.md").read_text()
+    assert "| Sample 4 |" in index and "lacking" in index and "After GO" in index
+
+
+def test_a_no_go_leaves_an_analysis_a_plan_and_a_request(tmp_path: Path) -> None:
+    code, _, _ = run(config(tmp_path), "--score", "0.28", "--ci", "0.2", "0.37")
+    assert code == 3
+    made = json.loads(campaign(tmp_path, "report", "--json").out)
+    assert all(item["there"] for item in made["deliverables"])
+    folder = tmp_path / "ck/deliverables"
+    assert "28.0% [20.0% .. 37.0%], at least 35% asked" in (folder / "failure_analysis.md").read_text()
+    assert "$85,000 - $185,000" in (folder / "budget_request.md").read_text()
+    assert "After NO-GO" in (folder / "INDEX.md").read_text()
+
+
+# ------------------------------------------------------------------ the front door
+
+
+@pytest.mark.full
+def test_the_playbooks_commands_run_with_the_tiny_model(tmp_path: Path) -> None:
+    """Days 4, 8 to 34, 35 and 36 to 56, as they are typed, with a real tiny MusicGen."""
+    sys.path.insert(0, str(ROOT / "tests" / "corpus"))
+    from made_mtt import make
+
+    make(tmp_path / "datasets/magnatagatune")
+    config(tmp_path, model_name="tiny", num_epochs=2, batch_size=2, gradient_accumulation_steps=1, log_every_n_steps=1)
+    one = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def typed(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "ai-service" / words[0]), *words[1:]]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=one, timeout=300)
+
+    assert typed("dataset_setup.py", "--config", "config.json", "--min-tags", "2").returncode == 0
+    rehearse = ["--config", "config.json", "--preset", "tiny", "--speed", "50000"]
+    held = typed("training_orchestrator.py", *rehearse)
+    assert held.returncode == 5 and "evaluation" not in held.stderr.splitlines()[0], held.stderr
+    assert "authenticity not measured: kwela judge authenticity" in held.stderr  # there are no reference clips
+    state = json.loads((tmp_path / "ck/orchestrator_state.json").read_text())  # the playbook's daily check
+    assert state["elapsed_time"] / 3600 * 0.1 == pytest.approx(state["cost_usd"], rel=1e-3)
+    assert "Epoch 1/2 | Step 1 | Loss: " in (tmp_path / "training_logs/training.log").read_text()
+    done = typed("training_orchestrator.py", *rehearse, "--resume", "--override", "heard by the panel")
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "Training complete!",
+        "Best model saved: ",
+        "Final validation loss: ",
+        "Total elapsed: ",
+        "Total cost: $",
+    ):
+        assert f"\n{line}" in done.stdout
+    assert (tmp_path / "ck/best_model.pt").is_file() and (tmp_path / "ck/report/report.pdf").is_file()
