@@ -146,6 +146,14 @@ def test_a_tuned_model_says_so_in_what_it_plays(settings, stand_in, tmp_path):
     assert about["base"] == "tiny"
 
 
+def test_in_half_precision_it_plays_as_well(stand_in, tmp_path):
+    """What a GPU does; bfloat16 here, which CPUs know."""
+    model = making.load("tiny", stand_in, "cpu")
+    model.lm.to(torch.bfloat16)
+    took = generate(model, tmp_path)
+    assert all(np.abs(soundfile.read(one["wav"])[0]).max() > 0.05 for one in took["samples"])
+
+
 def test_what_is_no_model_is_refused(stand_in, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.pt").write_text("not weights")

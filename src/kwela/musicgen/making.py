@@ -75,7 +75,8 @@ def load(source: str, tiny: Path, device: str | None = None) -> Model:
     origin["base_fingerprint"] = base.fingerprint(folder)
     place = ranks.pick(device or ("cuda" if torch.cuda.is_available() else "cpu"), 0, 1)
     return Model(
-        lm.to(place).eval(),
+        # Half precision on a GPU: a step there is as long as it takes to read the weights.
+        lm.eval().merge().to(place, torch.float16 if place.type == "cuda" else torch.float32),
         base.text_encoder(folder).to(place),
         base.tokenizer(folder),
         base.audio_encoder(folder).to(place),
@@ -163,10 +164,9 @@ def _play(
 ) -> tuple[np.ndarray, float]:
     """Samples (B, n) of a batch of prompts, and when the first second of it could be heard (time.monotonic)."""
     voice, rate = Voice(model.codec, model.form.hop), model.form.rate
-    dtype = torch.float16 if model.device.type == "cuda" else None
     coming = sample.frames(
         model.lm, model.states(prompts), count, seeds, books=model.form.codebooks, size=model.form.size,
-        rate=model.frame_rate, how=how, dtype=dtype,
+        rate=model.frame_rate, how=how,
     )  # fmt: skip
     parts: list[np.ndarray] = []
     waiting: list[torch.Tensor] = []

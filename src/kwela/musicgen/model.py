@@ -62,6 +62,13 @@ class MusicLm(nn.Module):
             raise RuntimeError(f"missing or unexpected weights: {odd[0]} (of {len(odd)})")
         return super().load_state_dict(state, strict=False, assign=assign)
 
+    def merge(self) -> MusicLm:
+        """Fold the adapter, if there is one, into the base, which then costs no more than an untuned one."""
+        for layer in self.modules():
+            if hasattr(layer, "lora_A"):
+                layer.merge()  # type: ignore[operator]
+        return self
+
     def _dtype(self) -> torch.dtype:
         return next(self.decoder.parameters()).dtype
 

@@ -39,7 +39,6 @@ def frames(
     size: int,
     rate: float,
     how: Sampling,
-    dtype: torch.dtype | None = None,
 ) -> Iterator[Tensor]:
     """Codes of `count` frames, one frame (B, K) int64 at a time, as soon as its last codebook is known.
 
@@ -54,7 +53,7 @@ def frames(
     while done.shape[-1] < count:
         before = done[..., -kept:] if done.shape[-1] else done
         length = min(window, before.shape[-1] + count - done.shape[-1])
-        for frame in _window(model, prompt, mask, before, length, rngs, size, how, dtype):
+        for frame in _window(model, prompt, mask, before, length, rngs, size, how):
             done = torch.cat([done, frame[..., None]], dim=-1)
             yield frame
 
@@ -68,7 +67,6 @@ def _window(
     rngs: Sequence[np.random.Generator],
     size: int,
     how: Sampling,
-    dtype: torch.dtype | None,
 ) -> Iterator[Tensor]:
     """The frames (B, K) of a window after those of `before` (B, K, known), `length` in all."""
     from transformers import DynamicCache, EncoderDecoderCache
@@ -83,8 +81,7 @@ def _window(
     inputs = torch.cat([laid.new_full((batch, books, 1), size), laid[..., :known]], dim=-1)
     finite = torch.ones((), dtype=torch.bool, device=before.device)  # fetched once: a step waits for nothing
     for step in range(known, steps):
-        with torch.autocast(before.device.type, dtype, enabled=dtype is not None):
-            logits = model(inputs.repeat(rows, 1, 1), prompt, mask, past)[:, :, -1].float()
+        logits = model(inputs.repeat(rows, 1, 1), prompt, mask, past)[:, :, -1].float()
         if rows == 2:
             told, null = logits.chunk(2)
             logits = null + how.guidance * (told - null)
