@@ -116,6 +116,7 @@ def audio_encoder(folder: Path) -> Any:
 
 
 def _part(kind: Any, folder: Path, name: str) -> Any:
+    quiet()
     from transformers import MusicgenConfig
 
     try:
