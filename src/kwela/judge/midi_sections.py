@@ -121,8 +121,8 @@ def flips(
     """What turning one dimension from lowest to highest moves, at the same seed: as heard, and of the notes."""
     text = (
         "Pairs of one seed, a dimension turned from lowest to highest, the others kept; judged in [-1, 1]. A change in "
-        "another dimension is a leak. Floor: pairs of one target, two seeds. Ceiling: real pieces that people placed "
-        "high in the dimension less those they placed low, which leak too: people's dimensions go together."
+        "another dimension is a leak. Floor: pairs of one target, two seeds. Ceiling, and the scale for a leak: real "
+        "pieces that people placed high in the dimension less those they placed low."
     )
     drawn: dict[str, list[Row]] = {}
     for name, ear in ears.items():
