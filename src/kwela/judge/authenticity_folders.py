@@ -21,6 +21,7 @@ from kwela.judge import audio_features, clips, copies
 
 SHORTEST = 5.0  # seconds of audio that can be judged
 QUICK = 150  # clips taken of a folder with --quick
+CHANCE = 100  # reference clips a half, from which is known what clips share by chance
 LEARNT = ("reference", "contrast")  # the folders that train the evaluator
 
 _heard: dict[tuple[object, ...], Any] = {}
@@ -150,11 +151,14 @@ def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], Report]:
 def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, Report]:
     """The samples, marked where one shares a longer stretch with a reference clip than chance gives.
 
-    Chance is what reference clips share with those of other artists: one half of the artists beside the other.
+    Chance is what reference clips share with those of other artists: up to 100 of one half of the artists beside as
+    many of the other's.
     """
-    artists = np.random.default_rng(seed).permutation(sorted(set(reference.artists())))
-    first = set(artists[: len(artists) // 2].tolist())
-    halves = [[clip for clip in reference.clips if (clip.artist in first) == side] for side in (True, False)]
+    rng = np.random.default_rng(seed)
+    artists = rng.permutation(sorted(set(reference.artists()))).tolist()
+    first = set(artists[: len(artists) // 2])
+    mixed = [reference.clips[k] for k in rng.permutation(len(reference))]
+    halves = [[clip for clip in mixed if (clip.artist in first) == side][:CHANCE] for side in (True, False)]
     if not all((samples.clips, *halves)):
         return samples, {}
     heard, _ = _each(copies.chroma_of, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma")

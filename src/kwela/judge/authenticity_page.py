@@ -100,7 +100,7 @@ def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Evidence, out
         rows.append(Row.of("samples less base, same prompts", evidence.difference, evidence.pairs, note))
     text = (
         "The share of clips past a threshold, fixed before a sample was scored, and not far from reference music. "
-        "That 5 % of contrast pass is so by construction: the threshold was set on these clips. The floor that could "
+        "That at most 5 % of contrast pass is so by construction: it was set on these clips. The floor that could "
         "have come out otherwise is theirs by thresholds set on other artists. Intervals are Wilson's, over clips."
     )
     made.add("score", "Share that sounds like reference", rows, text, "share", SHARES)
