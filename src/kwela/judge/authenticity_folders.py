@@ -162,11 +162,10 @@ def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, 
     if not all((samples.clips, *halves)):
         return samples, {}
     heard, _ = _each(copies.chroma_of, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma")
-    known, asked = ([heard[clip.path] for clip in folder.clips] for folder in (reference, samples))
+    known, asked, *parts = ([heard.get(c.path, []) for c in mine] for mine in (reference.clips, samples.clips, *halves))
     chance: list[float] = []
-    for mine, others in (halves, reversed(halves)):
-        alike = copies.longest([heard[c.path] for c in mine], [heard[c.path] for c in others])
-        chance += [one.seconds for one in alike]
+    for mine, others in (parts, reversed(parts)):
+        chance += [one.seconds for one in copies.longest(mine, others)]
     bar, longest = copies.bar(chance), max((clip.seconds for clip in samples.clips), default=0.0)
     if bar >= copies.WHOLE * longest:
         return samples, {"near_copies": f"not measured: reference clips share {max(chance):.1f} s with other artists'"}
