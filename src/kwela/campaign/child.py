@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from kwela.errors import KwelaError
+
 GRACE = 100.0  # seconds to save in; a spot instance has 120 from its notice
 LOOK = 0.1
 
@@ -71,6 +73,8 @@ def stop_stray(lock: Path, grace: float = GRACE) -> int | None:
     while (handle := _locked(lock)) is None:
         if time.monotonic() > until:
             _signal(stray, signal.SIGKILL)
+        if time.monotonic() > until + LOOK * 100:
+            raise KwelaError(f"{lock}: held by a process that doesn't end (number {stray or 'unknown'}): stop it first")
         time.sleep(LOOK)
     os.close(handle)
     return stray

@@ -22,6 +22,7 @@ td.met { color: #14713d } td.missed { color: #b3261e } figcaption { color: #667;
 td, th { border-color: #2c3238 } h2 { border-color: #2c3238 } td.met { color: #5bd08b } td.missed { color: #ff8a80 }
 img { background: #fff } }
 """
+TALLEST = 105  # millimetres of a picture on paper
 EMOJI = {"✅": "[met]", "❌": "[missed]", "🟡": "[?]", "⚠️": "[!]", "⏸": "[hold]", "🚨": "[flag]"}
 
 
@@ -128,7 +129,7 @@ def _pdf(blocks: Sequence[Block]) -> bytes:
             pdf.multi_cell(0, 5, _plain(block.text), align="L", new_x="LMARGIN", new_y="NEXT")
             pdf.ln(1.5)
         elif isinstance(block, Picture):
-            pdf.image(str(block.file), w=pdf.epw)
+            pdf.image(str(block.file), w=pdf.epw, h=TALLEST, keep_aspect_ratio=True)
             pdf.set_font("DejaVu", size=8)
             pdf.multi_cell(0, 5, _plain(block.caption), new_x="LMARGIN", new_y="NEXT")
         else:

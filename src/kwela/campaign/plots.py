@@ -40,7 +40,7 @@ def cost(now: Standing, out: Path) -> Path:
         heights = np.array([by_day.get((day, market), 0.0) for day in days])
         daily.bar(days, heights, bottom=bottom, color=MARKETS.get(market, TRAIN), label=market)
         bottom += heights
-    daily.set(xlabel="campaign day", ylabel="GPU dollars a day")
+    daily.set(xlabel="campaign day", ylabel="GPU dollars a day", ylim=(0, 1.25 * max(bottom.max(), 0.01)))
     daily.legend(frameon=False)
     other = (now.bill.disk_usd + now.bill.setup_usd) / len(days)
     whole.plot(days, np.cumsum(bottom + other), color=VAL, linewidth=1.8, label="spent, disk and setup included")
