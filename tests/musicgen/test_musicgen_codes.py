@@ -68,6 +68,19 @@ def test_codes_are_the_codecs_and_levels_the_frames_own(three, folder, whole, tm
                    for path in three[1:])  # fmt: skip
 
 
+def test_a_long_clip_heard_in_windows_has_the_codes_of_one_pass(three, whole, monkeypatch):
+    wave, _ = audio.whole(three[1], 32_000)
+    for samples in (len(wave), 203 * 640 + 17):
+        monkeypatch.undo()
+        once = codes.encode(whole.audio_encoder, wave[:samples], 640)
+        monkeypatch.setattr(codes, "SPAN", 100)
+        windows = codes.encode(whole.audio_encoder, wave[:samples], 640)
+        assert windows.shape == once.shape == (4, -(-samples // 640))
+        assert (windows != once).mean() < 1e-3
+        monkeypatch.setattr(codes, "MARGIN", 0)
+        assert (codes.encode(whole.audio_encoder, wave[:samples], 640) != once).mean() > 2e-3  # the control
+
+
 def test_levels_of_silence_and_of_full_scale():
     wave = np.concatenate([np.zeros(640), np.ones(640), np.full(300, 0.1)]).astype(np.float32)
     assert codes.levels(wave, 640, 3) == pytest.approx([-100, 0, 10 * np.log10(0.01 * 300 / 640)], abs=0.02)

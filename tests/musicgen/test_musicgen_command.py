@@ -83,6 +83,14 @@ def test_a_finished_run_says_so_and_more_epochs_go_on(root, tuned):
     assert json.loads((copy / "run.json").read_text())["steps"] == 5
 
 
+def test_an_estimate_says_hours_and_leaves_nothing(root):
+    before = sorted(root.rglob("*.pt")), sorted((root / "ai-service").glob("*"))
+    done = kwela(root, *SHORT, "--estimate", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["steps"] == 3
+    assert (sorted(root.rglob("*.pt")), sorted((root / "ai-service").glob("*"))) == before
+
+
 def test_check_prints_the_playbooks_rows_and_passes(root):
     done = kwela(root, *TRAIN, "--check")
     assert done.status == 0, done.err

@@ -225,6 +225,7 @@ def test_a_killed_run_ends_in_the_same_bits(table, place, stand_in, cached, tmp_
         (
             *tuning.LORA,
             "training.amp=true",
+            "training.ema={enabled: true}",
             "training.amp_dtype=bfloat16",
             "data.batch_size=4",
             "training.grad_accum_steps=2",

@@ -32,6 +32,7 @@ from kwela.music import audio
 from kwela.musicgen import base
 
 CLIPS_A_SHARD, PROMPTS_A_SHARD = 16, 256
+SPAN, MARGIN = 1500, 8  # frames that the codec hears at a time, and to each side of them
 SILENT = -60.0  # dB of full scale, RMS of a frame: quieter is silence
 
 
@@ -154,8 +155,6 @@ def prompt_states(cached: Shards, prompt: str) -> np.ndarray:
 
 def encode_clips(folder: Path, clips: Mapping[str, str], out: Path) -> dict[str, Any]:
     """A shard of clips, key -> path. Returns {"left_out": {key: why}, "rates": the files' own}."""
-    import torch
-
     codec, model = base.codec(folder), _audio_encoder(folder)
     tensors, left_out, rates = {}, {}, []
     for key, path in clips.items():
@@ -167,10 +166,8 @@ def encode_clips(folder: Path, clips: Mapping[str, str], out: Path) -> dict[str,
             left_out[key] = str(error)
             continue
         rates.append(own)
-        with torch.inference_mode():
-            coded = model.encode(torch.from_numpy(wave)[None, None]).audio_codes[0, 0]  # (K, T)
-        tensors[key] = coded.numpy().astype(np.int16)
-        tensors[f"{key}.level"] = levels(wave, codec.hop, coded.shape[-1])
+        tensors[key] = encode(model, wave, codec.hop)
+        tensors[f"{key}.level"] = levels(wave, codec.hop, tensors[key].shape[1])
     if tensors:
         _write(out, tensors)
     return {"left_out": left_out, "rates": rates}
@@ -191,6 +188,31 @@ def encode_prompts(folder: Path, prompts: Mapping[str, str], out: Path) -> dict[
             tensors[key] = state[: int(mask.sum())].numpy().astype(np.float16)
     _write(out, tensors)
     return {"left_out": {}}
+
+
+def encode(codec: Any, wave: np.ndarray, hop: int) -> np.ndarray:
+    """int16 (K, T): EnCodec's codes of samples at its rate, hop of them a frame.
+
+    Its convolutions hear the wave in windows of half a minute, with a margin that holds all that they reach, so that an
+    hour takes no more memory; what follows them, an LSTM first, runs on all frames.
+    """
+    import torch
+
+    layers = list(codec.encoder.layers)
+    lstm = next(at for at, layer in enumerate(layers) if hasattr(layer, "lstm"))
+    frames, parts = -(-len(wave) // hop), []
+    with torch.inference_mode():
+        for at in range(0, frames, SPAN):
+            low = max(0, at - MARGIN)
+            hidden = torch.from_numpy(wave[low * hop : (at + SPAN + MARGIN) * hop])[None, None]
+            for layer in layers[:lstm]:
+                hidden = layer(hidden)
+            parts.append(hidden[..., at - low : at - low + SPAN])
+        hidden = torch.cat(parts, dim=-1)
+        for layer in layers[lstm:]:
+            hidden = layer(hidden)
+        coded = codec.quantizer.encode(hidden, codec.config.target_bandwidths[0])[:, 0]  # (K, T)
+    return coded.numpy().astype(np.int16)
 
 
 def levels(wave: np.ndarray, hop: int, frames: int) -> np.ndarray:

@@ -49,12 +49,12 @@ def frames(
     rngs = [np.random.default_rng(seed) for seed in seeds]
     prompt, mask = _conditions(states, device, how.guidance != 1)
     window, kept = round(WINDOW * rate), round((WINDOW - STRIDE) * rate)
-    done = torch.zeros(len(states), books, 0, dtype=torch.int64, device=device)
-    while done.shape[-1] < count:
-        before = done[..., -kept:] if done.shape[-1] else done
-        length = min(window, before.shape[-1] + count - done.shape[-1])
+    done: list[Tensor] = []
+    while len(done) < count:
+        before = torch.stack(done[-kept:], -1) if done else prompt.new_zeros(len(states), books, 0, dtype=torch.int64)
+        length = min(window, before.shape[-1] + count - len(done))
         for frame in _window(model, prompt, mask, before, length, rngs, size, how):
-            done = torch.cat([done, frame[..., None]], dim=-1)
+            done.append(frame)
             yield frame
 
 

@@ -24,26 +24,28 @@ class Voice:
         self.codec, self.hop = codec, hop
         first, lstm, *self.rest = codec.decoder.layers
         self.first, self.lstm = first, lstm
-        self.embedded: Tensor | None = None  # (B, width, frames) of all codes so far
+        self.embedded: Tensor | None = None  # (B, width, frames), the last frames of all codes so far
         self.past: list[Tensor] = []  # the LSTM's output so far, its last frames enough
         self.state: Any = None
-        self.through_lstm = self.spoken = 0  # frames
+        self.known = self.through_lstm = self.spoken = 0  # frames
 
     @torch.inference_mode()
     def add(self, codes: Tensor, last: bool = False) -> Tensor:
         """Take in codes (B, K, frames); return the samples (B, n) that are certain now, all that is left if `last`."""
         new = self.codec.quantizer.decode(codes.transpose(0, 1))
         self.embedded = new if self.embedded is None else torch.cat([self.embedded, new], dim=-1)
-        known = self.embedded.shape[-1]
+        self.known += new.shape[-1]
+        known, begin = self.known, self.known - self.embedded.shape[-1]
         ready = known if last else known - _CONV
         if ready > self.through_lstm:
             low = max(0, self.through_lstm - 2 * _CONV)  # what is reflected at a cut is not kept
-            convolved = self.first(self.embedded[..., low : min(known, ready + 2 * _CONV)])
+            convolved = self.first(self.embedded[..., low - begin : min(known, ready + 2 * _CONV) - begin])
             fresh = convolved[..., self.through_lstm - low : ready - low]
             series = fresh.permute(2, 0, 1)
             out, self.state = self.lstm.lstm(series, self.state)
             self.past.append((out + series).permute(1, 2, 0))
             self.through_lstm = ready
+            self.embedded = self.embedded[..., max(0, ready - 2 * _CONV - begin) :]
         until = self.through_lstm if last else self.through_lstm - _REACH
         if until <= self.spoken:
             return new.new_zeros(len(codes), 0)
