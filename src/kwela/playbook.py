@@ -5,10 +5,11 @@ Relative folders resolve against the file's own folder. An unknown key is an err
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from kwela import config
 from kwela.config import Strict
@@ -135,6 +136,7 @@ class PlaybookConfig(Strict):
     plan_days: float = Field(56, gt=0)
     hours_per_day: float = Field(20, gt=0, le=24)
     setup_cost_usd: Dollars = 25.0
+    started: datetime | None = None  # when the first instance was billed (UTC): day 1; None: when training first ran
     market: Literal["on-demand", "spot"] = "on-demand"
     disk_gb: float = Field(500, ge=0)
     disk_usd_per_gb_month: Dollars = 0.08
@@ -142,6 +144,15 @@ class PlaybookConfig(Strict):
     evaluation: Evaluation = Evaluation()
     notify: Notify = Notify()
     flags: Flags = Flags()
+
+    @field_validator("started")
+    @classmethod
+    def _utc(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            value = value.replace(tzinfo=UTC)
+        if value is not None and value > datetime.now(UTC):
+            raise ValueError("is in the future")
+        return value
 
     @model_validator(mode="after")
     def _gate_before_the_end(self) -> PlaybookConfig:

@@ -36,6 +36,7 @@ def campaign(folder: Path, *arguments: str) -> Done:
         ({"gate_at_fraction": 1.5}, "gate_at_fraction: Input should be less than 1 (got 1.5)"),
         ({"budget": 500}, "budget: unknown key (did you mean budget_usd?)"),
         ({"flags": {"gpu_idle": {"percents": 3}}}, "flags.gpu_idle.percents: unknown key"),
+        ({"started": "2126-01-01"}, "started: is in the future"),
         ({"notify": {"webhook": "mail me"}}, "notify.webhook: "),
     ],
 )
@@ -139,6 +140,21 @@ def test_check_asks_the_account_and_the_person(tmp_path: Path, account: None) ->
     assert states(campaign(tmp_path, "check", "--json"))["approval"] == "pass"  # remembered
     wrong = campaign(tmp_path, "check", "--confirm", "everything")
     assert wrong.status == 2 and "--confirm everything: no such question" in wrong.err
+
+
+def test_a_flag_reaches_the_topic(account: None) -> None:
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.sns.models import sns_backends
+
+    from kwela.campaign.notify import Messenger
+    from kwela.playbook import Notify
+
+    topic = boto3.client("sns", region_name="us-east-1").create_topic(Name="campaign")["TopicArn"]
+    log: list[str] = []
+    messenger = Messenger(Notify(sns_topic=topic), log.append)
+    messenger.say({"text": "red flag gpu_idle: 12 % over 30 min"}, 0.0)
+    sent = sns_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].topics[topic].sent_notifications
+    assert log == [] and len(sent) == 1 and "12 % over 30 min" in sent[0][1]
 
 
 def test_without_credentials_check_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

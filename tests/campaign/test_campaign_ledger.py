@@ -202,6 +202,20 @@ def test_another_campaigns_ledger_says_what_differs(tmp_path: Path) -> None:
         Ledger(tmp_path / "l", clock).open(SETTINGS, 800.0, 0.0)
 
 
+def test_day_1_is_the_first_billed_instance_and_its_disk_counts_from_then(tmp_path: Path) -> None:
+    clock = Fake()
+    book = Ledger(tmp_path / "l", clock)
+    book.open(SETTINGS, 500.0, 25.0, began=clock.wall - 7 * DAY)
+    book.begin(Machine("i", "spot", 0.39, disk_gb=500, disk_usd=0.08))
+    for _ in range(28):
+        clock.sleep(DAY)
+        book.tick(1)
+    bill = book.total()
+    assert bill.days == pytest.approx(35) and bill.trained == pytest.approx(28 * DAY)
+    assert bill.disk_usd == pytest.approx(40 * 35 / 30) and bill.gpu_usd == pytest.approx(28 * 24 * 0.39)
+    assert min(day for day, _ in ledger.by_day(book.rows)) == 8  # training starts on day 8
+
+
 def test_dollars_by_day_and_market_add_up(tmp_path: Path) -> None:
     clock = Fake()
     book = opened(tmp_path / "l", clock)

@@ -49,6 +49,7 @@ class Evidence:
     flags: tuple[str, ...] = ()  # that are up
     forecast_usd: float | None = None
     budget_usd: float | None = None
+    training_days: float | None = None  # of `days`
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def block(verdict: Verdict) -> str:
     lines += [f"  Elapsed: {seen.days:.1f} days ({seen.hours:,.1f} hours)", f"  Cost: ${seen.cost_usd:,.2f}"]
     lines.append(f"  Best Val Loss: {_figure(seen.val_loss, '.3f')}")
     lines.append(f"  Est. Authenticity: {_figure(seen.authenticity, '.1%')}")
+    if seen.training_days is not None:
+        lines.append(f"  Training: {seen.training_days:.1f} days of these")
     if seen.interval:
         lines.append(f"  95% Interval: {seen.interval[0]:.1%} .. {seen.interval[1]:.1%}")
     lines += [f"  Untuned Val Loss: {_figure(seen.base_loss, '.3f')}", "", "Evaluating thresholds..."]

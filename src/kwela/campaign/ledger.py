@@ -2,7 +2,7 @@
 
 One line a fact, flushed to disk before anything relies on it:
 
-    campaign  id, settings, budget_usd, setup_usd       the first line
+    campaign  id, settings, budget_usd, setup_usd, began    the first line
     span      one start of one machine: price, market, disk, from, to, seconds, step, why; repeated as time passes
     budget    a larger budget, agreed to later
     gate      a verdict with its evidence
@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Totals:
-    """Dollars and seconds so far. began: unix seconds of the first billed one; elapsed: calendar seconds since."""
+    """Dollars and seconds so far. began: unix seconds of day 1's start; elapsed: calendar seconds since.
+
+    trained: calendar seconds since training first ran.
+    """
 
     gpu_usd: float
     disk_usd: float
@@ -64,6 +67,7 @@ class Totals:
     seconds: float
     began: float
     elapsed: float
+    trained: float
 
     @property
     def usd(self) -> float:
@@ -113,6 +117,12 @@ def spans(rows: Iterable[Row]) -> list[Row]:
     return sorted(held.values(), key=lambda row: row["from"])
 
 
+def start(rows: Sequence[Row]) -> float:
+    """Unix seconds at which day 1 began: as the campaign was told, else its first line of time."""
+    told = [row["began"] for row in rows if row["kind"] == "campaign" and row.get("began") is not None]
+    return min([*told, *(row["from"] for row in rows if row["kind"] == "span")], default=0.0)
+
+
 def total(rows: list[Row]) -> Totals:
     """What `rows` add up to."""
     held = spans(rows)
@@ -123,30 +133,33 @@ def total(rows: list[Row]) -> Totals:
     ends = [*(row["from"] for row in held[1:]), *(row["to"] for row in held[-1:])]
     lengths = [max(row["to"], end) - row["from"] for row, end in zip(held, ends, strict=True)]
     disk = sum(row["disk_gb"] * row["disk_usd"] * length / MONTH for row, length in zip(held, lengths, strict=True))
-    began = held[0]["from"] if held else 0.0
+    trained = sum(lengths)
+    before = held[0]["from"] - start(rows) if held else 0.0  # the disk is there from day 1 on
+    disk += held[0]["disk_gb"] * held[0]["disk_usd"] * before / MONTH if held else 0.0
     billed = sum(row["seconds"] for row in held)
-    return Totals(gpu, disk, first["setup_usd"], budget, billed, began, sum(lengths))
+    return Totals(gpu, disk, first["setup_usd"], budget, billed, start(rows), before + trained, trained)
 
 
-def history(rows: Iterable[Row]) -> list[tuple[float, float, int]]:
-    """(billed seconds of the campaign, calendar seconds since its start, step) at each line, in order of time."""
+def history(rows: Sequence[Row]) -> list[tuple[float, int]]:
+    """(billed seconds of the campaign, step) at each line, in order of time."""
     before: dict[str, float] = {}
     seen = 0.0
     for row in spans(rows):
         before[row["span"]] = seen
         seen += row["seconds"]
     lines = sorted((row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"]))
-    return [(before[row["span"]] + row["seconds"], row["to"] - lines[0]["from"], row["step"]) for row in lines]
+    return [(before[row["span"]] + row["seconds"], row["step"]) for row in lines]
 
 
-def by_day(rows: Iterable[Row]) -> dict[tuple[int, str], float]:
+def by_day(rows: Sequence[Row]) -> dict[tuple[int, str], float]:
     """GPU dollars by (campaign day from 1, market). What was billed between two lines is spread over that time."""
     lines = sorted((row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"]))
+    day_1 = start(rows)
     out: dict[tuple[int, str], float] = {}
     done: dict[str, tuple[float, float]] = {}  # span -> (days since the campaign began, seconds) of its last line
     for row in lines:
-        start, end = ((row[key] - lines[0]["from"]) / DAY for key in ("from", "to"))
-        before, billed = done.get(row["span"], (start, 0.0))
+        begun, end = ((row[key] - day_1) / DAY for key in ("from", "to"))
+        before, billed = done.get(row["span"], (begun, 0.0))
         usd = (row["seconds"] - billed) / 3600 * row["price"]
         done[row["span"]] = end, row["seconds"]
         for day in range(int(before), int(end) + 1):
@@ -193,13 +206,16 @@ class Ledger:
         # Where the copy knows of later times than the disk did, what came after those is lost too.
         self.restored = total(self.rows).seconds > before
 
-    def open(self, settings: Row, budget_usd: float, setup_usd: float) -> None:
-        """Begin the campaign, or make sure that this is it. Raises UserError saying what differs."""
+    def open(self, settings: Row, budget_usd: float, setup_usd: float, began: float | None = None) -> None:
+        """Begin the campaign, or make sure that this is it. Raises UserError saying what differs.
+
+        began: unix seconds at which day 1 began; None: when the first machine is billed here.
+        """
         first = next((row for row in self.rows if row["kind"] == "campaign"), None)
         if first is None:
             if self.rows:
                 raise UserError(f"{self.path}: its first line is damaged, and no checkpoint has a whole copy")
-            money = {"budget_usd": budget_usd, "setup_usd": setup_usd}
+            money = {"budget_usd": budget_usd, "setup_usd": setup_usd, "began": began}
             self.note("campaign", id=secrets.token_hex(4), settings=settings, **money)
             return
         theirs = {**first["settings"], "budget_usd": first["budget_usd"]}

@@ -52,7 +52,7 @@ class Lookout:
         view = flags.View(
             now.curve,
             now.bill.seconds,
-            [(seconds, step) for seconds, _, step in ledger.history(now.rows)],
+            ledger.history(now.rows),
             tuple(self.gpu),
             now.bill.seconds - self.moved,
             now.bill.usd,

@@ -113,7 +113,8 @@ class Campaign:
             self.say("Ledger restored from the checkpoint's copy; the time since then is billed whole")
         before = ledger.spans(self.book.rows)[-1:]
         given = self.settings
-        self.book.open(self.ours, given.budget_usd, given.setup_cost_usd)
+        began = given.started.timestamp() if given.started else None
+        self.book.open(self.ours, given.budget_usd, given.setup_cost_usd, began)
         disk = given.disk_gb, given.disk_usd_per_gb_month
         away = self.book.begin(Machine(self.around.instance, given.market, self.price, *disk))
         self.lookout = Lookout(self.folder, given, self.around.gpu, self.teller, self.clock.read())
@@ -321,6 +322,7 @@ class Campaign:
             tuple(sorted(self.lookout.board.up)),
             now.forecast,
             now.bill.budget_usd,
+            now.bill.trained / DAY,
         )
 
     # ------------------------------------------------------------------ the end

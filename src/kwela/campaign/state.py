@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kwela import files
 from kwela.campaign import flags, gate, ledger, plan
-from kwela.campaign.clock import HOUR
+from kwela.campaign.clock import DAY, HOUR
 from kwela.campaign.gate import Verdict
 from kwela.campaign.ledger import Totals
 from kwela.campaign.metrics import Curve, Row, curve, read_json
@@ -61,10 +61,10 @@ class Standing:
 def forecast(rows: list[Row], bill: Totals, step: int, steps: int) -> float | None:
     """What the campaign will have cost at `steps`, at the pace and price of all steps so far."""
     past = ledger.history(rows)
-    start = next((seconds for seconds, _, reached in past if reached > 0), None)
+    start = next((seconds for seconds, reached in past if reached > 0), None)
     if step <= 0 or start is None or bill.seconds <= 0:
         return None
-    first = max((seconds for seconds, _, reached in past if reached == 0 and seconds <= start), default=0.0)
+    first = max((seconds for seconds, reached in past if reached == 0 and seconds <= start), default=0.0)
     each = (bill.seconds - first) / step
     left = max(0, steps - step) * each
     rate = bill.gpu_usd / bill.seconds + bill.disk_usd / bill.seconds
@@ -111,6 +111,7 @@ def write(folder: Path, standing: Standing, ours: Row, gpu: float | None) -> Non
         "elapsed_time": round(standing.bill.seconds, 3),
         "elapsed_hours": round(standing.bill.seconds / HOUR, 3),
         "days": round(standing.bill.days, 4),
+        "training_days": round(standing.bill.trained / DAY, 4),
         "step": standing.curve.step,
         "epoch": standing.curve.epoch,
         "cost_usd": round(standing.bill.usd, 4),

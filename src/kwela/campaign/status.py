@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kwela.campaign import flags, outcome, state
-from kwela.campaign.clock import HOUR
+from kwela.campaign.clock import DAY, HOUR
 from kwela.campaign.metrics import read_json
 from kwela.playbook import PlaybookConfig
 
@@ -32,6 +32,7 @@ def facts(folder: Path, settings: PlaybookConfig) -> dict[str, Any]:
         "state": now.training.get("state"),
         "steps": now.steps,
         "days": round(now.bill.days, 2),
+        "training_days": round(now.bill.trained / DAY, 2),
         "days_to_gate": None if now.verdict else round(settings.week_5_threshold_days - now.bill.days, 2),
         "gpu_percent": read_json(folder / state.NAME).get("gpu_percent"),
         "loss": now.curve.loss,
@@ -50,7 +51,8 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
     gate = told["gate"] or f"in {max(0.0, told['days_to_gate']):.1f} days (day {settings.week_5_threshold_days:g})"
     best = f"{outcome.number(told['best_val_loss'], '.3f')} (untuned {outcome.number(told['base_loss'], '.3f')})"
     lines = [
-        f"{settings.model_name}, {told['state'] or 'not started'}, day {told['days']:.1f}",
+        f"{settings.model_name}, {told['state'] or 'not started'}, day {told['days']:.1f} "
+        f"({told['training_days']:.1f} of training)",
         f"progress  {bar(now.fraction)} step {told['step']:,} of {told['steps']:,}, epoch {told['epoch']}",
         f"loss      {sparkline(losses)} {outcome.number(told['loss'], '.3f')}",
         f"best val  {best}",
