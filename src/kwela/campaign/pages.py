@@ -22,7 +22,7 @@ td.met { color: #14713d } td.missed { color: #b3261e } figcaption { color: #667;
 td, th { border-color: #2c3238 } h2 { border-color: #2c3238 } td.met { color: #5bd08b } td.missed { color: #ff8a80 }
 img { background: #fff } }
 """
-TALLEST = 105  # millimetres of a picture on paper
+TALLEST = 150  # millimetres of a picture on paper
 EMOJI = {"✅": "[met]", "❌": "[missed]", "🟡": "[?]", "⚠️": "[!]", "⏸": "[hold]", "🚨": "[flag]"}
 
 
@@ -103,6 +103,7 @@ def _pdf(blocks: Sequence[Block]) -> bytes:
     except ImportError:
         raise UserError("the PDF needs fpdf2: pip install 'kwela[report]' (the other two pages are written)") from None
     import matplotlib
+    from PIL import Image
 
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu, which has the arrows and inequalities
 
@@ -129,7 +130,9 @@ def _pdf(blocks: Sequence[Block]) -> bytes:
             pdf.multi_cell(0, 5, _plain(block.text), align="L", new_x="LMARGIN", new_y="NEXT")
             pdf.ln(1.5)
         elif isinstance(block, Picture):
-            pdf.image(str(block.file), w=pdf.epw, h=TALLEST, keep_aspect_ratio=True)
+            with Image.open(block.file) as picture:
+                width, height = picture.size
+            pdf.image(str(block.file), w=min(pdf.epw, TALLEST * width / height))
             pdf.set_font("DejaVu", size=8)
             pdf.multi_cell(0, 5, _plain(block.caption), new_x="LMARGIN", new_y="NEXT")
         else:

@@ -64,6 +64,7 @@ def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) 
     yield Title("Methodology")
     yield from _methodology(folder, settings, now, 3)
     yield from _ablations(folder)
+    yield from _readiness(folder, settings, now)
 
 
 def _summary(settings: PlaybookConfig, now: Standing) -> str:
@@ -252,6 +253,25 @@ def _ablations(folder: Path) -> Iterator[Block]:
         yield Table(["Run", "What differs", "Best validation loss"], rows)
     else:
         yield Text(f"{NOT_MEASURED}: there is no other run beside this one")
+
+
+def _readiness(folder: Path, settings: PlaybookConfig, now: Standing) -> Iterator[Block]:
+    """The playbook's list of what a publication needs."""
+    yield Title("Research publication readiness")
+    authenticity, _, _ = outcome.judged(folder)
+    held = {
+        "Dataset filtering methodology documented": (
+            settings.dataset_dir / state.TABLE / "dataset_report.json"
+        ).is_file(),
+        "Training hyperparameters logged": (folder / "run.json").is_file(),
+        "Ablation studies conducted": len(list(folder.parent.glob("*/run.json"))) > 1,
+        "Baseline comparisons recorded": now.curve.base is not None and authenticity.get("base") is not None,
+        "Cultural validation results (a listening sheet that was filled in)": "listening"
+        in authenticity.get("tables", {}),
+    }
+    if now.stands == gate.NO_GO:
+        held["Failure mode analysis"] = (folder / outcome.ABORT).is_file()
+    yield Table(["What", ""], [[what, "there" if there else "lacking"] for what, there in held.items()])
 
 
 def _pictures(folder: Path) -> Iterator[Block]:
