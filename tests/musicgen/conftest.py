@@ -13,7 +13,7 @@ from kwela.config import MusicgenConfig
 from kwela.musicgen import base, codes, data, tiny
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
