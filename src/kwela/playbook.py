@@ -122,7 +122,7 @@ class PlaybookConfig(Strict):
     spot_cost_per_hour: Dollars = 0.39
     budget_usd: Dollars = 500.0
     flag_cost_usd: Dollars = 400.0
-    week_5_threshold_days: float = Field(35, gt=0)
+    week_5_threshold_days: float = Field(35, gt=0, allow_inf_nan=False)
     gate_at_fraction: float | None = Field(
         None, gt=0, lt=1
     )  # of the planned steps: the gate is then, if that is sooner
@@ -133,14 +133,16 @@ class PlaybookConfig(Strict):
     tag_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)  # 1 unless given; rank ties
     max_clips_per_artist: int = Field(150, ge=1)
     prompt_templates: list[str] = Field(["{tags}"], min_length=1)
-    plan_days: float = Field(56, gt=0)
+    plan_days: float = Field(56, gt=0, allow_inf_nan=False)
     hours_per_day: float = Field(20, gt=0, le=24)
     setup_cost_usd: Dollars = 25.0
     started: datetime | None = None  # when the first instance was billed (UTC): day 1; None: when training first ran
     market: Literal["on-demand", "spot"] = "on-demand"
-    disk_gb: float = Field(500, ge=0)
+    disk_gb: float = Field(500, ge=0, allow_inf_nan=False)
     disk_usd_per_gb_month: Dollars = 0.08
-    reserve_minutes: float = Field(30, ge=0)  # of GPU time kept back for the last save and the report
+    reserve_minutes: float = Field(
+        30, ge=0, allow_inf_nan=False
+    )  # of GPU time kept back for the last save and the report
     evaluation: Evaluation = Evaluation()
     notify: Notify = Notify()
     flags: Flags = Flags()

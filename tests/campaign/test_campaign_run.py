@@ -16,6 +16,7 @@ from made_campaign import config, run, start
 
 from kwela.campaign import child, ledger
 from kwela.campaign.metrics import read_json, read_rows
+from scratch import kwela
 
 BAR = "=" * 50
 
@@ -87,7 +88,6 @@ def test_a_conditional_go_goes_on_and_its_conditions_are_checked_daily(tmp_path:
 def test_a_hold_says_which_metric_and_goes_on_by_gate_now_or_override(tmp_path: Path) -> None:
     code, out, err = run(config(tmp_path), "--refuse", "too few artists")
     assert code == 5 and "authenticity not measured: refused: too few artists" in err
-    assert run(tmp_path / "config.json", "--resume")[0] == 5
     code, out, err = run(tmp_path / "config.json", "--gate-now")
     assert code == 0 and "✅ GO DECISION" in out, err
     assert [row["verdict"] for row in rows(tmp_path, "gate")] == ["HOLD", "GO"]
@@ -215,6 +215,17 @@ def test_a_loss_that_is_not_finite_stops_with_its_flag(tmp_path: Path) -> None:
 def test_training_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
     code, _out, err = run(config(tmp_path), "--crash-at", "3", "--crash-always")
     assert code == 1 and err == "error: training failed 3 times at step 0 (killed by SIGKILL)\n"
+
+
+@pytest.mark.full
+def test_an_extended_budget_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    file = config(tmp_path, gpu_cost_per_hour=0.2, budget_usd=250, reserve_minutes=20000)
+    assert run(file, "--pace", "0.1")[0] == 4
+    step = read_json(tmp_path / "ck/status.json")["step"]
+    extended = kwela(tmp_path, "campaign", "extend", "--to", "5000", "--config", "config.json")
+    assert extended.status == 0 and 0 < step < 200
+    code, out, err = run(file, "--resume", "--pace", "0.01")
+    assert code == 0 and f"Resuming from {tmp_path}/ck/last.pt at step {step}" in out, err
 
 
 @pytest.mark.full

@@ -127,7 +127,7 @@ def _row(settings: PlaybookConfig, work: Work, profile: Prices, market: str, hou
         (costs[0], costs[1], costs[2]),
         disk_a_day * days[1],
         "yes" if costs[2] <= budget else "perhaps" if costs[0] <= budget else "no",
-        max(0, min(settings.num_epochs, math.floor(settings.num_epochs * room + 1e-9))),
+        math.floor(settings.num_epochs * min(1.0, max(0.0, room)) + 1e-9),
         list(_unreachable(settings, days[1], fixed, a_day)),
     )
 

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 def check(
     config: Config = None,
     confirm: Annotated[list[str] | None, typer.Option(help="Answer yes to a question, by its name.")] = None,
-    mbps: Annotated[float | None, typer.Option(min=0.01, help="Of the network, in Mbit/s.")] = None,
+    mbps: Annotated[float | None, typer.Option(min=0.01, max=1e6, help="Of the network, in Mbit/s.")] = None,
     name: Annotated[str, typer.Option(help="The instance's, as kwela aws has it.")] = "phase-2-5",
     region: Annotated[str | None, typer.Option(help="Default: as the AWS CLI finds it.")] = None,
     as_json: Json = False,
@@ -68,7 +68,9 @@ def check(
 @campaign_app.command("plan")
 def plan(
     config: Config = None,
-    throughput: Annotated[float | None, typer.Option(min=1e-6, help="Clips a second that the GPU trains on.")] = None,
+    throughput: Annotated[
+        float | None, typer.Option(min=1e-6, max=1e6, help="Clips a second that the GPU trains on.")
+    ] = None,
     probe: Annotated[bool, typer.Option("--probe", help="Measure it here: 20 steps.")] = False,
     preset: Preset = None,
     overrides: Set = None,
@@ -114,7 +116,7 @@ def run(
     preset: Preset = None,
     overrides: Set = None,
     device: Device = None,
-    speed: Annotated[float, typer.Option(min=1, help="Rehearse: a clock so many times as fast.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=1, max=1e7, help="Rehearse: a clock so many times as fast.")] = 1.0,
 ) -> None:
     """Train for weeks: resumes by itself, stops before the budget is overspent, holds the gate, ends with a report.
 
@@ -179,7 +181,7 @@ def status(
 
 @campaign_app.command("extend")
 def extend(
-    to: Annotated[float, typer.Option(min=0, help="The new budget, in dollars.")],
+    to: Annotated[float, typer.Option(min=0, max=1e9, help="The new budget, in dollars.")],
     config: Config = None,
 ) -> None:
     """Agree to a larger budget; `kwela campaign run --resume` then goes on.
