@@ -28,10 +28,14 @@ ALARM_USD = 600.0  # the playbook's billing alarm
 
 @dataclass(frozen=True)
 class Work:
-    """GPU hours of the whole training: low, likely, high. None: as many as the days of the plan have."""
+    """GPU hours of the whole training: low, likely, high. None: as many as the days of the plan have.
+
+    steps: as a probe counted them; None: by the settings.
+    """
 
     hours: tuple[float, float, float] | None
     source: str
+    steps: int | None = None
 
     def over(self, settings: PlaybookConfig, hours_a_day: float) -> tuple[float, float, float]:
         return self.hours or (settings.plan_days * hours_a_day,) * 3
@@ -73,9 +77,9 @@ def steps(settings: PlaybookConfig, clips: int | None) -> int:
     return settings.num_epochs * math.ceil((clips or CLIPS) / whole)
 
 
-def measured(hours: float, source: str) -> Work:
+def measured(hours: float, source: str, steps: int | None = None) -> Work:
     """Work from one measurement of speed."""
-    return Work((hours * (1 - SPREAD), hours, hours * (1 + SPREAD)), f"{source}, ±{SPREAD:.0%}")
+    return Work((hours * (1 - SPREAD), hours, hours * (1 + SPREAD)), f"{source}, ±{SPREAD:.0%}", steps)
 
 
 def by_throughput(settings: PlaybookConfig, clips: int | None, items_per_second: float) -> Work:
@@ -89,7 +93,7 @@ def make(settings: PlaybookConfig, work: Work, clips: int | None) -> Plan:
     rows = [_row(settings, work, *way) for way in _ways(settings)]
     return Plan(
         work.source,
-        steps(settings, clips),
+        work.steps or steps(settings, clips),
         settings.num_epochs,
         rows,
         OUT_GB * prices.TRANSFER_OUT,

@@ -98,7 +98,7 @@ def plan(
             work = planning.by_throughput(settings, clips, throughput)
         elif probe:
             said = _probe(_train(file, preset, overrides, device))
-            work = planning.measured(said["hours"], f"a probe of this machine ({said['steps']:,} steps)")
+            work = planning.measured(said["hours"], "a probe of this machine", int(said["steps"]))
         else:
             work = planning.Work(None, f"the plan of {settings.plan_days:g} days (nothing was measured)")
         made = planning.make(settings, work, clips)
