@@ -108,7 +108,8 @@ def build(
 
     tags: the columns that the collection has, to name those that it lacks. collection: its name; `out` may hold no set
     of another. say: told the playbook's lines.
-    Raises UserError if no clip qualifies or none decodes, or for another's set in `out`; KwelaError if the disk is too small or full.
+    Raises UserError if no clip qualifies or none decodes, or for another's set in `out`; KwelaError if the disk is too
+    small or full.
     """
     _check_place(out, collection)
     lacking = [tag for tag in dict.fromkeys([*choice.tags, *proxy.PLAYBOOK_TAGS]) if tag not in set(tags)]
