@@ -220,7 +220,15 @@ def test_the_playbooks_commands_run_with_the_tiny_model(tmp_path: Path) -> None:
     from made_mtt import make
 
     make(tmp_path / "datasets/magnatagatune")
-    config(tmp_path, model_name="tiny", num_epochs=2, batch_size=2, gradient_accumulation_steps=1, log_every_n_steps=1)
+    config(
+        tmp_path,
+        gate_at_fraction=0.6,
+        model_name="tiny",
+        num_epochs=2,
+        batch_size=2,
+        gradient_accumulation_steps=1,
+        log_every_n_steps=1,
+    )
     one = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def typed(*words: str) -> subprocess.CompletedProcess[str]:
