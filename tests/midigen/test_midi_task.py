@@ -13,6 +13,7 @@ from midi_songs import a_score
 
 from kwela import config
 from kwela.engine import checkpoint, loop
+from kwela.engine.session import Session
 from kwela.engine.task import Mean
 from kwela.midigen import windows
 from kwela.midigen.model import build
@@ -96,9 +97,7 @@ def test_a_run_through_the_engine_beats_its_start_and_logs_the_runbook_s_names(
     task = MidiTask(settings)
     start = validation(task, task.model().eval(), 4)["loss"]
     out = tmp_path / "checkpoints"
-    outcome = loop.fit(
-        task, settings, out, resume=None, device="cpu", data_hash="d", tokenizer_hash="t", runs_dir=None, quiet=True
-    )
+    outcome = loop.fit(task, settings, out, Session("d", "t", resume=None, device="cpu", quiet=True))
     assert outcome.val["val_loss"] < start - 1
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert {"loss", "accuracy", "perplexity"} <= rows[0].keys() and rows[0]["split"] == "train"
