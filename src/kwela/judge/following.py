@@ -64,7 +64,9 @@ class Judged:
 
         def fit(index: np.ndarray) -> float:
             x = target[index] - target[index].mean()
-            return float(x @ judged[index] / (x @ x)) if (x @ x) > 1e-12 else math.nan
+            if (x @ x) < 1e-12:
+                return math.nan
+            return float(x @ judged[index] / (x @ x)) if np.ptp(judged[index]) else 0.0
 
         return self.by_group(fit)
 
