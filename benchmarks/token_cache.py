@@ -15,7 +15,7 @@ from kwela.corpus import fanout
 from kwela.musicgen import base, codes
 from musicgen_step import PROMPT, mp3, small
 
-CLIPS, SECONDS = 128, 10.0
+CLIPS, SECONDS = 96, 10.0
 
 
 def main() -> None:
