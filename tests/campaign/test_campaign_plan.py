@@ -97,3 +97,13 @@ def test_a_perfect_model_on_a_calm_market_goes_through() -> None:
     result = simulate.run(settings(disk_gb=0, setup_cost_usd=0), "spot", 5, odds=calm)
     assert result["outcomes"][gate.GO] == 1
     assert result["cost"]["p50"] == pytest.approx(436.8, rel=1e-6)
+
+
+@pytest.mark.parametrize("free", [("gpu_cost_per_hour", "spot_cost_per_hour", "disk_gb"), ("budget_usd",)])
+def test_what_costs_nothing_and_a_budget_of_nothing_are_planned_too(free: tuple[str, ...]) -> None:
+    found = settings(**dict.fromkeys(free, 0.0))
+    poor = found.model_copy(update={"budget_usd": 10.0}) if found.budget_usd else found
+    assert all(row.fits == "no" for row in plan.make(poor, plan.Work(None, "days"), None).rows)
+    for market in ("spot", "on-demand"):
+        outcomes = simulate.run(found, market, 2)["outcomes"]
+        assert (outcomes[simulate.BUDGET] == 1) == (found.budget_usd == 0)

@@ -71,8 +71,10 @@ def test_a_no_go_aborts_and_stays_aborted(tmp_path: Path) -> None:
     assert report["recommendation"] == "Escalate to Phase 3: Full Amapiano dataset collection"
     assert (tmp_path / "ck/last.pt").is_file()
     steps = read_json(tmp_path / "ck/status.json")["step"]
+    (tmp_path / "ck/abort_report.json").unlink()  # as if killed between the verdict and its report
     code, out, _err = run(tmp_path / "config.json", "--gate-now")  # better luck doesn't count: decided once
     assert code == 3 and read_json(tmp_path / "ck/status.json")["step"] == steps and len(rows(tmp_path, "gate")) == 1
+    assert json.loads((tmp_path / "ck/abort_report.json").read_text())["metrics"] == report["metrics"]
 
 
 def test_a_conditional_go_goes_on_and_its_conditions_are_checked_daily(tmp_path: Path) -> None:

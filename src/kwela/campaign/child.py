@@ -31,6 +31,7 @@ class Child:
         handle = _locked(lock)
         assert handle is not None, f"{lock}: stop what holds it first"
         try:
+            os.ftruncate(handle, 0)  # no number rather than the last one's, if we are killed before the next is in
             self.process = subprocess.Popen(
                 command,
                 start_new_session=True,
@@ -39,7 +40,6 @@ class Child:
                 stdout=out,
                 stderr=errors,
             )
-            os.ftruncate(handle, 0)
             os.pwrite(handle, str(self.process.pid).encode(), 0)
         finally:
             os.close(handle)  # the child's copy keeps the lock

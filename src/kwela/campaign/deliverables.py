@@ -74,7 +74,10 @@ def _after_no_go(folder: Path, out: Path) -> list[tuple[str, Path]]:
 def _success(out: Path, folder: Path, now: Standing) -> None:
     best = outcome.best(folder)
     if best.is_file():
-        shutil.copyfile(best, out / WEIGHTS)
+        try:
+            shutil.copyfile(best, out / WEIGHTS)
+        except OSError as error:
+            raise files.unwritable(out / WEIGHTS, error) from error
     rows = [[one.metric, one.baseline, one.actual] for one in outcome.dashboard(folder, now)]
     figures = Table(["Metric", "Before", "Now"], rows)
     state = (

@@ -164,6 +164,8 @@ class Campaign:
         now = self._look()
         if now.verdict and now.stands == gate.NO_GO:
             self.say(gate.block(now.verdict))
+            if not (self.folder / outcome.ABORT).exists():  # killed between the verdict and its report
+                self._abort(now.verdict, now.decided["at"])
             raise NoGo(f"the gate said NO-GO; see {self.folder / outcome.ABORT}")
         if now.verdict and now.stands == gate.HOLD and not gate_now:
             self.say(gate.block(now.verdict))
@@ -223,7 +225,9 @@ class Campaign:
         self.say(
             f"Training ended ({said or how}) at step {now.curve.step}; going on from its checkpoint in {pause:.0f} s"
         )
-        self.clock.sleep(pause)
+        until = self.clock.read().awake + pause
+        while self.clock.read().awake < until and not self.halt.is_set():
+            self._wait()
 
     def _reason(self, now: Standing, gate_now: bool) -> str:
         """Why training should stop now, if it should."""
@@ -288,8 +292,7 @@ class Campaign:
         self._tell(f"gate: {verdict.verdict}")
         self._write()
         if verdict.verdict == gate.NO_GO:
-            report = gate.abort_report(verdict, self.book.calendar())
-            files.write(self.folder / outcome.ABORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+            self._abort(verdict, self.book.calendar())
             self._close("gate: NO-GO")
             failed = "; ".join(f"{rule.name} {rule.said}" for rule in verdict.those("fails"))
             raise NoGo(f"NO-GO: {failed}; see {self.folder / outcome.ABORT}")
@@ -297,6 +300,10 @@ class Campaign:
             self._close("gate: HOLD")
             unknown = "; ".join(f"{rule.name} {rule.said}" for rule in verdict.those("unknown"))
             raise Hold(f"HOLD at step {now.curve.step}, checkpointed: {unknown}")
+
+    def _abort(self, verdict: gate.Verdict, at: float) -> None:
+        report = gate.abort_report(verdict, at)
+        files.write(self.folder / outcome.ABORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
     def _measure(self) -> Measured:
         runner = Runner(self.folder / CHILD_LOCK, self._wait, lambda: self.halt.is_set() or self._short())

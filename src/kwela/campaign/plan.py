@@ -147,7 +147,7 @@ def _unreachable(settings: PlaybookConfig, days: float, fixed: float, a_day: flo
     then = fixed + a_day * gate
     named = f"at the gate (day {gate:.3g}) it has cost ${then:,.0f}"
     if then > settings.budget_usd:
-        spent = (settings.budget_usd - fixed) / a_day
+        spent = max(0.0, settings.budget_usd - fixed) / a_day if a_day else 0.0
         yield f"{named}: the budget of ${settings.budget_usd:,.0f} is spent on day {spent:.1f}"
     if then > settings.go_nogo_thresholds.max_cost_usd:
         yield f"{named}, over its own rule's ${settings.go_nogo_thresholds.max_cost_usd:,.0f}: a NO-GO is certain"

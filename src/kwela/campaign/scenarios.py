@@ -51,7 +51,7 @@ def exclusions(settings: PlaybookConfig) -> Iterator[Exclusion]:
             f"the gate's example: ${at_gate:,.2f}, all metrics pass; its threshold: ${limit:,.0f}",
             f"{week_5:g} days x 24 h x ${gpu:.2f} = ${at_gate:,.2f}: on demand the gate can only say NO-GO",
         )
-    if whole > budget:
+    if whole > budget > 0 and a_day:
         yield Exclusion(
             f"optimistic: ${whole:,.0f}; budget: ${budget:,.0f}",
             f"{whole / budget:.1f} times the budget, which is spent on day {(budget - setup) / a_day:.0f}",
@@ -63,7 +63,7 @@ def exclusions(settings: PlaybookConfig) -> Iterator[Exclusion]:
             f"budget ${budget:,.0f}; gate ${limit:,.0f}; alarm ${ALARM_USD:,.0f}; extension from $600 to $800",
             "a budget that holds is spent before the gate's limit, the alarm or the extension is reached",
         )
-    if settings.flag_cost_usd / a_day < week_5:
+    if settings.flag_cost_usd < week_5 * a_day:
         yield Exclusion(
             f"${a_day:.0f} a day; red flag at ${settings.flag_cost_usd:,.0f} before day {week_5:g}",
             f"the flag is up on day {settings.flag_cost_usd / a_day:.0f} without anything being wrong",

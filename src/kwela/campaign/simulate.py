@@ -62,8 +62,9 @@ def campaign(settings: PlaybookConfig, market: str, odds: Odds, rng: np.random.G
         book.begin(machine)
         bill = book.total()
         disk = settings.disk_gb * settings.disk_usd_per_gb_month / 30  # a day
-        afford = (bill.budget_usd - bill.usd - disk) / machine.price - settings.reserve_minutes / 60
-        run = min(hours_a_day, left, max(0.0, afford))
+        spare = bill.budget_usd - bill.usd - disk - machine.price * settings.reserve_minutes / 60
+        afford = max(0.0, spare) / machine.price if machine.price else math.inf if spare >= 0 else 0.0
+        run = min(hours_a_day, left, afford)
         noticed = market == "spot" and rng.random() < 1 - math.exp(-odds.notices * run / 24)
         run *= rng.random() if noticed else 1.0
         clock.sleep(run * HOUR)
