@@ -1,4 +1,4 @@
-"""Tells people, by webhook and SNS. Without a network nothing is lost but time: what wasn't sent is sent later."""
+"""Tells people, by webhook and SNS. Without a network it tries again later, as long as it runs."""
 
 from __future__ import annotations
 

@@ -347,5 +347,5 @@ def _report_after(settings: PlaybookConfig) -> None:
     try:
         made = reporting.write(settings)
         print("\n".join(reporting.lines(made)), flush=True)
-    except KwelaError as error:
-        print(f"no report: {error}", file=sys.stderr, flush=True)
+    except Exception as error:  # whatever it is: the exit status is the campaign's
+        print(f"no report: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
