@@ -93,15 +93,15 @@ def hooks(tuning: MusicgenTask, carried: Path | None, beside: Path) -> dict[str,
     return {"log": beside / LOG, "on_best": artefact.strip, "extra": extra, "on_resume": on_resume}
 
 
-def finish(folder: Path, table: Path) -> None:
+def finish(folder: Path, tuning: MusicgenTask) -> None:
     """The folder `model` beside the best checkpoint, for transformers or peft."""
     from kwela.engine import checkpoint
     from kwela.musicgen import artefact
 
-    known = None
+    known, table = None, tuning.config.data.train_manifest
     with contextlib.suppress(OSError, ValueError):  # the card does without it
         known = json.loads(table.with_name("dataset_report.json").read_text(encoding="utf-8"))
-    place = artefact.export(folder / checkpoint.BEST, folder / "model", stand_in(), known)
+    place = artefact.export(folder / checkpoint.BEST, folder / "model", tuning.tiny, known)
     print(f"For transformers and peft: {place}", flush=True)
 
 

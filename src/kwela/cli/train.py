@@ -132,7 +132,7 @@ def train(
             return
         outcome = loop.fit(task, chosen, folder, replace(session, runs_dir=runs, **hooks))
         if family == Family.musicgen and first_rank():
-            musicgen.finish(folder, chosen.data.train_manifest)
+            musicgen.finish(folder, tuning)
         what = "validation loss" if outcome.monitor == "val_loss" else outcome.monitor
         say(
             {
