@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import scratch
-from kwela import config
 from kwela.cli import train
 from kwela.engine import checkpoint, loop
+from kwela.presets import PRESETS
 from scratch import kwela
 
 WARNINGS = [
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_but_for_epochs(family: str) -> list[str]:
     """The tiny preset as --set arguments, without its number of epochs; and previews are seldom."""
-    tree = {group: dict(keys) for group, keys in config.PRESETS[family]["tiny"].items()}
+    tree = {group: dict(keys) for group, keys in PRESETS[family]["tiny"].items()}
     del tree["training"]["epochs"], tree["training"]["save_every"]
     return [word for group, keys in tree.items() for key, v in keys.items() for word in ("--set", f"{group}.{key}={v}")]
 

@@ -19,9 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kwela.errors import UserError
-from kwela.presets import PRESETS as PRESETS  # part of this module, for those who read settings
-
-Family = Literal["spectocloud", "midi"]
+from kwela.presets import PRESETS
 
 
 class Strict(BaseModel):
@@ -210,7 +208,9 @@ class MusicgenConfig(TrainConfig):
     augment: MusicgenAugment = MusicgenAugment()
 
 
-SCHEMAS: dict[str, type[SpectocloudConfig] | type[MidiConfig] | type[MusicgenConfig]] = {
+FamilyConfig = SpectocloudConfig | MidiConfig | MusicgenConfig
+
+SCHEMAS: dict[str, type[FamilyConfig]] = {
     "spectocloud": SpectocloudConfig,
     "midi": MidiConfig,
     "musicgen": MusicgenConfig,
@@ -223,10 +223,9 @@ MODELS: dict[str, type[Strict]] = {
     "musicgen": MusicgenModel,
 }
 
-SHIPPED = {
+SHIPPED = {  # musicgen's is the playbook's, in its flat form: see playbook.py
     "spectocloud": Path("training/cuda_session/spectocloud_training_config.yaml"),
     "midi": Path("training/cuda_session/midi_generator_training_config.yaml"),
-    "musicgen": Path("ai-service/config.json"),  # the playbook's flat form: see playbook.py
 }
 
 
@@ -244,20 +243,26 @@ def repo_root(beside: Path | None = None) -> Path:
     return Path.cwd()
 
 
+def find(file: Path, shipped: Path) -> Path:
+    """Where a config `file` is: in the working directory, or else beside the shipped one. Raises UserError."""
+    candidates = [Path.cwd() / file, repo_root() / shipped.parent / file]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    sought = " or ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
+    raise UserError(f"{file}: no such config file (sought in {sought})")
+
+
 def load(
-    family: str,
-    file: Path | None = None,
-    *,
-    preset: str | None = None,
-    overrides: Sequence[str] = (),
-) -> SpectocloudConfig | MidiConfig | MusicgenConfig:
+    family: str, file: Path | None = None, *, preset: str | None = None, overrides: Sequence[str] = ()
+) -> FamilyConfig:
     """Settings of `family` from defaults, `file`, `preset` and `overrides` ("a.b=c"), in that order of precedence.
 
-    file: None reads the shipped YAML. A relative path is sought in the working directory, then beside the shipped YAML.
+    file: None reads the shipped YAML, another is sought by `find`.
     Relative data and cache paths come back absolute, against the repository's root.
     Raises UserError naming the file and the key: an unreadable file, an unknown key (with the nearest), a bad value.
     """
-    path = _find(file, family) if file else repo_root() / SHIPPED[family]
+    path = find(file, SHIPPED[family]) if file else repo_root() / SHIPPED[family]
     given = read_file(path) if file or path.is_file() else {}
     check_keys(SCHEMAS[family], given, str(path))
     return resolve(family, given, path, preset=preset, overrides=overrides)
@@ -265,7 +270,7 @@ def load(
 
 def resolve(
     family: str, given: dict[str, Any], path: Path, *, preset: str | None = None, overrides: Sequence[str] = ()
-) -> SpectocloudConfig | MidiConfig | MusicgenConfig:
+) -> FamilyConfig:
     """`load`, from the settings `given` by the file `path`."""
     schema, merged = SCHEMAS[family], given
     if preset is not None:
@@ -300,15 +305,6 @@ def first_error(error: ValidationError) -> tuple[str, str]:
     key = ".".join(str(part) for part in first["loc"]) or "config"
     message = str(first["msg"]).removeprefix("Value error, ")
     return key, f"{message} (got {_short(first.get('input'))})"
-
-
-def _find(file: Path, family: str) -> Path:
-    candidates = [Path.cwd() / file, repo_root() / SHIPPED[family].parent / file]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    sought = " or ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
-    raise UserError(f"{file}: no such config file (sought in {sought})")
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -374,12 +370,10 @@ def check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, pref
     """Refuse the first unknown key, naming the nearest known one anywhere in the schema."""
     for key, value in values.items():
         if key not in schema.model_fields:
-            root = prefix or ""
-            nearest = difflib.get_close_matches(f"{root}{key}", _paths(schema, root), n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(f"{prefix}{key}", _paths(schema, prefix), n=1, cutoff=0.5)
             hint = f" (did you mean {nearest[0]}?)" if nearest else f" (known: {', '.join(schema.model_fields)})"
-            raise UserError(f"{where}: {root}{key}: unknown key{hint}")
-        group = _group(schema, key)
-        if group is not None:
+            raise UserError(f"{where}: {prefix}{key}: unknown key{hint}")
+        if group := _group(schema, key):
             if not isinstance(value, dict):
                 raise UserError(f"{where}: {prefix}{key}: expected a group of keys, found {_short(value)}")
             check_keys(group, value, where, f"{prefix}{key}.")
@@ -399,7 +393,6 @@ def _paths(schema: type[BaseModel], prefix: str) -> list[str]:
     out = []
     for key in schema.model_fields:
         out.append(f"{prefix}{key}")
-        group = _group(schema, key)
-        if group is not None:
+        if group := _group(schema, key):
             out += _paths(group, f"{prefix}{key}.")
     return out

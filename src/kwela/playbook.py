@@ -164,15 +164,14 @@ class PlaybookConfig(Strict):
         return self
 
 
-def load(file: Path | None = None) -> PlaybookConfig:
-    """The settings of `file`, or of the shipped one; its folders absolute.
+def find(file: Path | None) -> Path:
+    """Where the settings are: `file` as `config.find` seeks it, or the shipped one. Raises UserError."""
+    return config.find(file or config.repo_root() / SHIPPED, SHIPPED)
 
-    Raises UserError naming the file and the key.
-    """
-    shipped = config.repo_root() / SHIPPED
-    path = shipped if file is None else file if file.is_file() else shipped.parent / file
-    if not path.is_file():
-        raise UserError(f"{file or path}: no such config file")
+
+def load(file: Path | None = None) -> PlaybookConfig:
+    """The settings of `find(file)`; its folders absolute. Raises UserError naming the file and the key."""
+    path = find(file)
     values = config.read_file(path)
     config.check_keys(PlaybookConfig, values, str(path))
     try:
@@ -181,7 +180,7 @@ def load(file: Path | None = None) -> PlaybookConfig:
         key, message = config.first_error(error)
         whole = key == "config"  # of several keys together: what was given is the whole file
         raise UserError(f"{path}: {message.partition(' (got')[0]}" if whole else f"{path}: {key}: {message}") from None
-    folder = path.absolute().parent
+    folder = path.parent
     for name in ("dataset_dir", "checkpoint_dir", "tensorboard_dir"):
         setattr(settings, name, folder / getattr(settings, name))
     for name in ("reference_dir", "contrast_dir"):

@@ -29,19 +29,15 @@ LOG = Path("training_logs/training.log")  # beside the config
 def settings(
     file: Path | None, preset: str | None, overrides: list[str]
 ) -> tuple[MusicgenConfig, PlaybookConfig, Path]:
-    """The training settings, the playbook's own, and the folder of its file.
-
-    Without --config it is the shipped file; a relative one is sought in the working directory, then beside that.
-    """
+    """The training settings, the playbook's own, and the folder of its file."""
     from kwela import config, playbook
 
-    shipped = config.repo_root() / playbook.SHIPPED
-    path = shipped if file is None else file if file.is_file() else shipped.parent / file
-    own = playbook.load(path if path.is_file() else file)
-    given = playbook.training(own, path.absolute().parent)
+    path = playbook.find(file)
+    own = playbook.load(path)
+    given = playbook.training(own, path.parent)
     chosen = config.resolve("musicgen", given, path, preset=preset, overrides=overrides)
     assert isinstance(chosen, config.MusicgenConfig)
-    return chosen, own, path.absolute().parent
+    return chosen, own, path.parent
 
 
 def stand_in() -> Path:

@@ -172,12 +172,12 @@ def _smoke_epochs(family: str, config: Path | None, preset: str | None, override
     The shipped YAML spells out the defaults: what it says is nobody's choice, whether it was asked for or not.
     """
     from kwela import config as settings
+    from kwela.presets import PRESETS
 
-    shipped = settings.repo_root() / settings.SHIPPED[family]
-    named = preset is not None and "epochs" in settings.PRESETS[family][preset].get("training", {})
+    named = preset is not None and "epochs" in PRESETS[family][preset].get("training", {})
     if config is not None:
-        file = config if config.is_file() else shipped.parent / config
-        own = file.resolve() != shipped.resolve()
+        shipped = settings.SHIPPED[family]
+        own = settings.find(config, shipped).resolve() != (settings.repo_root() / shipped).resolve()
         named = named or (own and "epochs" in settings.load(family, config).training.model_fields_set)
     under = [] if named else [f"training.epochs={SMOKE_EPOCHS}"]
     return settings.load(family, config, preset=preset, overrides=[*under, *overrides]).training.epochs
