@@ -152,6 +152,27 @@ def test_spot_goes_through_instance_market_options_and_can_be_stopped_and_starte
     assert address["InstanceId"] == only()["InstanceId"] and address["PublicIp"] in done.out
 
 
+def test_the_machine_may_do_what_its_profile_says_and_no_more() -> None:
+    """As docs/machines.md has it: a role that EC2 may take, with the policy of `campaign check` and of its messages."""
+    deployment, iam = ROOT / "deployment/aws", boto3.client("iam", region_name=US)
+    trust, may = ((deployment / name).read_text() for name in ("trust.json", "machine.json"))
+    iam.create_role(RoleName="kwela-machine", AssumeRolePolicyDocument=trust)
+    iam.put_role_policy(RoleName="kwela-machine", PolicyName="kwela", PolicyDocument=may)
+    iam.create_instance_profile(InstanceProfileName="kwela-machine")
+    iam.add_role_to_instance_profile(InstanceProfileName="kwela-machine", RoleName="kwela-machine")
+    done = run(*LAUNCH, "--yes", "--iam-instance-profile", "kwela-machine")
+    assert done.status == 0, done.err
+    assert only()["IamInstanceProfile"]["Arn"].endswith(":instance-profile/kwela-machine")
+    assert not any(action.split(":")[1].startswith(("Run", "Start", "Stop", "Create")) for action in actions(may))
+    ec2().terminate_instances(InstanceIds=[only()["InstanceId"]])
+    assert run(*LAUNCH, "--yes").status == 0  # the control: nothing unless asked
+    assert "IamInstanceProfile" not in next(each for each in instances() if each["State"]["Name"] == "running")
+
+
+def actions(policy: str) -> list[str]:
+    return list(json.loads(policy)["Statement"][0]["Action"])
+
+
 def test_a_persistent_request_that_would_launch_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     run(*LAUNCH, "--yes", "--market", "spot")
     assert "to end it for good" not in run("aws", "status").out  # moto doesn't give the request's id; AWS does
@@ -272,7 +293,7 @@ def test_the_alarm_is_made_where_billing_is_counted_and_tells_somebody(monkeypat
     assert alarm["Dimensions"] == [{"Name": "Currency", "Value": "USD"}] and alarm["Threshold"] == 600
     sns = boto3.client("sns", region_name=US)
     (topic,) = sns.list_topics()["Topics"]
-    assert alarm["AlarmActions"] == [topic["TopicArn"]]
+    assert alarm["AlarmActions"] == [topic["TopicArn"]] and topic["TopicArn"] in done.out
     (who,) = sns.list_subscriptions()["Subscriptions"]
     assert (who["Protocol"], who["Endpoint"]) == ("email", "you@example.com")
     changed = json.loads(run("aws", "alarm", "--email", "you@example.com", "--dollars", "800", "--json").out)
@@ -406,7 +427,6 @@ def test_the_shipped_policy_allows_what_is_asked_and_nothing_else(calls: list[Ca
     run("aws", "status")
     run("aws", "alarm", "--email", "you@example.com")
     asked = {f"{'cloudwatch' if service == 'monitoring' else service}:{operation}" for service, operation, _ in calls}
-    policy = json.loads((ROOT / "deployment/aws/policy.json").read_text())
-    allowed = set(policy["Statement"][0]["Action"])
+    allowed = set(actions((ROOT / "deployment/aws/policy.json").read_text()))
     assert asked <= allowed
     assert allowed - asked == {"ec2:CreateTags", "sns:TagResource"}  # implied by a creation with tags

@@ -41,6 +41,12 @@ def launch(
     market: Annotated[Market, typer.Option(help="How it is paid for.")] = Market.on_demand,
     disk_gb: Annotated[int, typer.Option(min=50, max=16384, help="Of its encrypted gp3 disk.")] = 500,
     elastic_ip: Annotated[bool, typer.Option("--elastic-ip", help="An address that stays.")] = False,
+    machine_profile: Annotated[
+        str | None,
+        typer.Option(
+            "--iam-instance-profile", help="By its name: what the machine itself may do, such as send to SNS."
+        ),
+    ] = None,
     address: From = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     name: Name = NAME,
@@ -55,6 +61,7 @@ def launch(
 
     \b
     kwela aws launch --key-name my-key --market spot
+    kwela aws launch --key-name my-key --iam-instance-profile kwela-machine
     """
     from kwela.machines import aws, bill
 
@@ -75,7 +82,9 @@ def launch(
             _ask("Launch it?", as_json)
         if spot:
             offered.sort(key=lambda zone: spot.get(zone, math.inf))  # the cheapest zone first
-        wanted = aws.Wanted(name, instance_type, key_name, caller, spot is not None, disk_gb, elastic_ip)
+        wanted = aws.Wanted(
+            name, instance_type, key_name, caller, spot is not None, disk_gb, elastic_ip, machine_profile
+        )
         made = aws.launch(session, wanted, ami, offered)
         facts = bill.facts(session, made)
         say(facts, f"{bill.lines(facts)}\nssh -i {key_name}.pem ubuntu@{made.address}")
@@ -166,6 +175,8 @@ def alarm(
         lines = [f"Billing alarm at ${stands.dollars:,.2f} a month ({stands.state})"]
         for who, confirmed in stands.emails.items():
             lines.append(f"  {who}: {'confirmed' if confirmed else 'NOT CONFIRMED: follow the link that AWS mailed'}")
+        if stands.topic:
+            lines.append(f"  topic {stands.topic} (a campaign's notify.sns_topic may be the same)")
         if stands.state == "INSUFFICIENT_DATA":
             lines.append("  No charges counted yet. Is Billing > Preferences > CloudWatch billing alerts switched on?")
         say({**asdict(stands), "ready": stands.ready}, "\n".join(lines))

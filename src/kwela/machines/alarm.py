@@ -26,6 +26,7 @@ class Alarm:
     dollars: float | None
     state: str  # OK, ALARM, INSUFFICIENT_DATA (no charges counted: new, or billing alerts are off); "" without one
     emails: dict[str, bool]
+    topic: str | None  # of SNS: its ARN
 
     @property
     def ready(self) -> bool:
@@ -42,9 +43,9 @@ def look(session: Any, name: str) -> Alarm:
         topic = next((arn for arn in topics if arn.endswith(f":{_called(name)}")), None)
         emails = _emails(sns, topic) if topic else {}
     if not alarms["MetricAlarms"]:
-        return Alarm(None, "", emails)
+        return Alarm(None, "", emails, topic)
     alarm = alarms["MetricAlarms"][0]
-    return Alarm(alarm["Threshold"], alarm["StateValue"], emails)
+    return Alarm(alarm["Threshold"], alarm["StateValue"], emails, topic)
 
 
 def set_up(session: Any, name: str, email: str, dollars: float) -> Alarm:

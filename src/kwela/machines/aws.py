@@ -75,6 +75,7 @@ class Wanted:
     spot: bool
     disk_gb: int
     elastic_ip: bool
+    profile: str | None  # an IAM instance profile: what the machine itself may do
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,8 @@ def launch(session: Any, wanted: Wanted, ami: Image, in_zones: Sequence[str]) ->
             ],
             "TagSpecifications": [_tags(kind, wanted.name) for kind in ("instance", "volume")],
         }
+        if wanted.profile:
+            request["IamInstanceProfile"] = {"Name": wanted.profile}
         if wanted.spot:
             request["TagSpecifications"].append(_tags("spot-instances-request", wanted.name))
             request["InstanceMarketOptions"] = {
