@@ -50,7 +50,7 @@ class Spike(Flag):
 
 class Idle(Flag):
     percent: float = Field(50, ge=0, le=100)  # mean use of the GPU below this
-    minutes: float = Field(30, gt=0)
+    minutes: float = Field(30, gt=0, le=7 * 24 * 60)
 
 
 class Stuck(Flag):
@@ -140,9 +140,8 @@ class PlaybookConfig(Strict):
     market: Literal["on-demand", "spot"] = "on-demand"
     disk_gb: float = Field(500, ge=0, allow_inf_nan=False)
     disk_usd_per_gb_month: Dollars = 0.08
-    reserve_minutes: float = Field(
-        30, ge=0, allow_inf_nan=False
-    )  # of GPU time kept back for the last save and the report
+    # Of machine time kept back: 30 for the last save and the report, 120 until idle-watch stops the machine.
+    reserve_minutes: float = Field(150, ge=0, allow_inf_nan=False)
     evaluation: Evaluation = Evaluation()
     notify: Notify = Notify()
     flags: Flags = Flags()

@@ -84,7 +84,7 @@ def test_extend_agrees_to_more_and_never_to_less(tmp_path: Path) -> None:
 
 
 def test_status_is_one_screen_and_one_object(tmp_path: Path) -> None:
-    config(tmp_path, budget_usd=500, week_5_threshold_days=35)
+    config(tmp_path, budget_usd=500, week_5_threshold_days=35, gate_at_fraction=None)
     folder, clock = tmp_path / "ck", Fake()
     book = Ledger(folder / ledger.NAME, clock)
     book.open({}, 500.0, 25.0)
@@ -105,6 +105,8 @@ def test_status_is_one_screen_and_one_object(tmp_path: Path) -> None:
     assert len(screen.splitlines()) <= 24
     for words in ("step 2,400 of 9,600", "█", "▁ 3.500", "$118.60 of $500.00", "in 25.0 days (day 35)", "forecast"):
         assert words in screen
+    config(tmp_path, budget_usd=500, week_5_threshold_days=35, gate_at_fraction=0.3)
+    assert "in 2.0 days (day 35, or at 30% of the steps)" in campaign(tmp_path, "status").out  # 480 steps at 240 a day
 
 
 # ------------------------------------------------------------------ check, against moto
@@ -142,7 +144,7 @@ def test_check_asks_the_account_and_the_person(tmp_path: Path, account: None) ->
     assert wrong.status == 2 and "--confirm everything: no such question" in wrong.err
 
 
-def test_a_flag_reaches_the_topic(account: None) -> None:
+def test_a_flag_reaches_the_topic(tmp_path: Path, account: None) -> None:
     from moto.core import DEFAULT_ACCOUNT_ID
     from moto.sns.models import sns_backends
 
@@ -151,7 +153,7 @@ def test_a_flag_reaches_the_topic(account: None) -> None:
 
     topic = boto3.client("sns", region_name="us-east-1").create_topic(Name="campaign")["TopicArn"]
     log: list[str] = []
-    messenger = Messenger(Notify(sns_topic=topic), log.append)
+    messenger = Messenger(Notify(sns_topic=topic), log.append, tmp_path / "unsent")
     messenger.say({"text": "red flag gpu_idle: 12 % over 30 min"}, 0.0)
     sent = sns_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].topics[topic].sent_notifications
     assert log == [] and len(sent) == 1 and "12 % over 30 min" in sent[0][1]

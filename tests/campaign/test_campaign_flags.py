@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kwela.campaign import flags
+from kwela.campaign import flags, ledger, state
+from kwela.campaign.clock import DAY, HOUR, Fake
 from kwela.campaign.flags import Board, View, look
+from kwela.campaign.ledger import Ledger
+from kwela.campaign.lookout import Lookout
 from kwela.campaign.metrics import Curve
 from kwela.campaign.notify import AGAIN, Messenger
-from kwela.playbook import Flags, Notify
+from kwela.campaign.telling import Teller
+from kwela.playbook import Flags, Notify, PlaybookConfig
 
 LIMITS = Flags()
-HOUR = 3600.0
 
 
 def seen(view: View, limits: Flags = LIMITS) -> list[str]:
@@ -103,7 +107,7 @@ def test_a_flag_goes_up_once_comes_down_and_is_remembered(tmp_path: Path) -> Non
     assert rows[0]["evidence"] == "1.0 GB free" and rows[0]["threshold"] == "10 GB free" and rows[0]["action"] == "warn"
 
 
-def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again() -> None:
+def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again(tmp_path: Path) -> None:
     got: list[Any] = []
 
     class Hook(http.server.BaseHTTPRequestHandler):
@@ -119,7 +123,8 @@ def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again() -> None:
         port = server.server_port
         log: list[str] = []
         server.socket.close()  # the network is lost
-        messenger = Messenger(Notify(webhook=f"http://127.0.0.1:{port}/hook"), log.append)
+        hook, unsent = Notify(webhook=f"http://127.0.0.1:{port}/hook"), tmp_path / "unsent.jsonl"
+        messenger = Messenger(hook, log.append, unsent)
         messenger.say({"text": "first"}, now=0.0)
         messenger.say({"text": "second"}, now=1.0)
         assert got == [] and len(log) == 2 and "webhook: not sent, will be tried again" in log[0]
@@ -127,6 +132,29 @@ def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         messenger.retry(AGAIN - 1)  # too soon
         assert got == []
-        messenger.retry(AGAIN + 2)
+        assert Messenger(Notify(), log.append, unsent).left == deque()  # nobody to tell
+        later = Messenger(hook, log.append, unsent)  # the session ended: the next one knows of them
+        later.retry(0.0)
         server.shutdown()
-    assert [message["text"] for message in got] == ["first", "second"] and not messenger.left
+    assert [message["text"] for message in got] == ["first", "second"] and not later.left and not unsent.exists()
+
+
+def test_an_unexpected_stop_is_a_flag_for_a_day_and_over_a_restart(tmp_path: Path) -> None:
+    settings = PlaybookConfig(checkpoint_dir=tmp_path, proxy_groups={"drums": ["drum"]})
+    clock, book = Fake(), Ledger(tmp_path / ledger.NAME, Fake())
+    book.open({}, 500.0, 0.0)
+    teller = Teller(settings, None, None)
+    first = Lookout(tmp_path, settings, lambda: None, teller, clock.read())
+    clock.suspend(3 * HOUR)
+    for again in (False, True):
+        session = Lookout(tmp_path, settings, lambda: None, teller, clock.read()) if again else first
+        for _ in range(2):
+            session.measure(clock.read(), 0.0)
+            session.look(state.look(tmp_path, settings), 0.0)
+            clock.sleep(HOUR)
+        assert list(flags.up(tmp_path)) == ["instance_stopped"]
+    clock.sleep(DAY)
+    session.measure(clock.read(), 0.0)
+    session.look(state.look(tmp_path, settings), 0.0)
+    assert flags.up(tmp_path) == {}
+    assert "suspended for 3.0 h" in (tmp_path / flags.NAME).read_text()

@@ -20,11 +20,11 @@ T4 = Machine("i-1", "spot", 0.39)
 SETTINGS = {"model_name": "m"}
 
 
-def opened(path: Path, clock: Fake, copy: str = "") -> Ledger:
+def opened(path: Path, clock: Fake, copy: str = "", alive: float = 0.0) -> Ledger:
     book = Ledger(path, clock)
     book.merge(copy)
     book.open(SETTINGS, 500.0, 0.0)
-    book.begin(T4)
+    book.begin(T4, alive)
     return book
 
 
@@ -40,6 +40,7 @@ class Life:
         self.path, self.clock, self.draw = folder / "ledger.jsonl", Fake(), random.Random(seed)
         self.on = self.most = 0.0  # seconds truly billed, and the most that is added for what nobody saw
         self.copy, self.copied = "", 0.0
+        self.alive = 0.0  # when training last wrote
         self.book = opened(self.path, self.clock)
 
     def sleep(self, seconds: float) -> None:
@@ -81,6 +82,13 @@ class Life:
         self.sleep(self.draw.uniform(0, 120))
         self.off(120.0)
 
+    def left_training(self) -> None:
+        """The orchestrator is killed and training goes on for hours, until the power goes."""
+        self.sleep(self.draw.uniform(0, 40000))
+        self.alive = self.clock.wall
+        self.sleep(self.draw.uniform(0, 2 * ledger.TICK))
+        self.off(2 * ledger.TICK)
+
     def finished_early(self) -> None:
         """HOLD, say: the auto-shutdown stops the machine within two hours."""
         self.book.tick(0, "gate: HOLD")
@@ -102,10 +110,10 @@ class Life:
 
     def happen(self, what: str) -> None:
         getattr(self, what)()
-        self.book = opened(self.path, self.clock, self.copy)
+        self.book = opened(self.path, self.clock, self.copy, self.alive)
 
 
-EVENTS = ["killed", "suspended", "torn", "power_cut", "spot", "finished_early", "disk_lost"]
+EVENTS = ["killed", "suspended", "torn", "power_cut", "spot", "finished_early", "disk_lost", "left_training"]
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True)

@@ -82,7 +82,7 @@ def test_simulated_campaigns_never_overspend_and_say_how_they_end() -> None:
     result = simulate.run(settings(), "spot", 200)
     assert result["over_budget"] == 0 and sum(result["outcomes"].values()) == pytest.approx(1)
     assert result["cost"]["p5"] < result["cost"]["p50"] < result["cost"]["p95"] <= 500
-    assert result["outcomes"][gate.NO_GO] > 0 and result["outcomes"][gate.GO] > 0
+    assert result["outcomes"][gate.NO_GO] > 0 and result["outcomes"][gate.CONDITIONAL] > 0
     assert result == simulate.run(settings(), "spot", 200)
     json.dumps(result, allow_nan=False)
 

@@ -38,7 +38,7 @@ def until_step(folder: Path, step: int) -> None:
 
 
 def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) -> None:
-    code, out, err = run(config(tmp_path))
+    code, out, err = run(config(tmp_path), "--score", "0.5", "--ci", "0.42", "0.58")
     assert code == 0, err
     banner = f"{BAR}\nPHASE 2.5: MagnaTagATune Proxy Training\n{BAR}\nModel: facebook/musicgen-small\n"
     banner += "Dataset: ./datasets/amapiano_proxy\nTarget epochs: 20\nGPU cost: $0.1/hour\nWeek 5 checkpoint: Day 99\n"
@@ -53,14 +53,17 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
         "Total cost: $",
     ):
         assert out.index(f"\n{line}") > gate
-    assert "✅ Authenticity improved from 10-20% → 40-50% (here 12.0% → 45.0%)" in out
+    assert "✅ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [42.0% .. 58.0%])" in out
     assert "🟡 No catastrophic forgetting (as sure of other music as the untuned model): not measured" in out
     state, bill = json.loads((tmp_path / "ck/orchestrator_state.json").read_text()), spent(tmp_path)
     assert state["elapsed_time"] == pytest.approx(bill.seconds) and state["gate"] == "GO" and state["step"] == 200
     assert bill.usd == pytest.approx(bill.seconds / 3600 * 0.1)
     assert len(rows(tmp_path, "gate")) == 1
-    again, out, _ = run(tmp_path / "config.json", "--resume")
+    again, out, _ = run(tmp_path / "config.json", "--resume", "--score", "0.5", "--ci", "0.37", "0.63")
     assert again == 0 and "Training complete!" in out and len(rows(tmp_path, "gate")) == 1  # decided once
+    assert "❌ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [37.0% .. 63.0%])" in out
+    code, out, err = run(tmp_path / "config.json", "--override", "just so")
+    assert code == 2 and err == "error: --override: for a HOLD or NO-GO; here GO\n"
 
 
 def test_a_no_go_aborts_and_stays_aborted(tmp_path: Path) -> None:
@@ -211,6 +214,24 @@ def test_a_loss_that_is_not_finite_stops_with_its_flag(tmp_path: Path) -> None:
     code, out, err = run(config(tmp_path), "--nan-at", "30")
     assert code == 1 and "not finite" in err and "RED FLAG nan" in out
     assert read_rows(tmp_path / "ck/flags.jsonl")[0]["flag"] == "nan"
+
+
+def test_asked_to_stop_between_two_tries_it_starts_no_third(tmp_path: Path) -> None:
+    process = start(config(tmp_path), "--crash-at", "3", speed=1.0)
+    assert process.stdout
+    said = list(itertools.takewhile(lambda line: "going on from its checkpoint in 60 s" not in line, process.stdout))
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75 and time.monotonic() - began < 20, err
+    assert "asked to stop: checkpointed" in err and "Resuming from" not in "".join([*said, out])
+
+
+@pytest.mark.full
+def test_a_gate_asked_for_is_held_though_training_crashed_first(tmp_path: Path) -> None:
+    code, out, _ = run(config(tmp_path, gate_at_fraction=None), "--gate-now", "--crash-at", "1")
+    assert out.index("killed by SIGKILL") < out.index("WEEK 5 CHECKPOINT: Go/No-Go DECISION POINT")
+    assert code == 5 and 0 < rows(tmp_path, "gate")[0]["step"] < 100  # before its first validation: HOLD
 
 
 @pytest.mark.full

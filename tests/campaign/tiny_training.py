@@ -104,7 +104,9 @@ def main() -> int:
     settings = TinyConfig.model_validate(
         {"training": {**training, "evaluate_first": True}, "optim": {"lr": args.lr}, "scheduler": {"warmup_steps": 1}}
     )
-    first = args.crash_always or not (args.out / "last.pt").exists()
+    crashed = args.out / ".crashed"
+    first = args.crash_always or not crashed.exists()
+    crashed.touch()
     task = TinyTask(args.pace, args.crash_at if first else -1, args.nan_at)
     carried = Session(
         data_hash="data", tokenizer_hash="", device="cpu", extra=lambda: {"ledger": args.ledger.read_text()}

@@ -18,7 +18,8 @@ from typing import IO
 
 from kwela.errors import KwelaError
 
-GRACE = 100.0  # seconds to save in; a spot instance has 120 from its notice
+GRACE = 100.0  # seconds to save in when the machine is going: a spot instance has 120 from its notice
+PATIENCE = 600.0  # otherwise: gigabytes of weights and moments on a slow disk take their time
 LOOK = 0.1
 
 
@@ -40,7 +41,11 @@ class Child:
                 stdout=out,
                 stderr=errors,
             )
-            os.pwrite(handle, str(self.process.pid).encode(), 0)
+            try:
+                os.pwrite(handle, str(self.process.pid).encode(), 0)
+            except OSError:  # a full disk: nobody could find it again
+                self.stop(grace=0.0)
+                raise
         finally:
             os.close(handle)  # the child's copy keeps the lock
 
@@ -48,7 +53,7 @@ class Child:
         """Its exit status; negative: the signal that killed it; None: it runs."""
         return self.process.poll()
 
-    def stop(self, grace: float = GRACE, waiting: Callable[[], None] = lambda: None) -> int:
+    def stop(self, grace: float = PATIENCE, waiting: Callable[[], None] = lambda: None) -> int:
         """Ask it to save and end, kill it after `grace` seconds; returns its exit status. waiting: called meanwhile."""
         _signal(self.process.pid, signal.SIGTERM)
         until = time.monotonic() + grace
@@ -61,7 +66,7 @@ class Child:
         return self.process.returncode
 
 
-def stop_stray(lock: Path, grace: float = GRACE) -> int | None:
+def stop_stray(lock: Path, grace: float = PATIENCE) -> int | None:
     """End what a killed orchestrator left running, once it has saved; returns its number, None if nothing runs."""
     handle = _locked(lock)
     if handle is not None:

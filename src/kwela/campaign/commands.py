@@ -126,4 +126,6 @@ def measure(settings: Evaluation, commands: Commands, folder: Path, model: Path,
             return Measured(why_not=f"{doing}: {error}")
     if said.get("status") != "measured":
         return Measured(why_not=f"{said.get('status', 'no status')}: {said.get('why', 'no answer')}")
+    if not said.get("ci"):
+        return Measured(why_not=f"a score of {said.get('score')} without an interval")
     return Measured(said["score"], (said["ci"][0], said["ci"][1]), base=said.get("base"))

@@ -12,7 +12,8 @@ One line a fact, flushed to disk before anything relies on it:
   (on disk, in a checkpoint) merge into one by taking what either has.
 - Within a span time is counted by the machine's own clocks (clock.py): a crash between two lines loses nothing, and a
   clock that is set doesn't matter.
-- After a new start, unless the machine noted when it went down, the most that it may have cost since is added.
+- After a new start, unless the machine noted when it went down, the most that it may have cost since is added; more,
+  if what training wrote shows that it was on for longer.
 """
 
 from __future__ import annotations
@@ -206,9 +207,10 @@ class Ledger:
         # Where the copy knows of later times than the disk did, what came after those is lost too.
         self.restored = total(self.rows).seconds > before
 
-    def open(self, settings: Row, budget_usd: float, setup_usd: float, began: float | None = None) -> None:
+    def open(self, settings: Row, budget_usd: float, setup_usd: float, began: float | None = None) -> list[str]:
         """Begin the campaign, or make sure that this is it. Raises UserError saying what differs.
 
+        Returns what was given otherwise than when it began, and isn't taken: such as "setup_usd 25.0".
         began: unix seconds at which day 1 began; None: when the first machine is billed here.
         """
         first = next((row for row in self.rows if row["kind"] == "campaign"), None)
@@ -217,7 +219,7 @@ class Ledger:
                 raise UserError(f"{self.path}: its first line is damaged, and no checkpoint has a whole copy")
             money = {"budget_usd": budget_usd, "setup_usd": setup_usd, "began": began}
             self.note("campaign", id=secrets.token_hex(4), settings=settings, **money)
-            return
+            return []
         theirs = {**first["settings"], "budget_usd": first["budget_usd"]}
         ours = {**settings, "budget_usd": budget_usd}
         differs = [f"{key} {theirs.get(key)}, here {ours[key]}" for key in ours if theirs.get(key) != ours[key]]
@@ -225,9 +227,14 @@ class Ledger:
             hint = " (kwela campaign extend raises a budget)" if theirs["budget_usd"] != budget_usd else ""
             differs[-1] += f"{hint}; give this one a checkpoint_dir of its own"
             raise UserError(f"{self.path}: of another campaign: {'; '.join(differs)}")
+        given = {"setup_usd": setup_usd, "began": began}
+        return [f"{key} {first[key]}" for key, value in given.items() if value not in (None, first[key])]
 
-    def begin(self, machine: Machine) -> float:
-        """Start or go on with a span on `machine`; returns how long nobody kept the ledger, in calendar seconds."""
+    def begin(self, machine: Machine, alive: float = 0.0) -> float:
+        """Start or go on with a span on `machine`; returns how long nobody kept the ledger, in calendar seconds.
+
+        alive: unix seconds until which the machine before this start was on for certain; 0.0: nobody knows.
+        """
         now, held, kept = self.clock.read(), spans(self.rows), vars(machine)
         if not held:
             self._span(kept, now, now.wall, 0.0, 0)
@@ -244,6 +251,8 @@ class Ledger:
         unseen = max(0.0, gap if self.restored else min(gap, UNSEEN.get(before["why"], IDLE)))
         if not self.restored and now.ended is not None and before["to"] <= now.ended <= now.wall:
             unseen = now.ended - before["to"]
+        elif alive > before["to"]:
+            unseen = max(unseen, min(alive - before["to"] + UNSEEN[""], gap))
         end = {"to": before["to"] + unseen, "seconds": before["seconds"] + unseen, "why": before["why"] or STOPPED}
         self._append(before | end)
         # Billed from the machine's start, not from when it got round to us. A clock set back says nothing of the gap.

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kwela.campaign import flags, ledger, outcome
-from kwela.campaign.clock import HOUR, Time
+from kwela.campaign.clock import DAY, HOUR, Time
 from kwela.campaign.state import Standing
 from kwela.campaign.telling import Teller
 from kwela.playbook import PlaybookConfig
 
 GPU_EVERY = 60.0  # seconds
 ASLEEP = 60.0  # seconds of suspension worth telling of
+TOLD = DAY  # how long the flag of an unexpected stop stays up
 
 
 class Lookout:
@@ -25,21 +26,29 @@ class Lookout:
     ) -> None:
         self.folder, self.settings, self.meter, self.teller = folder, settings, meter, teller
         self.board = flags.Board(folder)
-        self.gpu: deque[tuple[float, float]] = deque(maxlen=240)  # (billed seconds, percent)
+        span = settings.flags.gpu_idle.minutes * 60 / GPU_EVERY  # a sample more than the flag looks back on
+        self.gpu: deque[tuple[float, float]] = deque(maxlen=int(span) + 2)  # (billed seconds, percent)
         self.asleep, self.metered = now.up - now.awake, float("-inf")
-        self.stopped = ""  # a stop that nobody asked for, until it was told
+        before = self.board.up.get("instance_stopped")
+        self.stopped, self.stopped_at = before.evidence if before else "", now.up  # a stop that nobody asked for
         self.step, self.moved = -1, 0.0  # the last step seen, and the billed second in which it was
 
     def measure(self, time: Time, billed: float) -> None:
         """Read the meter, if it is time, and notice a machine that was suspended. billed: seconds."""
         asleep = time.up - time.awake
         if asleep - self.asleep > ASLEEP:
-            self.stopped = f"the machine was suspended for {(asleep - self.asleep) / HOUR:.1f} h"
+            self.went(f"the machine was suspended for {(asleep - self.asleep) / HOUR:.1f} h", time)
+        if time.up - self.stopped_at > TOLD:
+            self.stopped = ""
         self.asleep = asleep
         if time.awake - self.metered >= GPU_EVERY:
             self.metered = time.awake
             if (percent := self.meter()) is not None:
                 self.gpu.append((billed, percent))
+
+    def went(self, evidence: str, time: Time) -> None:
+        """Note a stop of the machine that nobody asked for. time: now."""
+        self.stopped, self.stopped_at = evidence, time.up
 
     def begin(self, now: Standing) -> None:
         """Training begins here: the time since the last step counts from now."""
@@ -62,7 +71,6 @@ class Lookout:
             trouble,
             self.stopped,
         )
-        self.stopped = ""
         raised, cleared = self.board.update(flags.look(view, self.settings.flags), at, now.curve.step)
         say, plot, tell = self.teller.say, self.teller.plot, self.teller.tell
         for seen in raised:

@@ -1,4 +1,4 @@
-"""Tells people, by webhook and SNS. Without a network it tries again later, as long as it runs."""
+"""Tells people, by webhook and SNS. What couldn't be sent is kept, and tried again by the next session too."""
 
 from __future__ import annotations
 
@@ -6,31 +6,42 @@ import json
 import urllib.request
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from kwela import files
+from kwela.campaign.metrics import read_rows
+from kwela.errors import KwelaError
 from kwela.playbook import Notify
 
+NAME = "unsent.jsonl"
 TIMEOUT = 5.0  # seconds
 AGAIN = 300.0  # seconds until the next try
 MOST = 100  # messages kept
 
 
 class Messenger:
-    """Sends what `say` is told; `retry` sends what is left over. log: told of what couldn't be sent."""
+    """Sends what `say` is told; `retry` sends what is left over. log: told of what couldn't be sent.
 
-    def __init__(self, whom: Notify, log: Callable[[str], None]) -> None:
-        self.log = log
-        self.ways: list[tuple[str, Callable[[dict[str, Any]], None]]] = []
+    unsent: where that is kept, a line each: {"way": "webhook" or "SNS", "message"}.
+    """
+
+    def __init__(self, whom: Notify, log: Callable[[str], None], unsent: Path) -> None:
+        self.log, self.unsent = log, unsent
+        self.ways: dict[str, Callable[[dict[str, Any]], None]] = {}
         if whom.webhook:
-            self.ways.append(("webhook", lambda message: _post(whom.webhook, message)))
+            self.ways["webhook"] = lambda message: _post(whom.webhook, message)
         if whom.sns_topic:
-            self.ways.append(("SNS", lambda message: _publish(whom.sns_topic, message)))
-        self.left: deque[tuple[int, dict[str, Any]]] = deque(maxlen=MOST)
+            self.ways["SNS"] = lambda message: _publish(whom.sns_topic, message)
+        kept = [(row.get("way"), row.get("message")) for row in read_rows(unsent)]
+        self.left: deque[tuple[str, Any]] = deque(
+            ((way, message) for way, message in kept if way in self.ways), maxlen=MOST
+        )
         self.tried = float("-inf")
 
     def say(self, message: dict[str, Any], now: float) -> None:
         """message: {"text", ...}. now: any clock's seconds, for `retry`."""
-        self.left.extend((way, message) for way in range(len(self.ways)))
+        self.left.extend((way, message) for way in self.ways)
         self.tried = float("-inf")
         self.retry(now)
 
@@ -38,20 +49,30 @@ class Messenger:
         if not self.left or now - self.tried < AGAIN:
             return
         self.tried = now
-        failed: set[int] = set()
+        failed: set[str] = set()
         for _ in range(len(self.left)):
             way, message = self.left.popleft()
-            name, send = self.ways[way]
             try:
                 if way in failed:
                     raise ConnectionError
-                send(message)
+                self.ways[way](message)
             except Exception as error:  # boto3 and urllib raise a zoo; none of it may stop a campaign
                 self.left.append((way, message))
                 if way not in failed:
                     why = (str(error).splitlines() or [type(error).__name__])[0]
-                    self.log(f"{name}: not sent, will be tried again: {why}")
+                    self.log(f"{way}: not sent, will be tried again: {why}")
                 failed.add(way)
+        self._keep()
+
+    def _keep(self) -> None:
+        if not self.left:
+            self.unsent.unlink(missing_ok=True)
+            return
+        lines = (json.dumps({"way": way, "message": message}) + "\n" for way, message in self.left)
+        try:
+            files.write(self.unsent, "".join(lines))
+        except KwelaError as error:  # a full disk: it is tried again all the same, as long as this session lasts
+            self.log(str(error))
 
 
 def _post(url: str, message: dict[str, Any]) -> None:

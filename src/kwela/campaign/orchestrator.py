@@ -20,7 +20,7 @@ from typing import Any
 import filelock
 
 from kwela import files
-from kwela.campaign import child, gate, ledger, outcome, state
+from kwela.campaign import child, gate, ledger, outcome, remains, state
 from kwela.campaign.clock import DAY, HOUR, Clock
 from kwela.campaign.commands import Commands, Measured, Runner, Stopped, measure
 from kwela.campaign.ledger import Ledger, Machine
@@ -108,18 +108,21 @@ class Campaign:
         self.book = Ledger(self.folder / ledger.NAME, self.clock)
         if self.book.damaged:
             self.say(f"{self.book.path}: {self.book.damaged} damaged lines left out")
-        self.book.merge(_copy(self.folder))
+        self.book.merge(remains.ledger_copy(self.folder))
         if self.book.restored:
             self.say("Ledger restored from the checkpoint's copy; the time since then is billed whole")
         before = ledger.spans(self.book.rows)[-1:]
         given = self.settings
         began = given.started.timestamp() if given.started else None
-        self.book.open(self.ours, given.budget_usd, given.setup_cost_usd, began)
+        if kept := self.book.open(self.ours, given.budget_usd, given.setup_cost_usd, began):
+            self.say(f"{self.book.path}: keeps {', '.join(kept)}, as it began, whatever the config says now")
         disk = given.disk_gb, given.disk_usd_per_gb_month
-        away = self.book.begin(Machine(self.around.instance, given.market, self.price, *disk))
-        self.lookout = Lookout(self.folder, given, self.around.gpu, self.teller, self.clock.read())
-        if before and before[0]["boot"] != self.clock.read().boot and not before[0]["why"]:
-            self.lookout.stopped = f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed"
+        now = self.clock.read()
+        machine = Machine(self.around.instance, given.market, self.price, *disk)
+        away = self.book.begin(machine, remains.last_sign(self.folder, now))
+        self.lookout = Lookout(self.folder, given, self.around.gpu, self.teller, now)
+        if before and before[0]["boot"] != now.boot and not before[0]["why"]:
+            self.lookout.went(f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed", now)
         self._write()
         if not whole:
             self.say(f"{self.folder / state.NAME}: damaged; written anew from the ledger")
@@ -134,8 +137,8 @@ class Campaign:
     def _go(self, gate_now: bool, override: str) -> None:
         now = self._look()
         if override:
-            if now.verdict is None:
-                raise UserError("--override: there is no verdict of the gate to override")
+            if now.verdict is None or now.stands not in (gate.HOLD, gate.NO_GO):
+                raise UserError(f"--override: for a HOLD or NO-GO; here {now.stands or 'the gate was not held yet'}")
             self.book.note("override", why=override, verdict=now.verdict.verdict)
             self.say(f"{now.verdict.verdict} overridden: {override}")
         self.teller.banner(self._look(), self.price, self.around.home, self.speed)
@@ -147,7 +150,7 @@ class Campaign:
                 break
             self._check_budget(now)
             why = GATE if hold_gate and now.curve.step > 0 else self._train(hold_gate)
-            hold_gate = False
+            hold_gate = hold_gate and not why  # after a crash it is still to be held
             if why in (NOTICE, SIGNAL):
                 self._close(why)
                 raise Interrupted(
@@ -186,7 +189,8 @@ class Campaign:
                 why = self._reason(now, gate_now and now.curve.step > 0)
                 if why:
                     self.say(f"Stopping to save: {why}")
-                    code = training.stop(waiting=self._pulse)
+                    grace = child.GRACE if why in (NOTICE, SIGNAL) else child.PATIENCE
+                    code = training.stop(grace, self._pulse)
                     break
         except BaseException:  # a full disk, say: training doesn't go on without us
             training.stop()
@@ -197,6 +201,7 @@ class Campaign:
             return ""
         if not why:
             self._crashed(code, before, now)
+            why = self.why  # of a notice that came in the pause
         elif code not in (Interrupted.status, -signal.SIGTERM):  # SIGTERM: before there was anything to save
             self.say(f"Training could not save ({now.training.get('why') or code}): its last checkpoint holds")
         if self.stop_flag:
@@ -379,13 +384,3 @@ class Campaign:
 
     def _signalled(self, number: int, _: Any) -> None:
         self._halt(SIGNAL)
-
-
-def _copy(folder: Path) -> str:
-    """The ledger as the newest whole checkpoint carries it; "" without one."""
-    if not any(folder.glob("*.pt")):
-        return ""
-    from kwela.engine import checkpoint  # a second to import
-
-    newest = checkpoint.latest_valid(folder)
-    return str(checkpoint.load(newest)["extra"].get("ledger", "")) if newest else ""

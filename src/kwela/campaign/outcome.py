@@ -37,6 +37,14 @@ def number(value: float | None, form: str, unit: str = "") -> str:
     return NOT_MEASURED if value is None else f"{value:{form}}{unit}"
 
 
+def score(authenticity: Row) -> str:
+    """The judge's answer, such as 45.0% [37.0% .. 53.0%]; it counts by its lower end."""
+    if authenticity.get("score") is None or not authenticity.get("ci"):
+        return NOT_MEASURED
+    low, high = authenticity["ci"]
+    return f"{authenticity['score']:.1%} [{low:.1%} .. {high:.1%}]"
+
+
 def judged(folder: Path) -> tuple[Row, Row, Row]:
     """What the last evaluation left: authenticity, damage, and how the samples were made."""
     place = folder / EVALUATION
@@ -47,16 +55,15 @@ def judged(folder: Path) -> tuple[Row, Row, Row]:
 def dashboard(folder: Path, now: Standing) -> list[Figure]:
     """The playbook's key performance indicators, with its baselines and targets; ours beside them where measured."""
     authenticity, _, made = judged(folder)
-    score, base = authenticity.get("score"), authenticity.get("base")
-    interval = authenticity.get("ci") or [None, None]
+    low, base = (authenticity.get("ci") or [None])[0], authenticity.get("base")
+    reached = _reached(low, lambda share: share >= 0.40)
     seconds, first = made.get("seconds"), made.get("first_audio_seconds")
     own = f"; untuned here {base:.1%}" if base is not None else ""
-    shown = f"{score:.1%} [{interval[0]:.1%} .. {interval[1]:.1%}]" if score is not None else NOT_MEASURED
     loss, untuned = now.curve.best, f"; untuned here {number(now.curve.base, '.3f')}"
     spent, budget = now.bill.usd, now.bill.budget_usd
     latency, sooner = number(seconds, ".1f", "s"), number(first, ".1f", "s")
     return [
-        Figure("Authenticity Score", f"10-20%{own}", "40-50%", shown, _reached(interval[0], lambda low: low >= 0.40)),
+        Figure("Authenticity Score", f"10-20%{own}", "40-50%", score(authenticity), reached),
         Figure("Generation Latency", "60-120s", "30-45s", latency, _reached(seconds, lambda took: took <= 45)),
         Figure("Training Cost", "N/A", f"≤${budget:,.0f}", f"${spent:,.2f}", MET if spent <= budget else MISSED),
         Figure(
@@ -69,10 +76,10 @@ def dashboard(folder: Path, now: Standing) -> list[Figure]:
 def criteria(folder: Path, now: Standing) -> list[tuple[str, str]]:
     """The playbook's criteria of success: (met, missed or not measured; the criterion)."""
     authenticity, damage, _ = judged(folder)
-    score, base, ci = authenticity.get("score"), authenticity.get("base"), authenticity.get("ci")
-    gained = None if score is None or base is None or not ci else ci[0] > base and score >= 0.40
+    low, base = (authenticity.get("ci") or [None])[0], authenticity.get("base")
+    gained = None if low is None or base is None else low > base and low >= 0.40
     sound = _unharmed(damage, "silent", "looping", "clipping")
-    change = f"{number(base, '.1%')} → {number(score, '.1%')}"
+    change = f"{number(base, '.1%')} → {score(authenticity)}"
     rows = [
         (gained, f"Authenticity improved from 10-20% → 40-50% (here {change})"),
         (now.bill.usd <= now.bill.budget_usd, f"Total cost ≤ ${now.bill.budget_usd:,.0f} (${now.bill.usd:,.2f})"),

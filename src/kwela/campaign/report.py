@@ -146,7 +146,7 @@ def _training(folder: Path, now: Standing, out: Path) -> Iterator[Block]:
 def _authenticity(folder: Path) -> Iterator[Block]:
     yield Title("Authenticity")
     said, _, _ = outcome.judged(folder)
-    if said.get("status") != "measured":
+    if said.get("status") != "measured" or not said.get("ci"):
         why = f"{said.get('status')}: {said.get('why')}" if said else "no samples were judged"
         yield Text(f"{NOT_MEASURED} ({why})")
         return

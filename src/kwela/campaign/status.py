@@ -33,12 +33,21 @@ def facts(folder: Path, settings: PlaybookConfig) -> dict[str, Any]:
         "steps": now.steps,
         "days": round(now.bill.days, 2),
         "training_days": round(now.bill.trained / DAY, 2),
-        "days_to_gate": None if now.verdict else round(settings.week_5_threshold_days - now.bill.days, 2),
+        "days_to_gate": None if now.verdict else round(_days_to_gate(now, settings), 2),
         "gpu_percent": read_json(folder / state.NAME).get("gpu_percent"),
         "loss": now.curve.loss,
         "best_val_loss": now.curve.best,
         "base_loss": now.curve.base,
     }
+
+
+def _days_to_gate(now: state.Standing, settings: PlaybookConfig) -> float:
+    """Until its day, or until its share of the steps at the pace so far, if that is sooner."""
+    day = settings.week_5_threshold_days - now.bill.days
+    if settings.gate_at_fraction is None or not now.curve.step:
+        return day
+    steps = settings.gate_at_fraction * now.steps - now.curve.step
+    return min(day, steps * now.bill.trained / DAY / now.curve.step)
 
 
 def screen(folder: Path, settings: PlaybookConfig) -> str:
@@ -48,7 +57,9 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
     losses = [loss for _, loss in now.curve.train if loss is not None]
     gpu = outcome.number(told["gpu_percent"], ".0f", " %")
     forecast = "no pace yet" if told["forecast_usd"] is None else f"${told['forecast_usd']:,.2f}"
-    gate = told["gate"] or f"in {max(0.0, told['days_to_gate']):.1f} days (day {settings.week_5_threshold_days:g})"
+    early = f", or at {settings.gate_at_fraction:.0%} of the steps" if settings.gate_at_fraction else ""
+    due = f"in {max(0.0, told['days_to_gate']):.1f} days" if told["days_to_gate"] is not None else ""
+    gate = told["gate"] or f"{due} (day {settings.week_5_threshold_days:g}{early})"
     best = f"{outcome.number(told['best_val_loss'], '.3f')} (untuned {outcome.number(told['base_loss'], '.3f')})"
     lines = [
         f"{settings.model_name}, {told['state'] or 'not started'}, day {told['days']:.1f} "

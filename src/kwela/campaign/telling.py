@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kwela.campaign import gate
+from kwela.campaign import gate, notify
 from kwela.campaign.notify import Messenger
 from kwela.campaign.state import TABLE, Standing
 from kwela.playbook import PlaybookConfig
@@ -17,7 +17,7 @@ class Teller:
 
     def __init__(self, settings: PlaybookConfig, log: Path | None, board: Path | None) -> None:
         self.settings, self.log, self.board = settings, log, board
-        self.messenger = Messenger(settings.notify, self.say)
+        self.messenger = Messenger(settings.notify, self.say, settings.checkpoint_dir / notify.NAME)
         self._writer: Any = None
 
     def say(self, text: str) -> None:
