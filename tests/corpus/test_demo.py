@@ -99,11 +99,11 @@ def test_a_killed_build_leaves_no_half_file_and_goes_on(built: tuple[Path, demo.
     for path in out.glob("audio/*/[!.]*.wav"):
         soundfile.read(path)
     (out / "midi" / "happy").mkdir(exist_ok=True)
-    (out / "midi" / "happy" / ".torn.mid.part").write_bytes(b"MThd")  # what a kill in mid-write leaves
+    (out / "midi" / "happy" / ".torn.mid.tmp").write_bytes(b"MThd")  # what a kill in mid-write leaves
     report = demo.build(out, PIECES, workers=1, quiet=True)
     assert report.pieces == PIECES
     assert files(out, "midi/*/*.mid") == files(built[0], "midi/*/*.mid")
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.tmp"))
 
 
 def test_a_second_build_reuses_whole_pieces_and_mends_broken_ones(tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path, monkeyp
 
 
 def test_a_full_disk_is_one_line_and_a_file_in_the_way_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, audio: np.ndarray) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def full(file: object, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(demo.synth, "write", full)
+    monkeypatch.setattr(Path, "replace", full)  # what puts a finished file in its place
     with pytest.raises(KwelaError, match=r"No space left on device.*run the same command again") as failed:
         demo.build(tmp_path / "full", 1, workers=1, quiet=True)
     assert failed.value.status == 1

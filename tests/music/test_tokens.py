@@ -8,30 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from symusic import ControlChange, Note, PitchBend, Score, Tempo, TextMeta, TimeSignature, Track
+from made_score import score_of
+from symusic import ControlChange, Note, PitchBend, Score, TextMeta, Track
 
 from kwela.errors import UserError
 from kwela.music import tokens
 from kwela.music.tokens import BAR, BEAT, BOS, EOS, PAD
 
 TPQ = 480
-
-
-def score_of(*tracks, tempos=(), meters=(), tpq=TPQ):
-    """tracks: (program or "drums", [(time, duration, pitch, velocity)], [(time, CC64 value)])."""
-    score = Score(tpq)
-    for program, notes, *pedal in tracks:
-        track = Track("", 0 if program == "drums" else program, program == "drums")
-        for note in notes:
-            track.notes.append(Note(*note))
-        for time, value in pedal[0] if pedal else ():
-            track.controls.append(ControlChange(time, 64, value))
-        score.tracks.append(track)
-    for time, bpm in tempos:
-        score.tempos.append(Tempo(time, mspq=round(6e7 / bpm)))
-    for meter in meters:
-        score.time_signatures.append(TimeSignature(*meter))
-    return score
 
 
 def piano(*notes, pedal=(), **more):

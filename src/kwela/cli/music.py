@@ -166,7 +166,7 @@ def generate_midi(
             if wav:
                 from kwela.music import synth
 
-                synth.render(score, wav)
+                synth.write(wav, synth.render(score)[0])
             if png:
                 from kwela.midigen.roll import draw
 

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import importlib.util
 import json
 import time
@@ -74,9 +73,7 @@ class Report:
 
 def catalogue() -> dict[str, Any]:
     """`demo_pieces.json`: {"collections": {id: terms and defaults}, "pieces": [{stem, collection, source, ...}]}."""
-    text = importlib.resources.files("kwela.corpus").joinpath("demo_pieces.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    return json.loads(Path(__file__).with_name("demo_pieces.json").read_text(encoding="utf-8"))
 
 
 def choose(pieces: int, seed: int) -> list[dict[str, Any]]:
@@ -126,7 +123,7 @@ def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = Non
         fanout.forget(journal, [key for key in known if key in items])
     try:
         made = fanout.run(make, items, journal, label="pieces", crashed=_crashed, workers=workers, quiet=quiet)
-    except OSError as error:
+    except (OSError, KwelaError) as error:
         raise KwelaError(f"{out}: {error}; what is done stays: run the same command again to go on") from None
     records = sorted((r for r in made.values() if "why" not in r), key=lambda r: r["stem"])
     failed = {r["stem"]: r["why"] for r in made.values() if "why" in r}
@@ -225,7 +222,7 @@ def _sweep(out: Path, earlier: Iterable[dict[str, Any]], keep: set[str]) -> None
     for path in [*out.glob("audio/*/*.wav"), *out.glob("midi/*/*.mid")]:
         if path.stem in listed and path.relative_to(out).as_posix() not in keep:
             path.unlink()
-    for path in [*out.glob("audio/*/.*.part"), *out.glob("midi/*/.*.part")]:
+    for path in [*out.glob("audio/*/.*.tmp"), *out.glob("midi/*/.*.tmp")]:
         path.unlink()
     for folder in [*out.glob("audio/*"), *out.glob("midi/*")]:
         if folder.is_dir() and not any(folder.iterdir()):

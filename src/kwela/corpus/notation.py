@@ -23,16 +23,10 @@ from typing import Any
 import numpy as np
 from symusic import core
 
+from kwela.music.midi import KEY_PROFILES
+
 TICKS_PER_QUARTER = 480
 MOMENTARY = {"sf", "sfz", "sff", "fz", "rf", "rfz", "sfp", "fp"}  # marks that strike one note and then pass
-
-# Krumhansl & Kessler 1982, probe-tone profiles, as printed in Krumhansl 1990, table 2.1. Rows: major, minor.
-KEY_PROFILES = np.array(
-    [
-        [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
-        [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17],
-    ]
-)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ could not be read.
 
 from __future__ import annotations
 
-import wave
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 from symusic.core import NoteTick, ScoreTick, TempoTick, TimeSignatureTick, TrackTick
 
 from kwela.music import midi
@@ -94,9 +94,5 @@ def _write_wav(path: Path, notes: np.ndarray, manner: Manner) -> None:
         attack = np.minimum(1, time / 0.005) * np.minimum(1, (time[-1] - time) / 0.005)
         start = round(onset * quarter * SAMPLE_RATE)
         out[start : start + len(time)] += partials.sum(0) * attack * (velocity / 127) ** 2
-    samples = np.rint(out * (0.8 * 32767 / np.abs(out).max())).astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.tobytes())
+    samples = np.rint(out * (0.8 * 32767 / np.abs(out).max())).astype(np.int16)
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")

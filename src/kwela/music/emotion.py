@@ -86,26 +86,13 @@ def describe(argument: str) -> dict[str, Any]:
     path. Raises UserError on an unknown word.
     """
     if re.fullmatch(r"[-+.,\d\se]+", argument) and "," in argument:
-        valence, arousal, intensity = parse(argument)[:3]
-        return {
-            "input": argument,
-            "valence": valence,
-            "arousal": arousal,
-            "intensity": intensity,
-            "source": "user",
-            "node": "",
-        }
-    is_path = "/" in argument or "\\" in argument or bool(Path(argument).suffix)
-    reading = from_path(argument.replace("\\", "/")) if is_path else lookup(argument)
-    valence, arousal, intensity = reading.vector
-    return {
-        "input": argument,
-        "valence": valence,
-        "arousal": arousal,
-        "intensity": intensity,
-        "source": reading.source,
-        "node": reading.node,
-    }
+        vector, source, node = parse(argument)[:3], "user", ""
+    elif "/" in argument or "\\" in argument or Path(argument).suffix:
+        vector, source, node = from_path(argument.replace("\\", "/"))
+    else:
+        vector, source, node = lookup(argument)
+    numbers = dict(zip(("valence", "arousal", "intensity"), vector, strict=True))
+    return {"input": argument, **numbers, "source": source, "node": node}
 
 
 def parse(text: str) -> tuple[float, ...]:

@@ -136,13 +136,6 @@ def tick_to_seconds(score: ScoreTick, tick: np.ndarray) -> np.ndarray:
     return tempos.second[stretch] + (tick - tempos.tick[stretch]) * tempos.rate[stretch]
 
 
-def seconds_to_tick(score: ScoreTick, seconds: np.ndarray) -> np.ndarray:
-    """Ticks (float64, fractional) of times in seconds >= 0, any shape; undoes `tick_to_seconds`."""
-    tempos = tempo_map(score)
-    stretch = np.searchsorted(tempos.second, seconds, side="right") - 1
-    return tempos.tick[stretch] + (seconds - tempos.second[stretch]) / tempos.rate[stretch]
-
-
 # ---- notes
 
 NOTE = np.dtype(
@@ -183,16 +176,6 @@ def sounding(score: ScoreTick, start_s: float, seconds: float) -> np.ndarray:
     return every[begun & ((every["end_s"] > start_s) | (every["onset_s"] >= start_s))]
 
 
-def onsets_seconds(score: ScoreTick) -> np.ndarray:
-    """The onset of each note, drums included, float64 (notes,), ascending."""
-    return notes(score)["onset_s"]
-
-
-def length_seconds(score: ScoreTick) -> float:
-    """When the last note ends; 0 without notes."""
-    return float(notes(score)["end_s"].max(initial=0.0))
-
-
 # ---- features of a window
 
 FEATURE_NAMES = (
@@ -219,10 +202,14 @@ FEATURE_NAMES = (
     "empty_share",
 )
 
-# Krumhansl & Kessler 1982, probe-tone profiles from the tonic up.
-_MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
-_MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
-_KEYS = np.array([np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
+# Krumhansl & Kessler 1982, probe-tone profiles from the tonic up (Krumhansl 1990, table 2.1). Rows: major, minor.
+KEY_PROFILES = np.array(
+    [
+        [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
+        [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17],
+    ]
+)
+_KEYS = np.array([np.roll(profile, tonic) for profile in KEY_PROFILES for tonic in range(12)])
 _KEYS = (_KEYS - _KEYS.mean(1, keepdims=True)) / _KEYS.std(1, keepdims=True)
 
 

@@ -17,40 +17,35 @@ import soundfile
 import soxr
 from symusic.core import ScoreSecond, ScoreTick
 
+from kwela import files
 from kwela.errors import UserError
-from kwela.music import midi as midi_files
 
 RATE = 44_100  # Hz; kwela.music.audio reads at the same rate, so that training need not resample
 PEAK = 0.8  # of full scale: what the loudest sample of a render is brought to (-1.9 dBFS)
 MISSING = "rendering MIDI needs the demo extra: pip install 'kwela[demo]'"
 
 
-def render(midi: Path | str | ScoreTick, wav_path: Path | str | None = None) -> tuple[np.ndarray, int]:
-    """Play `midi` (a file, or a score in ticks): (mono float32 in [-0.8, 0.8], 44100).
+def render(score: ScoreTick) -> tuple[np.ndarray, int]:
+    """Play `score`: (mono float32 in [-0.8, 0.8], 44100). The same score gives the same samples.
 
-    The audio begins at tick 0 and ends with the last note, to the sample. With `wav_path` it is also written
-    there as 16-bit WAV, whole or not at all. The same MIDI gives the same samples.
-    Raises UserError if the extra is not installed, the file is not readable MIDI, or there are no notes.
+    The audio begins at tick 0 and ends with the last note, to the sample.
+    Raises UserError if the extra is not installed or there are no notes.
     """
     try:
         import midirenderer
     except ImportError:
         raise UserError(MISSING) from None
-    score = midi_files.read(midi) if isinstance(midi, (Path, str)) else midi
     timed = cast(ScoreSecond, score.to("second"))
     ends = [note.end for track in timed.tracks for note in track.notes]
     if not ends:
-        raise UserError(f"{midi if isinstance(midi, (Path, str)) else 'this score'}: no notes to render")
+        raise UserError("this score: no notes to render")
     wav = midirenderer.render_wave_from(_soundfont(), score.dumps_midi())
     samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
     audio = soxr.resample(samples.mean(axis=1), rate, RATE)
     length = round(max(ends) * RATE)
     audio = np.pad(audio[:length], (0, max(0, length - len(audio))))  # the reverb's tail belongs to no note
     loudest = float(np.abs(audio).max())
-    audio = np.clip(audio * np.float32(PEAK / max(loudest, 1e-9)), -PEAK, PEAK).astype(np.float32)
-    if wav_path is not None:
-        write(Path(wav_path), audio)
-    return audio, RATE
+    return np.clip(audio * np.float32(PEAK / max(loudest, 1e-9)), -PEAK, PEAK).astype(np.float32), RATE
 
 
 @functools.cache
@@ -68,13 +63,7 @@ def soundfont_path() -> Path:
 
 
 def write(path: Path, audio: np.ndarray) -> None:
-    """Write mono float audio in [-1, 1] as a 16-bit WAV at 44.1 kHz, whole or not at all; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        soundfile.write(partial, audio, RATE, subtype="PCM_16", format="WAV")
-        partial.replace(path)
-    except soundfile.LibsndfileError as error:
-        raise OSError(f"{path}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write mono float audio in [-1, 1] as a 16-bit WAV at 44.1 kHz. Raises as `files.write`."""
+    wav = io.BytesIO()
+    soundfile.write(wav, audio, RATE, subtype="PCM_16", format="WAV")
+    files.write(path, wav.getvalue(), durable=False, then="")
