@@ -11,7 +11,7 @@ from toy_pieces import QUADRANTS, a_piece, labels
 
 from kwela.errors import UserError
 from kwela.judge import evaluators, human, piece, rendering_features, symbolic_features
-from kwela.judge.following import Judged, measured
+from kwela.judge.following import Judged, refused
 from kwela.music import midi, synth
 
 FEATURES = 73
@@ -91,16 +91,14 @@ def test_an_invalid_piece_is_as_wrong_as_can_be() -> None:
     targets = np.array([[0.8, -0.8], [-0.8, 0.8]])
     right = Judged(targets, targets, np.array([True, True]), [0, 1])
     wrong = Judged(targets, targets, np.array([True, False]), [0, 1])
-    assert right.quadrant().value == 1 and right.error(0).value == 0
-    assert wrong.quadrant().value == 0.5 and wrong.error(0).value == pytest.approx(0.9)
+    assert right.figure("quadrant").value == 1 and right.figure("mae_valence").value == 0
+    assert wrong.figure("quadrant").value == 0.5 and wrong.figure("mae_valence").value == pytest.approx(0.9)
 
 
-def test_a_refused_dimension_gives_no_figure_and_the_other_does() -> None:
+def test_a_refused_dimension_refuses_the_quadrant_too_and_not_the_other_dimension() -> None:
     of = Judged(np.tile(QUADRANTS, (3, 1)), np.tile(QUADRANTS, (3, 1)), np.ones(12, bool), [0, 1, 2] * 4)
-    assert measured("spearman_valence", of, (False, True))[0] is None
-    assert measured("quadrant", of, (False, True))[0] is None
-    found = measured("spearman_arousal", of, (False, True))[0]
-    assert found is not None and found.value == pytest.approx(1)
+    assert "valence from chance" in refused(0, (False, True)) and refused(None, (False, True))
+    assert not refused(1, (False, True)) and of.figure("spearman_arousal").value == pytest.approx(1)
 
 
 def vgmidi(folder: Path, text: str, files: int = 2) -> Path:

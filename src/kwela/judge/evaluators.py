@@ -97,13 +97,11 @@ class Evaluator:
         full = np.where(np.isfinite(features), features, self.median)
         if not len(full):
             return np.zeros((0, 2))
-        columns = [
-            np.mean([2 * model.predict_proba(full)[:, 1] - 1 for model in models], 0)
-            if models
-            else np.full(len(full), math.nan)
-            for models in self.models
-        ]
-        return np.stack(columns, 1)
+        out = np.full((len(full), 2), math.nan)
+        for d, models in enumerate(self.models):
+            if models:
+                out[:, d] = np.mean([2 * model.predict_proba(full)[:, 1] - 1 for model in models], 0)
+        return out
 
     def strangeness(self, features: np.ndarray) -> np.ndarray:
         """(pieces,) the share of features outside the middle 98 % of the training clips: far from home."""
@@ -117,8 +115,7 @@ def fit(features: np.ndarray, among: Clips) -> Evaluator:
         from sklearn.ensemble import GradientBoostingClassifier
     except ImportError:
         raise UserError("the evaluators need the judge extra: pip install 'kwela[judge]'") from None
-    with np.errstate(all="ignore"):
-        median = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in features.T])
+    median = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in features.T])
     full = np.where(np.isfinite(features), features, median)
     made = Evaluator(median, np.quantile(full, [0.01, 0.99], axis=0))
     for dimension in range(2):
@@ -159,25 +156,27 @@ def unseen(features: np.ndarray, among: Clips) -> np.ndarray:
 # ---- how well they judge
 
 
-@dataclass(frozen=True)
+@dataclass
 class Standing:
-    """An evaluator's figures on series it hasn't seen, with intervals by series. Quadrants are of decided pieces."""
+    """An evaluator's figures on series it hasn't seen, with intervals by series. Quadrants are of decided pieces.
 
+    Lists are of valence and arousal.
+    """
+
+    pieces: int
+    series: int
     quadrant: Interval
     quadrant_clip: Interval  # a single excerpt, as long as what it will judge
     majority: float  # share of the commonest quadrant
-    correct: tuple[Interval, Interval]
-    majority_sign: tuple[float, float]
-    auc: tuple[Interval, Interval]
-    auc_by_piece: tuple[Interval, Interval]  # narrow where series are many, honest where they are few
-    pieces: int
-    series: int
+    correct: list[Interval] = field(default_factory=list)
+    majority_sign: list[float] = field(default_factory=list)
+    auc: list[Interval] = field(default_factory=list)
+    auc_by_piece: list[Interval] = field(default_factory=list)  # narrow where series are many, honest where they're few
 
     @property
-    def usable(self) -> tuple[bool, bool]:
+    def usable(self) -> tuple[bool, ...]:
         """Whether valence and arousal can be told from chance."""
-        lowest = [min(pair[0].low, pair[1].low) for pair in zip(self.auc, self.auc_by_piece, strict=True)]
-        return (lowest[0] > 0.5, lowest[1] > 0.5)
+        return tuple(min(pair[0].low, pair[1].low) > 0.5 for pair in zip(self.auc, self.auc_by_piece))
 
 
 def standing(judged: np.ndarray, among: Clips, seed: int = 0) -> Standing:
@@ -187,26 +186,20 @@ def standing(judged: np.ndarray, among: Clips, seed: int = 0) -> Standing:
     truth, series = among.labels[first], among.series[first]
     decided = (truth != 0).all(1)
     right = ((mean > 0) == (truth > 0)).all(1)
-    clip_decided = decided[member]
     clip_right = ((judged > 0) == (among.labels > 0)).all(1)
     quadrant = 2 * (truth[decided, 0] > 0) + (truth[decided, 1] > 0)
-
-    correct, majority, areas, singly = [], [], [], []
+    found = Standing(
+        len(names),
+        len(np.unique(series)),
+        mean_by_group(right[decided], series[decided], seed),
+        mean_by_group(clip_right[decided[member]], among.series[decided[member]], seed),
+        float(np.bincount(quadrant).max() / len(quadrant)) if len(quadrant) else math.nan,
+    )
     for d in range(2):
         known = truth[:, d] != 0
         sign, guess = truth[known, d] > 0, mean[known, d]
-        correct.append(mean_by_group((guess > 0) == sign, list(series[known]), seed))
-        majority.append(float(max(sign.mean(), 1 - sign.mean())) if len(sign) else math.nan)
-        areas.append(auc_by_group(guess, sign, list(series[known]), seed=seed))
-        singly.append(auc_by_group(guess, sign, range(len(sign)), seed=seed))
-    return Standing(
-        mean_by_group(right[decided], list(series[decided]), seed),
-        mean_by_group(clip_right[clip_decided], list(among.series[clip_decided]), seed),
-        float(np.bincount(quadrant).max() / len(quadrant)) if len(quadrant) else math.nan,
-        (correct[0], correct[1]),
-        (majority[0], majority[1]),
-        (areas[0], areas[1]),
-        (singly[0], singly[1]),
-        len(names),
-        len(np.unique(series)),
-    )
+        found.correct.append(mean_by_group((guess > 0) == sign, series[known], seed))
+        found.majority_sign.append(float(max(sign.mean(), 1 - sign.mean())) if len(sign) else math.nan)
+        found.auc.append(auc_by_group(guess, sign, series[known], seed=seed))
+        found.auc_by_piece.append(auc_by_group(guess, sign, range(len(sign)), seed=seed))
+    return found

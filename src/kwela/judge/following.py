@@ -8,67 +8,71 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kwela.judge.grid import Answers, Flip
-from kwela.judge.stats import Interval, bootstrap, spearman
+from kwela.judge.stats import NOTHING, Groups, Interval, bootstrap, spearman
 
 DIMENSIONS = ("valence", "arousal")
+
+
+def quadrant(targets: np.ndarray, judged: np.ndarray) -> float:
+    """Share of pieces (n, 2) on the asked side in both dimensions, among those whose target has a side in both."""
+    sided = (targets != 0).all(1)
+    right = ((judged > 0) == (targets > 0)).all(1)
+    return float(right[sided].mean()) if sided.any() else math.nan
+
+
+def error(target: np.ndarray, judged: np.ndarray) -> float:
+    """Mean absolute difference of judged and target, (n,)."""
+    return float(np.abs(judged - target).mean())
+
+
+def rank(target: np.ndarray, judged: np.ndarray) -> float:
+    """Spearman correlation of target and judged; 0 where the judged are all one value: it follows nothing."""
+    if len(target) > 2 and np.ptp(judged) == 0 and np.ptp(target) > 0:
+        return 0.0
+    return spearman(target, judged)
+
+
+def slope(target: np.ndarray, judged: np.ndarray) -> float:
+    """Judged on target by least squares: 1 is calibrated, 0 deaf, negative contrary; NaN for one target."""
+    x = target - target.mean()
+    if (x @ x) < 1e-12:
+        return math.nan
+    return float(x @ judged / (x @ x)) if np.ptp(judged) else 0.0
+
+
+# name: title, statistic, the dimension that it is of (None: both)
+MEASURES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], float], int | None]] = {
+    "quadrant": ("4-quadrant accuracy", quadrant, None),
+    "mae_valence": ("mean absolute error, valence", error, 0),
+    "mae_arousal": ("mean absolute error, arousal", error, 1),
+    "spearman_valence": ("Spearman, valence", rank, 0),
+    "spearman_arousal": ("Spearman, arousal", rank, 1),
+    "slope_valence": ("calibration slope, valence", slope, 0),
+    "slope_arousal": ("calibration slope, arousal", slope, 1),
+}
 
 
 class Judged:
     """An evaluator's judgement of a system's pieces beside their targets, invalid ones already the worst."""
 
-    def __init__(self, targets: np.ndarray, judged: np.ndarray, valid: np.ndarray, groups: Sequence[object]) -> None:
+    def __init__(self, targets: np.ndarray, judged: np.ndarray, valid: np.ndarray, groups: Groups) -> None:
         """targets, judged: (pieces, 2); valid: (pieces,); groups: what is resampled (seeds, or series of real music).
 
         An invalid piece is judged at the far end from its target: -1 for a target of 0 or more, else 1.
         """
         self.targets = np.asarray(targets, float)[:, :2]
         self.judged = np.where(valid[:, None], judged, np.where(self.targets >= 0, -1.0, 1.0))
-        self.groups = list(groups)
-        self._ranks: dict[int, Interval] = {}  # tables and verdicts ask for them alike
+        self.groups = groups
+        self._known: dict[str, Interval] = {}  # tables and verdicts ask for ranks alike
 
-    def by_group(self, statistic: Callable[[np.ndarray], float]) -> Interval:
-        return bootstrap(self.groups, statistic, 500)
-
-    def quadrant(self) -> Interval:
-        """Share of pieces on the asked side in both dimensions, among those whose target has a side in both."""
-        sided = (self.targets != 0).all(1)
-        right = ((self.judged > 0) == (self.targets > 0)).all(1)
-
-        def share(index: np.ndarray) -> float:
-            kept = index[sided[index]]
-            return float(right[kept].mean()) if len(kept) else math.nan
-
-        return self.by_group(share)
-
-    def error(self, dimension: int) -> Interval:
-        """Mean absolute difference of judged and target."""
-        off = np.abs(self.judged - self.targets)[:, dimension]
-        return self.by_group(lambda index: float(off[index].mean()) if len(index) else math.nan)
-
-    def rank(self, dimension: int) -> Interval:
-        """Spearman correlation of target and judged; 0 where the judged are all one value: it follows nothing."""
-        target, judged = self.targets[:, dimension], self.judged[:, dimension]
-
-        def rho(index: np.ndarray) -> float:
-            if len(index) > 2 and np.ptp(judged[index]) == 0 and np.ptp(target[index]) > 0:
-                return 0.0
-            return spearman(target[index], judged[index])
-
-        if dimension not in self._ranks:
-            self._ranks[dimension] = self.by_group(rho)
-        return self._ranks[dimension]
-
-    def slope(self, dimension: int) -> Interval:
-        """Judged on target by least squares: 1 is calibrated, 0 deaf, negative contrary."""
-        target, judged = self.targets[:, dimension], self.judged[:, dimension]
-
-        def fit(index: np.ndarray) -> float:
-            x = target[index] - target[index].mean()
-            if (x @ x) < 1e-12:
-                return math.nan
-            return float(x @ judged[index] / (x @ x)) if np.ptp(judged[index]) else 0.0
-
-        return self.by_group(fit)
+    def figure(self, name: str) -> Interval:
+        """One of MEASURES, with its interval."""
+        if name not in self._known:
+            _, statistic, dimension = MEASURES[name]
+            column = slice(None) if dimension is None else dimension
+            target, judged = self.targets[:, column], self.judged[:, column]
+            self._known[name] = bootstrap(self.groups, lambda index: statistic(target[index], judged[index]), 500)
+        return self._known[name]
 
     def between_sides(self, asked: int, heard: int) -> Interval:
         """Mean judged in dimension `heard` of targets over 0 in dimension `asked`, less that of targets under 0."""
@@ -78,38 +82,23 @@ class Judged:
             high, low = (judged[index][side[index] == sign] for sign in (1, -1))
             return float(high.mean() - low.mean()) if len(high) and len(low) else math.nan
 
-        return self.by_group(apart)
+        return bootstrap(self.groups, apart, 500)
 
     def at_levels(self, dimension: int) -> list[tuple[float, float, float]]:
         """(target, mean judged, standard deviation) of each value of the target: the calibration curve."""
-        values = np.unique(self.targets[:, dimension])
-        parts = [(value, self.judged[self.targets[:, dimension] == value, dimension]) for value in values]
+        targets, judged = self.targets[:, dimension], self.judged[:, dimension]
+        parts = [(value, judged[targets == value]) for value in np.unique(targets)]
         return [(float(value), float(part.mean()), float(part.std())) for value, part in parts]
 
 
-def judged_answers(of: Answers, judged: np.ndarray) -> Judged:
-    return Judged(of.targets, judged, of.valid, of.seeds.tolist())
+def refused(dimension: int | None, usable: Sequence[bool]) -> str:
+    """Why there is no figure of a dimension (None: of both): the evaluator is no better than chance in it; "" if it is.
 
-
-MEASURES: dict[str, tuple[str, Callable[[Judged], Interval], int | None]] = {
-    "quadrant": ("4-quadrant accuracy", lambda j: j.quadrant(), None),
-    "mae_valence": ("mean absolute error, valence", lambda j: j.error(0), 0),
-    "mae_arousal": ("mean absolute error, arousal", lambda j: j.error(1), 1),
-    "spearman_valence": ("Spearman, valence", lambda j: j.rank(0), 0),
-    "spearman_arousal": ("Spearman, arousal", lambda j: j.rank(1), 1),
-    "slope_valence": ("calibration slope, valence", lambda j: j.slope(0), 0),
-    "slope_arousal": ("calibration slope, arousal", lambda j: j.slope(1), 1),
-}
-
-
-def measured(name: str, of: Judged, usable: tuple[bool, bool]) -> tuple[Interval | None, str]:
-    """The figure, or None and why not: an evaluator that is no better than chance in a dimension says nothing there."""
-    _, statistic, dimension = MEASURES[name]
+    usable: (2,), as `evaluators.Standing.usable`.
+    """
     needed = (0, 1) if dimension is None else (dimension,)
     deaf = [DIMENSIONS[one] for one in needed if not usable[one]]
-    if deaf:
-        return None, f"refused: the evaluator can't tell {' or '.join(deaf)} from chance"
-    return statistic(of), ""
+    return f"refused: the evaluator can't tell {' or '.join(deaf)} from chance" if deaf else ""
 
 
 def turned(values: np.ndarray, of: Answers, pairs: Sequence[Flip]) -> Interval:
@@ -118,8 +107,8 @@ def turned(values: np.ndarray, of: Answers, pairs: Sequence[Flip]) -> Interval:
     values: (pieces,); a pair with an invalid piece, or a NaN, is no change. NaN without pairs.
     """
     if not pairs:
-        return Interval(math.nan, math.nan, math.nan)
-    low, high = np.array([flip.low for flip in pairs]), np.array([flip.high for flip in pairs])
+        return NOTHING
+    low, high = np.array(pairs).T
     change = np.where(of.valid[low] & of.valid[high], values[high] - values[low], 0.0)
     change = np.where(np.isfinite(change), change, 0.0)
-    return bootstrap(of.seeds[low].tolist(), lambda index: float(change[index].mean()), 500)
+    return bootstrap(of.seeds[low], lambda index: float(change[index].mean()), 500)

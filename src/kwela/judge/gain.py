@@ -10,7 +10,6 @@ This is the model's own likelihood, so it runs on the model's own ids and window
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from rich.progress import Progress
 from torch import nn
 
 from kwela.judge.page import Row
-from kwela.judge.stats import Interval, bootstrap
+from kwela.judge.stats import NOTHING, Interval, bootstrap
 from kwela.midigen import windows
 from kwela.music import tokens
 
@@ -129,10 +128,10 @@ def gains(nats: Nats, groups: Sequence[str], seed: int = 0) -> dict[str, Interva
 
 
 def gain_rows(found: dict[str, Interval], songs: int, label: str = "") -> list[Row]:
-    nothing, missing = Interval(math.nan, math.nan, math.nan), "the held-out songs all have one value"
+    missing = "the held-out songs all have one value"
     wanted = ("shuffled", "none", "constant", *(f"shuffled {name}" for name in DIMENSIONS))
     return [
-        Row.of(f"over {_SAID[name]}{label}", found.get(name, nothing), songs, "" if name in found else missing)
+        Row.of(f"over {_SAID[name]}{label}", found.get(name, NOTHING), songs, "" if name in found else missing)
         for name in wanted
     ]
 

@@ -13,6 +13,7 @@ was asked. The rivals answer the same targets with the same seeds:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -24,7 +25,6 @@ from kwela.judge import piece
 from kwela.judge.making import NONE, Job, Maker
 
 Cell = tuple[float, float, float]
-LEAST_NOTES = 8
 MODEL, TWIN, PERMUTED, RULE = "model", "shuffled-label twin", "permuted targets", "rule edit"
 
 
@@ -49,11 +49,10 @@ class Answers(NamedTuple):
 
     @property
     def valid(self) -> np.ndarray:
-        return np.array([one is not None and piece.note_count(one) >= LEAST_NOTES for one in self.scores], bool)
+        return np.array([one is not None and piece.is_valid(one) for one in self.scores], bool)
 
-
-def cells(size: Size) -> list[Cell]:
-    return list(product(size.sides, size.sides, size.intensities))
+    def take(self, which: np.ndarray) -> Answers:
+        return Answers(self.targets[which], self.seeds[which], [self.scores[at] for at in which], self.asked[which])
 
 
 def answers(
@@ -68,28 +67,28 @@ def answers(
 
     training: rows with "score" and "emotion64"; mean: (64,), their mean emotion.
     """
-    every = [(cell, seed * 10_000 + number) for cell in cells(size) for number in range(size.seeds)]
-    seeds = sorted({one for _, one in every})
+    seeds = [seed * 10_000 + number for number in range(size.seeds)]
+    every = list(product(product(size.sides, size.sides, size.intensities), seeds))
     jobs = [Job(cell, one, size.bars) for cell, one in every]
-    jobs += [Job(tuple(mean.tolist()), one, size.bars) for one in seeds]
-    jobs += [Job(NONE, one, size.bars) for one in seeds]
-    made = make(jobs)
-    targets, which = np.array([cell for cell, _ in every]), np.array([one for _, one in every])
-    shuffled = np.random.default_rng(seed).permutation(len(every))
-    asked = targets[:, 2]
-    constant = dict(zip(seeds, made[len(every) : len(every) + len(seeds)], strict=True))
-    plain = dict(zip(seeds, made[len(every) + len(seeds) :], strict=True))
-    systems: dict[str, tuple[np.ndarray, list[ScoreTick | None]]] = {
-        MODEL: (targets, made[: len(every)]),
-        "constant": (targets, [constant[one] for _, one in every]),
-        "no emotion": (targets, [plain[one] for _, one in every]),
-        PERMUTED: (targets[shuffled], made[: len(every)]),
-        "nearest training piece": (targets, [_nearest(training, *pair, size.bars) for pair in every]),
-        RULE: (targets, [_ruled(plain[one], cell) for cell, one in every]),
+    deaf = [Job(told, one, size.bars) for told in (tuple(mean.tolist()), NONE) for one in seeds]
+    made = make(jobs + deaf)
+    model, untold = made[: len(jobs)], made[len(jobs) :]
+    constant, plain = dict(zip(seeds, untold)), dict(zip(seeds, untold[len(seeds) :]))
+    scores: dict[str, list[ScoreTick | None]] = {
+        MODEL: model,
+        "constant": [constant[one] for _, one in every],
+        "no emotion": [plain[one] for _, one in every],
+        PERMUTED: model,
+        "nearest training piece": [_nearest(training, *pair, size.bars) for pair in every],
+        RULE: [_ruled(plain[one], cell) for cell, one in every],
     }
     if twin:
-        systems[TWIN] = (targets, twin(jobs[: len(every)]))
-    return {name: Answers(held, which, scores, asked) for name, (held, scores) in systems.items()}
+        scores[TWIN] = twin(jobs)
+    targets, which = np.array([cell for cell, _ in every]), np.array([one for _, one in every])
+    found = {name: Answers(targets, which, pieces, targets[:, 2]) for name, pieces in scores.items()}
+    shuffled = np.random.default_rng(seed).permutation(len(every))
+    found[PERMUTED] = found[PERMUTED]._replace(targets=targets[shuffled])
+    return found
 
 
 def _nearest(training: Sequence[Mapping[str, Any]], cell: Cell, seed: int, bars: int) -> ScoreTick | None:
@@ -121,21 +120,18 @@ class Flip(NamedTuple):
 
 def flips(of: Answers, dimension: int) -> list[Flip]:
     """Pairs of one seed in which `dimension` is turned from its lowest target to its highest; none if it has one."""
-    place = {(*target, seed): at for at, (target, seed) in enumerate(zip(map(tuple, of.targets), of.seeds))}
+    place = {(*target, seed): at for at, (target, seed) in enumerate(zip(of.targets, of.seeds))}
     lowest, highest = of.targets[:, dimension].min(), of.targets[:, dimension].max()
-    out = []
-    for key, at in place.items() if lowest < highest else ():
-        if key[dimension] == lowest:
-            out.append(Flip(at, place[(*key[:dimension], highest, *key[dimension + 1 :])]))
-    return out
+    low = [key for key in place if key[dimension] == lowest < highest]
+    return [Flip(place[key], place[(*key[:dimension], highest, *key[dimension + 1 :])]) for key in low]
 
 
 def same_target(of: Answers, seed: int = 0) -> list[Flip]:
     """Pairs of pieces with one target and two seeds, each piece in one pair, in an order drawn for each target: what
     chance alone moves, near 0 in the mean."""
-    cells: dict[tuple[float, ...], list[int]] = {}
+    cells = defaultdict(list)
     for at, target in enumerate(map(tuple, of.targets)):
-        cells.setdefault(target, []).append(at)
+        cells[target].append(at)
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(mine).tolist() for mine in cells.values()]
     return [Flip(*pair) for mine in drawn for pair in zip(mine[::2], mine[1::2], strict=False)]

@@ -8,12 +8,11 @@ from pathlib import Path
 from symusic.core import ScoreTick
 
 from kwela.errors import UserError
-from kwela.judge.piece import note_count
+from kwela.judge.piece import LEAST_NOTES, is_valid
 from kwela.judge.table import read as read_table
 from kwela.music import midi
 
 KEYS = ("file", "series", "valence", "arousal")
-LEAST_NOTES = 8  # a piece with fewer can't be judged
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def read(folder: Path) -> Labels:
         except UserError as error:
             found.left_out[name] = str(error)
             continue
-        if note_count(score) < LEAST_NOTES:
+        if not is_valid(score):
             found.left_out[name] = f"fewer than {LEAST_NOTES} notes"
             continue
         found.pieces.append(Labelled(name, line["series"], valence, arousal, score))

@@ -68,12 +68,9 @@ def gather(manifest: Path, training: Path) -> Material:
             left_out[row["midi_path"]] = f"the song {row['group']} is in the training rows too"
     held_out = [row for row in held_out if row["midi_path"] not in left_out]
     own = manifest_rows.data_hash([training, manifest])
-    derived = ""
-    if manifests.is_demo(manifest.parent):
-        derived = "the demo's words are chosen by mode and pace"
-    sources = {str(row.get("emotion_source", "")) for row in held_out}
-    if any(source.startswith("derived") for source in sources):
-        derived = next(source for source in sorted(sources) if source.startswith("derived"))
+    demo = "the demo's words are chosen by mode and pace" if manifests.is_demo(manifest.parent) else ""
+    sources = sorted(str(row.get("emotion_source", "")) for row in held_out)
+    derived = next((source for source in sources if source.startswith("derived")), demo)
     return Material(learned, held_out, derived, own, left_out)
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kwela import config
 from kwela.errors import UserError
-from kwela.judge import gain, making, midi_grid, midi_sections, midi_verdicts, twin
+from kwela.judge import gain, making, midi_grid, midi_sections, twin
 from kwela.judge import human as human_labels
-from kwela.judge.grid import MODEL, TWIN, answers
+from kwela.judge.following import DIMENSIONS
+from kwela.judge.grid import MODEL, PERMUTED, TWIN, Answers, answers, flips, same_notes
 from kwela.judge.material import BRIEF, LEAST_SONGS, THOROUGH, Effort, Material, gather, mean_emotion, reference
-from kwela.judge.page import Scorecard
+from kwela.judge.midi_grid import Ear
+from kwela.judge.page import Row, Scorecard
 
 TITLE = "MIDI generator"
 
@@ -42,7 +45,9 @@ def judge(
     model = model or root / "checkpoints" / "midi_generator" / "best.pt"
     manifest = manifest or root / "data" / "manifests" / "midi_val.jsonl"
     training = training or root / "data" / "manifests" / "midi_train.jsonl"
-    labels = _labels(human) if human else None
+    if human and not human.is_dir():
+        raise UserError(f"--human: {human}: no such folder")
+    labels = human_labels.read(human) if human else None
     loaded = {MODEL: making.load(model)} | ({TWIN: making.load(twin_model)} if twin_model else {})
     material = gather(manifest, training)
     if loaded[MODEL].data_hash == material.data_hash:
@@ -101,7 +106,7 @@ def score(
     midi_sections.quality(card, natural, songs, out)
     pieces = [one for one in [*made[MODEL].scores, *natural] if one is not None]
     midi_sections.memorised(card, pieces, songs, material.training, effort.size.bars, out)
-    card.verdicts = midi_verdicts.verdicts(card, ears, made[MODEL], material.derived, known.why)
+    card.verdicts = _verdicts(card, ears, made[MODEL], material.derived, known.why)
     size = effort.size
     card.more["settings"] = {"values": size.sides, "intensities": size.intensities, "seeds": size.seeds}
     card.more["settings"] |= {"bars": size.bars, "quick": card.quick, "seed": card.seed}
@@ -139,7 +144,60 @@ def warning(material: Material, known: midi_grid.Evidence) -> str:
     return " ".join(lines)
 
 
-def _labels(folder: Path) -> human_labels.Labels:
-    if not folder.is_dir():
-        raise UserError(f"--human: {folder}: no such folder")
-    return human_labels.read(folder)
+def _verdicts(card: Scorecard, ears: Mapping[str, Ear], of: Answers, derived: str, why: str) -> dict[str, Any]:
+    """derived: why labels are known to come from the MIDI; why: there is no evaluator."""
+    out: dict[str, Any] = {"status": "measured", "labels": f"derived from the MIDI: {derived}" if derived else "given"}
+    if "gain" in card.sections:
+        rows = {one.row: one for one in card.sections["gain"].rows}
+        out["emotion_helps_on_held_out_songs"] = _positive(rows["over shuffled emotions"])
+        lone = ("valence", "arousal", "intensity")
+        out["dimensions_that_help"] = [d for d in lone if _positive(rows[f"over shuffled {d} alone"]) is True]
+    usable = {name: [d for d, good in zip(DIMENSIONS, ear.standing.usable) if good] for name, ear in ears.items()}
+    out["evaluators"] = usable or f"not measured: {why}"
+    out["heard_as_asked"] = {name: _followed(ear) for name, ear in ears.items()} or "not measured"
+    out["only_tempo_and_velocity"] = _only_tempo_and_velocity(ears, of)
+    out["valid_pieces"] = f"{int(of.valid.sum())} of {len(of.scores)}"
+    out["copies"] = len(card.more["copies"])
+    return out
+
+
+def _followed(ear: Ear) -> list[str]:
+    """The dimensions whose rank correlation is surely over 0, over chance's, and over the twin's where there is one.
+
+    Chance: the model's own pieces against permuted targets.
+    """
+    out = []
+    for d, name in enumerate(DIMENSIONS):
+        rivals = [
+            ear.judged[system].figure(f"spearman_{name}").value for system in (PERMUTED, TWIN) if system in ear.judged
+        ]
+        if ear.standing.usable[d] and ear.judged[MODEL].figure(f"spearman_{name}").low > max(0.0, *rivals):
+            out.append(name)
+    return out
+
+
+def _only_tempo_and_velocity(ears: Mapping[str, Ear], of: Answers) -> bool | str:
+    """Whether what is followed vanishes once tempo and velocity are flattened, or the notes never change at all.
+
+    "not measured" where the flattened evaluator can't tell a followed dimension from chance: then it is deaf to it,
+    and its silence shows nothing.
+    """
+    turned = [*flips(of, 0), *flips(of, 1)]
+    if turned and same_notes(of, turned).mean() > 0.5:
+        return True
+    plain, flat = ears.get("symbolic"), ears.get("symbolic (flattened)")
+    if plain is None or flat is None:
+        return "not measured: no evaluator"
+    heard = _followed(plain)
+    if not heard:
+        return "nothing is followed"
+    if set(heard) & set(_followed(flat)):
+        return False
+    deaf = [name for d, name in enumerate(DIMENSIONS) if name in heard and not flat.standing.usable[d]]
+    if deaf:
+        return f"not measured: the flattened evaluator can't tell {' or '.join(deaf)} from chance"
+    return True
+
+
+def _positive(row: Row) -> bool | str:
+    return "not measured" if row.value is None or row.ci is None else row.ci[0] > 0

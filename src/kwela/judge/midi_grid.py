@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from symusic.core import ScoreTick
 
 from kwela.judge import evaluators, human, piece
-from kwela.judge.evaluators import Clips, Evaluator, Standing
-from kwela.judge.following import Judged, judged_answers
+from kwela.judge.evaluators import Clips, Standing
+from kwela.judge.following import Judged
 from kwela.judge.grid import MODEL, PERMUTED, RULE, TWIN, Answers
 from kwela.judge.material import Effort, Material, fingerprint
 
@@ -47,10 +47,12 @@ def evidence(labels: human.Labels | None, material: Material, effort: Effort, se
         return Evidence(why=f"{len(kept)} labelled pieces of {len(series)} series are too few ({wanted} would do)")
     quarters = 4.0 * effort.size.bars
     scores, values = [one[0] for one in kept], np.array([one[1] for one in kept])
-    cut: dict[str, Clips] = {}
-    for name, most in (("symbolic", effort.symbolic_clips), ("rendering", effort.rendered_clips)):
-        if most:
-            cut[name] = evaluators.clips(scores, values, [one[2] for one in kept], quarters, most, seed)
+    most = {"symbolic": effort.symbolic_clips, "rendering": effort.rendered_clips}
+    cut = {
+        name: evaluators.clips(scores, values, [one[2] for one in kept], quarters, many, seed)
+        for name, many in most.items()
+        if many
+    }
     return Evidence(cut, source, "", len(found) - len(kept), effort.rendered_clips > 1)
 
 
@@ -59,20 +61,21 @@ class Ear:
     """An evaluator, how good it is, and what it made of each system."""
 
     standing: Standing
-    judged: dict[str, Judged]  # by system; REAL is the ceiling
     answers: Mapping[str, Answers]  # what it heard of each system
-    raw: dict[str, np.ndarray]  # (pieces, 2) what it made of them, NaN where invalid
-    strangeness: dict[str, float]  # mean share of features out of the training clips' range
+    judged: dict[str, Judged] = field(default_factory=dict)  # by system; REAL is the ceiling
+    raw: dict[str, np.ndarray] = field(default_factory=dict)  # (pieces, 2) what it made of them, NaN where invalid
+    strangeness: dict[str, float] = field(default_factory=dict)  # mean share of features out of the training's range
 
 
 def listen(known: Evidence, made: Mapping[str, Answers], seed: int) -> dict[str, Ear]:
     """Ears by name: each evaluator, and "<name> (flattened)", trained and judging at one tempo and velocity."""
     out: dict[str, Ear] = {}
     for name, among in known.clips.items():
-        heard = made if known.thorough or name == "symbolic" else {key: _strongest(of) for key, of in made.items()}
+        plain = known.thorough or name == "symbolic"
+        heard = made if plain else {key: _strongest(of) for key, of in made.items()}
         out[name] = _ear(evaluators.SEES[name], among, heard, seed)
-        if name == "symbolic" or known.thorough:
-            flat = Clips([piece.flattened(one) for one in among.scores], among.piece, among.labels, among.series)
+        if plain:
+            flat = replace(among, scores=[piece.flattened(one) for one in among.scores])
             systems = {key: made[key] for key in (MODEL, TWIN, PERMUTED, RULE) if key in made}
             out[f"{name} (flattened)"] = _ear(evaluators.SEES[name], flat, _flattened(systems), seed)
     return out
@@ -80,50 +83,33 @@ def listen(known: Evidence, made: Mapping[str, Answers], seed: int) -> dict[str,
 
 def _strongest(of: Answers) -> Answers:
     """The pieces of the largest intensity alone: rendering costs more than all else, and --quick is short of time."""
-    kept = np.flatnonzero(of.asked == of.asked.max())
-    return Answers(of.targets[kept], of.seeds[kept], [of.scores[at] for at in kept], of.asked[kept])
+    return of.take(np.flatnonzero(of.asked == of.asked.max()))
 
 
 def _flattened(made: Mapping[str, Answers]) -> dict[str, Answers]:
     """One flattened copy of each piece, shared where systems share it."""
-    copies: dict[int, ScoreTick] = {}
-    out = {}
-    for name, of in made.items():
-        for one in of.scores:
-            if one is not None and id(one) not in copies:
-                copies[id(one)] = piece.flattened(one)
-        scores = [None if one is None else copies[id(one)] for one in of.scores]
-        out[name] = Answers(of.targets, of.seeds, scores, of.asked)
-    return out
+    pieces = {id(one): one for of in made.values() for one in of.scores}
+    flat = {key: None if one is None else piece.flattened(one) for key, one in pieces.items()}
+    return {name: of._replace(scores=[flat[id(one)] for one in of.scores]) for name, of in made.items()}
 
 
 def _ear(see: Callable[[Sequence[ScoreTick]], np.ndarray], among: Clips, made: Mapping[str, Answers], seed: int) -> Ear:
     features = see(among.scores)
     held = evaluators.unseen(features, among)
-    ear = evaluators.fit(features, among)
-    pieces = {
-        id(one): one
-        for of in made.values()
-        for one, valid in zip(of.scores, of.valid, strict=True)
-        if valid and one is not None
-    }
-    seen = dict(zip(pieces, see(list(pieces.values())), strict=True))
-    judged, raw, strange = {}, {}, {}
-    for name, of in made.items():
-        raw[name], strange[name] = _heard(ear, of, seen)
-        judged[name] = judged_answers(of, raw[name])
     truth = among.labels * SIDE
-    judged[REAL] = Judged(truth, held, np.ones(len(truth), bool), among.series.tolist())
-    strange[REAL] = float(ear.strangeness(features).mean())
-    return Ear(evaluators.standing(held, among, seed), judged, made, raw, strange)
-
-
-def _heard(ear: Evaluator, of: Answers, seen: Mapping[int, Any]) -> tuple[np.ndarray, float]:
-    """(pieces, 2) judged, NaN where invalid, and the mean strangeness of the valid ones."""
-    out = np.full((len(of.scores), 2), np.nan)
-    there = np.array([id(one) in seen for one in of.scores], bool)
-    if not there.any():
-        return out, float("nan")
-    features = np.stack([seen[id(one)] for one in of.scores if id(one) in seen])
-    out[there] = ear.judged(features)
-    return out, float(ear.strangeness(features).mean())
+    judge = evaluators.fit(features, among)
+    ear = Ear(evaluators.standing(held, among, seed), made)
+    # A piece that systems share is looked at once.
+    pieces = {id(one): one for of in made.values() for one in of.scores if one is not None and piece.is_valid(one)}
+    seen = dict(zip(pieces, see(list(pieces.values())), strict=True))
+    for name, of in made.items():
+        raw = ear.raw[name] = np.full((len(of.scores), 2), math.nan)
+        ear.strangeness[name] = math.nan
+        if of.valid.any():
+            valid = np.stack([seen[id(one)] for one in of.scores if id(one) in seen])
+            raw[of.valid] = judge.judged(valid)
+            ear.strangeness[name] = float(judge.strangeness(valid).mean())
+        ear.judged[name] = Judged(of.targets, raw, of.valid, of.seeds)
+    ear.judged[REAL] = Judged(truth, held, np.ones(len(truth), bool), among.series)
+    ear.strangeness[REAL] = float(judge.strangeness(features).mean())
+    return ear

@@ -1,4 +1,4 @@
-"""The tables of `kwela judge midi`."""
+"""The tables of `kwela judge midi`, and its pictures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from symusic.core import ScoreTick
 from kwela.judge import gain as teacher_forced
 from kwela.judge import pictures, piece, symbolic_features
 from kwela.judge import quality as statistics
-from kwela.judge.following import DIMENSIONS, MEASURES, measured, turned
-from kwela.judge.grid import MODEL, RULE, TWIN, Answers, Size, same_notes, same_target
+from kwela.judge.following import DIMENSIONS, MEASURES, refused, turned
+from kwela.judge.grid import MODEL, PERMUTED, RULE, TWIN, Answers, Size, same_notes, same_target
 from kwela.judge.grid import flips as find_flips
 from kwela.judge.memorisation import Library
 from kwela.judge.midi_grid import REAL, Ear, Evidence
-from kwela.judge.midi_pictures import CHANCE, COLOURS, SOURCES, calibration
 from kwela.judge.page import Row, Scorecard
-from kwela.judge.stats import Interval, bootstrap, wilson
+from kwela.judge.stats import NOTHING, Interval, bootstrap, wilson
 
 PUBLISHED = "EMOPIA (Hung et al. 2021) reports .58 to .68 with other pieces and labels"
 TARGETS = ("valence", "arousal", "intensity")
@@ -32,6 +31,25 @@ DESCRIPTORS = {
     "length_mean": "note length",
     "pitch_mean": "pitch",
     "mode": "major against minor",
+}
+CHANCE = "same target, other seed (floor)"
+COLOURS = {
+    MODEL: pictures.BLUE,
+    TWIN: pictures.ORANGE,
+    "constant": "#999999",
+    "no emotion": pictures.SKY,
+    PERMUTED: pictures.PINK,
+    "nearest training piece": pictures.GREEN,
+    RULE: pictures.RED,
+    CHANCE: pictures.GREY,
+    f"{REAL} (ceiling)": pictures.BLACK,
+}
+SOURCES = {
+    "generated": pictures.BLUE,
+    "held-out": pictures.BLACK,
+    "held-out (ceiling)": pictures.BLACK,
+    "thrown about (floor)": pictures.GREY,
+    "planted copies": pictures.RED,
 }
 
 
@@ -59,7 +77,7 @@ def evaluators(card: Scorecard, ears: Mapping[str, Ear], known: Evidence) -> Non
         text = f"Trained on {ear.standing.pieces} {what}, {ear.standing.series} series. " + text
     if known.dropped:
         text += f" {known.dropped} labelled pieces are training music of the model and were left out."
-    rows = rows or [Row("4 quadrants", None, note=known.why)]
+    rows = rows or [Row("4 quadrants", note=known.why)]
     card.add("evaluators", "How good the evaluators are", rows, text, "on unseen series")
 
 
@@ -99,20 +117,43 @@ def grid(card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], 
     if TWIN not in made:
         text += " No twin trained on shuffled labels was given (--twin): permuted targets are the only floor of chance."
     if not ears:
-        counts.append(Row("heard as asked", None, note="no evaluator: see the page's first line"))
+        counts.append(Row("heard as asked", note="no evaluator: see the page's first line"))
     card.add("grid", "The grid", counts, text, "share")
-    for key, (title, _, _) in MEASURES.items() if ears else ():
+    for key, (title, _, dimension) in MEASURES.items() if ears else ():
         rows = []
         for name, ear in ears.items():
+            why = refused(dimension, ear.standing.usable)
             for system, judged in ear.judged.items():
-                found, why = measured(key, judged, ear.standing.usable)
                 label = f"{name} | {system}{' (ceiling)' if system == REAL else ''}"
-                rows.append(Row.of(label, found, len(judged.groups)) if found else Row(label, None, note=why))
+                rows.append(Row(label, note=why) if why else Row.of(label, judged.figure(key), len(judged.groups)))
         what = "Lower is better." if key.startswith("mae") else "1 is calibrated." if key.startswith("slope") else ""
         card.add(f"grid_{key}", f"Grid: {title}", rows, what, title)
     if ears:
-        calibration(ears, out / "calibration.png")
+        _calibration(ears, out / "calibration.png")
         card.sections["grid_slope_arousal"].picture = "calibration.png"
+
+
+def _calibration(ears: Mapping[str, Ear], path: Path) -> None:
+    """Judged against asked, by evaluator and dimension; the diagonal is perfection."""
+    figure, axes = pictures.sheet(len(ears), 2, (9, 3.4 * len(ears) + 0.4))
+    panels = [(name, ear, dimension) for name, ear in ears.items() for dimension in (0, 1)]
+    for axis, (name, ear, dimension) in zip(axes, panels, strict=True):
+        axis.plot([-1, 1], [-1, 1], color=pictures.GREY, linewidth=1, linestyle="--")
+        for system, judged in ear.judged.items():
+            target, mean, spread = np.array(judged.at_levels(dimension)).T
+            if system == REAL:
+                decided = np.abs(target) > 0.79
+                axis.plot(target[decided], mean[decided], "D", color=pictures.BLACK, label=system, markersize=6)
+                continue
+            width, order = (2.5, 3) if system == MODEL else (1, 2)
+            axis.plot(target, mean, "o-", color=COLOURS[system], label=system, linewidth=width, zorder=order)
+            if system == MODEL:
+                axis.fill_between(target, mean - spread, mean + spread, color=COLOURS[system], alpha=0.12)
+        heard = "" if ear.standing.usable[dimension] else " (refused)"
+        axis.set(xlim=(-1, 1), ylim=(-1, 1), xticks=(-0.8, 0, 0.8), yticks=(-1, -0.5, 0, 0.5, 1))
+        axis.set(xlabel=f"{TARGETS[dimension]} asked", ylabel="judged", title=f"{name}: {TARGETS[dimension]}{heard}")
+    pictures.legend(figure, axes[0])
+    pictures.save(figure, path)
 
 
 def flips(
@@ -131,11 +172,11 @@ def flips(
             for heard, dimension in enumerate(DIMENSIONS):
                 line = f"{turn} turned: judged {dimension}"
                 note = "" if d == heard else "leak"
-                why = "" if ear.standing.usable[heard] else f"refused: the evaluator can't tell {dimension} from chance"
+                why = refused(heard, ear.standing.usable)
                 if not find_flips(ear.answers[MODEL], d):
                     why = "it heard one value of it alone"
                 if why:
-                    rows.append(Row(f"{line} | {MODEL}", None, note=why))
+                    rows.append(Row(f"{line} | {MODEL}", note=why))
                     continue
                 heard_as = {name: (ear.raw[name][:, heard], of) for name, of in ear.answers.items() if name in TURNED}
                 rows += _turned(line, d, heard_as, note, card.seed)
@@ -148,7 +189,7 @@ def flips(
     if ears:
         pictures.forest(out / "flips.png", drawn, "mean change (95 % by seed)", COLOURS)
         card.sections["flips_symbolic"].picture = "flips.png"
-    _descriptor_flips(card, made, real)
+    _descriptor_flips(card, {name: of for name, of in made.items() if name in TURNED}, real)
 
 
 def _turned(line: str, d: int, systems: Mapping[str, tuple[np.ndarray, Answers]], note: str, seed: int) -> list[Row]:
@@ -164,12 +205,11 @@ def _turned(line: str, d: int, systems: Mapping[str, tuple[np.ndarray, Answers]]
 
 def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequence[ScoreTick]) -> None:
     rows: list[Row] = []
-    scale = _descriptors(Answers(np.zeros((len(real), 3)), np.zeros(len(real)), list(real), np.zeros(len(real))))
-    spread = [float(np.std(column[np.isfinite(column)])) if np.isfinite(column).any() else 0.0 for column in scale.T]
-    systems = {name: of for name, of in made.items() if name in TURNED}
-    seen = {name: _descriptors(of) for name, of in systems.items()}
+    known = [column[np.isfinite(column)] for column in _descriptors(real).T]
+    spread = [float(column.std()) if len(column) else 0.0 for column in known]
+    seen = {name: _descriptors(of.scores) for name, of in made.items()}
     for d, turn in enumerate(TARGETS):
-        for name, of in systems.items():
+        for name, of in made.items():
             if pairs := find_flips(of, d):
                 share = wilson(int(same_notes(of, pairs).sum()), len(pairs))
                 note = "only tempo and velocity"
@@ -177,19 +217,19 @@ def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequen
         for column, title in enumerate(DESCRIPTORS.values()):
             line = f"{turn} turned: {title}"
             if spread[column] < 1e-9:
-                rows.append(Row(f"{line} | {MODEL}", None, note="held-out music has one value"))
+                rows.append(Row(f"{line} | {MODEL}", note="held-out music has one value"))
                 continue
-            moved = {name: (seen[name][:, column] / spread[column], of) for name, of in systems.items()}
+            moved = {name: (seen[name][:, column] / spread[column], of) for name, of in made.items()}
             rows += _turned(line, d, moved, "", card.seed)
     text = "The same pairs, in standard deviations of held-out music: no evaluator has a part in it."
     card.add("flips", "Turning one dimension, in the notes", rows, text, "mean change")
 
 
-def _descriptors(of: Answers) -> np.ndarray:
+def _descriptors(scores: Sequence[ScoreTick | None]) -> np.ndarray:
     """(pieces, descriptors), NaN where invalid."""
-    out = np.full((len(of.scores), len(DESCRIPTORS)), math.nan)
-    for at, (score, valid) in enumerate(zip(of.scores, of.valid, strict=True)):
-        if score is not None and valid:
+    out = np.full((len(scores), len(DESCRIPTORS)), math.nan)
+    for at, score in enumerate(scores):
+        if score is not None and piece.is_valid(score):
             found = symbolic_features.features(piece.piece(score))
             out[at] = [found[name] for name in DESCRIPTORS]
     return out
@@ -198,18 +238,21 @@ def _descriptors(of: Answers) -> np.ndarray:
 def quality(
     card: Scorecard, made: Sequence[ScoreTick | None], songs: Sequence[tuple[ScoreTick, str]], out: Path
 ) -> None:
-    held_out = statistics.statistics([score for score, _ in songs])
-    groups = [name for _, name in songs]
-    ours = statistics.statistics(made)
-    thrown = [statistics.thrown_about(score, card.seed + n) for n, (score, _) in enumerate(songs)]
-    noise = statistics.statistics(thrown)
-    found, floor = (statistics.overlaps(one, held_out, groups, seed=card.seed) for one in (ours, noise))
+    real, groups = [score for score, _ in songs], [name for _, name in songs]
+    held_out = statistics.statistics(real)
+    noise = statistics.statistics([statistics.thrown_about(score, card.seed + n) for n, score in enumerate(real)])
+    ours = statistics.overlaps(statistics.statistics(made), held_out, groups, seed=card.seed)
+    floor = statistics.overlaps(noise, held_out, groups, seed=card.seed)
+    rows = []
+    for name, (mine, ceiling) in ours.items():
+        rows.append(Row.of(f"{name} | generated", mine, len(made)))
+        rows.append(Row.of(f"{name} | held-out (ceiling)", ceiling))
+        rows.append(Row.of(f"{name} | thrown about (floor)", floor[name][0]))
     text = (
         f"Overlap of each statistic's distribution with held-out excerpts of as many bars ({len(songs)} of "
         f"{len(set(groups))} songs), for pieces generated with these songs' emotions. 1: one distribution. Intervals "
         "are the middle 95 % of random halvings by song."
     )
-    rows = statistics.rows(found, floor, len(ours))
     card.add("quality", "Is it music like held-out music", rows, text, "overlap", "quality.png")
     pictures.forest(out / "quality.png", {"": rows}, "overlap with held-out music", SOURCES)
 
@@ -232,10 +275,10 @@ def memorised(
         for at, one in enumerate(ours)
         if one.notes > limit and one.share >= 0.5
     ]
-    sources: dict[str, tuple[list[Any], list[Any]]] = {
-        "generated": (ours, list(range(len(ours)))),
+    sources = {
+        "generated": (ours, range(len(ours))),
         "held-out": (real, [song for _, song in songs]),
-        "planted copies": (planted, list(range(len(planted)))),
+        "planted copies": (planted, range(len(planted))),
     }
     rows, shares = [], []
     for name, (matches, groups) in sources.items():
@@ -256,11 +299,8 @@ def memorised(
 
 def _planted_copies(training: Sequence[Mapping[str, Any]], bars: int, seed: int, most: int = 16) -> list[ScoreTick]:
     chosen = np.random.default_rng(seed).permutation(len(training))[:most]
-    cut = [piece.excerpts(training[at]["score"], 4.0 * bars, 1, seed) for at in chosen]
-    return [one for several in cut for one in several]
+    return [one for at in chosen for one in piece.excerpts(training[at]["score"], 4.0 * bars, 1, seed)]
 
 
 def _quantile(values: np.ndarray, groups: Sequence[object], at: float) -> Interval:
-    if not len(values):
-        return Interval(math.nan, math.nan, math.nan)
-    return bootstrap(groups, lambda index: float(np.quantile(values[index], at)), 500)
+    return bootstrap(groups, lambda index: float(np.quantile(values[index], at)), 500) if len(values) else NOTHING

@@ -18,7 +18,7 @@ from kwela.judge.stats import Interval
 @dataclass(frozen=True)
 class Row:
     row: str
-    value: float | None
+    value: float | None = None  # not measured
     ci: list[float] | None = field(default=None, hash=False)  # 95 %
     n: int | None = None
     note: str = ""
@@ -73,15 +73,10 @@ class Scorecard:
         about = {"warning": self.warning, "quick": self.quick, "seed": self.seed}
         return finite({**self.more, "tables": tables, "verdicts": self.verdicts, **about})
 
-    def write(self, folder: Path, name: str) -> list[Path]:
+    def write(self, folder: Path, name: str) -> None:
         """`<name>.json` and `<name>.md` in `folder`. Pictures are drawn there by the judge."""
-        made = {
-            folder / f"{name}.json": json.dumps(self.to_dict(), indent=1) + "\n",
-            folder / f"{name}.md": self.page(),
-        }
-        for path, text in made.items():
-            files.write(path, text)
-        return list(made)
+        files.write(folder / f"{name}.json", json.dumps(self.to_dict(), indent=1) + "\n")
+        files.write(folder / f"{name}.md", self.page())
 
     def page(self) -> str:
         lines = [f"{self.warning}\n"] if self.warning else []

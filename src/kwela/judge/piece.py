@@ -12,6 +12,7 @@ import numpy as np
 from symusic.core import NoteTick, ScoreSecond, ScoreTick, TempoTick, TimeSignatureTick, TrackTick
 
 EVEN_VELOCITY, EVEN_BPM = 64, 120.0
+LEAST_NOTES = 8  # a piece with fewer can't be judged
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,8 @@ def excerpt(score: ScoreTick, start_q: float, quarters: float) -> ScoreTick:
             out.tempos.append(TempoTick(max(0, tempo.time - first), mspq=tempo.mspq))
     for meter in score.time_signatures:
         if meter.time < last:
-            out.time_signatures.append(
-                TimeSignatureTick(max(0, meter.time - first), meter.numerator, meter.denominator)
-            )
+            at = max(0, meter.time - first)
+            out.time_signatures.append(TimeSignatureTick(at, meter.numerator, meter.denominator))
     out.tempos = out.tempos[_last_at_zero([one.time for one in out.tempos]) :]
     out.time_signatures = out.time_signatures[_last_at_zero([one.time for one in out.time_signatures]) :]
     for track in score.tracks:
@@ -89,27 +89,32 @@ def excerpt(score: ScoreTick, start_q: float, quarters: float) -> ScoreTick:
     return out
 
 
-def excerpts(score: ScoreTick, quarters: float, most: int, seed: int = 0, least: int = 8) -> list[ScoreTick]:
+def excerpts(score: ScoreTick, quarters: float, most: int, seed: int = 0) -> list[ScoreTick]:
     """Up to `most` excerpts of `quarters` that don't overlap, evenly spread; a shorter piece is one, whole.
 
-    Those with fewer than `least` notes are left out. The start of a longer piece may be moved by up to the remainder
+    Those with fewer than LEAST_NOTES are left out. The start of a longer piece may be moved by up to the remainder
     (seeded), so that not all begin at its first bar.
     """
     whole = piece(score)
     length = whole.quarters
     count = int(length // quarters)
     if count < 1:
-        return [score] if len(whole.pitch) >= least else []
+        return [score] if is_valid(score) else []
     spare = int((length - count * quarters) // whole.bar_q)
     shift = float(np.random.default_rng(seed).integers(spare + 1)) * whole.bar_q
     chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round())
     cut = [excerpt(score, shift + float(k) * quarters, quarters) for k in chosen]
-    return [one for one in cut if note_count(one) >= least]
+    return [one for one in cut if is_valid(one)]
 
 
 def note_count(score: ScoreTick) -> int:
     """Notes that have a pitch; drums don't count."""
     return sum(len(track.notes) for track in score.tracks if not track.is_drum)
+
+
+def is_valid(score: ScoreTick) -> bool:
+    """Whether there is enough of it to be judged."""
+    return note_count(score) >= LEAST_NOTES
 
 
 def edited(score: ScoreTick, tempo: float = 1.0, velocity: float = 1.0) -> ScoreTick:

@@ -15,7 +15,6 @@ import numpy as np
 from symusic.core import ScoreTick
 
 from kwela.judge import symbolic_features as symbolic
-from kwela.judge.page import Row
 from kwela.judge.piece import Piece, piece
 from kwela.judge.stats import Interval, middle, overlap
 
@@ -82,11 +81,12 @@ STATISTICS: dict[str, Callable[[Piece], float]] = {
 
 def statistics(scores: Sequence[ScoreTick | None]) -> np.ndarray:
     """(pieces, 6) in the order of STATISTICS. None, a piece that could not be made, is NaN throughout."""
-    rows = []
-    for score in scores:
-        found = None if score is None else piece(score)
-        rows.append([math.nan if found is None else one(found) for one in STATISTICS.values()])
-    return np.array(rows, float).reshape(len(rows), len(STATISTICS))
+    out = np.full((len(scores), len(STATISTICS)), math.nan)
+    for number, score in enumerate(scores):
+        if score is not None:
+            found = piece(score)
+            out[number] = [statistic(found) for statistic in STATISTICS.values()]
+    return out
 
 
 def thrown_about(score: ScoreTick, seed: int) -> ScoreTick:
@@ -113,8 +113,8 @@ def overlaps(
     splits. NaN with fewer than four held-out songs, or nothing made.
     """
     rng = np.random.default_rng(seed)
-    names = np.unique(np.asarray(songs, object).astype(str))
-    member = np.asarray(songs, object).astype(str)
+    member = np.asarray(songs, str)
+    names = np.unique(member)
     found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in STATISTICS}
     if len(names) >= 4 and len(made):
         for _ in range(splits):
@@ -136,15 +136,6 @@ def share_overlap(made: np.ndarray, reference: np.ndarray) -> float:
         return 0.0
     cells = int(np.clip(math.isqrt(min(len(made), len(reference))), 3, 20))
     return there * overlap(made, reference, cells)
-
-
-def rows(made: dict[str, tuple[Interval, Interval]], floor: dict[str, tuple[Interval, Interval]], n: int) -> list[Row]:
-    out = []
-    for name, (ours, theirs) in made.items():
-        out.append(Row.of(f"{name} | generated", ours, n))
-        out.append(Row.of(f"{name} | held-out (ceiling)", theirs))
-        out.append(Row.of(f"{name} | thrown about (floor)", floor[name][0]))
-    return out
 
 
 def _middle(values: Sequence[float]) -> Interval:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+Groups = Sequence[object] | np.ndarray  # (N,) what each item belongs to
 RESAMPLES = 2000
 Z95 = 1.959964
 Z_POWER = 0.841621  # of 80 %
@@ -28,9 +29,15 @@ class Interval(NamedTuple):
     def ci(self) -> list[float] | None:
         return None if math.isnan(self.low) else [self.low, self.high]
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "ci": self.ci}
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan)  # not measured
+
 
 def bootstrap(
-    groups: Sequence[object],
+    groups: Groups,
     statistic: Callable[[np.ndarray], float],
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -61,10 +68,15 @@ def middle(drawn: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mean_by_group(values: np.ndarray, groups: Sequence[object], seed: int = 0) -> Interval:
-    """The mean over items, with an interval by group. NaN items are left out."""
+def mean_by_group(values: np.ndarray, groups: Groups | None = None, seed: int = 0) -> Interval:
+    """The mean over items, with an interval by group (None: each item is one). NaN items are left out."""
     values = np.asarray(values, float)
-    return bootstrap(groups, lambda index: _mean(values[index]), seed=seed)
+
+    def of(index: np.ndarray) -> float:
+        known = values[index][np.isfinite(values[index])]
+        return float(known.mean()) if len(known) else math.nan
+
+    return bootstrap(range(len(values)) if groups is None else groups, of, seed=seed)
 
 
 def wilson(successes: int, n: int, z: float = Z95) -> Interval:
@@ -142,7 +154,7 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def auc_by_group(
-    scores: np.ndarray, positive: np.ndarray, groups: Sequence[object], resamples: int = RESAMPLES, seed: int = 0
+    scores: np.ndarray, positive: np.ndarray, groups: Groups, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
     """`auc` of the scores where `positive` (N,) bool over those where not, with an interval by group."""
 
@@ -166,8 +178,3 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
 def _ranks(values: np.ndarray) -> np.ndarray:
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count - 1) / 2)[place]
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else math.nan
