@@ -10,6 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 
+from kwela import playbook
+from kwela.corpus.proxyset import Choice
+
+SHIPPED = playbook.load()
+GROUPS, NEGATIVES = SHIPPED.proxy_groups, SHIPPED.negative_tags
+
 TAGS = [
     *[
         "drum",
@@ -32,6 +38,12 @@ TAGS = [
     *["instrumental", "repetitive", "slow", "guitar", "violin", "choir"],
     *("no piano", "no beat", "no drums", "fast beat"),
 ]
+
+
+def chosen(**how) -> Choice:
+    """What the shipped config and the command's defaults choose, but for `how`."""
+    usual = {"weights": {}, "at_least": 3, "limit": 8000, "per_artist": 150, "seed": 42}
+    return Choice(groups=GROUPS, negatives=NEGATIVES, **usual | how)
 
 
 def mp3(seconds: float = 1.5, hertz: float = 220.0) -> bytes:

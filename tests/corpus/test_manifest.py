@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from corpus_files import Tree, write_midi
 
-from kwela.corpus import manifest, split
+from kwela.corpus import manifest, opening, split
+from kwela.corpus.rows import read
 from kwela.errors import KwelaError, UserError
 
 
@@ -69,7 +70,7 @@ def test_what_is_written_reads_back_for_both_families(tree):
     build(tree.add("happy/one", "sad/two"))
     for family in ("spectocloud", "midi"):
         for side in ("train", "val"):
-            assert manifest.read(tree.out / f"{family}_{side}.jsonl", family)[0]["emotion64"].shape == (64,)
+            assert read(tree.out / f"{family}_{side}.jsonl", family)[0]["emotion64"].shape == (64,)
 
 
 def test_labels_go_before_paths(tree, tmp_path):
@@ -108,11 +109,11 @@ def test_starts_spread_evenly_inside_the_file(tmp_path):
     import soundfile
 
     soundfile.write(tmp_path / "x.wav", np.zeros(44_100 * 10), 44_100)
-    starts = manifest.pick_starts(tmp_path / "x.wav", 4)
+    starts = opening.pick_starts(tmp_path / "x.wav", 4)
     assert len(starts) == 4 and starts[0] >= 0 and starts[-1] + 65_536 / 44_100 <= 10
     assert np.allclose(np.diff(starts), starts[1] - starts[0], atol=2e-3)
     soundfile.write(tmp_path / "short.wav", np.zeros(1000), 44_100)
-    assert manifest.pick_starts(tmp_path / "short.wav", 4) == [0.0]
+    assert opening.pick_starts(tmp_path / "short.wav", 4) == [0.0]
 
 
 def test_a_lost_cloud_is_made_again(tree):
@@ -220,7 +221,7 @@ def test_a_playlist_named_as_audio_is_not_followed(tree):
 def test_names_with_odd_characters_read_back(tree):
     names = ["sad/b\u2028c", "sad/new\nline", "sad/naïve 100%", 'sad/"q"']
     build(tree.add(*names, "sad/plain"))
-    found = manifest.read(tree.out / "midi_train.jsonl", "midi") + manifest.read(tree.out / "midi_val.jsonl", "midi")
+    found = read(tree.out / "midi_train.jsonl", "midi") + read(tree.out / "midi_val.jsonl", "midi")
     assert {Path(row["midi_path"]).stem for row in found} == {name[4:] for name in [*names, "sad/plain"]}
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_mtt import TAGS, annotate, name_of, tags_of
+from made_mtt import GROUPS, NEGATIVES, TAGS, annotate, name_of, tags_of
 
 from kwela.corpus import magnatagatune, proxy
 from kwela.corpus.proxy import Clip
@@ -21,20 +21,20 @@ def clip(*tags: str, artist: str = "a", clip_id: str = "1") -> Clip:
 
 def test_synonyms_count_once_and_unlisted_tags_not_at_all():
     clips = [clip("drum", "drums", "percussion"), clip("drum", "piano", "guitar"), clip("no drums"), clip()]
-    assert proxy.score(clips, proxy.GROUPS, proxy.NEGATIVES).score.tolist() == [1, 2, 0, 0]
+    assert proxy.score(clips, GROUPS, NEGATIVES).score.tolist() == [1, 2, 0, 0]
 
 
 def test_ties_are_ranked_by_weight_then_by_what_speaks_against():
     clips = [clip("drum", "piano", "no beat"), clip("drum", "piano"), clip("drum", "drums", "piano"), clip("drum")]
-    scores = proxy.score(clips, proxy.GROUPS, proxy.NEGATIVES)
+    scores = proxy.score(clips, GROUPS, NEGATIVES)
     assert proxy.choose(clips, scores, 1, 9, 9) == [2, 1, 0, 3]
-    heavy = proxy.score([clip("beat", "jazz"), clip("drum", "piano")], proxy.GROUPS, (), {"piano": 3.0})
+    heavy = proxy.score([clip("beat", "jazz"), clip("drum", "piano")], GROUPS, (), {"piano": 3.0})
     assert proxy.choose(clips[:2], heavy, 1, 1, 9) == [1]
 
 
 def test_no_artist_gives_more_than_the_cap_and_no_clip_falls_below_the_bar():
     clips = [clip("drum", "piano", "jazz", artist=f"a{k % 3}", clip_id=str(k)) for k in range(30)] + [clip("drum")]
-    scores = proxy.score(clips, proxy.GROUPS)
+    scores = proxy.score(clips, GROUPS)
     chosen = proxy.choose(clips, scores, 3, 100, 4)
     assert Counter(clips[k].artist for k in chosen) == {"a0": 4, "a1": 4, "a2": 4}
     assert len(proxy.choose(clips, scores, 3, 5, 100)) == 5
@@ -106,7 +106,7 @@ def test_a_whole_collections_rows_are_scored_in_well_under_two_seconds(tmp_path)
     annotate(tmp_path, rows, [*TAGS, *(f"tag {k}" for k in range(188 - len(TAGS)))])
     began = time.perf_counter()
     clips, tags = magnatagatune.read(tmp_path, TAGS)
-    chosen = proxy.choose(clips, proxy.score(clips, proxy.GROUPS, proxy.NEGATIVES), 3, 8000, 150)
+    chosen = proxy.choose(clips, proxy.score(clips, GROUPS, NEGATIVES), 3, 8000, 150)
     proxy.sides([clips[k].artist for k in chosen], 42)
     assert len(clips) == 25_863 and len(tags) == 188 and len(chosen) > 1000
     assert time.perf_counter() - began < 10  # a loose bound: it takes about half a second

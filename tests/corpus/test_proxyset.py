@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from made_mtt import annotate, make, mp3, name_of, zip_in_parts
+from made_mtt import annotate, chosen, make, mp3, name_of, zip_in_parts
 
 from kwela.corpus import magnatagatune, proxyset
-from kwela.corpus.proxyset import Choice, Source
+from kwela.corpus.proxyset import Source
 from kwela.errors import KwelaError, UserError
 
 
@@ -26,7 +26,7 @@ def collection(tmp_path_factory) -> Path:
 
 
 def build(folder: Path, out: Path, say=lambda line: None, **how) -> dict:
-    choice = Choice(**{"at_least": 2, "limit": 30} | how)
+    choice = chosen(**{"at_least": 2, "limit": 30} | how)
     clips, tags = magnatagatune.read(folder, choice.tags)
     return proxyset.build(clips, tags, Source.of(folder), out, choice, say=say, workers=1, quiet=True)
 
@@ -177,8 +177,8 @@ def test_a_build_killed_again_and_again_ends_with_the_same_set(collection, tmp_p
 def test_a_set_of_another_collection_is_not_written_over(collection, tmp_path):
     build(collection, tmp_path)
     before = contents(tmp_path)
-    clips, tags = magnatagatune.read(collection, Choice().tags)
-    source, choice = Source.of(collection), Choice(at_least=1)
+    clips, tags = magnatagatune.read(collection, chosen().tags)
+    source, choice = Source.of(collection), chosen(at_least=1)
     with pytest.raises(UserError, match="holds a set made from magnatagatune: name another folder with --datasets"):
         proxyset.build(clips, tags, source, tmp_path, choice, collection="mine", say=lambda line: None)
     assert contents(tmp_path) == before

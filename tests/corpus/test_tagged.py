@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_mtt import mp3
+from made_mtt import chosen, mp3
 
 from kwela.corpus import proxyset, tagged
-from kwela.corpus.proxyset import Choice, Source
+from kwela.corpus.proxyset import Source
 from kwela.errors import UserError
 
 
@@ -56,6 +56,6 @@ def test_a_bad_table_is_named(folder, text, complaint):
 
 def test_it_becomes_a_set_of_the_same_form(folder, tmp_path):
     clips, tags = tagged.read(folder)
-    choice = Choice(at_least=1)
+    choice = chosen(at_least=1)
     report = proxyset.build(clips, tags, Source((folder,)), tmp_path / "out", choice, say=lambda line: None, quiet=True)
     assert report["kept"] == 3 and (tmp_path / "out" / proxyset.METADATA).read_text().count("audio/") == 3

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny_checkpoints import meta, save, settings
 
-from kwela.corpus import manifest
+from kwela.corpus.manifest import REPORT
+from kwela.corpus.rows import data_hash
 from kwela.engine import checkpoint
 from kwela.export import evidence
 
@@ -20,14 +21,14 @@ def said_of(folder: Path, report: dict[str, Any], change_after: bool = False) ->
     paths = {f"{side}_manifest": folder / f"midi_{side}.jsonl" for side in ("train", "val")}
     for path in paths.values():
         path.write_text("{}\n")
-    (folder / manifest.REPORT).write_text(json.dumps(report))
+    (folder / REPORT).write_text(json.dumps(report))
     source = save(
         folder / "best.pt",
         "midi_generator",
         {},
         torch.nn.Linear(1, 1),
         config={"model": {}, **settings({name: str(path) for name, path in paths.items()})},
-        meta=meta(manifest.data_hash(list(paths.values()))),
+        meta=meta(data_hash(list(paths.values()))),
     )
     if change_after:
         paths["train_manifest"].write_text("{} \n")

@@ -111,13 +111,13 @@ def smoke_set(folder: Path) -> Path:
     """The synthetic smoke set's manifests, made in `folder` if they are not there yet. Returns their folder."""
     from filelock import FileLock
 
-    from kwela.corpus import manifest, smoke
+    from kwela.corpus import manifest, rows, smoke
 
     manifests = folder / "manifests"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # torchrun's ranks come here together: one makes it
         try:
-            manifest.read(manifests / "midi_val.jsonl", "midi")
+            rows.read(manifests / "midi_val.jsonl", "midi")
         except UserError:  # not made yet, or its paths are those of a checkout that moved
             smoke.make(folder)
             clouds = folder / "clouds"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -98,10 +98,13 @@ def _choice(config: Path | None, datasets: Path | None, min_tags: int, limit: in
     from kwela.corpus.proxyset import Choice
 
     settings = playbook.load(config)
-    how: dict[str, Any] = {
-        "groups": settings.proxy_groups,
-        "negatives": settings.negative_tags,
-        "weights": settings.tag_weights,
-        "per_artist": settings.max_clips_per_artist,
-    }
-    return (datasets or settings.dataset_dir).absolute(), Choice(at_least=min_tags, limit=limit, seed=seed, **how)
+    choice = Choice(
+        groups=settings.proxy_groups,
+        negatives=settings.negative_tags,
+        weights=settings.tag_weights,
+        at_least=min_tags,
+        limit=limit,
+        per_artist=settings.max_clips_per_artist,
+        seed=seed,
+    )
+    return (datasets or settings.dataset_dir).absolute(), choice

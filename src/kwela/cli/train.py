@@ -72,7 +72,7 @@ def train(
     kwela train musicgen --preset tiny --epochs 2
     """
     from kwela import config as settings
-    from kwela.corpus import manifest
+    from kwela.corpus import rows
     from kwela.engine import journal, loop
     from kwela.engine.session import Session
     from kwela.music import tokens
@@ -97,7 +97,7 @@ def train(
             chosen: TrainConfig = tuned
             folder, runs = out or own.checkpoint_dir, own.tensorboard_dir
             tokenizer_hash = tuning.fingerprint
-            data_hash = manifest.data_hash([chosen.data.train_manifest])
+            data_hash = rows.data_hash([chosen.data.train_manifest])
             hooks = musicgen.hooks(tuning, ledger, beside)
         else:
             chosen = settings.load(family, config, preset=preset, overrides=overrides or [])
@@ -110,7 +110,7 @@ def train(
             folder = out or root / "checkpoints" / FOLDERS[family]
             runs = root / "runs" / folder.resolve().name
             tokenizer_hash = tokens.tokenizer_hash() if family == Family.midi else ""
-            data_hash = manifest.data_hash([chosen.data.train_manifest, chosen.data.val_manifest])
+            data_hash = rows.data_hash([chosen.data.train_manifest, chosen.data.val_manifest])
 
         session = Session(data_hash, tokenizer_hash, resume=go_on, device=device)
 

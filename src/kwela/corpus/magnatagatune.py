@@ -46,10 +46,10 @@ def read(folder: Path, wanted: Iterable[str]) -> Annotations:
             hint = " (is it split by tabs?)" if len(head) == 1 else ""
             raise UserError(f"{path}: no column {column}, the first is {head[0][:60]!r}{hint}")
     at_id, at_path = head.index("clip_id"), head.index("mp3_path")
-    tags = [name for index, name in enumerate(head) if index not in (at_id, at_path)]
+    columns = [index for index in range(len(head)) if index not in (at_id, at_path)]
+    tags = [head[index] for index in columns]
     if not set(tags) & set(wanted):
         raise UserError(f"{path}: none of the configured tags is a column")
-    columns = [index for index in range(len(head)) if index not in (at_id, at_path)]
     artists = _artists(folder / INFO)
     clips, ids = [], set()
     for number, row in enumerate(rows, 2):

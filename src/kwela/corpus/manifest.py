@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import inspect
 import json
@@ -24,12 +23,11 @@ from typing import Any
 
 from kwela.corpus import fanout, scan, split
 from kwela.corpus.labels import Labels, find_label, read_labels
-from kwela.corpus.opening import MakeCloud, crashed, open_pair, pick_starts
-from kwela.corpus.rows import REQUIRED, Row, data_hash, read
-from kwela.errors import KwelaError, UserError
+from kwela.corpus.opening import MakeCloud, crashed, open_pair
+from kwela.corpus.rows import REQUIRED, Row
+from kwela.errors import UserError
+from kwela.files import unwritable
 from kwela.music import emotion
-
-__all__ = ["FILES", "REPORT", "Report", "Row", "build", "data_hash", "is_demo", "pick_starts", "read", "summary"]
 
 FILES = tuple(f"{family}_{side}.jsonl" for family in REQUIRED for side in ("train", "val"))
 REPORT = "manifest_report.json"
@@ -263,8 +261,6 @@ def _status(file: Path) -> tuple[int, int] | tuple[str]:
 
 def _source(function: MakeCloud | None) -> str:
     """The hash of the file that a function is written in: clouds of older code are not taken for its own."""
-    while isinstance(function, functools.partial):
-        function = function.func
     return hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest() if function else ""
 
 
@@ -276,10 +272,8 @@ def _clouds_exist(result: dict[str, Any]) -> bool:
 def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UserError(f"{error.filename or folder}: can't write there: {error.strerror}") from None
     except OSError as error:
-        raise KwelaError(f"{error.filename or folder}: {error.strerror or error}; nothing there was changed") from error
+        raise unwritable(Path(error.filename or folder), error, then="; nothing there was changed") from error
 
 
 def _publish(folder: Path, texts: dict[str, str]) -> None:

@@ -15,22 +15,6 @@ import numpy as np
 from kwela.corpus import split
 from kwela.errors import UserError
 
-# Near amapiano, in MagnaTagATune's words.
-GROUPS: dict[str, list[str]] = {
-    "drums": ["drum", "drums", "percussion", "bongos"],
-    "beat": ["beat", "beats", "fast beat", "upbeat"],
-    "electronic": ["electronic", "electro", "electronica", "techno", "trance", "synth", "synthesizer"],
-    "house": ["house", "dance", "disco"],
-    "keys": ["piano", "piano solo", "keyboard", "organ"],
-    "jazz": ["jazz", "jazzy"],
-    "bass": ["bass", "deep", "low"],
-    "groove": ["funk", "funky", "tribal"],
-    "mellow": ["mellow", "calm", "soft"],
-    "ambient": ["ambient", "spacey"],
-    "instrumental": ["instrumental"],
-    "repetitive": ["repetitive"],
-}
-NEGATIVES = ["no piano", "no beat", "no drums"]
 # Words of the playbook's that nobody used in MagnaTagATune's game: named where a data set lacks them.
 PLAYBOOK_TAGS = ("bassline", "chords", "groove", "chill", "soulful")
 

@@ -13,9 +13,8 @@ import functools
 import io
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,13 +35,13 @@ _SPARE = 200 << 20  # bytes of disk left free beyond what is copied
 class Choice:
     """What makes one set of many: the figures of the config and the command line."""
 
-    groups: Mapping[str, Sequence[str]] = field(default_factory=lambda: proxy.GROUPS)
-    negatives: Sequence[str] = tuple(proxy.NEGATIVES)
-    weights: Mapping[str, float] = field(default_factory=dict)
-    at_least: int = 3
-    limit: int = 8000
-    per_artist: int = 150
-    seed: int = 42
+    groups: Mapping[str, Sequence[str]]
+    negatives: Sequence[str]
+    weights: Mapping[str, float]
+    at_least: int
+    limit: int
+    per_artist: int
+    seed: int
 
     @property
     def tags(self) -> list[str]:
@@ -127,13 +126,14 @@ def build(
     looser = {k: int((scores.score >= k).sum()) for k in range(choice.at_least - 1, 0, -1)}
     say(_limited(len(chosen), qualifying, choice, looser))
 
-    _check_space(source, [clips[index] for index in chosen], out)
-    fetched = _fetch_all([clips[index] for index in chosen], source, out, workers, quiet)
-    kept = [index for index in chosen if "seconds" in fetched[clips[index].clip_id]]
-    broken = {clips[i].clip_id: fetched[clips[i].clip_id]["why"] for i in chosen if i not in set(kept)}
+    picked = {clips[index]: int(scores.score[index]) for index in chosen}
+    _check_space(source, list(picked), out)
+    fetched = _fetch_all(list(picked), source, out, workers, quiet)
+    kept = [clip for clip in picked if "seconds" in fetched[clip.clip_id]]
+    broken = {clip.clip_id: fetched[clip.clip_id]["why"] for clip in picked if "why" in fetched[clip.clip_id]}
     if not kept:
         raise UserError(f"{out}: none of the {len(chosen)} chosen clips decodes; first: {next(iter(broken.values()))}")
-    seconds = {clips[index].clip_id: float(fetched[clips[index].clip_id]["seconds"]) for index in kept}
+    seconds = {clip.clip_id: float(fetched[clip.clip_id]["seconds"]) for clip in kept}
     say(f"Copied {len(kept):,}/{len(chosen):,} clips...")
     say("Created training subset:")
     say(f"  - {len(kept):,} audio files copied")
@@ -143,17 +143,14 @@ def build(
     if len(broken) > 5:
         say(f"left out: {len(broken) - 5} more, listed in {REPORT}")
 
-    side = proxy.sides([clips[index].artist for index in kept], choice.seed)
+    side = proxy.sides([clip.artist for clip in kept], choice.seed)
+    by_split = {name: [clip for clip, on in zip(kept, side, strict=True) if on == name] for name in sorted(set(side))}
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for index, name in zip(kept, side, strict=True):
-        clip = clips[index]
-        file, score = _file(clip), int(scores.score[index])
-        duration = f"{seconds[clip.clip_id]:.3f}"
-        writer.writerow([clip.clip_id, file, score, ",".join(clip.tags), duration, name, clip.artist])
-    hours = {name: round(sum(seconds[clips[i].clip_id] for i, s in zip(kept, side, strict=True) if s == name) / 3600, 3)
-             for name in sorted(set(side))}  # fmt: skip
+    for clip, name in zip(kept, side, strict=True):
+        duration, tagged = f"{seconds[clip.clip_id]:.3f}", ",".join(clip.tags)
+        writer.writerow([clip.clip_id, _file(clip), picked[clip], tagged, duration, name, clip.artist])
     report = {
         "collection": collection,
         "clips": len(clips),
@@ -167,12 +164,12 @@ def build(
         "broken": broken,
         "unsafe_entries": source.unsafe(),
         "hours": round(sum(seconds.values()) / 3600, 3),
-        "hours_by_split": hours,
-        "clips_by_split": dict(sorted(Counter(side).items())),
-        "artists_by_split": {
-            name: len({clips[i].artist for i, s in zip(kept, side, strict=True) if s == name}) for name in hours
+        "hours_by_split": {
+            name: round(sum(seconds[clip.clip_id] for clip in there) / 3600, 3) for name, there in by_split.items()
         },
-        "unique_tags": len({tag for index in kept for tag in clips[index].tags}),
+        "clips_by_split": {name: len(there) for name, there in by_split.items()},
+        "artists_by_split": {name: len({clip.artist for clip in there}) for name, there in by_split.items()},
+        "unique_tags": len({tag for clip in kept for tag in clip.tags}),
         "settings": {
             "proxy_groups": {name: list(words) for name, words in choice.groups.items()},
             "negative_tags": list(choice.negatives),
@@ -183,7 +180,7 @@ def build(
             "seed": choice.seed,
         },
     }
-    _sweep(out, {_file(clips[index]) for index in kept})
+    _sweep(out, {_file(clip) for clip in kept})
     _histogram(out / HISTOGRAM, counted, choice.at_least)
     files.write(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     files.write(out / METADATA, table.getvalue())
@@ -275,18 +272,15 @@ def _sweep(out: Path, keep: set[str]) -> None:
 
 
 def _histogram(path: Path, counted: Sequence[tuple[int, int]], at_least: int) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 3.5), dpi=120)
+    figure = Figure(figsize=(6, 3.5), dpi=120)
+    axis = figure.subplots()
     axis.bar([value for value, _ in counted], [count for _, count in counted], color="#4477aa")
     axis.set(xlabel="proxy score: groups of tags", ylabel="clips", title=f"Clips with at least {at_least} groups")
     axis.set_xticks([value for value, _ in counted])
     figure.tight_layout()
     figure.savefig(path)
-    plt.close(figure)
 
 
 def _file(clip: Clip) -> str:

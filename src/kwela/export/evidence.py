@@ -18,7 +18,7 @@ from typing import Any
 
 import kwela
 from kwela import files
-from kwela.corpus import manifest
+from kwela.corpus import manifest, rows
 from kwela.engine import checkpoint
 
 Evidence = dict[str, Any]
@@ -83,7 +83,7 @@ def _training_data(state: Mapping[str, Any]) -> Evidence:
     train, val = (Path(state["config"]["data"][f"{side}_manifest"]) for side in ("train", "val"))
     synthetic = train.parts[-3:-1] == ("smoke", "manifests")
     try:
-        known = manifest.data_hash([train, val]) == data_hash
+        known = rows.data_hash([train, val]) == data_hash
     except (OSError, ValueError):
         known = False
     demo = manifest.is_demo(train.parent) if known else None
