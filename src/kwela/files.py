@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -46,6 +48,21 @@ def write(path: Path, content: bytes | str, durable: bool = True, what: str = "n
             draft.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error, what, then) from error
+
+
+def cache(entry: Path, body: bytes) -> None:
+    """Write a cache's entry: `body`, after its SHA-256. Raises as `write`."""
+    hint = "; see data.cache_dir, data.cache_features"
+    write(entry, hashlib.sha256(body).digest() + body, durable=False, what="not cached", then=hint)
+
+
+def cached(entry: Path) -> bytes | None:
+    """The body of a cache's entry; None where it isn't there or is damaged, and has to be made."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        digest, body = (raw := entry.read_bytes())[:32], raw[32:]
+        if hashlib.sha256(body).digest() == digest:
+            return body
+    return None
 
 
 def sync(folder: Path) -> None:

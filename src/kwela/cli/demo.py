@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kwela import files
 from kwela.cli.output import Json, speaking
 from kwela.errors import Interrupted, KwelaError, UserError
 
@@ -68,10 +69,7 @@ def demo(
         journal.keep("report", time.monotonic() - started)
         report["seconds"] = journal.seconds()
         report["files"] = [str(f.relative_to(root)) for stage in stages for f in stage.outputs if f.is_file()]
-        target = root / "demo_report.json"
-        partial = target.with_suffix(".json.part")
-        partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        partial.replace(target)
+        files.write(root / "demo_report.json", json.dumps(report, indent=1) + "\n")
         say(report, demo_report.table(report))
 
 
@@ -205,10 +203,7 @@ class Journal:
 
     def _write(self, name: str, entry: dict[str, Any]) -> None:
         self.entries[name] = entry
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(".part")
-        partial.write_text(json.dumps(self.entries, indent=1), encoding="utf-8")
-        partial.replace(self.file)
+        files.write(self.file, json.dumps(self.entries, indent=1))
 
 
 def _key(stage: Stage) -> str:

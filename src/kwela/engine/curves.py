@@ -13,10 +13,8 @@ def draw(metrics: Path, out: Path, figure: str = "loss", title: str = "", unit: 
 
     Raises UserError if `metrics` can't be read or holds no validation yet.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib import style
+    from matplotlib.figure import Figure
 
     try:
         rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
@@ -28,8 +26,9 @@ def draw(metrics: Path, out: Path, figure: str = "loss", title: str = "", unit: 
         raise UserError(f"{metrics}: no validation yet")
     baselines: dict[str, float] = next((row["baselines"] for row in reversed(rows) if row.get("baselines")), {})
 
-    with plt.style.context("dark_background"):
-        chart, axis = plt.subplots(figsize=(8, 4.5), dpi=120)
+    with style.context("dark_background"):
+        chart = Figure(figsize=(8, 4.5), dpi=120)
+        axis = chart.subplots()
         chart.patch.set_facecolor("#101216")
         axis.set_facecolor("#101216")
         if train:
@@ -51,5 +50,4 @@ def draw(metrics: Path, out: Path, figure: str = "loss", title: str = "", unit: 
         chart.tight_layout()
         out.parent.mkdir(parents=True, exist_ok=True)
         chart.savefig(out)
-        plt.close(chart)
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -43,20 +42,15 @@ def read_ids(path: Path) -> np.ndarray:
 def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
     """The song's ids, int16, from `cache_dir` if they are there.
 
-    An entry is keyed by the file's bytes and the tokenizer, and opens with the SHA-256 of the rest: a damaged one is
-    made again. Entries are renamed into place, so that any number of processes may share the folder. Raises KwelaError
-    or, where the folder can't be written, UserError, naming the entry.
+    An entry is keyed by the file's bytes and the tokenizer; any number of processes may share the folder. Raises
+    KwelaError or, where the folder can't be written, UserError, naming the entry.
     """
     key = hashlib.sha256(path.read_bytes() + tokens.tokenizer_hash().encode()).hexdigest()
     entry = cache_dir / key[:2] / key[2:]
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        digest, body = (raw := entry.read_bytes())[:32], raw[32:]
-        if hashlib.sha256(body).digest() == digest:
-            return np.frombuffer(body, "<i2").astype(np.int16)
+    if (body := files.cached(entry)) is not None:
+        return np.frombuffer(body, "<i2").astype(np.int16)
     ids = read_ids(path)
-    body = ids.astype("<i2").tobytes()
-    hint = "; see data.cache_dir, data.cache_features"
-    files.write(entry, hashlib.sha256(body).digest() + body, durable=False, what="not cached", then=hint)
+    files.cache(entry, ids.astype("<i2").tobytes())
     return ids
 
 

@@ -229,21 +229,18 @@ def _write(
 
 def spectrogram(samples: np.ndarray, rate: int, title: str, path: Path) -> None:
     """A picture of `samples`: dB below its loudest, 0 Hz to half its rate."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
     from scipy.signal import stft
 
     hz, at, bins = stft(samples, rate, nperseg=2048, noverlap=1536)
     power = 20 * np.log10(np.maximum(np.abs(bins), 1e-9))
-    figure, axis = plt.subplots(figsize=(8, 3), dpi=110)
+    figure = Figure(figsize=(8, 3), dpi=110)
+    axis = figure.subplots()
     shown = axis.pcolormesh(at, hz / 1000, power - power.max(), vmin=-80, vmax=0, shading="auto", cmap="magma")
     axis.set(xlabel="s", ylabel="kHz", title=title[:90])
     figure.colorbar(shown, label="dB")
     figure.tight_layout()
     figure.savefig(path)
-    plt.close(figure)
 
 
 def _peak(device: torch.device) -> float:

@@ -1,8 +1,7 @@
 """From manifest rows to training items: a segment's log-mel, emotion and note features, and the cloud it should give.
 
 - A row with `start` speaks of that segment; without, the segment is drawn and its target computed on the fly.
-- Log-mel and features are cached by the files' content, the segment and the settings. An entry opens with the SHA-256
-  of the rest, so a damaged one is made again; entries are renamed into place, so processes may share the folder.
+- Log-mel and features are cached by the files' content, the segment and the settings; processes may share the folder.
 - Augmentation of a segment whose target is at hand touches the log-mel alone, and only as the target allows: that
   depends on loudness relative to the segment's peak (gain), and on what sounds rather than on what can be heard of it
   (masks, noise). Where the segment is drawn, speed and pitch change too, of sound, notes and target.
@@ -10,7 +9,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -120,15 +118,11 @@ def hear(
     content = target.file_hash(Path(row["audio_path"])) + target.file_hash(Path(row["midi_path"]))
     key = hashlib.sha256(SETTINGS.encode() + content + times).hexdigest()
     entry = cache_dir / key[:2] / key[2:]
-    with contextlib.suppress(FileNotFoundError):
-        digest, body = (raw := entry.read_bytes())[:32], raw[32:]
-        if hashlib.sha256(body).digest() == digest:
-            both = np.frombuffer(body, "<f4").astype(np.float32)
-            sound, features = np.split(both, [audio.MELS * audio.FRAMES])
-            return sound.reshape(audio.MELS, audio.FRAMES), features
+    if (body := files.cached(entry)) is not None:
+        sound, features = np.split(np.frombuffer(body, "<f4").astype(np.float32), [audio.MELS * audio.FRAMES])
+        return sound.reshape(audio.MELS, audio.FRAMES), features
     log_mel, features = _hear(row, start, change)
-    body = np.concatenate([log_mel.ravel(), features]).astype("<f4").tobytes()
-    files.write(entry, hashlib.sha256(body).digest() + body, durable=False)
+    files.cache(entry, np.concatenate([log_mel.ravel(), features]).astype("<f4").tobytes())
     return log_mel, features
 
 

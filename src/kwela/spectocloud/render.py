@@ -63,14 +63,11 @@ def save_png(cloud: Cloud, path: Path, size: int = 720) -> None:
 
 def save_pair(clouds: Mapping[str, Cloud], path: Path, title: str = "", size: int = 640) -> None:
     """Clouds side by side, each under its name, seen from the same place (a predicted one beside its target)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
     width = 5 * len(clouds)
-    figure = plt.figure(figsize=(width, 5.6), facecolor=BACKGROUND, dpi=size / 5)
+    figure = Figure(figsize=(width, 5.6), facecolor=BACKGROUND, dpi=size / 5)
     for column, (name, cloud) in enumerate(clouds.items()):
         axes = figure.add_axes((column / len(clouds), 0, 1 / len(clouds), 5 / 5.6))
         axes.imshow(image(cloud, size), interpolation="none")
@@ -78,7 +75,6 @@ def save_pair(clouds: Mapping[str, Cloud], path: Path, title: str = "", size: in
         axes.set_title(name, color="#e8e6df", fontsize=14, pad=4)
     figure.text(0.5, 0.015, title, color="#8d93a8", fontsize=10, ha="center")
     figure.savefig(path, facecolor=BACKGROUND)
-    plt.close(figure)
 
 
 def save_gif(cloud: Cloud, path: Path, size: int = 360, frames: int = 48) -> None:
