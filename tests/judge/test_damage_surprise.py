@@ -55,7 +55,7 @@ def test_an_unchanged_model_is_as_surprised_as_its_base_and_a_broken_one_more(
         found = damage_surprise.measure(tuned(stand_in, tmp_path / str(noise), noise), unseen, stand_in)
         assert found.base.shape == found.tuned.shape == (6,) and (found.tuned == found.base).all() == (noise == 0)
         card = Scorecard("damage")
-        damage_card._surprise(card, found)
+        damage_card.surprised(card, found)
         verdicts[noise] = card.verdicts["cross_entropy"]
         assert [row.row for row in card.sections["cross_entropy"].rows][:3] == ["base", "tuned", "tuned - base"]
     assert verdicts == {0.0: "not worse", 3.0: "worse"}

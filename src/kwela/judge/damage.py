@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kwela.errors import UserError
-from kwela.judge import clips, copies, damage_card, damage_pictures, damage_sound, damage_surprise
+from kwela.judge import clips, copies, damage_card, damage_sound, damage_surprise
 from kwela.judge.page import Scorecard
 
 FEWEST = 10  # different clips a side
@@ -75,8 +75,8 @@ def judge(
             heard = clips.some(sides["unseen"].paths, damage_surprise.QUICK if quick else None, seed)
             surprise = damage_surprise.measure(model, heard, tiny)
         damage_card.fill(card, sides, pairs, shared, surprise)
-        damage_pictures.spectra(sides, out / "spectra.png")
-        damage_pictures.spectrograms(*_shown(sides, pairs), out / "spectrograms.png")
+        damage_card.spectra(sides, out / "spectra.png")
+        damage_card.spectrograms(sides, pairs, out / "spectrograms.png")
     card.write(out, "damage")
     return card
 
@@ -116,8 +116,9 @@ def _copies(
     left_out |= bad
     shared = {}
     for name, side in sides.items():
-        asked, _ = _each(copies.chroma_of, side.paths, f"Reading {name} for copies", side.folder)
-        shared[name] = copies.longest(list(asked.values()), list(known.values()), f"Looking for copies in {name}")
+        heard, _ = clips.each(copies.chroma_of, side.paths, f"Reading {name} for copies")
+        asked = [heard.get(path, []) for path in side.paths]  # what can't be read copies nothing
+        shared[name] = copies.longest(asked, list(known.values()), f"Looking for copies in {name}")
     return damage_card.Copies(shared, list(known), there=len(there))
 
 
@@ -126,25 +127,3 @@ def _each(function: Any, paths: list[Path], label: str, folder: Path) -> tuple[d
     if not found:
         raise UserError(f"{folder}: none of its files could be read, the first: {next(iter(bad.values()))}")
     return found, {str(path): why for path, why in bad.items()}
-
-
-def _shown(
-    sides: dict[str, Side], pairs: list[tuple[int, int]]
-) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]]]:
-    """Up to four clips a side to look at: pairs from the most dulled to the least, or each side's by its highs."""
-    high = {name: sides[name].values("highs") for name in ("base", "tuned")}
-    if pairs:
-        order = np.argsort([high["tuned"][j] - high["base"][i] for i, j in pairs])
-        chosen = [pairs[k] for k in _four(order)]
-    else:
-        ranks = [_four(np.argsort(high[name])) for name in ("base", "tuned")]
-        chosen = list(zip(*ranks, strict=False))
-    both = [
-        [(f"{name}: {sides[name].paths[k].name}", sides[name].paths[k]) for k in indexes]
-        for name, indexes in zip(("base", "tuned"), zip(*chosen, strict=True), strict=True)
-    ]
-    return both[0], both[1]
-
-
-def _four(order: np.ndarray) -> list[int]:
-    return [int(order[k]) for k in np.linspace(0, len(order) - 1, 4).astype(int)]

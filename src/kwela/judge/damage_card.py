@@ -1,4 +1,4 @@
-"""From measured clips to a scorecard: base, tuned and real music in one table, and the verdicts drawn from them."""
+"""From measured clips to a scorecard: base, tuned and real music in one table, verdicts, and the pictures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kwela.judge import clips, copies
+from kwela.judge import clips, copies, pictures
 from kwela.judge.copies import Shared
-from kwela.judge.damage_sound import LONGEST, NO_HIGHS, RATE
+from kwela.judge.damage_sound import CENTRES, HIGH, HOP, LONGEST, N_FFT, NO_HIGHS, RATE, spectrum
 from kwela.judge.page import Row, Scorecard
-from kwela.judge.stats import Interval, bootstrap, mean_by_group, paired_permutation
+from kwela.judge.stats import NOTHING, Interval, bootstrap, mean_by_group, paired_permutation
 
 if TYPE_CHECKING:
     from kwela.judge.damage import Side
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 TITLE = "What fine-tuning broke"
 NO_REAL = "No real clips were given (--unseen): nothing says how much of this ordinary music does too."
+NOTES = {"base": "what tuning began from", "unseen": "real music"}
+COLOURS = {"base": pictures.BLUE, "tuned": pictures.RED, "unseen": pictures.BLACK}
+SECONDS, RANGE = 10.0, 80.0  # of a spectrogram; dB
 
 
 class Measure(NamedTuple):
@@ -40,10 +43,9 @@ MEASURES = {
     "clipping": Measure("Clipping", "share of samples", 1, 0.001,
                         "The share of samples at full scale or on a flat top, of the worst channel."),
     "loudness": Measure("Loudness", "LUFS", 0, 0.0, "ITU-R BS.1770-4. No verdict: louder is not damage."),
+    "cross_entropy": Measure("Cross-entropy on unseen clips", "nats a code", 1, 0.05,
+                             "Of the model itself, teacher-forced and told no prompt, on the unseen clips"),
 }  # fmt: skip
-
-
-SURPRISE = Measure("Cross-entropy", "nats a code", 1, 0.05, "")
 
 
 @dataclass(frozen=True)
@@ -69,42 +71,54 @@ def fill(
     made.warning = " ".join(lines if "unseen" in sides else [*lines, NO_REAL])
     made.verdicts["status"] = "measured"
     made.more["pairs"] = len(pairs)
-    for name, measure in MEASURES.items():
-        change = difference(sides["base"].values(name), sides["tuned"].values(name), pairs, made.seed)
-        note = f"by pair, p = {change.p:.2g}" if pairs else "unpaired: file names don't match"
-        rows = [_side_row(label, side, name, made.seed) for label, side in sides.items()]
-        rows.insert(2, Row.of("tuned - base", change.interval, len(pairs) or None, note))
-        made.add(name, measure.title, rows, measure.text, measure.unit)
-        if measure.worse:
-            made.verdicts[name] = verdict(change, measure)
+    how = "by pair" if pairs else "unpaired: file names don't match"
+    names = {label: [str(path) for path in side.paths] for label, side in sides.items()}
+    for name in ("highs", "silent", "looping", "clipping", "loudness"):
+        compared(made, name, {label: side.values(name) for label, side in sides.items()}, pairs, how, names)
     made.sections["highs"].picture = "spectra.png"
     made.sections["highs"].text += _dull_files(sides)
     if copied is None:
         made.verdicts["copies"] = "not measured: no training clips were given (--training)"
     else:
         _copies(made, sides, copied)
-    _surprise(made, surprise)
+    surprised(made, surprise)
     text = "Base beside tuned, from the pair that lost most highs to the one that lost least."
     made.add("spectrograms", "Spectrograms", [], text if pairs else "Base beside tuned.", "", "spectrograms.png")
 
 
-def _surprise(made: Scorecard, found: Surprise | None) -> None:
-    text = (
-        "Of the model itself, teacher-forced and told no prompt, on the unseen clips; a model was not given (--model)."
-    )
-    rows = [Row("tuned - base", None, note="no model was given")]
-    if found is not None:
-        text = text.split(";")[0] + ". What it forgot of music that it was not tuned on shows as more surprise."
-        n, each = len(found.base), range(len(found.base))
-        change = difference(found.base, found.tuned, [(k, k) for k in each], made.seed)
-        rows = [
-            Row.of("base", mean_by_group(found.base, each, made.seed), n, "what tuning began from"),
-            Row.of("tuned", mean_by_group(found.tuned, each, made.seed), n),
-            Row.of("tuned - base", change.interval, n, f"by clip, p = {change.p:.2g}"),
-            Row("a guess among all codes", found.uniform, note="floor"),
-        ]
-        made.verdicts["cross_entropy"] = verdict(change, SURPRISE)
-    made.add("cross_entropy", "Cross-entropy on unseen clips", rows, text, "nats a code")
+def compared(
+    made: Scorecard,
+    name: str,
+    values: dict[str, np.ndarray],
+    pairs: list[tuple[int, int]],
+    how: str,
+    groups: dict[str, list[str]] | None = None,
+) -> None:
+    """The table of a measure, and its verdict. values: of each side's clips, NaN where one has no answer."""
+    measure, rows = MEASURES[name], []
+    for label, found in values.items():
+        known, note = int(np.isfinite(found).sum()), NOTES.get(label, "")
+        if known < len(found):
+            note = f"{note}; {len(found) - known} silent or too short".lstrip("; ")
+        rows.append(Row.of(label, mean_by_group(found, groups[label] if groups else None, made.seed), known, note))
+    change = difference(values["base"], values["tuned"], pairs, made.seed)
+    note = f"{how}, p = {change.p:.2g}" if pairs else how
+    rows.insert(2, Row.of("tuned - base", change.interval, len(pairs) or None, note))
+    made.add(name, measure.title, rows, measure.text, measure.unit)
+    if measure.worse:
+        made.verdicts[name] = verdict(change, measure)
+
+
+def surprised(made: Scorecard, found: Surprise | None) -> None:
+    name, measure = "cross_entropy", MEASURES["cross_entropy"]
+    if found is None:
+        text = f"{measure.text}; a model was not given (--model)."
+        made.add(name, measure.title, [Row("tuned - base", note="no model was given")], text, measure.unit)
+        return
+    pairs = [(k, k) for k in range(len(found.base))]
+    compared(made, name, {"base": found.base, "tuned": found.tuned}, pairs, "by clip")
+    made.sections[name].text += ". What it forgot of music that it was not tuned on shows as more surprise."
+    made.sections[name].rows.append(Row("a guess among all codes", found.uniform, note="floor"))
 
 
 class Change(NamedTuple):
@@ -120,12 +134,13 @@ def difference(base: np.ndarray, tuned: np.ndarray, pairs: list[tuple[int, int]]
     Pairs of which one is NaN are left out.
     """
     if pairs:
-        first, second = (np.array([side[pair[k]] for pair in pairs]) for k, side in enumerate((base, tuned)))
-        apart = (second - first)[np.isfinite(second - first)]
+        first, second = np.array(pairs).T
+        apart = tuned[second] - base[first]
+        apart = apart[np.isfinite(apart)]
         if not len(apart):
-            return Change(Interval(np.nan, np.nan, np.nan), np.nan)
+            return Change(NOTHING, np.nan)
         p = paired_permutation(apart, np.zeros(len(apart)), seed=seed)
-        return Change(mean_by_group(apart, np.arange(len(apart)).tolist(), seed), p)
+        return Change(mean_by_group(apart, seed=seed), p)
     values = np.concatenate([base, tuned])
     is_tuned = np.arange(len(values)) >= len(base)
     kept = np.flatnonzero(np.isfinite(values))
@@ -135,7 +150,7 @@ def difference(base: np.ndarray, tuned: np.ndarray, pairs: list[tuple[int, int]]
         mine, theirs = values[chosen[is_tuned[chosen]]], values[chosen[~is_tuned[chosen]]]
         return float(mine.mean() - theirs.mean()) if len(mine) and len(theirs) else float("nan")
 
-    return Change(bootstrap(kept.tolist(), apart_by, seed=seed), np.nan)
+    return Change(bootstrap(kept, apart_by, seed=seed), np.nan)
 
 
 def verdict(change: Change, measure: Measure) -> str:
@@ -149,15 +164,6 @@ def verdict(change: Change, measure: Measure) -> str:
     if ends[0] > measure.matters and not change.p > 0.05:
         return "worse"
     return "not worse" if ends[1] <= measure.matters else "can't tell"
-
-
-def _side_row(label: str, side: Side, name: str, seed: int) -> Row:
-    values = side.values(name)
-    known = int(np.isfinite(values).sum())
-    note = {"base": "what tuning began from", "unseen": "real music"}.get(label, "")
-    if known < len(values):
-        note = f"{note}; {len(values) - known} silent or too short".lstrip("; ")
-    return Row.of(label, mean_by_group(values, [str(path) for path in side.paths], seed), known, note)
 
 
 def _dull_files(sides: dict[str, Side]) -> str:
@@ -182,7 +188,7 @@ def _copies(made: Scorecard, sides: dict[str, Side], copied: Copies) -> None:
     bar = copies.bar(chance.tolist())
     rows = []
     for name, values in seconds.items():
-        rows.append(Row.of(name, mean_by_group(values, range(len(values)), made.seed), len(values)))
+        rows.append(Row.of(name, mean_by_group(values, seed=made.seed), len(values)))
         rows.append(Row(f"{name}, longest", float(values.max()), None, len(values)))
     rows.append(Row("counts as a copy above", bar, None, len(chance), f"from {null} clips"))
     found = [
@@ -216,3 +222,57 @@ def _copies(made: Scorecard, sides: dict[str, Side], copied: Copies) -> None:
     made.more["copied"] = found
     made.verdicts["copies"] = len(found) or hidden or 0
     made.verdicts["searched_all_training"] = len(copied.training) == copied.there
+
+
+def spectra(sides: dict[str, Side], path: Path) -> None:
+    """Each side's spectrum over its clips: the median, and the middle half shaded; every clip's energy counts as 1."""
+    figure, (axis,) = pictures.sheet(1, 1, (9, 4.6))
+    for name, side in sides.items():
+        power = np.array([one["spectrum"] for one in side.found])
+        power = power[power.sum(1) > 0]
+        if not len(power):
+            continue
+        level = 10 * np.log10(np.maximum(power / power.sum(1, keepdims=True), 1e-12))
+        low, middle, high = np.quantile(level, [0.25, 0.5, 0.75], axis=0)
+        axis.fill_between(CENTRES, low, high, color=COLOURS[name], alpha=0.15, linewidth=0)
+        axis.plot(CENTRES, middle, color=COLOURS[name], label=f"{name} ({len(power)} clips)", linewidth=1.8)
+    axis.axvline(HIGH, color="#777777", linestyle=":", linewidth=1.2)
+    axis.text(HIGH * 1.03, 0.97, "8 kHz", transform=axis.get_xaxis_transform(), color="#555555", va="top")
+    axis.set_xscale("log")
+    ticks = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
+    axis.set_xticks(ticks, [str(tick) if tick < 1000 else f"{tick // 1000}k" for tick in ticks])
+    axis.set(ylim=(-110, 0), xlabel="Hz, in thirds of an octave", ylabel="share of a clip's energy, dB")
+    axis.legend(frameon=False, loc="lower left")
+    pictures.save(figure, path)
+
+
+def spectrograms(sides: dict[str, Side], pairs: list[tuple[int, int]], path: Path) -> None:
+    """Up to four lines of a base and a tuned clip: pairs from the most dulled to the least, or each side by its highs.
+
+    dB under each clip's own peak.
+    """
+    base, tuned = (sides[name].values("highs") for name in ("base", "tuned"))
+    if pairs:
+        lines = [pairs[k] for k in _four(np.argsort([tuned[j] - base[i] for i, j in pairs]))]
+    else:
+        lines = list(zip(_four(np.argsort(base)), _four(np.argsort(tuned))))
+    shown = [(name, sides[name].paths[k]) for line in lines for name, k in zip(("base", "tuned"), line)]
+    figure, axes = pictures.sheet(len(lines), 2, (11, 2.5 * len(lines)), sharex=True, sharey=True)
+    for axis, (name, file) in zip(axes, shown, strict=True):
+        power = spectrum(clips.load(file, RATE, SECONDS)).T
+        level = 10 * np.log10(np.maximum(power, 1e-20))
+        level -= max(level.max(), -100.0)
+        times = np.arange(power.shape[1] + 1) * HOP / RATE
+        hertz = np.arange(N_FFT // 2 + 2) * RATE / N_FFT / 1000
+        picture = axis.pcolormesh(times, hertz, level, vmin=-RANGE, vmax=0, cmap="magma", rasterized=True)
+        axis.axhline(HIGH / 1000, color="white", linestyle=":", linewidth=0.8)
+        title = f"{name}: {file.name}"
+        axis.set_title(title if len(title) < 62 else f"{title[:60]}…", fontsize=8)
+        axis.set(ylim=(0, 20), ylabel="kHz", xlabel="seconds")
+        axis.label_outer()
+    figure.colorbar(picture, ax=axes, label="dB under the clip's peak", shrink=0.6)
+    pictures.save(figure, path, 100)
+
+
+def _four(order: np.ndarray) -> list[int]:
+    return [int(order[k]) for k in np.linspace(0, len(order) - 1, 4).astype(int)]
