@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,27 +51,29 @@ class Judged:
 
 @dataclass(frozen=True)
 class Fold:
-    """One outer fold: standardisation, coefficients of standardised features, Platt's line, the two sides' clouds."""
+    """One outer fold: standardisation and logistic regression, Platt's line, the two sides' clouds."""
 
-    mean: np.ndarray  # (F,)
-    scale: np.ndarray  # (F,)
-    weights: np.ndarray  # (F,)
-    bias: float
+    model: Any  # sklearn's pipeline of both
     platt: tuple[float, float]  # log-odds = a * score + b
-    centres: np.ndarray  # (2, F), contrast then reference
+    centres: np.ndarray  # (2, F) of standardised features, contrast then reference
     precisions: np.ndarray  # (2, F, F)
-    strength: float
+
+    @property
+    def strength(self) -> float:
+        return float(self.model[-1].C)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(F,): change of the log-odds with one standard deviation of a feature."""
+        return np.asarray(self.platt[0] * self.model[-1].coef_[0])
 
     def log_odds(self, features: np.ndarray) -> np.ndarray:
-        return self.platt[0] * (self._standard(features) @ self.weights + self.bias) + self.platt[1]
+        return np.asarray(self.platt[0] * self.model.decision_function(features) + self.platt[1])
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """(N, 2): Mahalanobis distances to contrast and to reference."""
-        away = self._standard(features)[:, None] - self.centres
+        away = self.model[0].transform(features)[:, None] - self.centres
         return np.sqrt(np.maximum(0, np.einsum("nki,kij,nkj->nk", away, self.precisions, away)))
-
-    def _standard(self, features: np.ndarray) -> np.ndarray:
-        return (features - self.mean) / self.scale
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Evaluator:
 
     def coefficients(self) -> np.ndarray:
         """(folds, F): change of log-odds with one standard deviation of a feature."""
-        return np.array([fold.platt[0] * fold.weights for fold in self.folds])
+        return np.array([fold.weights for fold in self.folds])
 
 
 def fit(
@@ -147,37 +150,27 @@ def _fold(
 
     scores = np.full((len(strengths), len(features)), np.nan)  # held out in the inner folds
     for train, test in _split(reference, groups, INNER, seed + 1):
-        mean, scale = _moments(features[train])
         for k, strength in enumerate(strengths):
-            weights, bias = _logistic((features[train] - mean) / scale, reference[train], strength)
-            scores[k, test] = (features[test] - mean) / scale @ weights + bias
+            scores[k, test] = (
+                _logistic(strength).fit(features[train], reference[train]).decision_function(features[test])
+            )
     known = np.isfinite(scores[0])
-    losses = [_cross_entropy(row[known], reference[known]) for row in scores]
+    losses = [np.logaddexp(0, np.where(reference, -row, row)[known]).mean() for row in scores]
     best = int(np.argmin(losses))
-    mean, scale = _moments(features)
-    standard = (features - mean) / scale
-    weights, bias = _logistic(standard, reference, strengths[best])
-    clouds = [standard[reference == side] for side in (False, True)]
+    model = _logistic(strengths[best]).fit(features, reference)
+    clouds = [model[0].transform(features[reference == side]) for side in (False, True)]
     precisions = np.array([np.linalg.inv(ledoit_wolf(cloud)[0] + 1e-3 * np.eye(features.shape[1])) for cloud in clouds])
     centres = np.array([cloud.mean(0) for cloud in clouds])
-    platt = _platt(scores[best][known], reference[known])
-    return Fold(mean, scale, weights, bias, platt, centres, precisions, strengths[best])
+    return Fold(model, _platt(scores[best][known], reference[known]), centres, precisions)
 
 
-def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scale = features.std(0)
-    return features.mean(0), np.where(scale > 1e-9, scale, 1.0)
-
-
-def _logistic(standard: np.ndarray, reference: np.ndarray, strength: float) -> tuple[np.ndarray, float]:
+def _logistic(strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    found = LogisticRegression(C=strength, class_weight="balanced", solver="newton-cholesky").fit(standard, reference)
-    return found.coef_[0], float(found.intercept_[0])
-
-
-def _cross_entropy(scores: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.logaddexp(0, np.where(reference, -scores, scores)).mean())
+    regression = LogisticRegression(C=strength, class_weight="balanced", solver="newton-cholesky")
+    return make_pipeline(StandardScaler(), regression)
 
 
 def _platt(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from kwela.judge.cloud_distances import COARSE, FINE
 from kwela.judge.cloud_scores import FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores, ranked
 from kwela.judge.cloud_windows import evenly
 from kwela.judge.page import Row, Scorecard
-from kwela.judge.stats import Interval, bootstrap, mean_by_group
+from kwela.judge.stats import NOTHING, Interval, bootstrap, mean_by_group
 
 TITLE = "Spectocloud on held-out songs"
 WARNING = (
@@ -49,19 +49,21 @@ FLICKERING, FROZEN = 1.5, 0.5  # times the target's movement: of too much after 
 def fill(made: Scorecard, scores: Scores, out: Path) -> None:
     """The tables and verdicts of measured scores, and each song's error drawn in `out`. Intervals resample songs."""
     unbeaten = []
+    finite = bool(np.isfinite(scores.measures["chamfer"][MODEL]).all())
     for measure, (title, unit, better, text) in TABLES.items():
         values = scores.measures[measure]
         rows = [_row(MODEL, values[MODEL], scores, made.seed)]
         rows.append(_row(FLOOR, values[FLOOR], scores, made.seed, "the floor" if better == LOWER else "the ceiling"))
         for name in NAMES:
-            lead = mean_by_group(better * (values[MODEL] - values[name]), scores.songs.tolist(), made.seed)
+            lead = mean_by_group(better * (values[MODEL] - values[name]), scores.songs, made.seed)
             if not (lead.low > 0 and np.isfinite(values[MODEL]).all()):  # a cloud that isn't one beats nothing
                 unbeaten.append(f"{measure}: {name}")
             note = f"model better by {lead.value:.2g} ({lead.low:.2g} .. {lead.high:.2g})"
             rows.append(_row(name, values[name], scores, made.seed, note))
         made.add(measure, title, rows, text, unit)
-    songs = evenly(_by_song(scores), DRAWN)
-    rows = [Row(f"{one['song'][:40]} | {name}", one[name.replace(" ", "_")]) for one in songs for name in COLOURS]
+    by_song = _by_song(scores)
+    lines = evenly(by_song, DRAWN)
+    rows = [Row(f"{one['song'][:40]} | {name}", one[name.replace(" ", "_")]) for one in lines for name in COLOURS]
     pictures.forest(out / "songs.png", {"": rows}, "Chamfer distance to the target", COLOURS)
     made.sections["chamfer"].picture = "songs.png"
     known = _own_song(made, scores)
@@ -69,26 +71,24 @@ def fill(made: Scorecard, scores: Scores, out: Path) -> None:
     text = "The number is the Chamfer distance."
     made.add("pictures", "Clouds of the best, the median and the worst song", [], text, "", "clouds.png")
     made.verdicts |= {"status": "measured", "beats_every_baseline": not unbeaten, "not_beaten": unbeaten}
-    made.verdicts |= {"gap_closed": _gap_closed(scores, made.seed)} | _steady(ratios)
-    if not np.isfinite(scores.measures["chamfer"][MODEL]).all():
-        made.verdicts |= {"steady": False, "follows": False}
+    made.verdicts["gap_closed"] = (_gap_closed(scores, made.seed) if finite else NOTHING).to_dict()
+    made.verdicts |= _steady(ratios) if finite else {"steady": False, "follows": False}
     made.verdicts["knows_its_song"] = known
     made.more["moved_to_target"] = {name: one._asdict() for name, one in ratios.items()}
-    made.more["by_song"] = _by_song(scores)
+    made.more["by_song"] = by_song
 
 
 def _row(name: str, values: np.ndarray, scores: Scores, seed: int, note: str = "") -> Row:
     if np.isinf(values).any():
         return Row(name, None, None, len(values), "not finite")
-    return Row.of(name, mean_by_group(values, scores.songs.tolist(), seed), int(np.isfinite(values).sum()), note)
+    return Row.of(name, mean_by_group(values, scores.songs, seed), int(np.isfinite(values).sum()), note)
 
 
 def _own_song(made: Scorecard, scores: Scores) -> bool:
     """The table, and whether the model's clouds surely lie nearer to their own song than chance has it."""
     measured = scores.measures["own_song"]
-    rows = [
-        _row(name, values, scores, made.seed) for name, values in measured.items() if not np.isnan(values).all()
-    ]  # fmt: skip
+    known = {name: values for name, values in measured.items() if not np.isnan(values).all()}
+    rows = [_row(name, values, scores, made.seed) for name, values in known.items()]
     rivals = min(OTHERS, len(np.unique(scores.songs)) - 1)
     chance = 1 / (rivals + 1)
     text = (
@@ -116,7 +116,7 @@ def _moving(made: Scorecard, scores: Scores) -> dict[str, Interval]:
     return ratios
 
 
-def _gap_closed(scores: Scores, seed: int) -> dict[str, Any]:
+def _gap_closed(scores: Scores, seed: int) -> Interval:
     """(best baseline - model) / (best baseline - floor) of the mean Chamfer distances: 0 no better, 1 at the floor."""
     values = scores.measures["chamfer"]
 
@@ -125,10 +125,7 @@ def _gap_closed(scores: Scores, seed: int) -> dict[str, Any]:
         gap = best - values[FLOOR][index].mean()
         return float((best - values[MODEL][index].mean()) / gap) if gap > 0 else float("nan")
 
-    if not np.isfinite(values[MODEL]).all():
-        return {"value": None, "ci": None}
-    found = bootstrap(scores.songs.tolist(), share, seed=seed)
-    return {"value": found.value, "ci": found.ci}
+    return bootstrap(scores.songs, share, seed=seed)
 
 
 def _steady(ratios: dict[str, Interval]) -> dict[str, bool | None]:
@@ -152,7 +149,7 @@ def _ratio(scores: Scores, measure: str, seed: int) -> Interval:
         total = target[both].sum()
         return float(model[both].sum() / total) if total > 0 else float("nan")
 
-    return bootstrap(scores.songs.tolist(), ratio, seed=seed)
+    return bootstrap(scores.songs, ratio, seed=seed)
 
 
 def _by_song(scores: Scores) -> list[dict[str, Any]]:

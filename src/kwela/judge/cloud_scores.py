@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from kwela.errors import UserError
 from kwela.judge.cloud_baselines import NAMES, Baselines
 from kwela.judge.cloud_distances import Apart, apart
 from kwela.judge.cloud_windows import Heard, Sample, Window, drawn, has_floor, hear
+from kwela.judge.spread import progress
 from kwela.music import audio
 from kwela.spectocloud.target import Cloud
 
@@ -34,6 +33,7 @@ SHIFTS = {  # seconds: next to nothing, one frame of the log-mel, a quarter of t
 OTHERS = 7  # targets of other songs that a cloud's own target must be nearer than
 
 CloudOf = Callable[[Window, Heard], Cloud]  # what a model gives for a window
+Measured = dict[str, dict[str, float]]  # by measure, then by source
 
 
 @dataclass(frozen=True)
@@ -56,70 +56,63 @@ def ranked(scores: Scores) -> list[str]:
 
 def score(cloud_of: CloudOf, held_out: Sequence[Sample], baselines: Baselines, seed: int) -> Scores:
     """All measures of every held-out window. cloud_of: the model."""
-    found: list[dict[str, dict[str, float]]] = []
+
+    def clouds_of(window: Window, heard: Heard) -> dict[str, Cloud]:
+        return {MODEL: cloud_of(window, heard)} | baselines.of(window, heard)
+
+    found: list[Measured] = []
     strangers = _strangers(held_out, seed)
-    for k, sample in enumerate(track(held_out, "Judging clouds", console=Console(stderr=True), transient=True)):
-        clouds = {MODEL: cloud_of(sample.window, sample.heard)} | baselines.of(sample.window, sample.heard)
+    for sample, others in zip(progress(held_out, "Judging clouds"), strangers, strict=True):
+        clouds = clouds_of(sample.window, sample.heard)
         if has_floor(sample.window):
             clouds[FLOOR] = drawn(sample.window, sample.heard, redraw=1)
-        others = [held_out[j].target for j in strangers[k]]
-        found.append(
-            _distances(clouds, sample.target, others)
-            | _steadiness(cloud_of, sample, baselines, clouds | {SAME: sample.target, ANEW: sample.target})
-        )
-    songs = np.array([sample.window.song for sample in held_out])
-    sources = {measure: MOVING if measure.startswith("moved") else SOURCES for measure in found[0]}
-    return Scores(
-        songs,
-        {
-            measure: {name: np.array([one[measure].get(name, np.nan) for one in found]) for name in names}
-            for measure, names in sources.items()
-        },
-    )
+        measured = _distances(clouds, sample.target, [held_out[k].target for k in others])
+        before = clouds | {SAME: sample.target, ANEW: sample.target}
+        for name, seconds in SHIFTS.items():
+            moved = {one: apart(cloud, before[one]) for one, cloud in _after(sample, seconds, clouds_of).items()}
+            measured[name] = {one: far.chamfer for one, far in moved.items()}
+            measured[f"{name}_colour"] = {one: far.colour for one, far in moved.items()}
+        found.append(measured)
+    measures = {
+        name: {
+            source: np.array([one[name].get(source, np.nan) for one in found])
+            for source in (MOVING if name.startswith("moved") else SOURCES)
+        }
+        for name in found[0]
+    }
+    return Scores(np.array([sample.window.song for sample in held_out]), measures)
 
 
-def _distances(clouds: dict[str, Cloud], wanted: Cloud, others: Sequence[Cloud]) -> dict[str, dict[str, float]]:
+def _distances(clouds: dict[str, Cloud], wanted: Cloud, others: Sequence[Cloud]) -> Measured:
     far = {name: apart(cloud, wanted) for name, cloud in clouds.items()}
     measures = {field: {name: getattr(one, field) for name, one in far.items()} for field in Apart._fields}
-    nearest = {
+    measures["own_song"] = {
         name: float(all(far[name].chamfer < apart(clouds[name], other).chamfer for other in others))
         for name in (MODEL, FLOOR, "nearest neighbour")
         if name in clouds
     }
-    return measures | {"own_song": nearest}
+    return measures
 
 
-def _strangers(held_out: Sequence[Sample], seed: int) -> list[np.ndarray]:
+def _strangers(held_out: Sequence[Sample], seed: int) -> list[list[int]]:
     """For each window, windows of other songs: of as many different ones as there are, up to OTHERS."""
     songs = np.array([sample.window.song for sample in held_out])
     rng = np.random.default_rng(seed)
     chosen = []
     for song in songs:
         names = rng.permutation([name for name in np.unique(songs) if name != song])[:OTHERS]
-        chosen.append(np.array([rng.choice(np.flatnonzero(songs == name)) for name in names]))
+        chosen.append([int(rng.choice(np.flatnonzero(songs == name))) for name in names])
     return chosen
 
 
-def _steadiness(
-    cloud_of: CloudOf, sample: Sample, baselines: Baselines, clouds: dict[str, Cloud]
-) -> dict[str, dict[str, float]]:
-    measures: dict[str, dict[str, float]] = {}
-    for name, seconds in SHIFTS.items():
-        after = _neighbour(cloud_of, sample, baselines, seconds)
-        moved = {source: apart(cloud, clouds[source]) for source, cloud in after.items()}
-        measures[name] = {source: one.chamfer for source, one in moved.items()}
-        measures[f"{name}_colour"] = {source: one.colour for source, one in moved.items()}
-    return measures
-
-
-def _neighbour(cloud_of: CloudOf, sample: Sample, baselines: Baselines, seconds: float) -> dict[str, Cloud]:
+def _after(sample: Sample, seconds: float, clouds_of: Callable[[Window, Heard], dict[str, Cloud]]) -> dict[str, Cloud]:
     """What each source gives for the window `seconds` later; nothing where the audio ends before."""
     window = sample.window.later(seconds)
     try:
         heard = hear(window)
     except UserError:
         return {}
-    clouds = {MODEL: cloud_of(window, heard)} | baselines.of(window, heard)
+    clouds = clouds_of(window, heard)
     if has_floor(sample.window):
         clouds |= {SAME: drawn(window, heard), ANEW: drawn(window, heard, redraw=1)}
     return clouds

@@ -5,16 +5,16 @@ Nothing of the training's loader is used: rows are read, audio decoded and targe
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from kwela.errors import UserError
+from kwela.judge.spread import progress
 from kwela.music import audio, midi
 from kwela.spectocloud import space, target
 from kwela.spectocloud.target import Cloud
@@ -35,11 +35,15 @@ class Window:
     given: Path | None = None
     origin: float | None = None  # the start of the window that this one is a neighbour of
 
+    @property
+    def content(self) -> str:
+        """What a target's random numbers are drawn from: of a neighbour, those of the window that it is one of."""
+        start = self.start if self.origin is None else self.origin
+        return target.content_hash(self.audio, self.midi, self.emotion, self.offset, start)
+
     def later(self, seconds: float) -> Window:
         """The window that begins `seconds` later; its targets are drawn with this one's numbers."""
-        return Window(
-            self.song, self.audio, self.midi, self.emotion, self.offset, self.start + seconds, origin=self.start
-        )
+        return replace(self, start=self.start + seconds, given=None, origin=self.start)
 
 
 def choose(rows: Sequence[Row], a_song: int, songs: int) -> list[Window]:
@@ -48,22 +52,19 @@ def choose(rows: Sequence[Row], a_song: int, songs: int) -> list[Window]:
     A row that fixes its segment is that window; one that doesn't gives windows evenly spaced over its audio. Raises
     UserError for audio whose header can't be read.
     """
-    by_song: dict[str, list[Row]] = {}
+    by_song = defaultdict(list)
     for row in rows:
-        by_song.setdefault(row["group"], []).append(row)
+        by_song[row["group"]].append(row)
     chosen = []
     for song in evenly(list(by_song), songs):
-        fixed = [_window(row, float(row.get("start", 0))) for row in by_song[song] if _is_fixed(row)]
-        for row in () if fixed else by_song[song][:1]:
+        fixed = [row for row in by_song[song] if "start" in row or "target_pointcloud_path" in row]
+        windows = [_window(row, float(row.get("start", 0))) for row in fixed]
+        if not fixed:
+            row = by_song[song][0]
             last = max(0.0, audio.duration(Path(row["audio_path"])) - space.SECONDS)
-            starts = np.unique(np.linspace(0, last, a_song + 2)[1:-1].round(3))
-            fixed = [_window(row, float(start)) for start in starts]
-        chosen += evenly(fixed, a_song)
+            windows = [_window(row, float(at)) for at in np.unique(np.linspace(0, last, a_song + 2)[1:-1].round(3))]
+        chosen += evenly(windows, a_song)
     return chosen
-
-
-def _is_fixed(row: Row) -> bool:
-    return "start" in row or "target_pointcloud_path" in row
 
 
 def _window(row: Row, start: float) -> Window:
@@ -94,7 +95,7 @@ class Sample(NamedTuple):
 def listen(windows: Sequence[Window], left_out: dict[str, str], label: str) -> list[Sample]:
     """Each window with what is heard in it and its target; what doesn't decode goes to left_out {file: why}."""
     samples = []
-    for window in track(windows, label, console=Console(stderr=True), transient=True):
+    for window in progress(windows, label):
         try:
             heard = hear(window)
             samples.append(Sample(window, heard, wanted(window, heard)))
@@ -125,19 +126,14 @@ def wanted(window: Window, heard: Heard) -> Cloud:
     positions, attributes = target.read_cloud(window.given)
     if len(positions) != space.POINTS:
         raise UserError(f"{window.given}: a target cloud has {space.POINTS} points, this one {len(positions)}")
-    return Cloud(positions, np.full((len(positions), 7), 0.5, np.float32) if attributes is None else attributes)
+    return Cloud(positions, np.full((space.POINTS, 7), 0.5, np.float32) if attributes is None else attributes)
 
 
 def drawn(window: Window, heard: Heard, redraw: int = 0) -> Cloud:
     """The target by `target.compute`'s rule, drawn with the numbers of the window that this one is a neighbour of."""
-    start = window.start if window.origin is None else window.origin
-    content = target.content_hash(window.audio, window.midi, window.emotion, window.offset, start)
-    return target.draw(heard.segment, window.emotion, target.seed_of(content, redraw))
+    return target.draw(heard.segment, window.emotion, target.seed_of(window.content, redraw))
 
 
 def has_floor(window: Window) -> bool:
     """Whether the target is one that can be drawn again: not made by hand."""
-    if window.given is None:
-        return True
-    content = target.content_hash(window.audio, window.midi, window.emotion, window.offset, window.start)
-    return window.given.stem == content[:32]
+    return window.given is None or window.given.stem == window.content[:32]

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from kwela.judge import clips
 from kwela.judge.sound import magnitudes, pitch_class
+from kwela.judge.spread import progress
 
 RATE = 11_025  # Hz
 N_FFT, HOP = 4096, 1102  # 0.37 s; 0.1 s
@@ -81,8 +80,7 @@ def longest(asked: Sequence[Any], training: Sequence[Any], label: str = "") -> l
     best = [Shared(0.0, -1, 0.0, 0.0)] * len(asked)
     record = np.zeros(len(frames), np.int32)  # the longest run that ends at each frame
     where = np.zeros((len(frames), 2), np.int32)  # with which clip and where in it
-    bar = track(training, label, console=Console(stderr=True), transient=True, disable=not label)
-    for other, clip in enumerate(bar):
+    for other, clip in enumerate(progress(training, label)):
         match = (frames @ _standard(clip).T >= MATCH).T  # (frames of the clip, frames asked)
         run = np.zeros(len(frames), np.int32)
         for at, hits in enumerate(match):

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import track
 
 from kwela.judge import clips
+from kwela.judge.spread import progress
 from kwela.musicgen import artefact, base, model
 from kwela.musicgen.delay import IGNORED, delay
 
@@ -45,7 +44,7 @@ def measure(checkpoint: Path, paths: Sequence[Path], tiny: Path) -> Surprise:
     width = getattr(tuned.enc_to_dec_proj, "in_features", config.hidden_size)  # of the text encoder's states
     told = torch.zeros(1, 1, int(width)), torch.zeros(1, 1, dtype=torch.int64)
     nats = []
-    for path in track(paths, "Scoring unseen clips", console=Console(stderr=True), transient=True):
+    for path in progress(paths, "Scoring unseen clips"):
         wave = torch.from_numpy(clips.load(path, codec.rate))
         inputs, targets = delay(encoder.encode(wave[None, None]).audio_codes[0], codec.size)
         nats.append([_per_code(one(inputs, *told), targets) for one in models])

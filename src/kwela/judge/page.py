@@ -26,8 +26,9 @@ class Row:
     @classmethod
     def of(cls, row: str, interval: Interval, n: int | None = None, note: str = "") -> Row:
         """A row from an interval; NaN means not measured."""
-        value = None if math.isnan(interval.value) else interval.value
-        return cls(row, value, interval.ci if value is not None else None, n, note)
+        return (
+            cls(row, note=note, n=n) if math.isnan(interval.value) else cls(row, interval.value, interval.ci, n, note)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         plain = {"row": self.row, "value": self.value, "ci": self.ci, "n": self.n}

@@ -1,11 +1,14 @@
-"""One function over many items, on every core: what is no good is left out with its reason, and nothing vanishes."""
+"""Many items: watched by a progress bar, or on every core, where what is no good is named and nothing vanishes."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import track
 
 from kwela.corpus import fanout
 from kwela.errors import KwelaError
@@ -13,6 +16,11 @@ from kwela.errors import KwelaError
 
 class Failed(str):
     """Why there is no result."""
+
+
+def progress(items: Sequence[Any], label: str) -> Iterable[Any]:
+    """`items`, with a progress bar that goes when they are done; none without a label."""
+    return track(items, label, console=Console(stderr=True), transient=True, disable=not label)
 
 
 def spread(function: Callable[..., Any], items: Sequence[Any], label: str, inline: int = 8) -> list[Any]:

@@ -30,7 +30,7 @@ class Interval(NamedTuple):
         return None if math.isnan(self.low) else [self.low, self.high]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "ci": self.ci}
+        return {"value": None if math.isnan(self.value) else self.value, "ci": self.ci}
 
 
 NOTHING = Interval(math.nan, math.nan, math.nan)  # not measured
