@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import Progress
 from torch import nn
 
 from kwela.judge.page import Row
+from kwela.judge.spread import progress
 from kwela.judge.stats import NOTHING, Interval, bootstrap
 from kwela.midigen import windows
 from kwela.music import tokens
@@ -50,8 +49,8 @@ def tellings(emotions: np.ndarray, mean: np.ndarray, draws: int, seed: int) -> d
         "none": [np.full_like(emotions, np.nan)],
         "constant": [np.broadcast_to(mean, emotions.shape).copy()],
     }
-    columns = {"shuffled": slice(None), **{f"shuffled {name}": slice(d, d + 1) for d, name in enumerate(DIMENSIONS)}}
-    for name, span in columns.items():
+    columns = {f"shuffled {name}": slice(d, d + 1) for d, name in enumerate(DIMENSIONS)}
+    for name, span in ({"shuffled": slice(None)} | columns).items():
         part = emotions[:, span]
         if (part == part[0]).all():
             continue
@@ -89,17 +88,13 @@ def measure(
     order = np.argsort([len(item["input_ids"]) for item in items], kind="stable")
     nats = {name: np.zeros(len(songs)) for name in told}
     network.eval()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("Scoring held-out songs", total=len(items) * sum(map(len, told.values())))
-        for first in range(0, len(items), BATCH):
-            part = order[first : first + BATCH]
-            batch = windows.collate([items[at] for at in part])
-            for name, drawn in told.items():
-                for emotions in drawn:
-                    feeling = torch.from_numpy(emotions[which[part]].astype(np.float32))
-                    sums = _surprise(network, batch, feeling)
-                    np.add.at(nats[name], which[part], sums / len(drawn))
-                    progress.advance(bar, len(part))
+    for first in progress(range(0, len(items), BATCH), "Scoring held-out songs"):
+        part = order[first : first + BATCH]
+        batch = windows.collate([items[at] for at in part])
+        for name, drawn in told.items():
+            for emotions in drawn:
+                feeling = torch.from_numpy(emotions[which[part]].astype(np.float32))
+                np.add.at(nats[name], which[part], _surprise(network, batch, feeling) / len(drawn))
     return Nats(nats, np.array([len(one) - 1 for one in ids], float))
 
 
@@ -129,10 +124,10 @@ def gains(nats: Nats, groups: Sequence[str], seed: int = 0) -> dict[str, Interva
 
 def gain_rows(found: dict[str, Interval], songs: int, label: str = "") -> list[Row]:
     missing = "the held-out songs all have one value"
-    wanted = ("shuffled", "none", "constant", *(f"shuffled {name}" for name in DIMENSIONS))
     return [
-        Row.of(f"over {_SAID[name]}{label}", found.get(name, NOTHING), songs, "" if name in found else missing)
-        for name in wanted
+        Row.of(f"over {said}{label}", found.get(name, NOTHING), songs, "" if name in found else missing)
+        for name, said in _SAID.items()
+        if name != "true"
     ]
 
 

@@ -69,14 +69,12 @@ class Library:
     """Training music, ready to be searched."""
 
     def __init__(self, scores: Sequence[ScoreTick]) -> None:
-        parts: list[np.ndarray] = []
-        owner: list[np.ndarray] = []
+        parts, owner = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for number, score in enumerate(scores):
             for line in lines(score):
                 parts += [line, np.array([-1 - len(parts)])]  # no run crosses a mark: each mark is met once
                 owner.append(np.full(len(line) + 1, number))
-        self.steps = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-        self.owner = np.concatenate(owner) if owner else np.zeros(0, np.int64)
+        self.steps, self.owner = np.concatenate(parts), np.concatenate(owner)
         self.prefix = _prefix(self.steps)
 
     def longest(self, scores: Sequence[ScoreTick]) -> list[Match]:
@@ -89,10 +87,12 @@ class Library:
         while (low < high).any():
             # Low lengths first, so that a table is built for few lengths: most runs are short.
             middle = np.where(low < high, np.minimum((low + high + 1) // 2, 2 * low + 4), 0)
-            for length in np.unique(middle[middle > 0]):
-                keys, place = self._table(int(length))
+            for length in np.unique(middle[middle > 0]).tolist():
+                keys = _runs(self.prefix, length)
+                place = np.argsort(keys, kind="stable")
+                keys = keys[place]
                 for at in np.flatnonzero(middle == length):
-                    found = self._find(queries[at][1], prefixes[at], int(length), keys, place)
+                    found = self._find(queries[at][1], prefixes[at], length, keys, place)
                     if found < 0:
                         high[at] = length - 1
                     else:
@@ -102,11 +102,6 @@ class Library:
             if length > 0 and length + 1 > out[number].notes:
                 out[number] = Match(int(length) + 1, float((length + 1) / (len(line) + 1)), int(self.owner[place]))
         return out
-
-    def _table(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        keys = _runs(self.prefix, length)
-        order = np.argsort(keys, kind="stable")
-        return keys[order], order
 
     def _find(self, line: np.ndarray, prefix: np.ndarray, length: int, keys: np.ndarray, place: np.ndarray) -> int:
         """Where in `steps` a run of `line` of this length stands, -1 if nowhere."""
@@ -139,6 +134,6 @@ def _runs(prefix: np.ndarray, length: int) -> np.ndarray:
 
 
 def _powers(size: int, base: int = int(_BASE)) -> np.ndarray:
-    return np.concatenate(([np.uint64(1)], np.cumprod(np.full(max(0, size - 1), base, np.uint64), dtype=np.uint64)))[
-        :size
-    ]
+    factors = np.full(size, base, np.uint64)
+    factors[:1] = 1
+    return np.cumprod(factors, dtype=np.uint64)

@@ -5,8 +5,9 @@ Nothing here goes through the token codec. Times in seconds are symusic's own, t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from symusic.core import NoteTick, ScoreSecond, ScoreTick, TempoTick, TimeSignatureTick, TrackTick
@@ -70,15 +71,10 @@ def excerpt(score: ScoreTick, start_q: float, quarters: float) -> ScoreTick:
     """The notes that begin in [start_q, start_q + quarters), cut at its end, moved to 0, in their tempo and meter."""
     first, last = round(start_q * score.tpq), round((start_q + quarters) * score.tpq)
     out = ScoreTick(score.tpq)
-    for tempo in score.tempos:
-        if tempo.time < last:
-            out.tempos.append(TempoTick(max(0, tempo.time - first), mspq=tempo.mspq))
-    for meter in score.time_signatures:
-        if meter.time < last:
-            at = max(0, meter.time - first)
-            out.time_signatures.append(TimeSignatureTick(at, meter.numerator, meter.denominator))
-    out.tempos = out.tempos[_last_at_zero([one.time for one in out.tempos]) :]
-    out.time_signatures = out.time_signatures[_last_at_zero([one.time for one in out.time_signatures]) :]
+    for at, tempo in _in_force(score.tempos, first, last):
+        out.tempos.append(TempoTick(at, mspq=tempo.mspq))
+    for at, meter in _in_force(score.time_signatures, first, last):
+        out.time_signatures.append(TimeSignatureTick(at, meter.numerator, meter.denominator))
     for track in score.tracks:
         copy = TrackTick(track.name, track.program, track.is_drum)
         for note in track.notes:
@@ -119,25 +115,24 @@ def is_valid(score: ScoreTick) -> bool:
 
 def edited(score: ScoreTick, tempo: float = 1.0, velocity: float = 1.0) -> ScoreTick:
     """A copy with every tempo and every velocity multiplied: a generator of emotion that needs no model."""
-    out = score.copy()
     tempos = [(one.time, one.qpm) for one in score.tempos] or [(0, EVEN_BPM)]
-    out.tempos = out.tempos[:0]
-    for time, bpm in tempos:
-        out.tempos.append(TempoTick(time, qpm=float(np.clip(bpm * tempo, 10, 400))))
-    for track in out.tracks:
-        for note in track.notes:
-            note.velocity = int(np.clip(round(note.velocity * velocity), 1, 127))
-    return out
+    faster = [(time, float(np.clip(bpm * tempo, 10, 400))) for time, bpm in tempos]
+    return _played(score, faster, lambda plain: int(np.clip(round(plain * velocity), 1, 127)))
 
 
 def flattened(score: ScoreTick) -> ScoreTick:
     """A copy at 120 BPM throughout with every velocity 64: what is left of an emotion when loud and fast are gone."""
+    return _played(score, [(0, EVEN_BPM)], lambda plain: EVEN_VELOCITY)
+
+
+def _played(score: ScoreTick, tempos: list[tuple[int, float]], velocity: Callable[[int], int]) -> ScoreTick:
     out = score.copy()
     out.tempos = out.tempos[:0]
-    out.tempos.append(TempoTick(0, qpm=EVEN_BPM))
+    for time, bpm in tempos:
+        out.tempos.append(TempoTick(time, qpm=bpm))
     for track in out.tracks:
         for note in track.notes:
-            note.velocity = EVEN_VELOCITY
+            note.velocity = velocity(note.velocity)
     return out
 
 
@@ -151,5 +146,7 @@ def _tempos(score: ScoreTick, timed: ScoreSecond) -> tuple[np.ndarray, np.ndarra
     return np.array(bpm), np.maximum(span, 0.0)
 
 
-def _last_at_zero(times: list[int]) -> int:
-    return max((place for place, time in enumerate(times) if time == 0), default=0)
+def _in_force(events: Any, first: int, last: int) -> list[tuple[int, Any]]:
+    """(time after `first`, event): the last event at `first` or before it, and those up to `last`."""
+    known = [event for event in events if event.time <= first][-1:]
+    return [(max(0, one.time - first), one) for one in [*known, *(e for e in events if first < e.time < last)]]

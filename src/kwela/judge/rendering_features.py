@@ -27,10 +27,9 @@ def features(samples: np.ndarray, rate: int) -> dict[str, float]:
     """Name -> number, always the same names. samples: (N,) float mono; shorter than a frame, or silence: all NaN."""
     audio = soxr.resample(np.asarray(samples, np.float32), rate, RATE) if rate != RATE else samples
     magnitude = magnitudes(audio, FFT, HOP)
-    loud = bool(len(magnitude) > 4 and magnitude.max(initial=0.0) > 1e-6)
-    parts = [_loudness(audio, magnitude), _shape(magnitude), _pulse(magnitude), _harmony(magnitude)] if loud else []
-    found = {name: value for part in parts for name, value in part.items()}
-    return {name: found.get(name, math.nan) for name in NAMES}
+    if len(magnitude) <= 4 or magnitude.max() <= 1e-6:
+        return dict.fromkeys(NAMES, math.nan)
+    return _loudness(audio, magnitude) | _shape(magnitude) | _pulse(magnitude) | _harmony(magnitude)
 
 
 _HERTZ = np.fft.rfftfreq(FFT, 1 / RATE)
@@ -123,10 +122,4 @@ def _harmony(magnitude: np.ndarray) -> dict[str, float]:
     }
 
 
-_TONE = np.sin(np.arange(4 * RATE) * 0.06).astype(np.float32)
-_TONE_LINES = magnitudes(_TONE, FFT, HOP)
-NAMES = tuple(
-    name
-    for part in (_loudness(_TONE, _TONE_LINES), _shape(_TONE_LINES), _pulse(_TONE_LINES), _harmony(_TONE_LINES))
-    for name in part
-)
+NAMES = tuple(features(np.sin(np.arange(4 * RATE) * 0.06), RATE))
