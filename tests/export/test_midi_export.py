@@ -114,7 +114,7 @@ def test_evidence_is_of_this_very_file_and_checkpoint(midi_export: Export, midi_
 
 def test_the_file_itself_says_what_a_host_must_know(midi_export: Export, midi_checkpoint: Path) -> None:
     file = midi_export[0] / "midi_generator.onnx"
-    said = to_onnx.metadata(file)
+    said = to_onnx.session(file).get_modelmeta().custom_metadata_map
     assert said["family"] == "midi_generator" and said["window"] == "256"
     assert said["tokenizer_hash"] == tokens.tokenizer_hash()
     assert said["checkpoint_sha256"] == checkpoint.file_hash(midi_checkpoint)

@@ -43,7 +43,7 @@ def test_clouds_equal_pytorchs(cloud_export: Path, cloud_model: spectocloud.Spec
 
 
 def test_metadata_lets_a_host_make_the_inputs(cloud_export: Path) -> None:
-    said = to_onnx.metadata(cloud_export / "spectocloud.onnx")
+    said = to_onnx.session(cloud_export / "spectocloud.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(said["midi_features"]) == list(midi.FEATURE_NAMES)
     mel = json.loads(said["log_mel"])
     assert (mel["sample_rate"], mel["n_fft"], mel["hop"], mel["mels"]) == (44_100, 2048, 1024, 128)

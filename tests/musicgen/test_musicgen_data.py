@@ -14,7 +14,7 @@ from musicgen_set import TEMPLATES
 from kwela.engine import order
 from kwela.errors import UserError
 from kwela.musicgen import codes, data
-from kwela.musicgen.delay import IGNORED, undelay
+from kwela.musicgen.delay import IGNORED
 
 HEAD = "clip_id,file_path,amapiano_proxy_score,tags,duration,split,artist\n"
 ROWS = '1,a.mp3,3,"drums,piano",29.1,train,x\n2,b.mp3,4,beat,29.1,val,y\n'
@@ -137,7 +137,8 @@ def test_a_clip_shorter_than_a_crop_is_taken_whole_and_padded(crops):
     assert batch["inputs"].dtype == batch["mask"].dtype == torch.int64
     laid = batch["targets"][1]
     assert (laid != IGNORED).sum() == 4 * 60
-    assert torch.equal(undelay(batch["targets"])[1, :, :60], torch.from_numpy(short.codes.astype(np.int64)))
+    for book in range(4):
+        assert laid[book, book : book + 60].tolist() == short.codes[book].tolist()
     assert batch["states"].dtype == torch.float32 and batch["mask"][1].sum() == 0
     assert batch["mask"][0].sum() == len(long.states) > 0
     assert torch.equal(batch["states"][0, : len(long.states)], torch.from_numpy(long.states).float())

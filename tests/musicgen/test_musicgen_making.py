@@ -113,9 +113,9 @@ def test_silence_is_written_as_silence(tmp_path):
     [
         ({"prompts": ["drums", "  "]}, "prompt is empty"),
         ({"prompts": [], "seeds": []}, "prompt is empty"),
-        ({"seconds": 0.0}, "duration of 0 s"),
+        ({"seconds": 0.0}, "--duration 0: give seconds above 0"),
         ({"seconds": 300.5}, "up to 300"),
-        ({"seconds": float("nan")}, "duration of nan"),
+        ({"seconds": float("nan")}, "--duration nan"),
     ],
 )
 def test_what_cant_be_played_is_refused_before_anything_is_written(tiny, tmp_path, more, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from kwela.musicgen.task import MusicgenTask
     from kwela.playbook import PlaybookConfig
 
-TEST_PROMPTS = (
-    "Traditional amapiano with log drums and soulful piano",
-    "Modern amapiano house with jazzy chord progressions",
-)
 LOG = Path("training_logs/training.log")  # beside the config
 
 
@@ -81,7 +78,7 @@ def task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> Mus
     return MusicgenTask(chosen, workers=workers, device=device, say=print if first_rank() else lambda line: None)
 
 
-def hooks(tuning: MusicgenTask, carried: Path | None, beside: Path) -> dict[str, Any]:
+def hooks(carried: Path | None, beside: Path) -> dict[str, Any]:
     """What of loop.Session is musicgen's own."""
     from kwela.musicgen import artefact
 
@@ -130,11 +127,11 @@ def check(task: MusicgenTask, own: PlaybookConfig, device: str | None) -> bool:
         own.tensorboard_dir.mkdir(parents=True, exist_ok=True)
         return f"tensorboard --logdir {own.tensorboard_dir} (port 6006)"
 
-    found: dict[str, Any] = {}
+    data = functools.cache(lambda: summary(task))
     row("Model loaded", model)
     row("Device", lambda: _device(ranks.pick(device, 0, 1)))
-    row("Dataset rows", lambda: str(found.setdefault("it", summary(task))["rows"]))
-    row("Unique tags", lambda: str((found.get("it") or summary(task))["tags"]))
+    row("Dataset rows", lambda: str(data()["rows"]))
+    row("Unique tags", lambda: str(data()["tags"]))
     row("TensorBoard", board)
     print("All checks passed" if passed else "Some checks failed", flush=True)
     return passed
@@ -175,13 +172,11 @@ def generate_audio(
 
     from kwela.musicgen import artefact, making
     from kwela.musicgen.sample import Sampling
+    from kwela.playbook import Evaluation
 
     with speaking(as_json) as say:
-        wanted = [*(prompt or []), *(_lines(prompts) if prompts else [])] or list(TEST_PROMPTS)
-        if not all(text.strip() for text in wanted):
-            raise UserError("kwela generate audio: a prompt is empty: say in words what to play")
-        if not 0 < duration <= making.LONGEST:
-            raise UserError(f"--duration {duration:g}: give seconds above 0, up to {making.LONGEST:g}")
+        wanted = [*(prompt or []), *(_lines(prompts) if prompts else [])] or Evaluation().prompts
+        making.check(wanted, duration)
         source = model or ""
         if model in (None, "base"):
             chosen, own, _ = settings(config, None, [])

@@ -39,14 +39,12 @@ class Outcome:
     """How a run ended: the step and epoch reached, the best of the monitored figure and all last validation figures.
 
     best is that of `monitor` (training.early_stopping.monitor), at best_step in best_epoch; NaN at 0 if there is none.
-    seconds are those of all its sessions; seconds_per_step leaves out validation and this session's first step.
+    seconds_per_step leaves out validation and this session's first step.
     """
 
     step: int
     epoch: int
     best: float
-    seconds: float
-    finished: bool
     val: dict[str, float]
     steps_per_epoch: int
     seconds_per_step: float
@@ -177,17 +175,15 @@ class Run:
             self.learner.close()
         seconds, steps = self.stepping
         return Outcome(
-            self.at.step,
-            self.at.epoch,
-            math.nan if self.stopping.best is None else self.stopping.best,
-            self._seconds(),
-            True,
-            self.val,
-            self.steps_per_epoch,
-            seconds / steps if steps else math.nan,
-            self.stopping.best_step,
-            self.stopping.best_epoch,
-            self.config.training.early_stopping.monitor,
+            step=self.at.step,
+            epoch=self.at.epoch,
+            best=math.nan if self.stopping.best is None else self.stopping.best,
+            val=self.val,
+            steps_per_epoch=self.steps_per_epoch,
+            seconds_per_step=seconds / steps if steps else math.nan,
+            best_step=self.stopping.best_step,
+            best_epoch=self.stopping.best_epoch,
+            monitor=self.config.training.early_stopping.monitor,
         )
 
     def _train(self) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import kwela
+from kwela import files
 from kwela.engine import checkpoint
-from kwela.export import evidence, grammar, greedy, to_coreml, to_onnx
+from kwela.export import evidence, greedy, to_coreml, to_onnx
 from kwela.export.signature import SIGNATURES, Signature
-from kwela.files import unwritable
 from kwela.midigen.model import MidiGenerator
 from kwela.music import tokens
 
@@ -36,7 +36,7 @@ def export(name: Name, path: Path, out: Path) -> list[Path]:
     model = checkpoint.rebuild(
         path, state, name, signature.build, tokens.tokenizer_hash() if signature.writes_ids else ""
     )
-    files = []
+    written = []
 
     artefact = out / f"{name}.onnx"
     origin = evidence.origin(path, state, to_onnx.PACKAGES)
@@ -52,7 +52,7 @@ def export(name: Name, path: Path, out: Path) -> list[Path]:
         evidence.write(artefact, findings, origin)
         worst, ms = max(findings["max_abs_error"].values()), findings["latency_ms"][0]["p50"]
         print(f"{artefact}: within {worst:.1e} of PyTorch, {ms:.2g} ms a call", flush=True)
-    files += [artefact, evidence.path_of(artefact)]
+    written += [artefact, evidence.path_of(artefact)]
 
     artefact = out / f"{name}.mlpackage"
     if to_coreml.available():
@@ -62,13 +62,14 @@ def export(name: Name, path: Path, out: Path) -> list[Path]:
                 findings = to_coreml.convert(model, signature, metadata, draft)
             evidence.write(artefact, findings, origin)
             print(f"{artefact}: converted; Core ML itself runs on Apple's systems only", flush=True)
-        files += [artefact, evidence.path_of(artefact)]
+        written += [artefact, evidence.path_of(artefact)]
     else:
         _no_coreml()
 
     if signature.writes_ids:
-        files.append(grammar.write(out))
-    return files
+        written.append(out / "grammar.json")  # for a host that has no Python
+        files.write(written[-1], json.dumps(tokens.tables(), indent=1) + "\n")
+    return written
 
 
 def _metadata(signature: Signature, state: dict[str, Any], origin: evidence.Evidence) -> dict[str, str]:
@@ -106,7 +107,7 @@ def _draft(artefact: Path) -> Iterator[Path]:
             _remove(artefact)
         draft.replace(artefact)
     except OSError as error:
-        raise unwritable(artefact, error) from None
+        raise files.unwritable(artefact, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

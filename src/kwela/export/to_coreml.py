@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 
 from kwela.errors import KwelaError
 from kwela.export.signature import Signature
+from kwela.export.to_onnx import quiet
 
 LONGEST = 1024  # of a length that may differ: ids a call, past
 TARGET = "iOS18"
@@ -49,7 +48,8 @@ def convert(model: nn.Module, signature: Signature, metadata: Mapping[str, str],
     functions: dict[str, nn.Module] = {"main": model}
     if "past" in signature.traced:
         functions["prime"] = Prime(model)
-    with _quiet(), tempfile.TemporaryDirectory(prefix="kwela-coreml-") as scratch:
+    bars = contextlib.redirect_stderr(io.StringIO())  # of its progress
+    with quiet("coremltools"), bars, tempfile.TemporaryDirectory(prefix="kwela-coreml-") as scratch:
         import coremltools as ct
 
         whole = ct.utils.MultiFunctionDescriptor()
@@ -154,17 +154,3 @@ def _shape(array: Any) -> str:
     sizes = ", ".join(f"{low}..{high}" if low != high else f"{low}" for low, high in ranges)
     kind = array.ArrayDataType.Name(array.dataType).lower()
     return f"{kind} ({sizes})" if sizes else kind
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back coremltools' progress bars and its remarks on torch's version and on not being on a Mac."""
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -29,7 +29,7 @@ def convert(model: nn.Module, signature: Signature, metadata: Mapping[str, str],
     """Write `model` to `file` as one ONNX file, weights inside, every length in `signature` symbolic."""
     names = {name for axes in signature.lengths.values() for name in axes.values()}
     length = {name: torch.export.Dim(name) for name in names}
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet("torch.onnx"):
         program = torch.onnx.export(
             model,
             kwargs=signature.example(model, signature.traced),
@@ -49,11 +49,6 @@ def convert(model: nn.Module, signature: Signature, metadata: Mapping[str, str],
     onnx.helper.set_model_props(proto, dict(metadata))
     onnx.checker.check_model(proto)
     onnx.save_model(proto, file)
-
-
-def metadata(file: Path) -> dict[str, str]:
-    """The metadata of an ONNX file."""
-    return {prop.key: prop.value for prop in onnx.load(file, load_external_data=False).metadata_props}
 
 
 def check(file: Path, model: nn.Module, signature: Signature) -> dict[str, Any]:
@@ -132,9 +127,9 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the exporter's remarks on optional packages and on its own deprecations."""
-    logger = logging.getLogger("torch.onnx")
+def quiet(exporter: str) -> Iterator[None]:
+    """Hold back an exporter's remarks on optional packages, on its own deprecations and on where it runs."""
+    logger = logging.getLogger(exporter)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

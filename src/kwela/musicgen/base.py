@@ -141,8 +141,12 @@ def _load(kind: Any, folder: Path, **more: Any) -> Any:
 
 
 def _not_loadable(folder: Path, error: Exception) -> UserError:
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return UserError(f"{folder}: not loadable as a MusicGen: {why}")
+    return UserError(f"{folder}: not loadable as a MusicGen: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    """The first line of its message, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def tokenizer(folder: Path) -> Any:
@@ -153,8 +157,7 @@ def tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: its text tokenizer is missing or unreadable: {why}") from None
+        raise UserError(f"{folder}: its text tokenizer is missing or unreadable: {_line(error)}") from None
 
 
 def quiet() -> None:
@@ -171,7 +174,7 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # offline, a typo, a gated model: what to do is the same
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        why = _line(error).rstrip(".")
         raise UserError(
             f"{name}: not on this machine, and the hub didn't give it ({why}). Place it by hand: download "
             f"https://huggingface.co/{name}/tree/main (config.json, *.safetensors, the tokenizer's files) into a "

@@ -175,19 +175,27 @@ def encode_clips(folder: Path, clips: Mapping[str, str], out: Path) -> dict[str,
 
 def encode_prompts(folder: Path, prompts: Mapping[str, str], out: Path) -> dict[str, Any]:
     """A shard of prompts, key -> text."""
-    import torch
-
     tokenizer, model = base.tokenizer(folder), _text_encoder(folder)
     tensors, texts = {}, sorted(prompts.items(), key=lambda item: len(item[1]))
     for at in range(0, len(texts), 32):  # of like length: little padding
         keys, batch = zip(*texts[at : at + 32], strict=True)
-        tokens = tokenizer(list(batch), return_tensors="pt", padding=True)
-        with torch.inference_mode():
-            states = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
-        for key, state, mask in zip(keys, states, tokens.attention_mask, strict=True):
-            tensors[key] = state[: int(mask.sum())].numpy().astype(np.float16)
+        for key, state in zip(keys, text_states(tokenizer, model, batch), strict=True):
+            tensors[key] = state.astype(np.float16)
     _write(out, tensors)
     return {"left_out": {}}
+
+
+def text_states(tokenizer: Any, model: Any, texts: Sequence[str]) -> list[np.ndarray]:
+    """What a text encoder says of each text, float32 (length, width)."""
+    import torch
+
+    tokens = tokenizer(list(texts), return_tensors="pt", padding=True).to(model.device)
+    with torch.inference_mode():
+        states = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+    return [
+        state[: int(mask.sum())].float().cpu().numpy()
+        for state, mask in zip(states, tokens.attention_mask, strict=True)
+    ]
 
 
 def encode(codec: Any, wave: np.ndarray, hop: int) -> np.ndarray:

@@ -28,9 +28,3 @@ def delay(codes: Tensor, pad: int) -> tuple[Tensor, Tensor]:
         laid[:, book, book : book + frames] = codes[:, book]
     inputs = torch.cat([laid.new_full((batch, books, 1), pad), laid[..., :-1]], dim=-1)
     return inputs, laid.masked_fill(laid == pad, IGNORED)
-
-
-def undelay(laid: Tensor) -> Tensor:
-    """The codes that steps stand for: (B, K, T + K - 1) -> (B, K, T)."""
-    books, frames = laid.shape[1], laid.shape[2] - laid.shape[1] + 1
-    return torch.stack([laid[:, book, book : book + frames] for book in range(books)], dim=1)

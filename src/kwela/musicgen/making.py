@@ -17,7 +17,7 @@ import torch
 from kwela.engine import checkpoint, ranks
 from kwela.errors import KwelaError, UserError
 from kwela.music import loudness
-from kwela.musicgen import artefact, base, sample
+from kwela.musicgen import artefact, base, codes, sample
 from kwela.musicgen.voice import Voice
 
 LUFS, PEAK = -16.0, 0.95  # of what is written: streaming services' level, and a little below full scale
@@ -43,16 +43,6 @@ class Model:
     @property
     def frame_rate(self) -> float:
         return self.form.rate / self.form.hop
-
-    @torch.inference_mode()
-    def states(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """The text encoder's states of each prompt, float32 (length, width)."""
-        tokens = self.tokenizer(list(prompts), return_tensors="pt", padding=True).to(self.device)
-        out = self.text(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
-        return [
-            state[: int(mask.sum())].float().cpu().numpy()
-            for state, mask in zip(out, tokens.attention_mask, strict=True)
-        ]
 
 
 def load(source: str, tiny: Path, device: str | None = None) -> Model:
@@ -85,6 +75,14 @@ def load(source: str, tiny: Path, device: str | None = None) -> Model:
     )
 
 
+def check(prompts: Sequence[str], seconds: float) -> None:
+    """Raises UserError for an empty prompt or a duration out of range: worth knowing before a model is loaded."""
+    if not prompts or not all(prompt.strip() for prompt in prompts):
+        raise UserError("a prompt is empty: say in words what to play")
+    if not 0 < seconds <= LONGEST:
+        raise UserError(f"--duration {seconds:g}: give seconds above 0, up to {LONGEST:g}")
+
+
 def generate(
     model: Model,
     prompts: Sequence[str],
@@ -101,12 +99,9 @@ def generate(
     seconds: up to 300. stream: one prompt at a time, its WAV growing as its codes come, a whole WAV at any time; its
     level is then what the model gives (the FLAC is at -16 LUFS all the same). progress: told frames done, of how many.
     Returns {"samples": [{"prompt", "seed", "wav", "flac"}], "seconds", "first_audio_seconds", "seconds_per_second",
-    "peak_memory_mb", "device"}. Raises UserError for an empty prompt or a duration out of range.
+    "peak_memory_mb", "device"}. Raises as `check`.
     """
-    if not prompts or not all(prompt.strip() for prompt in prompts):
-        raise UserError("a prompt is empty: say in words what to play")
-    if not 0 < seconds <= LONGEST:
-        raise UserError(f"a duration of {seconds:g} s: give one above 0, up to {LONGEST:g}")
+    check(prompts, seconds)
     count = max(1, round(seconds * model.frame_rate))
     size = 1 if stream else BATCH
     groups = [list(range(low, min(low + size, len(prompts)))) for low in range(0, len(prompts), size)]
@@ -146,8 +141,8 @@ def preview(lm: Any, folder: Path, prompt: str, state: np.ndarray, count: int, s
         lm, [state], count, [seed], books=form.codebooks, size=form.size, rate=form.rate / form.hop,
         how=sample.Sampling(),
     )  # fmt: skip
-    codes = torch.stack([frame.cpu() for frame in coming], -1)
-    samples = Voice(codec, form.hop).add(codes, last=True)[0].numpy()
+    played = torch.stack([frame.cpu() for frame in coming], -1)
+    samples = Voice(codec, form.hop).add(played, last=True)[0].numpy()
     about = {"prompt": prompt, "seed": seed}
     _write(samples, form.rate, out / "sample", about)
     spectrogram(samples, form.rate, prompt, out / "sample.png")
@@ -165,8 +160,8 @@ def _play(
     """Samples (B, n) of a batch of prompts, and when the first second of it could be heard (time.monotonic)."""
     voice, rate = Voice(model.codec, model.form.hop), model.form.rate
     coming = sample.frames(
-        model.lm, model.states(prompts), count, seeds, books=model.form.codebooks, size=model.form.size,
-        rate=model.frame_rate, how=how,
+        model.lm, codes.text_states(model.tokenizer, model.text, prompts), count, seeds,
+        books=model.form.codebooks, size=model.form.size, rate=model.frame_rate, how=how,
     )  # fmt: skip
     parts: list[np.ndarray] = []
     waiting: list[torch.Tensor] = []

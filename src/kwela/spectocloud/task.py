@@ -86,9 +86,15 @@ class SpectocloudTask:
         train, held_out = self.segments
         return baselines.measure(train, held_out, self.config.seed)
 
+    @torch.no_grad()
     def preview(self, model: nn.Module, folder: Path) -> None:
         """The first held-out segment: the predicted cloud beside its target."""
-        clouds = compare(model, self, 0)
+        item = held_out_item(self, 0)
+        positions, colors, properties = _seen(model, data.collate([item]))
+        clouds = {
+            "predicted": Cloud(positions[0].numpy(), torch.cat([colors, properties], -1)[0].numpy()),
+            "target": Cloud(item["positions"], item["attributes"]),
+        }
         render.save_pair(clouds, folder / "cloud.png", Path(self.segments[1].rows[0]["audio_path"]).stem)
 
 
@@ -101,15 +107,6 @@ def surprise(density: Tensor, points: Tensor) -> Tensor:
     frame = (points[..., 0] * width).long().clamp(0, width - 1)
     found = mixed.flatten(1).gather(1, row * width + frame)
     return -(found + 1e-8).log().mean(1)
-
-
-@torch.no_grad()
-def compare(model: nn.Module, task: SpectocloudTask, index: int) -> dict[str, Cloud]:
-    """Held-out segment `index`: what the model makes of it, and its target."""
-    item = held_out_item(task, index)
-    positions, colors, properties = _seen(model, data.collate([item]))
-    predicted = Cloud(positions[0].numpy(), torch.cat([colors, properties], -1)[0].numpy())
-    return {"predicted": predicted, "target": Cloud(item["positions"], item["attributes"])}
 
 
 def held_out_item(task: SpectocloudTask, index: int) -> data.Item:
