@@ -245,11 +245,11 @@ def repo_root(beside: Path | None = None) -> Path:
 
 def find(file: Path, shipped: Path) -> Path:
     """Where a config `file` is: in the working directory, or else beside the shipped one. Raises UserError."""
-    candidates = [Path.cwd() / file, repo_root() / shipped.parent / file]
+    candidates = [file, repo_root() / shipped.parent / file]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    sought = " or ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
+    sought = " or ".join(dict.fromkeys(str(candidate.absolute().parent) for candidate in candidates))
     raise UserError(f"{file}: no such config file (sought in {sought})")
 
 

@@ -1,7 +1,7 @@
 """A campaign in a process of its own, with a tiny training and judges that say what they are told.
 
-python campaign_driver.py CONFIG [--speed N] [--score 0.45 --ci 0.37 0.53 | --refuse WHY] [--imds URL] [--gpu PERCENT]
-    [--gate-now] [--override WHY] [-- options of tiny_training.py]
+python campaign_driver.py CONFIG [--speed N] [--score 0.45 --ci 0.37 0.53 | --refuse WHY] [--faulty 0.2] [--imds URL]
+    [--gpu PERCENT] [--gate-now] [--override WHY] [-- options of tiny_training.py]
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--speed", type=float, default=1.0)
     parser.add_argument("--score", type=float, default=0.45)
     parser.add_argument("--ci", type=float, nargs=2, default=(0.37, 0.53))
+    parser.add_argument("--faulty", type=float, default=0.2)
     parser.add_argument("--refuse", default="")
     parser.add_argument("--imds", default="")
     parser.add_argument("--gpu", type=float)
@@ -58,7 +59,9 @@ def main() -> int:
     def say(what: object) -> Sequence[str]:
         return [sys.executable, "-c", SAY, json.dumps(what)]
 
-    harmless = {"verdicts": {"silent": "not worse", "looping": "not worse", "clipping": "not worse"}}
+    faults = ("silent", "looping", "clipping")
+    shares = [{"row": "base", "value": 0.3}, {"row": "tuned", "value": args.faulty}, {"row": "unseen", "value": 0.1}]
+    harmless = {"verdicts": dict.fromkeys(faults, "not worse"), "tables": dict.fromkeys(faults, shares)}
     train = [sys.executable, str(HERE / "tiny_training.py"), str(folder), str(folder / ledger.NAME)]
     commands = Commands(
         [*train, *[word for word in training if word != "--"]],

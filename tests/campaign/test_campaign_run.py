@@ -59,7 +59,11 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     assert state["elapsed_time"] == pytest.approx(bill.seconds) and state["gate"] == "GO" and state["step"] == 200
     assert bill.usd == pytest.approx(bill.seconds / 3600 * 0.1)
     assert len(rows(tmp_path, "gate")) == 1
-    again, out, _ = run(tmp_path / "config.json", "--resume", "--score", "0.5", "--ci", "0.37", "0.63")
+    coherent = "Model generates coherent audio (silent 20%, untuned 30%, real music 10%, looping 20%"
+    assert f"✅ {coherent}" in out
+    worse = ["--score", "0.5", "--ci", "0.37", "0.63", "--faulty", "0.9"]
+    again, out, _ = run(tmp_path / "config.json", "--resume", *worse)
+    assert "❌ Model generates coherent audio (silent 90%, untuned 30%" in out  # no worse than noise is not enough
     assert again == 0 and "Training complete!" in out and len(rows(tmp_path, "gate")) == 1  # decided once
     assert "❌ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [37.0% .. 63.0%])" in out
     code, out, err = run(tmp_path / "config.json", "--override", "just so")

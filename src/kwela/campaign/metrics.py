@@ -64,8 +64,8 @@ class Curve:
 
 
 def curve(folder: Path) -> Curve:
-    """The curve so far of the run in checkpoint folder `folder`."""
-    found = Curve()
+    """The curve so far of the run in checkpoint folder `folder`; its step is the last one logged or saved."""
+    found = Curve(int(read_json(folder / "status.json").get("step") or 0))
     for row in read_rows(folder / "metrics.jsonl"):
         step = int(row.get("step", 0))
         found.step, found.epoch = max(found.step, step), max(found.epoch, int(row.get("epoch", 0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,7 @@ def markdown(blocks: Sequence[Block], folder: Path) -> Iterator[str]:
         elif isinstance(block, Text):
             yield f"{block.text}\n"
         elif isinstance(block, Picture):
-            place = block.file.relative_to(folder) if block.file.is_relative_to(folder) else block.file
-            yield f"![{block.caption}]({place})\n"
+            yield f"![{block.caption}]({os.path.relpath(block.file, folder)})\n"
         else:
             rows = [block.head, ["---"] * len(block.head), *block.rows]
             cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
@@ -118,10 +118,11 @@ def _pdf(blocks: Sequence[Block]) -> bytes:
     for style, name in (("", "DejaVuSans"), ("B", "DejaVuSans-Bold")):
         pdf.add_font("DejaVu", style, fonts / f"{name}.ttf")
     pdf.add_page()
-    for block in blocks:
+    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
         if isinstance(block, Title):
             pdf.ln(0 if block.level == 1 else 4)
-            if pdf.get_y() > pdf.h - 60:  # a heading stays with what it heads
+            least = 75 if isinstance(following, Title) else 60
+            if pdf.get_y() > pdf.h - least:  # a heading stays with what it heads
                 pdf.add_page()
             pdf.set_font("DejaVu", "B", {1: 18, 2: 13}.get(block.level, 11))
             pdf.multi_cell(0, 8, _plain(block.text), new_x="LMARGIN", new_y="NEXT")

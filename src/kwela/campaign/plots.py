@@ -42,8 +42,8 @@ def cost(now: Standing, out: Path) -> Path:
         bottom += heights
     daily.set(xlabel="campaign day", ylabel="GPU dollars a day", ylim=(0, 1.25 * max(bottom.max(), 0.01)))
     daily.legend(frameon=False)
-    other = (now.bill.disk_usd + now.bill.setup_usd) / len(days)
-    whole.plot(days, np.cumsum(bottom + other), color=VAL, linewidth=1.8, label="spent, disk and setup included")
+    spent = now.bill.setup_usd + np.cumsum([0.0, *(bottom + now.bill.disk_usd / len(days))])
+    whole.plot([0, *days], spent, color=VAL, linewidth=1.8, label="spent, disk and setup included")
     whole.axhline(now.bill.budget_usd, color=BASE, linewidth=1, linestyle="--", label="budget")
     whole.set(xlabel="campaign day", ylabel="dollars")
     whole.set_ylim(0, None)

@@ -172,9 +172,8 @@ def _damage(folder: Path) -> Iterator[Block]:
     if not said.get("verdicts"):
         yield Text(NOT_MEASURED)
         return
-    yield Table(
-        ["Measure", "Verdict"], [[name.replace("_", " "), _words(value)] for name, value in said["verdicts"].items()]
-    )
+    found = [[name.replace("_", " "), _words(value)] for name, value in said["verdicts"].items() if name != "status"]
+    yield Table(["Measure", "Beside the untuned model"], found)
     rows = [
         [table.replace("_", " "), row["row"], number(row["value"], ".3g"), _words(row.get("ci"))]
         for table, found in said.get("tables", {}).items()
@@ -276,7 +275,7 @@ def _readiness(folder: Path, settings: PlaybookConfig, now: Standing) -> Iterato
 
 def _pictures(folder: Path) -> Iterator[Block]:
     for path in sorted(folder.glob("*.png")):
-        yield Picture(path, path.stem.replace("_", " "))
+        yield Picture(path, f"{path.stem.replace('_', ' ').capitalize()}.")
 
 
 def _flat(tree: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
