@@ -7,7 +7,6 @@ any music's. All are blind to level, since every clip is equally loud.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,15 +132,14 @@ def _count_onsets(strength: np.ndarray) -> int:
 def _harmony(long: np.ndarray) -> dict[str, float]:
     from scipy.ndimage import median_filter
 
-    steady = median_filter(long[:, _pitched()[0]], (5, 1))  # what lasts half a second: no drums
-    chroma = steady @ _pitched()[1]  # (frames, 12)
+    steady = median_filter(long[:, _PITCHED], (5, 1))  # what lasts half a second: no drums
+    chroma = steady @ _CLASSES  # (frames, 12)
     power = np.linalg.norm(chroma, axis=1)
     heard = power > AUDIBLE
     if heard.sum() < 8:
-        return {"sevenths": 0.0, "seventh_margin": 0.0, "chroma_change": 0.0, "chroma_entropy": 0.0}
+        return dict.fromkeys(("sevenths", "seventh_margin", "chroma_change", "chroma_entropy"), 0.0)
     chroma = chroma[heard] / power[heard, None]
-    triads, extended = (chroma @ templates.T for templates in _templates())
-    best, richer = triads.max(1), extended.max(1)
+    best, richer = (chroma @ _TRIADS.T).max(1), (chroma @ _EXTENDED.T).max(1)
     mean = chroma.mean(0) / chroma.mean(0).sum()
     return {
         "sevenths": float((richer > best).mean()),
@@ -151,26 +149,18 @@ def _harmony(long: np.ndarray) -> dict[str, float]:
     }
 
 
-@functools.cache
-def _pitched() -> tuple[np.ndarray, np.ndarray]:
-    """The bins of 160 to 1,500 Hz, and (bins, 12) what each gives to its nearest pitch class, C first."""
-    hertz = np.arange(LONG // 2 + 1) * _LONG_BIN
-    chosen = np.flatnonzero((hertz >= 160) & (hertz <= 1500))
-    pitch = 69 + 12 * np.log2(hertz[chosen] / 440)
-    away = np.abs((pitch[:, None] - np.arange(12) + 6) % 12 - 6)
-    return chosen, np.exp(-0.5 * (away / 0.35) ** 2) / np.sqrt(hertz[chosen, None] / 160)
+def _turned(*chords: tuple[int, ...]) -> np.ndarray:
+    """Unit chroma (12 * chords, 12) of chords on each root."""
+    rows = [[float((p - root) % 12 in chord) for p in range(12)] for chord in chords for root in range(12)]
+    return np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@functools.cache
-def _templates() -> tuple[np.ndarray, np.ndarray]:
-    """Unit chroma of 24 triads, and of 60 sevenths and ninths (major 7, minor 7, dominant 7, major 9, minor 9)."""
-
-    def turned(*chords: tuple[int, ...]) -> np.ndarray:
-        rows = [[float((p - root) % 12 in chord) for p in range(12)] for chord in chords for root in range(12)]
-        return np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    sevenths = ((0, 4, 7, 11), (0, 3, 7, 10), (0, 4, 7, 10))
-    return turned((0, 4, 7), (0, 3, 7)), turned(*sevenths, (0, 4, 7, 11, 2), (0, 3, 7, 10, 2))
+_HERTZ = np.arange(LONG // 2 + 1) * _LONG_BIN
+_PITCHED = np.flatnonzero((_HERTZ >= 160) & (_HERTZ <= 1500))
+_AWAY = np.abs((69 + 12 * np.log2(_HERTZ[_PITCHED, None] / 440) - np.arange(12) + 6) % 12 - 6)  # semitones
+_CLASSES = np.exp(-0.5 * (_AWAY / 0.35) ** 2) / np.sqrt(_HERTZ[_PITCHED, None] / 160)  # (bins, 12), C first
+_TRIADS = _turned((0, 4, 7), (0, 3, 7))
+_EXTENDED = _turned((0, 4, 7, 11), (0, 3, 7, 10), (0, 4, 7, 10), (0, 4, 7, 11, 2), (0, 3, 7, 10, 2))
 
 
 # --------------------------------------------------------------------- timbre
@@ -178,15 +168,14 @@ def _templates() -> tuple[np.ndarray, np.ndarray]:
 
 def _timbre(wave: np.ndarray, short: np.ndarray, long: np.ndarray) -> dict[str, float]:
     power = np.square(long, dtype=np.float64)  # (77, 2049)
-    hertz = np.arange(LONG // 2 + 1) * _LONG_BIN
     whole = power.sum()
     heard = power[:, 8:].mean(1) > 1e-12
     lively = power[heard][:, 8 : int(7000 / _LONG_BIN)] + 1e-14
     flat = np.exp(np.log(lively).mean(1)) / lively.mean(1) if len(lively) else np.ones(1)
     mean = power.mean(0)
-    centre = float((hertz * mean).sum() / mean.sum()) if whole > 1e-12 else 0.0
+    centre = float((_HERTZ * mean).sum() / mean.sum()) if whole > 1e-12 else 0.0
     return {
-        "high_energy": _decibels(power[:, hertz >= 3000].sum(), whole),
+        "high_energy": _decibels(power[:, _HERTZ >= 3000].sum(), whole),
         "harmonic": _harmonic(short),
         **{f"contrast_{k}": _contrast(long, *edges) for k, edges in enumerate(_CONTRAST, 1)},
         "flatness": float(10 * np.log10(np.median(flat))),
@@ -209,17 +198,14 @@ def _harmonic(short: np.ndarray) -> float:
     """Medians along time (0.34 s) keep tones, along frequency keep strokes; their energies compared, -40 to 40 dB."""
     from scipy.ndimage import median_filter
 
-    bands = (np.square(short[::2]) @ _bands()).astype(np.float32)  # (frames, 48)
+    bands = (np.square(short[::2]) @ _BANDS).astype(np.float32)  # (frames, 48)
     tones, strokes = median_filter(bands, (17, 1)), median_filter(bands, (1, 9))
     return float(np.clip(_decibels(tones.sum(), strokes.sum()), -40, 40))
 
 
-@functools.cache
-def _bands() -> np.ndarray:
-    """(257, 48): which of 48 bands, even in octaves above 150 Hz, holds a bin."""
-    hertz = np.arange(SHORT // 2 + 1) * _SHORT_BIN
-    which = np.floor(48 * np.log2(np.maximum(hertz, 1) / 150) / np.log2(8001 / 150))
-    return (which[:, None] == np.arange(48)).astype(np.float32)
+# (257, 48): which of 48 bands, even in octaves above 150 Hz, holds a bin.
+_OCTAVES = np.log2(np.maximum(np.arange(SHORT // 2 + 1) * _SHORT_BIN, 1) / 150)
+_BANDS = (np.floor(48 * _OCTAVES / np.log2(8001 / 150))[:, None] == np.arange(48)).astype(np.float32)
 
 
 def _range(wave: np.ndarray) -> float:

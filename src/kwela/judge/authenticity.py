@@ -17,16 +17,8 @@ from typing import Any
 import numpy as np
 
 from kwela.errors import UserError
-from kwela.judge import (
-    audio_features,
-    authenticity_folders,
-    authenticity_model,
-    authenticity_page,
-    clips,
-    listening,
-    stats,
-)
-from kwela.judge.authenticity_folders import LEARNT, Folder
+from kwela.judge import audio_features, authenticity_model, authenticity_page, clips, listening, stats
+from kwela.judge.authenticity_folders import LEARNT, Folder, hear
 from kwela.judge.authenticity_model import Evaluator, Judged
 from kwela.judge.page import Scorecard
 from kwela.judge.stats import Interval
@@ -99,7 +91,7 @@ def judge(
     places = {name: Path(place) for name, place in given.items() if place is not None}
     _check_apart(places)
     rated = listening.read_ratings(ratings) if ratings else None
-    folders, doubles = authenticity_folders.hear(places, listed, quick, seed)
+    folders, doubles = hear(places, listed, quick, seed)
     evidence = weigh(folders, quick, seed)
     if rated:
         evidence.heard = _ask(rated, folders, evidence)
@@ -153,19 +145,19 @@ def weigh(folders: dict[str, Folder], quick: bool = False, seed: int = 0) -> Evi
         found.resamples,
         seed,
     )
-    passed = {name: judged.passes(evaluator.threshold) for name, judged in found.judged.items()}
+    limit = evaluator.threshold
+    passed = {name: judged.passes(limit) for name, judged in found.judged.items()}
     passed["fresh"] = contrast.passes(evaluator.crossed[~genuine])
-    for name in ("samples", "base"):
+    found.shares = {name: stats.wilson(int(hits.sum()), len(hits)) for name, hits in passed.items()}
+    ends = {"low": found.threshold.low, "high": found.threshold.high}
+    for name, limits in (("samples", {"samples": limit} | ends), ("base", {"base": limit})):
         if name in folders:
-            found.judged[name] = evaluator.judge(folders[name].features)
-            passed[name] = found.judged[name].passes(evaluator.threshold) & folders[name].judgeable
-    for name, end in (("low", found.threshold.low), ("high", found.threshold.high)):
-        passed[name] = found.judged["samples"].passes(end) & folders["samples"].judgeable
-    # What can't be read was made too, and doesn't pass; of real clips it is nobody's doing.
-    made = {"samples": "samples", "low": "samples", "high": "samples", "base": "base"}
-    for name, hits in passed.items():
-        lost = folders[made[name]].unreadable if name in made else 0
-        found.shares[name] = stats.wilson(int(hits.sum()), len(hits) + lost)
+            folder, judged = folders[name], evaluator.judge(folders[name].features)
+            found.judged[name] = judged
+            for title, at in limits.items():
+                hits = passed[title] = judged.passes(at) & folder.judgeable
+                # What can't be read was made too, and doesn't pass; of real clips it is nobody's doing.
+                found.shares[title] = stats.wilson(int(hits.sum()), len(hits) + folder.unreadable)
     return _compare(found, folders, passed) if "base" in folders else found
 
 
@@ -242,11 +234,11 @@ def _contract(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Evi
         "why": evidence.why,
         "score": score.value if score else None,
         "ci": score.ci if score else None,
-        "auc": {"value": evidence.auc.value, "ci": evidence.auc.ci} if evidence.auc else {"value": None, "ci": None},
+        "auc": (evidence.auc or stats.NOTHING).to_dict(),
         "ceiling": shares["reference"].value if shares else None,
         "floor": shares["contrast"].value if shares else None,
         "floor_fresh": shares["fresh"].value if shares else None,
-        "threshold": {"value": evidence.threshold.value, "ci": evidence.threshold.ci} if evidence.threshold else None,
+        "threshold": evidence.threshold.to_dict() if evidence.threshold else None,
         "base": shares["base"].value if measured and "base" in shares else None,
         "p_value": evidence.p_value,
         "n": counts | {"pairs": evidence.pairs},

@@ -117,35 +117,28 @@ def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], Report]:
     """
     held = {name: {clip.digest for clip in folder.clips} for name, folder in folders.items()}
     contrast, reference = (held.get(name, set()) for name in ("contrast", "reference"))
-    report: Report = {}
-
-    def note(what: str, found: list[str]) -> None:
-        if found:
-            report[what] = sorted(found)
-
+    report: dict[str, list[Clip]] = {}
     result = {}
     for name, folder in folders.items():
         for other in LEARNT:
             if other != name and other in held:
-                note(f"{name}_in_{other}", [c.path.name for c in folder.clips if c.digest in held[other]])
+                report[f"{name}_in_{other}"] = [clip for clip in folder.clips if clip.digest in held[other]]
         foreign = (contrast & reference) if name in LEARNT else (contrast | reference)
         own = [clip for clip in folder.clips if clip.digest not in foreign]
-        kept = folder.keeping(own, "the same audio stands in another folder")
-        first = {clip.digest: clip.path.name for clip in reversed(own)}
-        seen: set[str] = set()
-        marked = []
-        for clip in own:
-            marked.append(replace(clip, copied=first[clip.digest] if clip.digest in seen else ""))
-            seen.add(clip.digest)
-        kept = replace(kept, clips=marked)
-        note(f"{name}_repeated", [clip.path.name for clip in marked if clip.copied])
-        note(f"{name}_under_5_s", [clip.path.name for clip in folder.clips if clip.seconds < SHORTEST])
+        first: dict[str, Clip] = {}
+        marked = [
+            clip if (one := first.setdefault(clip.digest, clip)) is clip else replace(clip, copied=one.path.name)
+            for clip in own
+        ]
+        result[name] = replace(folder.keeping(own, "the same audio stands in another folder"), clips=marked)
+        report[f"{name}_repeated"] = [clip for clip in marked if clip.copied]
+        report[f"{name}_under_5_s"] = [clip for clip in folder.clips if clip.seconds < SHORTEST]
         if name in LEARNT:
-            kept = kept.keeping([clip for clip in marked if clip.judgeable], "a repeat, or under 5 s")
-        result[name] = kept
+            judgeable = [clip for clip in marked if clip.judgeable]
+            result[name] = result[name].keeping(judgeable, "a repeat, or under 5 s")
     if "base" in held and "samples" in held:
-        note("samples_equal_to_base", [c.path.name for c in folders["samples"].clips if c.digest in held["base"]])
-    return result, report
+        report["samples_equal_to_base"] = [one for one in folders["samples"].clips if one.digest in held["base"]]
+    return result, {what: sorted(clip.path.name for clip in found) for what, found in report.items() if found}
 
 
 def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, Report]:
@@ -163,9 +156,7 @@ def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, 
         return samples, {}
     heard, _ = _each(copies.chroma_of, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma")
     known, asked, *parts = ([heard.get(c.path, []) for c in mine] for mine in (reference.clips, samples.clips, *halves))
-    chance: list[float] = []
-    for mine, others in (parts, reversed(parts)):
-        chance += [one.seconds for one in copies.longest(mine, others)]
+    chance = [one.seconds for pair in (parts, parts[::-1]) for one in copies.longest(pair[0], pair[1])]
     bar, longest = copies.bar(chance), max((clip.seconds for clip in samples.clips), default=0.0)
     if bar >= copies.WHOLE * longest:
         return samples, {"near_copies": f"not measured: reference clips share {max(chance):.1f} s with other artists'"}

@@ -184,8 +184,8 @@ def _conformity(made: Scorecard, folders: dict[str, Folder]) -> None:
     rows = []
     for name, folder in heard.items():
         count = met(folder.features)
-        interval = stats.mean_by_group(count, range(len(count)))
-        rows.append(Row.of(name, interval, len(folder), f"features within expectation, of {len(PRIORS)}"))
+        note = f"features within expectation, of {len(PRIORS)}"
+        rows.append(Row.of(name, stats.mean_by_group(count), len(folder), note))
     made.more["conformity"] = {row.row: row.value for row in rows} | {"of": len(PRIORS)}
     for feature, documented in PRIORS.items():
         for name, folder in heard.items():

@@ -72,32 +72,27 @@ def longest(asked: Sequence[Any], training: Sequence[Any], label: str = "") -> l
     All of `asked` stand below one another, and each frame of a training clip is laid beside them at once: a run goes on
     where it ended one frame up, so time grows with the frames of both sides and memory with those of `asked`.
     """
-    frames = np.concatenate([_standard(one) for one in asked])
-    lengths = np.array([len(one) for one in asked])
-    first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    opens = np.zeros(len(frames), bool)
-    opens[first[lengths > 0]] = True
-    best = [Shared(0.0, -1, 0.0, 0.0)] * len(asked)
+    width = 1 + max(map(len, asked), default=0)  # silence ends each clip, so that no run goes on into the next
+    apart = np.zeros((len(asked), width, 12), np.float32)
+    for mine, one in zip(apart, asked, strict=True):
+        mine[: len(one)] = _standard(one)
+    frames = apart.reshape(-1, 12)
     record = np.zeros(len(frames), np.int32)  # the longest run that ends at each frame
     where = np.zeros((len(frames), 2), np.int32)  # with which clip and where in it
     for other, clip in enumerate(progress(training, label)):
-        match = (frames @ _standard(clip).T >= MATCH).T  # (frames of the clip, frames asked)
         run = np.zeros(len(frames), np.int32)
-        for at, hits in enumerate(match):
-            before = np.concatenate([[0], run[:-1]])
-            before[opens] = 0
-            run = np.where(hits, before + 1, 0)
+        for at, hits in enumerate((frames @ _standard(clip).T >= MATCH).T):
+            run = np.where(hits, np.concatenate([[0], run[:-1]]) + 1, 0)
             longer = run > record
             if longer.any():
                 record[longer] = run[longer]
                 where[longer] = other, at
-    for k, (start, length) in enumerate(zip(first, lengths, strict=True)):
-        if length and (mine := record[start : start + length]).max() > 0:
-            end = int(mine.argmax())
-            run_length = int(mine[end])
-            other, at = (int(number) for number in where[start + end])
-            begin, other_begin = end - run_length + 1, at - run_length + 1
-            best[k] = Shared(run_length * HOP_SECONDS, other, begin * HOP_SECONDS, other_begin * HOP_SECONDS)
+    best = []
+    for lengths, places in zip(record.reshape(-1, width), where.reshape(-1, width, 2), strict=True):
+        end = int(lengths.argmax())
+        length, (other, at) = int(lengths[end]), places[end].tolist()
+        starts = [(last - length + 1) * HOP_SECONDS for last in (end, at)]
+        best.append(Shared(length * HOP_SECONDS, other, *starts) if length else Shared(0.0, -1, 0.0, 0.0))
     return best
 
 

@@ -120,19 +120,16 @@ def _levels(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cut(channel: np.ndarray) -> float:
+    from scipy.ndimage import binary_opening
+
     peak = float(np.abs(channel).max(initial=0))
     if peak < 1e-3:
         return 0.0
     full = np.abs(channel) >= FULL
     high = np.abs(channel) >= 0.99 * peak
     same = np.concatenate([[False], (np.abs(np.diff(channel)) < 1e-6) & high[1:] & high[:-1]])
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(int)))
-    first, last = edges.reshape(-1, 2).T
-    long = last - first >= FLAT - 1
-    flat = np.zeros(len(channel) + 1, int)
-    flat[first[long] - 1] = 1
-    flat[last[long]] -= 1
-    flat = flat.cumsum()[:-1] > 0
+    long = binary_opening(same, np.ones(FLAT - 1))  # equal to the sample before, FLAT - 1 times in a row
+    flat = long | np.append(long[1:], False)
     return float((full | flat).mean())
 
 

@@ -142,7 +142,6 @@ def summarise(
 
     whole = np.arange(len(order))
     told = np.flatnonzero(np.isfinite(odds))
-    nothing = Interval(math.nan, math.nan, math.nan)
     return Heard(
         raters=len(raters),
         clips=len(order),
@@ -153,7 +152,7 @@ def summarise(
             if (side == title).any()
         },
         real=over(lambda k: stats.auc(means[k][side[k] == "reference"], means[k][side[k] == "contrast"]), whole),
-        judge=over(lambda k: stats.spearman(means[k], odds[k]), told) if len(told) > 2 else nothing,
+        judge=over(lambda k: stats.spearman(means[k], odds[k]), told) if len(told) > 2 else stats.NOTHING,
         unknown=sorted(unknown),
     )
 
