@@ -16,6 +16,7 @@ import trainee
 from runs import differences, rows, status
 from trainee import ROWS, ToyTask, config, fit
 
+import validation
 from kwela.config import EarlyStopping
 from kwela.engine import checkpoint, learner, loop, optim, order, ranks
 from kwela.engine.progress import Stopping
@@ -95,8 +96,7 @@ def test_validation_is_the_mean_over_all_held_out_items_whatever_the_batch(tmp_p
     model = trainee.ToyNet(32, 0.1).eval()
     model.load_state_dict(weights(tmp_path / "a"))
     task = ToyTask(config([]))
-    items = task.datasets()[1]
-    batch = task.collate([items.item(i, order.item_rng(42, 0, i)) for i in range(len(items))])
+    batch = task.collate(validation.items(task, 42))
     with torch.no_grad():
         loss = task.losses(model, batch)["loss"]
     assert out.val["val_loss"] == pytest.approx((loss.total / loss.weight).item(), rel=1e-6)
@@ -220,8 +220,7 @@ def test_with_ema_the_average_is_what_is_judged(tmp_path):
     for name in ("model", "ema"):
         model, task = trainee.ToyNet(32, 0.1).eval(), ToyTask(config([]))
         model.load_state_dict(state[name])
-        items = task.datasets()[1]
-        batch = task.collate([items.item(i, order.item_rng(42, 0, i)) for i in range(len(items))])
+        batch = task.collate(validation.items(task, 42))
         with torch.no_grad():
             loss = task.losses(model, batch)["loss"]
         judged[name] = (loss.total / loss.weight).item()

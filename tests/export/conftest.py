@@ -16,7 +16,6 @@ from kwela.export import run, to_coreml
 from kwela.midigen import model as midigen
 from kwela.spectocloud import model as spectocloud
 
-torch.set_num_threads(1)  # tiny models: threads only get in each other's way
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep torch.export's every step
 
 

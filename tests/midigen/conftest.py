@@ -1,22 +1,12 @@
-"""One thread for every test, and a small network."""
+"""A small network."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 import torch
 from midi_songs import SETTINGS
 
 from kwela.midigen.model import MidiGenerator, build
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 import torch
 from midi_songs import a_score
 
+import validation
 from kwela import config
 from kwela.engine import checkpoint, loop
 from kwela.engine.session import Session
-from kwela.engine.task import Mean
 from kwela.midigen import windows
 from kwela.midigen.model import build
 from kwela.midigen.task import KINDS, MidiTask, evaluate, scores
@@ -39,30 +39,17 @@ def settings(tmp_path: Path) -> config.MidiConfig:
     return made
 
 
-def validation(task: MidiTask, model: torch.nn.Module, batch_size: int) -> dict[str, float]:
-    items = task.datasets()[1]
-    drawn = [items.item(index, np.random.default_rng(0)) for index in range(len(items))]
-    sums: dict[str, Mean] = {}
-    with torch.no_grad():
-        for first in range(0, len(drawn), batch_size):
-            for name, mean in task.losses(model, task.collate(drawn[first : first + batch_size])).items():
-                before = sums.get(name)
-                sums[name] = type(mean)(*(a + b for a, b in zip(before, mean, strict=True))) if before else mean
-    return {name: mean.value(float(mean.total), float(mean.weight)) for name, mean in sums.items()}
-
-
 def test_figures_are_the_same_however_songs_are_batched(settings: config.MidiConfig) -> None:
     task = MidiTask(settings)
     model = task.model().eval()
-    one, five = validation(task, model, 1), validation(task, model, 5)
+    one, five = validation.figures(task, model, 1), validation.figures(task, model, 5)
     for name in one:
         assert one[name] == pytest.approx(five[name], rel=1e-5, nan_ok=True), name
 
 
 def test_figures_by_kind_add_up_to_the_loss_and_perplexity_is_its_exponential(settings: config.MidiConfig) -> None:
     task = MidiTask(settings)
-    items = task.datasets()[1]
-    batch = task.collate([items.item(index, np.random.default_rng(0)) for index in range(len(items))])
+    batch = task.collate(validation.items(task))
     with torch.no_grad():
         found = task.losses(task.model().eval(), batch)
     parts = [found[f"ce_{kind}"] for kind in KINDS]
@@ -95,7 +82,7 @@ def test_a_run_through_the_engine_beats_its_start_and_logs_the_runbook_s_names(
     settings.training.max_steps, settings.optim.lr, settings.scheduler.warmup_steps = 30, 1e-2, 3
     settings.training.epochs, settings.training.log_every, settings.training.save_every = 20, 5, 100
     task = MidiTask(settings)
-    start = validation(task, task.model().eval(), 4)["loss"]
+    start = validation.figures(task, task.model().eval(), 4)["loss"]
     out = tmp_path / "checkpoints"
     outcome = loop.fit(task, settings, out, Session("d", "t", resume=None, device="cpu", quiet=True))
     assert outcome.val["val_loss"] < start - 1

@@ -1,24 +1,14 @@
-"""One thread, the stand-in base, and a data set of real music: made once for all tests of this folder."""
+"""The stand-in base, and a data set of real music: made once for all tests of this folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import musicgen_set
 import pytest
-import torch
 
 from kwela.config import MusicgenConfig
 from kwela.musicgen import base, codes, data, tiny
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ import soundfile
 import torch
 import tuning
 
-from kwela.engine import checkpoint, order
-from kwela.engine.task import Mean
+import validation
+from kwela.engine import checkpoint
 from kwela.errors import UserError
 from kwela.musicgen import base, data, predictors, tiny
 from kwela.musicgen.delay import IGNORED
@@ -39,18 +39,6 @@ def runs() -> ModuleType:
 
 def the_task(settings, **more) -> MusicgenTask:
     return MusicgenTask(settings, workers=1, device="cpu", **{"say": str, **more})
-
-
-def validation(task: MusicgenTask, model: torch.nn.Module, batch_size: int) -> dict[str, float]:
-    items = task.datasets()[1]
-    drawn = [items.item(index, order.item_rng(0, order.VALIDATION, index)) for index in range(len(items))]
-    sums: dict[str, Mean] = {}
-    with torch.no_grad():
-        for first in range(0, len(drawn), batch_size):
-            for name, mean in task.losses(model, task.collate(drawn[first : first + batch_size])).items():
-                before = sums.get(name)
-                sums[name] = type(mean)(*(a + b for a, b in zip(before, mean, strict=True))) if before else mean
-    return {name: mean.value(float(mean.total), float(mean.weight)) for name, mean in sums.items()}
 
 
 # ---------------------------------------------------------------------- figures
@@ -74,7 +62,7 @@ def test_it_learns_music_it_has_not_heard_better_than_constant_and_bigram(settin
 def test_figures_are_the_same_however_clips_are_batched_and_books_add_up(settings):
     task = the_task(settings)
     model = task.model().eval()
-    one, five = validation(task, model, 1), validation(task, model, 5)
+    one, five = validation.figures(task, model, 1), validation.figures(task, model, 5)
     for name in one:
         assert one[name] == pytest.approx(five[name], rel=1e-5), name
     assert np.mean([one[f"ce_{book}"] for book in range(1, 5)]) == pytest.approx(one["loss"], rel=1e-5)
@@ -100,8 +88,7 @@ def test_baselines_are_judged_on_the_very_crops_that_validation_hears(settings, 
         train, held_out, size))  # fmt: skip
     found = task.baselines()
     assert list(found)[:2] == ["constant_ce", "bigram_ce"] and len(found) == 10
-    items = task.datasets()[1]
-    shown = [items.item(n, order.item_rng(settings.seed, order.VALIDATION, n)).codes for n in range(len(items))]
+    shown = [item.codes for item in validation.items(task, settings.seed)]
     assert len(heard) == len(shown) > 3
     assert all(np.array_equal(a, b) for a, b in zip(heard, shown, strict=True))
 
@@ -170,7 +157,7 @@ def test_the_base_models_loss_stands_beside_every_figure_also_after_a_resume(tab
     assert later == [held_out[0]["val_loss"]] * len(later) and len(later) >= 3
     assert json.loads((tmp_path / "run.json").read_text())["baselines"]["base_loss"] == later[0]
     task = the_task(made)
-    assert validation(task, task.model().eval(), 8)["loss"] == pytest.approx(later[0], abs=0.03)
+    assert validation.figures(task, task.model().eval(), 8)["loss"] == pytest.approx(later[0], abs=0.03)
 
 
 def test_another_base_is_another_run(table, place, stand_in, cached, tmp_path, capsys):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from small_pairs import TUNE, sing, write_pair
 
 from kwela.errors import UserError
@@ -188,13 +187,8 @@ def test_a_missing_file_is_named(pair: tuple[Path, Path], tmp_path: Path) -> Non
 
 
 def test_a_cloud_takes_milliseconds(pair: tuple[Path, Path]) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second thread would only spin, and its spinning would count
-    try:
-        target.compute(*pair, CALM, 0.0, 0.5)
-        began = time.process_time()
-        for step in range(20):
-            target.compute(*pair, CALM, 0.0, 0.1 * step)
-        assert (time.process_time() - began) / 20 < 0.03  # 7 ms measured; the margin is for busy machines
-    finally:
-        torch.set_num_threads(threads)
+    target.compute(*pair, CALM, 0.0, 0.5)
+    began = time.process_time()
+    for step in range(20):
+        target.compute(*pair, CALM, 0.0, 0.1 * step)
+    assert (time.process_time() - began) / 20 < 0.03  # 7 ms measured; the margin is for busy machines

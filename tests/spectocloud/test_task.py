@@ -11,6 +11,7 @@ import torch
 from small_pairs import write_pair
 
 from kwela import config
+from kwela.engine import order
 from kwela.spectocloud import baselines, data, middle, target, task
 from kwela.spectocloud.chamfer import chamfer
 
@@ -39,7 +40,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> config.SpectocloudConf
 
 
 def batch_of(subject: task.SpectocloudTask, *indexes: int) -> dict[str, torch.Tensor]:
-    return subject.collate([task.held_out_item(subject, index) for index in indexes])
+    return subject.collate([order.held_out_item(subject.segments[1], index, 42) for index in indexes])
 
 
 def test_losses_are_sums_so_that_batches_add_up(settings: config.SpectocloudConfig) -> None:

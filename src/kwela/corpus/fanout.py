@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kwela import files
 from kwela.errors import KwelaError
 
 _INLINE = 8
@@ -81,9 +82,7 @@ def recall(journal: Path) -> dict[str, Any]:
 def forget(journal: Path, keep: Iterable[str]) -> None:
     """Cut the journal back to the results under `keep`."""
     known = recall(journal)
-    fresh = journal.with_name(journal.name + ".tmp")
-    fresh.write_bytes(b"".join(_line(key, known[key]) for key in keep if key in known))
-    fresh.replace(journal)
+    files.write(journal, b"".join(_line(key, known[key]) for key in keep if key in known), durable=False)
 
 
 def _line(key: str, value: Any) -> bytes:

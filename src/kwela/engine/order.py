@@ -47,6 +47,11 @@ def item_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     return _generator(_ITEM, seed, epoch, index)
 
 
+def held_out_item(items: Items, index: int, seed: int) -> Any:
+    """Item `index` as validation sees it, always."""
+    return items.item(index, item_rng(seed, VALIDATION, index))
+
+
 def init_seed(seed: int) -> int:
     """Torch's seed for the first weights, equal on all ranks."""
     return _torch_seed(_INIT, seed)

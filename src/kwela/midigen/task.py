@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kwela.config import MidiConfig
 from kwela.corpus import rows
+from kwela.engine import order
 from kwela.engine.task import Batch, GeometricMean, Mean, Share
 from kwela.midigen import data, ngram, windows
 from kwela.midigen.generate import TorchBackend, generate
@@ -128,10 +129,10 @@ def evaluate(model: nn.Module, config: MidiConfig) -> dict[str, Any]:
     nats, count = np.zeros(len(held_out)), np.array([len(song.ids) - 1 for song in held_out], np.float64)
     model.eval()
     device = next(model.parameters()).device
-    unused = np.random.default_rng(0)  # validation draws nothing
     for first in range(0, len(whole), config.data.batch_size):
         part = range(first, min(first + config.data.batch_size, len(whole)))
-        batch = {name: t.to(device) for name, t in windows.collate([whole.item(i, unused) for i in part]).items()}
+        batch = windows.collate([order.held_out_item(whole, index, config.seed) for index in part])
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
         surprise = scores(model, batch)[0].double().sum(1)
         np.add.at(nats, which[part.start : part.stop], surprise.cpu().numpy())
     rivals = {name: np.array([song.sum() for song in songs]) for name, songs in task.ngrams.items()}

@@ -104,8 +104,8 @@ class MusicgenTask:
         from kwela.engine import order
 
         train, _, cached = self.clips
-        items, seed = self.datasets()[1], self.config.seed
-        heard = [items.item(n, order.item_rng(seed, order.VALIDATION, n)).codes for n in range(len(items))]
+        items = self.datasets()[1]
+        heard = [order.held_out_item(items, n, self.config.seed).codes for n in range(len(items))]
         known = (cached.codes.get(cached.keys[clip.path]) for clip in train)
         return predictors.baselines(known, heard, self.codec.size)
 

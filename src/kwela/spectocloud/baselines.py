@@ -26,10 +26,10 @@ NEAREST = 64  # training segments at least that speak for an emotion, or a quart
 
 def measure(train: data.Segments, held_out: data.Segments, seed: int) -> dict[str, np.ndarray]:
     """Distance of each held-out row's target to each of NAMES and to "floor": (rows,) float64."""
-    every = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_ROWS)).astype(int))
+    every = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_ROWS)).astype(int)).tolist()
     plain = data.Segments(train.rows, train.cache_dir)
-    known = data.collate([_plain(plain, index, seed) for index in every])
-    asked = data.collate([_plain(held_out, index, seed) for index in range(len(held_out))])
+    known = data.collate([order.held_out_item(plain, index, seed) for index in every])
+    asked = data.collate([order.held_out_item(held_out, index, seed) for index in range(len(held_out))])
     return {
         "mean_cloud": _to_each(best_cloud(known["positions"], seed), asked["positions"]),
         "emotion_only": _emotion_only(known, asked, seed),
@@ -62,10 +62,6 @@ def _floor(held_out: data.Segments, asked: dict[str, Tensor], seed: int) -> np.n
             again, _ = data.wanted(row, start, asked["spectrogram"][index].numpy(), redraw=1)
             distances[index] = _to_each(torch.from_numpy(again), asked["positions"][index][None])[0]
     return distances
-
-
-def _plain(segments: data.Segments, index: int, seed: int) -> data.Item:
-    return segments.item(int(index), order.item_rng(seed, order.VALIDATION, int(index)))
 
 
 def _to_each(cloud: Tensor, targets: Tensor) -> np.ndarray:

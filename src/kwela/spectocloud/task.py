@@ -89,7 +89,7 @@ class SpectocloudTask:
     @torch.no_grad()
     def preview(self, model: nn.Module, folder: Path) -> None:
         """The first held-out segment: the predicted cloud beside its target."""
-        item = held_out_item(self, 0)
+        item = order.held_out_item(self.segments[1], 0, self.config.seed)
         positions, colors, properties = _seen(model, data.collate([item]))
         clouds = {
             "predicted": Cloud(positions[0].numpy(), torch.cat([colors, properties], -1)[0].numpy()),
@@ -109,11 +109,6 @@ def surprise(density: Tensor, points: Tensor) -> Tensor:
     return -(found + 1e-8).log().mean(1)
 
 
-def held_out_item(task: SpectocloudTask, index: int) -> data.Item:
-    """The item that validation sees."""
-    return task.segments[1].item(index, order.item_rng(task.config.seed, order.VALIDATION, index))
-
-
 @torch.no_grad()
 def evaluate(model: nn.Module, config: SpectocloudConfig) -> dict[str, Any]:
     """A finished model on the held-out songs, beside its floor and baselines, as mean squared Chamfer distances.
@@ -127,7 +122,7 @@ def evaluate(model: nn.Module, config: SpectocloudConfig) -> dict[str, Any]:
     ours = []
     for first in range(0, len(held_out), config.data.batch_size):
         part = range(first, min(first + config.data.batch_size, len(held_out)))
-        batch = data.collate([held_out_item(task, index) for index in part])
+        batch = data.collate([order.held_out_item(held_out, index, config.seed) for index in part])
         ours.append(chamfer_with_matches(_seen(model, batch)[0], batch["positions"]).distance)
     values = {"model": torch.cat(ours).numpy(), **task.rivals}
     groups = sorted({row["group"] for row in held_out.rows})
