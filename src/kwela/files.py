@@ -65,6 +65,11 @@ def cached(entry: Path) -> bytes | None:
     return None
 
 
+def shown(path: Path) -> Path:
+    """`path` as a reader would type it: from the working directory, where it is below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def sync(folder: Path) -> None:
     """Wait until the folder's names, such as that of a file just renamed into it, are on the disk."""
     handle = os.open(folder, os.O_RDONLY)

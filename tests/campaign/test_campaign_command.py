@@ -249,7 +249,7 @@ def test_the_playbooks_commands_run_with_the_tiny_model(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for line in (
         "Training complete!",
-        "Best model saved: ",
+        "Best model saved: ck/best_model.pt",
         "Final validation loss: ",
         "Total elapsed: ",
         "Total cost: $",

@@ -47,7 +47,7 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     assert "All metrics PASS ✅\n\n✅ GO DECISION: Continue to full training\nMetrics meet minimum thresholds\n" in out
     for line in (
         "Training complete!",
-        "Best model saved: ",
+        "Best model saved: ck/best",
         "Final validation loss: ",
         "Total elapsed: ",
         "Total cost: $",

@@ -343,7 +343,7 @@ class Campaign:
         """Days 36 to 56: the last lines, the gate if it wasn't held before, and the criteria of success."""
         now = self._look()
         if not self.trained:  # it ended in an earlier session: say again what training said then
-            self.say(f"Training complete!\nBest model saved: {outcome.best(self.folder)}")
+            self.say(f"Training complete!\nBest model saved: {files.shown(outcome.best(self.folder))}")
             self.say(f"Final validation loss: {outcome.number(now.curve.last, '.3f')}")
         self.say(f"Total elapsed: {now.bill.days:.1f} days ({now.bill.seconds / HOUR:,.1f} hours)")
         self.say(f"Total cost: ${now.bill.usd:,.2f}")

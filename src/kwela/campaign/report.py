@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kwela import files
 from kwela.campaign import commands, deliverables, flags, gate, ledger, outcome, pages, plots, state
 from kwela.campaign.clock import HOUR
 from kwela.campaign.metrics import Row, curve, read_json, read_rows
@@ -39,7 +40,8 @@ def lines(made: Row) -> list[str]:
     """What `write` made, for a terminal."""
     lacking = [item["what"] for item in made["deliverables"] if not item["there"]]
     total = len(made["deliverables"])
-    text = [f"Report: {made['report'][1]}", f"Deliverables: {total - len(lacking)} of {total} are there"]
+    text = [f"Report: {files.shown(Path(made['report'][1]))}"]
+    text.append(f"Deliverables: {total - len(lacking)} of {total} are there")
     return [*text, f"  lacking: {', '.join(lacking)}"] if lacking else text
 
 

@@ -206,7 +206,7 @@ class Run:
         best = self.out / checkpoint.BEST
         if self.session.on_best and self.team.first:
             best = self.session.on_best(best)  # again: a kill may have come between the two
-        self.journal.say(f"Best model saved: {best}")
+        self.journal.say(f"Best model saved: {files.shown(best)}")
         self.journal.say(f"Final validation loss: {journal.number(self.val['val_loss'])}")
 
     def _first_figures(self, feed: order.Feed) -> None:
