@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kwela.judge.cloud_distances import apart, f_score
+from kwela.judge.cloud_scores import apart, f_score
 from kwela.spectocloud.target import Cloud
 
 

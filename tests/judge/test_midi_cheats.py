@@ -13,9 +13,8 @@ from toy_pieces import a_piece, labels, material
 
 from kwela.judge import evaluators, midi, piece
 from kwela.judge.grid import Size
-from kwela.judge.human import Labels
 from kwela.judge.making import Job, Maker
-from kwela.judge.material import Effort
+from kwela.judge.material import Effort, Labels
 from kwela.judge.page import Scorecard
 
 EFFORT = Effort(Size((-0.8, 0.8), (0.2, 1.0), 4, 4), 12, 1, 12, None, 1, 0)

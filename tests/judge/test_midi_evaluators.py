@@ -10,7 +10,7 @@ from symusic import Score
 from toy_pieces import QUADRANTS, a_piece, labels
 
 from kwela.errors import UserError
-from kwela.judge import evaluators, human, piece, rendering_features, symbolic_features
+from kwela.judge import evaluators, material, piece, rendering_features, symbolic_features
 from kwela.judge.following import Judged, refused
 from kwela.music import midi, synth
 
@@ -113,7 +113,7 @@ HEAD = "file,series,game,piece,valence,arousal,labels\n"
 
 
 def test_a_piece_that_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
-    found = human.read(vgmidi(tmp_path / "v", HEAD + "0.mid,A,a,x,1,-1,1\ngone.mid,B,b,y,-1,0,1\n"))
+    found = material.read_labels(vgmidi(tmp_path / "v", HEAD + "0.mid,A,a,x,1,-1,1\ngone.mid,B,b,y,-1,0,1\n"))
     assert [one.name for one in found.pieces] == ["0.mid"] and "gone.mid" in found.left_out
     assert found.pieces[0].valence == 1 and found.pieces[0].series == "A"
 
@@ -122,12 +122,12 @@ def test_a_piece_that_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> No
     ("text", "said"),
     [
         ("file,series,valence\n0.mid,A,1\n", "no column 'arousal'"),
-        (HEAD + "0.mid,A,a,x,high,1,1\n", "labels.csv:2: valence: 'high'"),
-        (HEAD + "0.mid,A,a,x,2,1,1\n", "not in [-1, 1]"),
+        (HEAD + "0.mid,A,a,x,high,1,1\n", "labels.csv:row 2: valence: 'high'"),
+        (HEAD + "0.mid,A,a,x,2,1,1\n", "not a number from -1 to 1"),
         (HEAD + "gone.mid,A,a,x,1,1,1\n", "none of its 1 pieces"),
     ],
 )
 def test_bad_labels_are_one_line(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        human.read(vgmidi(tmp_path / "v", text))
+        material.read_labels(vgmidi(tmp_path / "v", text))
     assert said in str(error.value)

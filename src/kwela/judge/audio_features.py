@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kwela.judge import audio_low, audio_pulse
+from kwela.judge import audio_rhythm
 from kwela.judge.clips import RATE, SECONDS
 from kwela.judge.sound import magnitudes
 
@@ -83,18 +83,18 @@ def features(wave: np.ndarray) -> np.ndarray:
 
 def _rhythm(wave: np.ndarray, short: np.ndarray) -> dict[str, float]:
     bins = tuple(round(hz / _SHORT_BIN) for hz in (150, 400, 1000, 3000, 8000))
-    low = audio_low.band(wave, RATE)
-    bass = audio_low.events(low, AUDIBLE)
-    above = audio_pulse.onsets(short, bins)  # (4, frames)
+    low = audio_rhythm.band(wave, RATE)
+    bass = audio_rhythm.events(low, AUDIBLE)
+    above = audio_rhythm.onsets(short, bins)  # (4, frames)
     struck = np.zeros(short.shape[0])
-    np.maximum.at(struck, np.minimum((bass.time / audio_pulse.FRAME).astype(int), len(struck) - 1), bass.strength)
+    np.maximum.at(struck, np.minimum((bass.time / audio_rhythm.FRAME).astype(int), len(struck) - 1), bass.strength)
     struck = np.convolve(struck, [0.25, 0.5, 1.0, 0.5, 0.25], "same")
     top = above.max(1, keepdims=True)
     even = np.where(top > 1e-2, above / np.maximum(top, 1e-2), 0.0)  # each band's say, where it has one
     strength = even.mean(0) + 0.5 * struck
-    bpm, clarity = audio_pulse.tempo(strength)
+    bpm, clarity = audio_rhythm.tempo(strength)
     period = 60 / bpm if bpm else 60 / 111
-    phase = audio_low.beat_phase(bass.time, bass.strength, period) if len(bass.time) else 0.0
+    phase = audio_rhythm.beat_phase(bass.time, bass.strength, period) if len(bass.time) else 0.0
     high = short[:, bins[3] :].mean(1)
     tones = bass.tonal
     return {
@@ -109,11 +109,11 @@ def _rhythm(wave: np.ndarray, short: np.ndarray) -> dict[str, float]:
         "low_tonal": float(tones.mean()) if len(tones) else 0.0,
         "kick_rate": float((~tones).sum() / SECONDS),
         "low_energy": _decibels(np.mean(low**2), np.mean(np.square(wave, dtype=np.float64))),
-        "off_beat": audio_low.off_beat(bass.time, bass.strength, period, phase),
-        "four_on_floor": audio_low.four_on_the_floor(bass.time, period, phase, SECONDS),
-        "syncopation": audio_low.syncopation(bass.time, period, phase, SECONDS),
-        "swing": audio_pulse.swing(above[3], period),
-        "sixteenths": audio_pulse.sixteenths(np.log1p(50 * high), period) if bpm else 0.0,
+        "off_beat": audio_rhythm.off_beat(bass.time, bass.strength, period, phase),
+        "four_on_floor": audio_rhythm.four_on_the_floor(bass.time, period, phase, SECONDS),
+        "syncopation": audio_rhythm.syncopation(bass.time, period, phase, SECONDS),
+        "swing": audio_rhythm.swing(above[3], period),
+        "sixteenths": audio_rhythm.sixteenths(np.log1p(50 * high), period) if bpm else 0.0,
         "onset_rate": _count_onsets(strength) / SECONDS,
     }
 

@@ -120,7 +120,7 @@ def artist(path: Path, listed: dict[str, str] | None = None) -> str:
     A listed name may have the folders above it ("house/001.wav") and may lack its extension. A name without "-" is an
     artist of its own.
     """
-    for name in (path, path.with_suffix("")) if listed else ():
+    for name in (path, path.with_suffix("")):
         for tail in ("/".join(name.parts[k:]) for k in range(len(name.parts))):
             if listed and tail in listed:
                 return listed[tail]
@@ -130,13 +130,12 @@ def artist(path: Path, listed: dict[str, str] | None = None) -> str:
 def read_artists(path: Path) -> dict[str, str]:
     """{file: artist} of a CSV with the columns `file` and `artist`. Raises UserError naming the file and row."""
     listed: dict[str, str] = {}
-    for number, row in enumerate(table.read(path, ("file", "artist"), "artists"), 2):
+    for where, row in table.read(path, ("file", "artist"), "artists"):
         name, who = row["file"], row["artist"].casefold()
         if not name or not who:
-            raise UserError(f"{path}:row {number}: a file or its artist is missing")
-        if listed.get(name, who) != who:
-            raise UserError(f"{path}:row {number}: {name} has two artists")
-        listed[name] = who
+            raise UserError(f"{where}: a file or its artist is missing")
+        if listed.setdefault(name, who) != who:
+            raise UserError(f"{where}: {name} has two artists")
     return listed
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from kwela.judge import pictures
 from kwela.judge.cloud_baselines import NAMES
-from kwela.judge.cloud_distances import COARSE, FINE
-from kwela.judge.cloud_scores import FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores, ranked
+from kwela.judge.cloud_scores import COARSE, FINE, FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores, ranked
 from kwela.judge.cloud_windows import evenly
 from kwela.judge.page import Row, Scorecard
 from kwela.judge.stats import NOTHING, Interval, bootstrap, mean_by_group

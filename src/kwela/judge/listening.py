@@ -78,16 +78,10 @@ def read_ratings(path: Path) -> list[Rating]:
     sheets = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     found: dict[tuple[str, str], Rating] = {}
     for sheet in sheets:
-        for number, row in enumerate(table.read(sheet, COLUMNS[:3], "ratings"), 2):
-            text, where = row[COLUMNS[2]], f"{sheet}:row {number}"
-            if not text:
+        for where, row in table.read(sheet, COLUMNS[:3], "ratings"):
+            if not row[COLUMNS[2]]:
                 continue
-            try:
-                value = float(text)
-            except ValueError:
-                value = math.nan
-            if not LOW <= value <= HIGH:
-                raise UserError(f"{where}: {COLUMNS[2]} is {text!r}: expected a number from {LOW} to {HIGH}")
+            value = table.number(row[COLUMNS[2]], LOW, HIGH, f"{where}: {COLUMNS[2]}")
             rating = Rating(Path(row["clip"]).stem, row["rater"] or sheet.stem, value)
             if found.setdefault((rating.clip, rating.rater), rating) is not rating:
                 raise UserError(f"{where}: {rating.rater} rated {rating.clip} twice")
@@ -116,7 +110,6 @@ def summarise(
     folders: dict[str, list[str]],
     log_odds: dict[str, float],
     seed: int = 0,
-    resamples: int = stats.RESAMPLES,
 ) -> Heard:
     """folders: {name: [digest]}; log_odds: {digest: value}. Intervals resample clips. Raises UserError if no rating
     is of a clip of these folders with this seed."""
@@ -138,7 +131,7 @@ def summarise(
     odds = np.array([log_odds.get(place[clip][1], math.nan) for clip in order])
 
     def over(statistic: Callable[[np.ndarray], float], index: np.ndarray) -> Interval:
-        return stats.bootstrap(index.tolist(), lambda k: statistic(index[k]), resamples, seed)
+        return stats.bootstrap(index, lambda k: statistic(index[k]), seed=seed)
 
     whole = np.arange(len(order))
     told = np.flatnonzero(np.isfinite(odds))

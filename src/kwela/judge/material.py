@@ -14,7 +14,7 @@ from symusic.core import ScoreTick
 from kwela.corpus import manifest as manifests
 from kwela.corpus import rows as manifest_rows
 from kwela.errors import UserError
-from kwela.judge import memorisation, piece
+from kwela.judge import memorisation, piece, table
 from kwela.judge.grid import FULL, QUICK, Size
 from kwela.music import midi as midi_files
 
@@ -110,3 +110,49 @@ def reference(rows: Sequence[Row], bars: int, seed: int, most: int = 4) -> list[
         quarters = bars * piece.piece(row["score"]).bar_q
         out += [(one, row["group"]) for one in piece.excerpts(row["score"], quarters, most, seed + number)]
     return out
+
+
+# ------------------------------------------------------------------ pieces that people labelled
+
+KEYS = ("file", "series", "valence", "arousal")  # of VGMIDI (Ferreira and Whitehead 2019)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    name: str
+    series: str  # what it is split by: pieces of one series are alike
+    valence: float  # in [-1, 1]; 0: people didn't agree on a side
+    arousal: float
+    score: ScoreTick
+
+
+@dataclass
+class Labels:
+    pieces: list[Labelled]
+    left_out: dict[str, str] = field(default_factory=dict)  # file -> reason
+
+
+def read_labels(folder: Path) -> Labels:
+    """`labels.csv` (file, series, valence, arousal, in any order, others ignored) and `midi/<file>`.
+
+    Raises UserError for a missing folder, CSV or column, a number that isn't in [-1, 1], or where no piece can be read;
+    a single file that can't be read, or holds fewer than 8 notes, is left out with its reason.
+    """
+    csv = folder / "labels.csv"
+    lines = table.read(csv, KEYS, "labels of --human")
+    found = Labels([])
+    for where, line in lines:
+        name = line["file"]
+        valence, arousal = (table.number(line[key], -1, 1, f"--human: {where}: {key}") for key in KEYS[2:])
+        try:
+            score = midi_files.read(folder / "midi" / name)
+        except UserError as error:
+            found.left_out[name] = str(error)
+            continue
+        if piece.is_valid(score):
+            found.pieces.append(Labelled(name, line["series"], valence, arousal, score))
+        else:
+            found.left_out[name] = f"fewer than {piece.LEAST_NOTES} notes"
+    if not found.pieces:
+        raise UserError(f"--human: {csv}: none of its {len(lines)} pieces can be read")
+    return found

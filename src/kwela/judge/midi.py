@@ -14,10 +14,20 @@ from typing import Any
 from kwela import config
 from kwela.errors import UserError
 from kwela.judge import gain, making, midi_grid, midi_sections, twin
-from kwela.judge import human as human_labels
 from kwela.judge.following import DIMENSIONS
 from kwela.judge.grid import MODEL, PERMUTED, TWIN, Answers, answers, flips, same_notes
-from kwela.judge.material import BRIEF, LEAST_SONGS, THOROUGH, Effort, Material, gather, mean_emotion, reference
+from kwela.judge.material import (
+    BRIEF,
+    LEAST_SONGS,
+    THOROUGH,
+    Effort,
+    Labels,
+    Material,
+    gather,
+    mean_emotion,
+    read_labels,
+    reference,
+)
 from kwela.judge.midi_grid import Ear
 from kwela.judge.page import Row, Scorecard
 
@@ -47,7 +57,7 @@ def judge(
     training = training or root / "data" / "manifests" / "midi_train.jsonl"
     if human and not human.is_dir():
         raise UserError(f"--human: {human}: no such folder")
-    labels = human_labels.read(human) if human else None
+    labels = read_labels(human) if human else None
     loaded = {MODEL: making.load(model)} | ({TWIN: making.load(twin_model)} if twin_model else {})
     material = gather(manifest, training)
     if loaded[MODEL].data_hash == material.data_hash:
@@ -80,7 +90,7 @@ def judge(
 def score(
     make: making.Maker,
     material: Material,
-    labels: human_labels.Labels | None,
+    labels: Labels | None,
     effort: Effort,
     out: Path,
     card: Scorecard,

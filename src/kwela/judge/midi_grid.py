@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from symusic.core import ScoreTick
 
-from kwela.judge import evaluators, human, piece
+from kwela.judge import evaluators, piece
 from kwela.judge.evaluators import Clips, Standing
 from kwela.judge.following import Judged
 from kwela.judge.grid import MODEL, PERMUTED, RULE, TWIN, Answers
-from kwela.judge.material import Effort, Material, fingerprint
+from kwela.judge.material import Effort, Labels, Material, fingerprint
 
 REAL = "real, held-out"
 SIDE = 0.8  # what a human label of 1 counts as beside the grid's targets
@@ -30,7 +30,7 @@ class Evidence:
     thorough: bool = False  # re-score the rendering flattened, too
 
 
-def evidence(labels: human.Labels | None, material: Material, effort: Effort, seed: int) -> Evidence:
+def evidence(labels: Labels | None, material: Material, effort: Effort, seed: int) -> Evidence:
     """Clips of the human-labelled pieces; without, of the held-out rows, unless their labels come from the MIDI."""
     source = "human" if labels else "manifest"
     if labels:
