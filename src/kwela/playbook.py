@@ -179,7 +179,7 @@ def load(file: Path | None = None) -> PlaybookConfig:
         key, message = config.first_error(error)
         whole = key == "config"  # of several keys together: what was given is the whole file
         raise UserError(f"{path}: {message.partition(' (got')[0]}" if whole else f"{path}: {key}: {message}") from None
-    folder = path.parent
+    folder = path.absolute().parent
     for name in ("dataset_dir", "checkpoint_dir", "tensorboard_dir"):
         setattr(settings, name, folder / getattr(settings, name))
     for name in ("reference_dir", "contrast_dir"):

@@ -254,12 +254,9 @@ def report(config: Config = None, as_json: Json = False) -> None:
 
 def _settings(config: Path | None) -> tuple[PlaybookConfig, Path]:
     """The playbook's settings, and their file."""
-    from kwela import config as roots
     from kwela import playbook
 
-    shipped = roots.repo_root() / playbook.SHIPPED
-    path = shipped if config is None else config if config.is_file() else shipped.parent / config
-    return playbook.load(config), path.absolute()
+    return playbook.load(config), playbook.find(config).absolute()
 
 
 def _kwela(*words: str) -> list[str]:
