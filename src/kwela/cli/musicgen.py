@@ -30,11 +30,12 @@ def settings(
     from kwela import config, playbook
 
     path = playbook.find(file)
+    folder = path.absolute().parent
     own = playbook.load(path)
-    given = playbook.training(own, path.parent)
+    given = playbook.training(own, folder)
     chosen = config.resolve("musicgen", given, path, preset=preset, overrides=overrides)
     assert isinstance(chosen, config.MusicgenConfig)
-    return chosen, own, path.parent
+    return chosen, own, folder
 
 
 def stand_in() -> Path:
