@@ -148,7 +148,7 @@ def weigh(folders: dict[str, Folder], quick: bool = False, seed: int = 0) -> Evi
     limit = evaluator.threshold
     passed = {name: judged.passes(limit) for name, judged in found.judged.items()}
     passed["fresh"] = contrast.passes(evaluator.crossed[~genuine])
-    found.shares = {name: stats.wilson(int(hits.sum()), len(hits)) for name, hits in passed.items()}
+    found.shares = {name: stats.share(hits) for name, hits in passed.items()}
     ends = {"low": found.threshold.low, "high": found.threshold.high}
     for name, limits in (("samples", {"samples": limit} | ends), ("base", {"base": limit})):
         if name in folders:

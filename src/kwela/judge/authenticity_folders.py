@@ -198,9 +198,7 @@ def _each(function: Callable[[Path], Any], paths: list[Path], label: str) -> tup
     return {path: _heard[key] for path, key in keys.items() if path not in failed}, failed
 
 
-def _key(path: Path) -> tuple[str, int, int]:
-    try:
-        state = path.stat()
-    except OSError:  # a dangling link: reading it will say so
-        return str(path.absolute()), 0, 0
-    return str(path.resolve()), state.st_mtime_ns, state.st_size
+def _key(path: Path) -> tuple[Path, int, int]:
+    if not path.exists():  # a dangling link: reading it will say so
+        return path, 0, 0
+    return path.resolve(), path.stat().st_mtime_ns, path.stat().st_size

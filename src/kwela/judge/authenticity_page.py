@@ -109,12 +109,10 @@ def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Evidence, out
 
 def _distribution(made: Scorecard, evidence: Evidence) -> None:
     rows = []
-    for name in ROLES:
-        if name in evidence.judged:
-            judged = evidence.judged[name]
-            n = len(judged.log_odds)
-            rows.append(Row.of(f"{name}: unlike either", stats.wilson(int(judged.outside.sum()), n), n))
-            rows.append(Row.of(f"{name}: far from reference", stats.wilson(int((judged.far[:, 1] > 1).sum()), n), n))
+    for name in (name for name in ROLES if name in evidence.judged):
+        judged = evidence.judged[name]
+        for what, hits in (("unlike either", judged.outside), ("far from reference", judged.far[:, 1] > 1)):
+            rows.append(Row.of(f"{name}: {what}", stats.share(hits), len(hits)))
     text = (
         "Far: a distance half as far again as that of 99 % of the side's own held-out clips. Unlike either: the "
         "evaluator has never heard the like. Clips far from reference never pass."

@@ -86,23 +86,23 @@ def digest(wave: np.ndarray) -> str:
 # ------------------------------------------------------------------- loudness
 
 
-def equally_loud(wave: np.ndarray, rate: int = RATE) -> np.ndarray:
-    """`wave` (float32, mono) at -23 LUFS; what is below -70 LUFS stays as it is."""
-    level = loudness(wave, rate)
+def equally_loud(wave: np.ndarray) -> np.ndarray:
+    """`wave` (float32, mono, 16 kHz) at -23 LUFS; what is below -70 LUFS stays as it is."""
+    level = loudness(wave, RATE)
     return wave if level < SILENT else (wave * 10 ** ((LUFS - level) / 20)).astype(np.float32)
 
 
 # ---------------------------------------------------------------------- codec
 
 
-def through_mp3(wave: np.ndarray, rate: int = RATE, bits: int = BITS) -> np.ndarray:
-    """`wave` (float32, mono) coded as MP3 at `bits` a second and decoded: as many samples, in place in time."""
+def through_mp3(wave: np.ndarray, bits: int = BITS) -> np.ndarray:
+    """`wave` (float32, mono, 16 kHz) through MP3 at `bits` a second and back: as many samples, in place in time."""
     coded = io.BytesIO()
     with av.open(coded, "w", format="mp3") as file:
         options = {"compression_level": "7"}  # LAME's quality: half the time of its default
-        stream = file.add_stream("libmp3lame", rate=rate, layout="mono", bit_rate=bits, options=options)
+        stream = file.add_stream("libmp3lame", rate=RATE, layout="mono", bit_rate=bits, options=options)
         frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate = rate
+        frame.sample_rate = RATE
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             file.mux(packet)
     coded.seek(0)

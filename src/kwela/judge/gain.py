@@ -54,14 +54,10 @@ def tellings(emotions: np.ndarray, mean: np.ndarray, draws: int, seed: int) -> d
         part = emotions[:, span]
         if (part == part[0]).all():
             continue
-        drawn = []
-        for _ in range(draws):
-            told = emotions.copy()
-            for song in range(len(emotions)):
-                others = np.flatnonzero((part != part[song]).any(1))
-                told[song, span] = part[rng.choice(others)]
-            drawn.append(told)
-        out[name] = drawn
+        others = [np.flatnonzero((part != own).any(1)) for own in part]
+        out[name] = [emotions.copy() for _ in range(draws)]
+        for told in out[name]:
+            told[:, span] = part[[rng.choice(one) for one in others]]
     return out
 
 

@@ -103,12 +103,12 @@ def mean_emotion(rows: Sequence[Row]) -> np.ndarray:
     return np.stack([row["emotion64"] for row in rows]).mean(0)
 
 
-def reference(rows: Sequence[Row], bars: int, seed: int, most: int = 4) -> list[tuple[ScoreTick, str]]:
-    """Excerpts of held-out songs, as many bars long as generated pieces, each with its song."""
+def reference(rows: Sequence[Row], bars: int, seed: int) -> list[tuple[ScoreTick, str]]:
+    """Up to four excerpts of held-out songs, as many bars long as generated pieces, each with its song."""
     out = []
     for number, row in enumerate(rows):
         quarters = bars * piece.piece(row["score"]).bar_q
-        out += [(one, row["group"]) for one in piece.excerpts(row["score"], quarters, most, seed + number)]
+        out += [(one, row["group"]) for one in piece.excerpts(row["score"], quarters, 4, seed + number)]
     return out
 
 

@@ -19,7 +19,7 @@ from kwela.judge.grid import flips as find_flips
 from kwela.judge.memorisation import Library
 from kwela.judge.midi_grid import REAL, Ear, Evidence
 from kwela.judge.page import Row, Scorecard
-from kwela.judge.stats import NOTHING, Interval, bootstrap, wilson
+from kwela.judge.stats import NOTHING, Interval, bootstrap, share
 
 PUBLISHED = "EMOPIA (Hung et al. 2021) reports .58 to .68 with other pieces and labels"
 TARGETS = ("valence", "arousal", "intensity")
@@ -99,20 +99,19 @@ def gain(card: Scorecard, nats: Mapping[str, teacher_forced.Nats], songs: Sequen
 
 def grid(card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], size: Size, out: Path) -> None:
     """A table for each measure, with the rivals and the ceiling in it."""
-    model = made[MODEL]
-    good = int(model.valid.sum())
-    counts = [Row.of("valid pieces", wilson(good, len(model.scores)), len(model.scores), "the rest is judged worst")]
+    pieces = len(made[MODEL].scores)
+    counts = [Row.of("valid pieces", share(made[MODEL].valid), pieces, "the rest is judged worst")]
     for name, ear in ears.items():
         for system in (MODEL, REAL):
             note = "judged far from what the evaluator knows" if ear.strangeness[system] > 0.1 else ""
-            share = Interval(ear.strangeness[system], math.nan, math.nan)
-            counts.append(Row.of(f"{name} | {system}: features out of range", share, None, note))
+            strange = NOTHING._replace(value=ear.strangeness[system])
+            counts.append(Row.of(f"{name} | {system}: features out of range", strange, None, note))
     values, intensities = (", ".join(f"{value:g}" for value in them) for them in (size.sides, size.intensities))
     text = (
         f"Valence and arousal {values}, intensity {intensities}, {size.seeds} seeds each, {size.bars} bars; nothing "
         "discarded. Intensity has no human labels and is judged by no evaluator: see the flips."
     )
-    if any(len(ear.answers[MODEL].scores) < len(model.scores) for ear in ears.values()):
+    if any(len(ear.answers[MODEL].scores) < pieces for ear in ears.values()):
         text += " Quick: only the pieces of the largest intensity were rendered."
     if TWIN not in made:
         text += " No twin trained on shuffled labels was given (--twin): permuted targets are the only floor of chance."
@@ -211,9 +210,8 @@ def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequen
     for d, turn in enumerate(TARGETS):
         for name, of in made.items():
             if pairs := find_flips(of, d):
-                share = wilson(int(same_notes(of, pairs).sum()), len(pairs))
-                note = "only tempo and velocity"
-                rows.append(Row.of(f"{turn}: pairs whose notes stay | {name}", share, len(pairs), note))
+                line, note = f"{turn}: pairs whose notes stay | {name}", "only tempo and velocity"
+                rows.append(Row.of(line, share(same_notes(of, pairs)), len(pairs), note))
         for column, title in enumerate(DESCRIPTORS.values()):
             line = f"{turn} turned: {title}"
             if spread[column] < 1e-9:
@@ -282,11 +280,11 @@ def memorised(
     }
     rows, shares = [], []
     for name, (matches, groups) in sources.items():
-        notes, share = (np.array([one[field] for one in matches], float) for field in (0, 1))
+        notes, part = (np.array([one[field] for one in matches], float) for field in (0, 1))
         rows.append(Row.of(f"median | {name}", _quantile(notes, groups, 0.5), len(notes)))
         rows.append(Row.of(f"95th percentile | {name}", _quantile(notes, groups, 0.95), len(notes)))
         rows.append(Row(f"longest | {name}", float(notes.max()) if len(notes) else None, None, len(notes)))
-        shares.append(Row.of(f"share of the line, median | {name}", _quantile(share, groups, 0.5), len(share)))
+        shares.append(Row.of(f"share of the line, median | {name}", _quantile(part, groups, 0.5), len(part)))
     last = Row("copies", float(len(copies)), None, len(ours), "beyond any held-out excerpt, and half the line")
     text = (
         "Notes in the longest run of (interval, onset) steps that a piece, a track of it, or its highest or lowest "
@@ -297,8 +295,8 @@ def memorised(
     pictures.forest(out / "memorisation.png", {"": rows}, "notes shared with a training piece", SOURCES)
 
 
-def _planted_copies(training: Sequence[Mapping[str, Any]], bars: int, seed: int, most: int = 16) -> list[ScoreTick]:
-    chosen = np.random.default_rng(seed).permutation(len(training))[:most]
+def _planted_copies(training: Sequence[Mapping[str, Any]], bars: int, seed: int) -> list[ScoreTick]:
+    chosen = np.random.default_rng(seed).permutation(len(training))[:16]
     return [one for at in chosen for one in piece.excerpts(training[at]["score"], 4.0 * bars, 1, seed)]
 
 

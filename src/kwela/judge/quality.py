@@ -65,8 +65,7 @@ def empty_beat_rate(piece: Piece) -> float:
 
 def polyphony(piece: Piece) -> float:
     """Mean number of pitches that sound together, over the 16ths in which any does (muspy). NaN without notes."""
-    on = symbolic.sounding_frames(piece, 4).sum(1)
-    return float(on[on > 0].mean()) if (on > 0).any() else math.nan
+    return symbolic.texture(piece)["polyphony"]
 
 
 STATISTICS: dict[str, Callable[[Piece], float]] = {

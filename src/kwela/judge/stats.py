@@ -79,17 +79,22 @@ def mean_by_group(values: np.ndarray, groups: Groups | None = None, seed: int = 
     return bootstrap(range(len(values)) if groups is None else groups, of, seed=seed)
 
 
-def wilson(successes: int, n: int, z: float = Z95) -> Interval:
+def wilson(successes: int, n: int) -> Interval:
     """A share and Wilson's score interval (Wilson 1927), which stays in [0, 1] and is honest at 0 and at 1.
 
     Raises ValueError unless 0 <= successes <= n and n > 0.
     """
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} of {n}")
-    share = successes / n
+    share, z = successes / n, Z95
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Interval(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
+
+
+def share(hits: np.ndarray) -> Interval:
+    """The share of `hits` (N,) bool that are true, with Wilson's interval."""
+    return wilson(int(hits.sum()), len(hits))
 
 
 def paired_permutation(first: np.ndarray, second: np.ndarray, resamples: int = 10_000, seed: int = 0) -> float:

@@ -226,7 +226,7 @@ def form(piece: Piece) -> Numbers:
     }
 
 
-def repetition(piece: Piece, length: int = 4) -> float:
+def repetition(piece: Piece) -> float:
     """1 - distinct / all runs of 4 (interval, gap) steps of the highest line (distinct-n, Li et al. 2016).
 
     NaN with fewer than two such runs.
@@ -234,7 +234,7 @@ def repetition(piece: Piece, length: int = 4) -> float:
     top, _ = outer_lines(piece)
     ticks = np.unique(np.round(piece.onset_q * 24).astype(np.int64))
     steps = list(zip(np.diff(top).tolist(), np.diff(ticks).tolist(), strict=True))
-    runs = [tuple(steps[at : at + length]) for at in range(len(steps) - length + 1)]
+    runs = [tuple(steps[at : at + 4]) for at in range(len(steps) - 3)]
     return 1 - len(set(runs)) / len(runs) if len(runs) > 1 else math.nan
 
 
