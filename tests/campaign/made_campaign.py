@@ -35,7 +35,7 @@ def config(folder: Path, **changes: Any) -> Path:
         "checkpoint_dir": "ck",
         "flag_cost_usd": 10000,
         "evaluation": evaluation,
-        "flags": {"no_step": {"minutes": 100000}, "disk_filling": {"free_gb": 0}},
+        "flags": {"disk_filling": {"free_gb": 0}},
         "go_nogo_thresholds": {"max_val_loss": 5.0},
     }
     (folder / "config.json").write_text(json.dumps(values | changes))

@@ -144,10 +144,10 @@ def test_an_unexpected_stop_is_a_flag_for_a_day_and_over_a_restart(tmp_path: Pat
     clock, book = Fake(), Ledger(tmp_path / ledger.NAME, Fake())
     book.open({}, 500.0, 0.0)
     teller = Teller(settings, None, None)
-    first = Lookout(tmp_path, settings, lambda: None, teller, clock.read())
+    first = Lookout(settings, lambda: None, teller, clock.read())
     clock.suspend(3 * HOUR)
     for again in (False, True):
-        session = Lookout(tmp_path, settings, lambda: None, teller, clock.read()) if again else first
+        session = Lookout(settings, lambda: None, teller, clock.read()) if again else first
         for _ in range(2):
             session.measure(clock.read(), 0.0)
             session.look(state.look(tmp_path, settings), 0.0)

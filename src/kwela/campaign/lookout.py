@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from kwela.campaign import flags, ledger, outcome
 from kwela.campaign.clock import DAY, HOUR, Time
@@ -19,13 +18,22 @@ TOLD = DAY  # how long the flag of an unexpected stop stays up
 
 
 class Lookout:
-    """meter: percent of the GPU in use, None without one. now: the clock when the session began."""
+    """meter: percent of the GPU in use, None without one. now: the clock when the session began.
+
+    speed: of a rehearsal's clock, which makes no step any faster.
+    """
 
     def __init__(
-        self, folder: Path, settings: PlaybookConfig, meter: Callable[[], float | None], teller: Teller, now: Time
+        self,
+        settings: PlaybookConfig,
+        meter: Callable[[], float | None],
+        teller: Teller,
+        now: Time,
+        speed: float = 1.0,
     ) -> None:
-        self.folder, self.settings, self.meter, self.teller = folder, settings, meter, teller
-        self.board = flags.Board(folder)
+        self.folder, self.settings, self.meter, self.teller = settings.checkpoint_dir, settings, meter, teller
+        self.speed = speed
+        self.board = flags.Board(self.folder)
         span = settings.flags.gpu_idle.minutes * 60 / GPU_EVERY  # a sample more than the flag looks back on
         self.gpu: deque[tuple[float, float]] = deque(maxlen=int(span) + 2)  # (billed seconds, percent)
         self.asleep, self.metered = now.up - now.awake, float("-inf")
@@ -63,7 +71,7 @@ class Lookout:
             now.bill.seconds,
             ledger.history(now.rows),
             tuple(self.gpu),
-            now.bill.seconds - self.moved,
+            (now.bill.seconds - self.moved) / self.speed,
             now.bill.usd,
             self.settings.flag_cost_usd,
             now.verdict is not None,

@@ -120,7 +120,7 @@ class Campaign:
         now = self.clock.read()
         machine = Machine(self.around.instance, given.market, self.price, *disk)
         away = self.book.begin(machine, remains.last_sign(self.folder, now))
-        self.lookout = Lookout(self.folder, given, self.around.gpu, self.teller, now)
+        self.lookout = Lookout(given, self.around.gpu, self.teller, now, self.speed)
         if before and before[0]["boot"] != now.boot and not before[0]["why"]:
             self.lookout.went(f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed", now)
         self._write()
