@@ -126,9 +126,6 @@ def _count_onsets(strength: np.ndarray) -> int:
     return len(find_peaks(strength, height=0.25 * float(np.quantile(strength, 0.99)), distance=6)[0])
 
 
-# -------------------------------------------------------------------- harmony
-
-
 def _harmony(long: np.ndarray) -> dict[str, float]:
     from scipy.ndimage import median_filter
 
@@ -161,9 +158,6 @@ _AWAY = np.abs((69 + 12 * np.log2(_HERTZ[_PITCHED, None] / 440) - np.arange(12) 
 _CLASSES = np.exp(-0.5 * (_AWAY / 0.35) ** 2) / np.sqrt(_HERTZ[_PITCHED, None] / 160)  # (bins, 12), C first
 _TRIADS = _turned((0, 4, 7), (0, 3, 7))
 _EXTENDED = _turned((0, 4, 7, 11), (0, 3, 7, 10), (0, 4, 7, 10), (0, 4, 7, 11, 2), (0, 3, 7, 10, 2))
-
-
-# --------------------------------------------------------------------- timbre
 
 
 def _timbre(wave: np.ndarray, short: np.ndarray, long: np.ndarray) -> dict[str, float]:

@@ -24,9 +24,6 @@ RINGS = 0.15  # seconds to fall 20 dB, from which an event may be a tone
 LONGEST = 1.5  # seconds: a decay is capped here (a drone never falls)
 
 
-# ------------------------------------------------------------------- the beat
-
-
 def onsets(magnitude: np.ndarray, edges: tuple[int, ...]) -> np.ndarray:
     """Onset strength of each band: the rise of log magnitude, (bands, frames), never negative.
 
@@ -58,9 +55,6 @@ def tempo(strength: np.ndarray) -> tuple[float, float]:
     score = score * np.exp(-0.5 * (np.log2(60 / PERIODS / 113) / 0.6) ** 2)  # of two metres, the middling
     best = int(np.argmax(score))
     return float(60 / PERIODS[best]), float((at(2) + at(4) + at(8))[best] / 3)
-
-
-# ------------------------------------------------------------------- the bass
 
 
 @dataclass(frozen=True)
@@ -123,9 +117,6 @@ def _event(
     late = np.average(tune[body], weights=weight[body]) if len(tune[body]) else early
     wander = np.sqrt(np.average((tune[body] - late) ** 2, weights=weight[body])) if len(tune[body]) else 9.0
     return decay, 2**late, 12 * float(early - late), 12 * float(wander)
-
-
-# ------------------------------------------------------------- against the beat
 
 
 def beat_phase(time: np.ndarray, strength: np.ndarray, period: float) -> float:

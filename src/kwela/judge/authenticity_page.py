@@ -237,9 +237,6 @@ def _files(made: Scorecard, folders: dict[str, Folder], doubles: dict[str, Any])
     made.add("files", "Clips", rows, text, "clips")
 
 
-# ------------------------------------------------------------------- pictures
-
-
 def _draw_scores(evidence: Evidence, path: Path) -> None:
     assert evidence.evaluator is not None
     measured = evidence.status == "measured"

@@ -83,16 +83,10 @@ def digest(wave: np.ndarray) -> str:
     return hashlib.sha256((np.clip(wave, -1, 1) * 32767).round().astype("<i2").tobytes()).hexdigest()
 
 
-# ------------------------------------------------------------------- loudness
-
-
 def equally_loud(wave: np.ndarray) -> np.ndarray:
     """`wave` (float32, mono, 16 kHz) at -23 LUFS; what is below -70 LUFS stays as it is."""
     level = loudness(wave, RATE)
     return wave if level < SILENT else (wave * 10 ** ((LUFS - level) / 20)).astype(np.float32)
-
-
-# ---------------------------------------------------------------------- codec
 
 
 def through_mp3(wave: np.ndarray, bits: int = BITS) -> np.ndarray:
@@ -109,9 +103,6 @@ def through_mp3(wave: np.ndarray, bits: int = BITS) -> np.ndarray:
     with av.open(coded, "r", format="mp3") as file:
         decoded = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
     return np.pad(decoded[: len(wave)], (0, max(0, len(wave) - len(decoded)))).astype(np.float32)
-
-
-# -------------------------------------------------------------------- artists
 
 
 def artist(path: Path, listed: dict[str, str] | None = None) -> str:
@@ -139,13 +130,17 @@ def read_artists(path: Path) -> dict[str, str]:
     return listed
 
 
-# ------------------------------------------------------------------- in numbers
+def each(
+    function: Callable[[Path], Any], paths: Sequence[Path], label: str, folder: Path | None = None
+) -> tuple[dict[Path, Any], dict[Path, str]]:
+    """function(path) of every path, as `spread`; and {path: why} of those that failed.
 
-
-def each(function: Callable[[Path], Any], paths: Sequence[Path], label: str) -> tuple[dict[Path, Any], dict[Path, str]]:
-    """function(path) of every path, as `spread`; and {path: why} of those that failed."""
+    folder: raises UserError naming it if all failed.
+    """
     got = dict(zip(paths, spread(function, paths, label), strict=True))
     bad = {path: str(result) for path, result in got.items() if isinstance(result, Failed)}
+    if folder and len(bad) == len(got):
+        raise UserError(f"{folder}: none of its files could be read, the first: {next(iter(bad.values()))}")
     return {path: result for path, result in got.items() if path not in bad}, bad
 
 

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kwela.corpus.rows import Row
 from kwela.errors import UserError
 from kwela.judge.spread import progress
 from kwela.music import audio, midi
 from kwela.spectocloud import space, target
 from kwela.spectocloud.target import Cloud
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

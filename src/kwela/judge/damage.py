@@ -27,7 +27,7 @@ class Side:
     folder: Path
     paths: list[Path] = field(default_factory=list)
     found: list[dict[str, Any]] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)  # file: why
+    left_out: dict[Path, str] = field(default_factory=dict)  # file: why
 
     def values(self, measure: str) -> np.ndarray:
         """(n,) float64, NaN where a clip has no answer."""
@@ -60,7 +60,7 @@ def judge(
     sides = {name: _listen(folder, name, QUICK if quick else None, seed) for name, folder in folders.items()}
     card = Scorecard(damage_card.TITLE, quick=quick, seed=seed)
     counts = {name: len(side.paths) for name, side in sides.items()}
-    left_out = {file: why for side in sides.values() for file, why in side.left_out.items()}
+    left_out = {str(file): why for side in sides.values() for file, why in side.left_out.items()}
     card.more = {"n": counts, "left_out": left_out}
     if few := [f"{len(side.paths)} in {side.folder}" for side in sides.values() if len(side.paths) < FEWEST]:
         card.refuse(f"at least {FEWEST} different clips a folder are needed, found {', '.join(few)}")
@@ -95,12 +95,13 @@ def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]
 
 def _listen(folder: Path, name: str, most: int | None, seed: int) -> Side:
     """A folder's clips, measured; of equal audio only the first, and what doesn't decode left out by name."""
-    found, bad = _each(damage_sound.describe, clips.some(clips.find(folder), most, seed), f"Measuring {name}", folder)
+    chosen = clips.some(clips.find(folder), most, seed)
+    found, bad = clips.each(damage_sound.describe, chosen, f"Measuring {name}", folder)
     side = Side(folder, left_out=bad)
     seen: dict[str, Path] = {}
     for path, one in found.items():
         if (first := seen.setdefault(one["digest"], path)) != path:
-            side.left_out[str(path)] = f"the same audio as {first.name}"
+            side.left_out[path] = f"the same audio as {first.name}"
             continue
         side.paths.append(path)
         side.found.append(one)
@@ -112,18 +113,11 @@ def _copies(
 ) -> damage_card.Copies:
     """The longest stretch that each clip of each side shares with any training clip."""
     there = clips.find(training)
-    known, bad = _each(copies.chroma_of, clips.some(there, most, seed), "Reading training clips", training)
-    left_out |= bad
+    known, bad = clips.each(copies.chroma_of, clips.some(there, most, seed), "Reading training clips", training)
+    left_out |= {str(path): why for path, why in bad.items()}
     shared = {}
     for name, side in sides.items():
         heard, _ = clips.each(copies.chroma_of, side.paths, f"Reading {name} for copies")
         asked = [heard.get(path, []) for path in side.paths]  # what can't be read copies nothing
         shared[name] = copies.longest(asked, list(known.values()), f"Looking for copies in {name}")
     return damage_card.Copies(shared, list(known), there=len(there))
-
-
-def _each(function: Any, paths: list[Path], label: str, folder: Path) -> tuple[dict[Path, Any], dict[str, str]]:
-    found, bad = clips.each(function, paths, label)
-    if not found:
-        raise UserError(f"{folder}: none of its files could be read, the first: {next(iter(bad.values()))}")
-    return found, {str(path): why for path, why in bad.items()}

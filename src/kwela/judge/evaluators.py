@@ -50,9 +50,6 @@ def clips(
     return Clips(flat, owner, np.asarray(labels, float)[owner], np.asarray(series, object)[owner].astype(str))
 
 
-# ---- what they see
-
-
 def symbolic(scores: Sequence[ScoreTick]) -> np.ndarray:
     """(pieces, features); NaN where a piece doesn't define one."""
     return _seen(_symbolic, scores, "Reading notes", 200)
@@ -79,9 +76,6 @@ def _rendering(data: bytes) -> list[float]:
 
 
 SEES: dict[str, Callable[[Sequence[ScoreTick]], np.ndarray]] = {"symbolic": symbolic, "rendering": rendering}
-
-
-# ---- how they judge
 
 
 @dataclass
@@ -151,9 +145,6 @@ def unseen(features: np.ndarray, among: Clips) -> np.ndarray:
         part = Clips([], among.piece[train], among.labels[train], among.series[train])
         out[test] = fit(features[train], part).judged(features[test])
     return out
-
-
-# ---- how well they judge
 
 
 @dataclass

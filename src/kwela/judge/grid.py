@@ -108,9 +108,6 @@ def _ruled(score: ScoreTick | None, cell: Cell) -> ScoreTick | None:
     return None if score is None else piece.edited(score, 2 ** (0.5 * arousal), 1 + 0.4 * arousal + 0.2 * intensity)
 
 
-# ---- flips: the same seed, one dimension turned
-
-
 class Flip(NamedTuple):
     """Two pieces of one seed whose targets differ in one dimension, lowest to highest; or of one target."""
 

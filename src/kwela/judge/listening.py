@@ -14,8 +14,7 @@ import csv
 import hashlib
 import io
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +105,7 @@ class Heard:
 
 
 def summarise(
-    ratings: Iterable[Rating],
+    ratings: Sequence[Rating],
     folders: dict[str, list[str]],
     log_odds: dict[str, float],
     seed: int = 0,
@@ -114,18 +113,13 @@ def summarise(
     """folders: {name: [digest]}; log_odds: {digest: value}. Intervals resample clips. Raises UserError if no rating
     is of a clip of these folders with this seed."""
     place = {name(digest, seed): (title, digest) for title, digests in folders.items() for digest in digests}
-    given: dict[str, dict[str, float]] = defaultdict(dict)
-    unknown = set()
-    for rating in ratings:
-        if rating.clip in place:
-            given[rating.clip][rating.rater] = rating.authenticity
-        else:
-            unknown.add(rating.clip)
-    if not given:
+    known = [rating for rating in ratings if rating.clip in place]
+    if not known:
         raise UserError("none of the ratings is of a clip in these folders; use the --seed that wrote the sheet")
-    order = sorted(given)
-    raters = sorted({rater for row in given.values() for rater in row})
-    ratings_of = np.array([[given[clip].get(rater, math.nan) for clip in order] for rater in raters])
+    order, raters = sorted({rating.clip for rating in known}), sorted({rating.rater for rating in known})
+    ratings_of = np.full((len(raters), len(order)), math.nan)
+    for rating in known:
+        ratings_of[raters.index(rating.rater), order.index(rating.clip)] = rating.authenticity
     means = np.nanmean(ratings_of, axis=0)
     side = np.array([place[clip][0] for clip in order])
     odds = np.array([log_odds.get(place[clip][1], math.nan) for clip in order])
@@ -146,7 +140,7 @@ def summarise(
         },
         real=over(lambda k: stats.auc(means[k][side[k] == "reference"], means[k][side[k] == "contrast"]), whole),
         judge=over(lambda k: stats.spearman(means[k], odds[k]), told) if len(told) > 2 else stats.NOTHING,
-        unknown=sorted(unknown),
+        unknown=sorted({rating.clip for rating in ratings} - place.keys()),
     )
 
 

@@ -1,4 +1,4 @@
-"""What `kwela judge midi` judges and by what: rows of manifests with their scores, and how much is to be done."""
+"""What `kwela judge midi` judges and by what: manifests' rows, pieces that people labelled, how much is to be done."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from symusic.core import ScoreTick
 
 from kwela.corpus import manifest as manifests
 from kwela.corpus import rows as manifest_rows
+from kwela.corpus.rows import Row
 from kwela.errors import UserError
 from kwela.judge import memorisation, piece, table
 from kwela.judge.grid import FULL, QUICK, Size
 from kwela.music import midi as midi_files
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Effort:
 
 
 LEAST_SONGS = 5  # held out; fewer are refused
+KEYS = ("file", "series", "valence", "arousal")  # of labels in VGMIDI's layout (Ferreira and Whitehead 2019)
 THOROUGH = Effort(FULL, 128, 8, 512, None, 8, 3)
 BRIEF = Effort(QUICK, 48, 2, 24, 1024, 6, 1)
 
@@ -110,11 +110,6 @@ def reference(rows: Sequence[Row], bars: int, seed: int) -> list[tuple[ScoreTick
         quarters = bars * piece.piece(row["score"]).bar_q
         out += [(one, row["group"]) for one in piece.excerpts(row["score"], quarters, 4, seed + number)]
     return out
-
-
-# ------------------------------------------------------------------ pieces that people labelled
-
-KEYS = ("file", "series", "valence", "arousal")  # of VGMIDI (Ferreira and Whitehead 2019)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ class Scorecard:
     def to_dict(self) -> dict[str, Any]:
         tables = {name: [row.to_dict() for row in section.rows] for name, section in self.sections.items()}
         about = {"warning": self.warning, "quick": self.quick, "seed": self.seed}
-        return finite({**self.more, "tables": tables, "verdicts": self.verdicts, **about})
+        whole = {**self.more, "tables": tables, "verdicts": self.verdicts, **about}
+        return json.loads(json.dumps(whole), parse_constant=lambda name: None)  # JSON has no NaN and no infinity
 
     def write(self, folder: Path, name: str) -> None:
         """`<name>.json` and `<name>.md` in `folder`. Pictures are drawn there by the judge."""
@@ -112,17 +113,6 @@ class Scorecard:
                 label, value, ci, n, note = _cells(row)
                 lines.append(f"  {label:{width}} {value:>10}  {ci:20} {'n=' + n if n else '':8} {note}".rstrip())
         return "\n".join(lines)
-
-
-def finite(value: Any) -> Any:
-    """`value` with every NaN and infinity as None: JSON has neither."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:

@@ -16,7 +16,7 @@ from symusic.core import ScoreTick
 
 from kwela.judge import symbolic_features as symbolic
 from kwela.judge.piece import Piece, piece
-from kwela.judge.stats import Interval, middle, overlap
+from kwela.judge.stats import NOTHING, Interval, middle, overlap
 
 SPLITS = 200
 
@@ -114,18 +114,16 @@ def overlaps(
     rng = np.random.default_rng(seed)
     member = np.asarray(songs, str)
     names = np.unique(member)
-    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in STATISTICS}
-    if len(names) >= 4 and len(made):
-        for _ in range(splits):
-            half = np.isin(member, rng.permutation(names)[: len(names) // 2])
-            size = min(int((~half).sum()), len(made))
-            rival = rng.choice(np.flatnonzero(~half), size, replace=False)
-            mine = rng.choice(len(made), size, replace=False)
-            for column, (ours, theirs) in enumerate(found.values()):
-                reference = held_out[half, column]
-                ours.append(share_overlap(made[mine, column], reference))
-                theirs.append(share_overlap(held_out[rival, column], reference))
-    return {name: (_middle(ours), _middle(theirs)) for name, (ours, theirs) in found.items()}
+    found = np.full((len(STATISTICS), 2, splits), math.nan)
+    for split in range(splits) if len(names) >= 4 and len(made) else ():
+        half = np.isin(member, rng.permutation(names)[: len(names) // 2])
+        size = min(int((~half).sum()), len(made))
+        rival = rng.choice(np.flatnonzero(~half), size, replace=False)
+        mine = rng.choice(len(made), size, replace=False)
+        for column, reference in enumerate(held_out[half].T):
+            found[column, 0, split] = share_overlap(made[mine, column], reference)
+            found[column, 1, split] = share_overlap(held_out[rival, column], reference)
+    return {name: (_middle(ours), _middle(theirs)) for name, (ours, theirs) in zip(STATISTICS, found)}
 
 
 def share_overlap(made: np.ndarray, reference: np.ndarray) -> float:
@@ -137,6 +135,6 @@ def share_overlap(made: np.ndarray, reference: np.ndarray) -> float:
     return there * overlap(made, reference, cells)
 
 
-def _middle(values: Sequence[float]) -> Interval:
-    there = np.array([value for value in values if math.isfinite(value)])
-    return Interval(float(there.mean()) if len(there) else math.nan, *middle(there))
+def _middle(values: np.ndarray) -> Interval:
+    there = values[np.isfinite(values)]
+    return Interval(float(there.mean()), *middle(there)) if len(there) else NOTHING
