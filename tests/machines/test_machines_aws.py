@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -199,6 +200,17 @@ def test_running_it_twice_names_the_one_that_runs(calls: list[Call]) -> None:
     assert [operation for _, operation, _ in calls].count("RunInstances") == 1
     run(*LAUNCH, "--yes", "--name", "another")  # the control: another name is another machine
     assert len(instances()) == 2
+
+
+def test_two_launches_in_the_same_minute_ask_for_the_same_instance(
+    calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aws, "time", SimpleNamespace(time=lambda: 1.8e9))
+    for name in ("phase-2-5", "phase-2-5", "another"):
+        assert run(*LAUNCH, "--yes", "--name", name).status == 0
+        ec2().terminate_instances(InstanceIds=[each["InstanceId"] for each in instances()])  # not seen by the next
+    tokens = [wanted["ClientToken"] for _, operation, wanted in calls if operation == "RunInstances"]
+    assert tokens[0] == tokens[1] != tokens[2] and len(tokens[0]) == 64
 
 
 def rules() -> set[tuple[int, str]]:
