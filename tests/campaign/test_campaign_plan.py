@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from made_campaign import config
 
 from kwela import playbook
 from kwela.campaign import gate, plan, scenarios, simulate
@@ -58,8 +60,22 @@ def test_a_gate_cost_above_the_budget_is_only_a_warning() -> None:
     made = plan.make(settings(), plan.Work(None, "days"), None)
     assert any("the gate lets $600 pass, the budget is $500" in warning for warning in made.warnings)
     roomy = plan.make(settings(budget_usd=700.0), plan.Work(None, "days"), None)
-    assert roomy.warnings == []
+    assert not any("budget" in warning for warning in roomy.warnings)
     json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_a_plan_that_can_reach_no_go_for_want_of_music_says_so(tmp_path: Path) -> None:
+    shipped = plan.make(settings(), plan.Work(None, "days"), None)
+    assert shipped.warnings[-1].endswith("the gate can't measure it: evaluation.reference_dir: not set")
+    whole = plan.make(playbook.load(config(tmp_path)), plan.Work(None, "days"), None)
+    assert whole.warnings == []
+
+
+def test_the_time_of_the_gates_clips_stands_beside_the_hours() -> None:
+    found = settings()
+    made = plan.make(found, plan.Work(None, "days"), None)
+    assert made.gate_hours == pytest.approx((2 * 82 * 60 / 3600, 2 * 82 * 120 / 3600))
+    assert "not in the hours: 2.7 to 5.5 for the gate's 164 clips" in plan.text(made, found)
 
 
 def test_the_three_scenarios_are_the_playbooks_within_two_percent() -> None:
@@ -71,6 +87,10 @@ def test_the_three_scenarios_are_the_playbooks_within_two_percent() -> None:
 def test_the_exclusions_follow_from_the_figures() -> None:
     shipped = [one.figures for one in scenarios.exclusions(settings())]
     assert any("$1,092.00, all metrics pass" in figures for figures in shipped) and len(shipped) >= 10
+    why = {one.figures: one.why for one in scenarios.exclusions(settings())}
+    assert why["training: 56 days x 24 h, $1,747; it starts on day 8"].endswith("there are 49 days: $1,529")
+    saved = why["NO-GO saves $227 of the full training; that costs $437"]
+    assert saved == "$500 - $273 is of what was agreed; of the training it is $164"
     cheap = settings(
         gpu_cost_per_hour=0.3, budget_usd=800.0, plan_days=28.0, week_5_threshold_days=21.0, setup_cost_usd=0
     )
@@ -97,6 +117,17 @@ def test_a_perfect_model_on_a_calm_market_goes_through() -> None:
     result = simulate.run(settings(disk_gb=0, setup_cost_usd=0), "spot", 5, odds=calm)
     assert result["outcomes"][gate.GO] == 1
     assert result["cost"]["p50"] == pytest.approx(436.8, rel=1e-6)
+
+
+def test_only_money_ends_a_campaign_by_its_budget() -> None:
+    """A crash in the last hours isn't it, nor that nobody looks further."""
+    free = dict.fromkeys(("gpu_cost_per_hour", "disk_gb", "setup_cost_usd"), 0.0)
+    crashing = simulate.Odds(crashes=2.0)
+    assert simulate.run(settings(**free), "on-demand", 50, odds=crashing)["outcomes"][simulate.BUDGET] == 0
+    endless = settings(**free, plan_days=2.0 * simulate.MOST_DAYS, week_5_threshold_days=2.0 * simulate.MOST_DAYS)
+    assert simulate.run(endless, "on-demand", 2)["outcomes"] == {
+        gate.GO: 0, gate.CONDITIONAL: 0, gate.NO_GO: 0, gate.HOLD: 0, simulate.BUDGET: 0, simulate.CAP: 1
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("free", [("gpu_cost_per_hour", "spot_cost_per_hour", "disk_gb"), ("budget_usd",)])

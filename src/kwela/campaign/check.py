@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kwela import files
+from kwela.campaign import commands
 from kwela.campaign.metrics import read_json
 from kwela.campaign.plan import ALARM_USD, DATASET_GB
 from kwela.errors import KwelaError
@@ -42,6 +43,7 @@ class Item:
 def items(settings: PlaybookConfig, home: Path, name: str, region: str | None, mbps: float | None) -> list[Item]:
     """Every item of both lists. home: the config's folder; name: the instance's; mbps: of the network, None unknown."""
     found = [*_cloud(name, region), _disk(settings), *_services(), _bandwidth(mbps), _scripts(home), *_local()]
+    found.append(_music(settings))
     confirmed = read_json(settings.checkpoint_dir / CONFIRMED)
     for key, question in QUESTIONS.items():
         said = confirmed.get(key)
@@ -154,9 +156,14 @@ def _scripts(home: Path) -> Item:
     )
 
 
+def _music(settings: PlaybookConfig) -> Item:
+    why, how = commands.unmeasurable(settings.evaluation), settings.evaluation
+    return Item("gate's music", FAIL if why else PASS, why or f"{how.reference_dir}, {how.contrast_dir}")
+
+
 def _local() -> list[Item]:
     return [
         Item(check.name, PASS if check.ok else FAIL, check.detail if check.ok else f"{check.detail}: {check.fix}")
         for check in doctor.examine(quick=True)
-        if check.name in ("Python", "torch", "GPU")
+        if check.name in ("Python", "torch", "GPU", "NVIDIA driver")
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from kwela import files
 from kwela.campaign.child import Child
 from kwela.campaign.metrics import Row, read_json
+from kwela.errors import UserError
 from kwela.playbook import Evaluation
 
 BATCH = 8  # prompts at once: what a GPU of 16 GB holds
@@ -79,23 +80,56 @@ class Runner:
 
 
 def _sample(settings: Evaluation, commands: Commands, place: Path, source: str, weights: str, run: Runner) -> None:
-    """test_output_N.wav in `place`, a few prompts at a time, and what one clip alone took; or what is there already."""
+    """test_output_N.wav in `place`, a few prompts at a time, and what one clip alone took.
+
+    What is there already of the same key is kept: a stop costs the prompts that were under way.
+    """
     prompts = [settings.prompts[k % len(settings.prompts)] for k in range(settings.samples)]
     key = {"prompts": prompts, "seed": settings.seed, "seconds": settings.seconds, "weights": weights}
-    if read_json(place / GENERATION).get("of") == key:
-        return
-    shutil.rmtree(place, ignore_errors=True)  # of other weights
     scratch, log = place.with_name(f".{place.name}"), place.with_suffix(".log")
-    one = run.ask(commands.sample(source, prompts[:1], settings.seed, scratch, True), log)
+    if read_json(place / GENERATION).get("of") != key:
+        shutil.rmtree(place, ignore_errors=True)  # of other weights
+        one = run.ask(commands.sample(source, prompts[:1], settings.seed, scratch, True), log)
+        took = {name: one.get(name) for name in ("seconds", "first_audio_seconds", "device")}
+        files.write(place / GENERATION, json.dumps({**took, "of": key}, indent=1) + "\n")
     for start in range(0, len(prompts), BATCH):
         some = prompts[start : start + BATCH]
-        made = run.ask(commands.sample(source, some, settings.seed + start, scratch, False), log)
-        place.mkdir(parents=True, exist_ok=True)
-        for number, sample in enumerate(made["samples"], start + 1):
-            Path(sample["wav"]).replace(place / f"test_output_{number}.wav")  # its FLAC would count as another clip
+        places = [place / f"test_output_{number}.wav" for number in range(start + 1, start + len(some) + 1)]
+        if all(path.is_file() for path in places):
+            continue
+        said = run.ask(commands.sample(source, some, settings.seed + start, scratch, False), log)
+        made = [path for sample in said.get("samples", []) if (path := Path(sample.get("wav", ""))).is_file()]
+        if len(made) != len(some):
+            raise NotAnswered(f"{len(made)} of {len(some)} clips were made")
+        for path, kept in zip(made, places, strict=True):
+            path.replace(kept)  # its FLAC would count as another clip
     shutil.rmtree(scratch, ignore_errors=True)
-    took = {name: one.get(name) for name in ("seconds", "first_audio_seconds", "device")}
-    files.write(place / GENERATION, json.dumps({**took, "of": key}, indent=1) + "\n")
+
+
+def unmeasurable(settings: Evaluation) -> str:
+    """Why the judge can't measure authenticity with these settings, as far as a look at names tells; else "".
+
+    Clips are counted, not decoded: only the judge finds out which are repeats or too short.
+    """
+    from kwela.judge import clips
+    from kwela.judge.authenticity import LEAST_ARTISTS, LEAST_CLIPS
+    from kwela.judge.authenticity_folders import SHORTEST
+
+    for name in ("reference_dir", "contrast_dir"):
+        place = getattr(settings, name)
+        if place is None:
+            return f"evaluation.{name}: not set"
+        try:
+            found = clips.find(place)
+        except UserError as error:
+            return f"evaluation.{name}: {error}"
+        artists = len({clips.artist(path) for path in found})
+        if len(found) < LEAST_CLIPS or artists < LEAST_ARTISTS:
+            needed = f"{LEAST_CLIPS} clips by {LEAST_ARTISTS} are needed"
+            return f"evaluation.{name}: {place}: {len(found)} clips by {artists} artists, {needed}"
+    if settings.seconds < SHORTEST:
+        return f"evaluation.seconds: {settings.seconds:g}: the judge needs {SHORTEST:g}"
+    return ""
 
 
 def measure(settings: Evaluation, commands: Commands, folder: Path, model: Path, run: Runner) -> Measured:
@@ -103,10 +137,8 @@ def measure(settings: Evaluation, commands: Commands, folder: Path, model: Path,
 
     Samples that are there already for the same prompts and weights are not made again. Raises Stopped.
     """
-    for name in ("reference_dir", "contrast_dir"):
-        place = getattr(settings, name)
-        if place is None or not place.is_dir():
-            return Measured(why_not=f"evaluation.{name}: {'not set' if place is None else f'no folder {place}'}")
+    if why := unmeasurable(settings):
+        return Measured(why_not=why)
     if not model.is_file():
         return Measured(why_not=f"{model}: no such checkpoint")
     tuned, base = folder / TUNED, folder / BASE
@@ -126,6 +158,6 @@ def measure(settings: Evaluation, commands: Commands, folder: Path, model: Path,
             return Measured(why_not=f"{doing}: {error}")
     if said.get("status") != "measured":
         return Measured(why_not=f"{said.get('status', 'no status')}: {said.get('why', 'no answer')}")
-    if not said.get("ci"):
-        return Measured(why_not=f"a score of {said.get('score')} without an interval")
+    if said.get("score") is None or not said.get("ci"):
+        return Measured(why_not=f"the judge's score is {said.get('score')}, its interval {said.get('ci')}")
     return Measured(said["score"], (said["ci"][0], said["ci"][1]), base=said.get("base"))

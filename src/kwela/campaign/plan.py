@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kwela.campaign import prices
+from kwela.campaign import commands, prices
 from kwela.campaign.clock import DAY
 from kwela.campaign.ledger import MONTH
 from kwela.campaign.prices import Prices
@@ -24,6 +24,7 @@ CLIPS = 8000  # where there is no data set yet: what the playbook sets out to ma
 DATASET_GB = 11.5  # the three archives, which come in free
 OUT_GB = 5.0  # weights, samples and report, fetched once
 ALARM_USD = 600.0  # the playbook's billing alarm
+A_CLIP = 60.0, 120.0  # seconds to make one of 30 s: the playbook's generation latency before training
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Plan:
     epochs: int
     rows: list[Row]
     transfer_usd: float
+    gate_hours: tuple[float, float]  # to make the clips that the gate judges; not in the rows
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,12 +93,15 @@ def by_throughput(settings: PlaybookConfig, clips: int | None, items_per_second:
 def make(settings: PlaybookConfig, work: Work, clips: int | None) -> Plan:
     """The plan. clips: of training, None before there is a data set."""
     rows = [_row(settings, work, *way) for way in _ways(settings)]
+    how = settings.evaluation
+    gate_hours = [2 * how.samples * how.seconds / 30 * each / 3600 for each in A_CLIP]
     return Plan(
         work.source,
         work.steps or steps(settings, clips),
         settings.num_epochs,
         rows,
         OUT_GB * prices.TRANSFER_OUT,
+        (gate_hours[0], gate_hours[1]),
         _warnings(settings),
     )
 
@@ -164,6 +169,8 @@ def _warnings(settings: PlaybookConfig) -> list[str]:
         )
     if budget < ALARM_USD:
         out.append(f"the billing alarm of ${ALARM_USD:,.0f} rings after the budget of ${budget:,.0f} is spent")
+    if why := commands.unmeasurable(settings.evaluation):
+        out.append(f"no GO without authenticity, and the gate can't measure it: {why}")
     return out
 
 
@@ -173,6 +180,8 @@ def text(plan: Plan, settings: PlaybookConfig) -> str:
         f"{plan.epochs} epochs, {plan.steps:,} steps; hours from {plan.source}",
         f"budget ${settings.budget_usd:,.2f}; in it ${settings.setup_cost_usd:,.2f} for setup, "
         f"${plan.transfer_usd:.2f} to fetch {OUT_GB:g} GB; {DATASET_GB:g} GB of archives come in free",
+        f"not in the hours: {plan.gate_hours[0]:.1f} to {plan.gate_hours[1]:.1f} for the gate's "
+        f"{2 * settings.evaluation.samples} clips, at the playbook's {A_CLIP[0]:g} to {A_CLIP[1]:g} s each",
         "",
         f"{'prices':9} {'market':10} {'$/h':>6} {'h/day':>6} {'hours':>16} {'days':>11} {'disk':>6} {'total $':>16}  "
         "fits     largest plan",

@@ -10,7 +10,7 @@ from kwela.campaign.plan import ALARM_USD
 from kwela.playbook import PlaybookConfig
 
 # Printed in the playbook, and nowhere a setting.
-FINAL_HOURS, FINAL_STEP, COPIED, STOPPING_IDLE = 1348.8, 15964, 7982, 500.0
+FINAL_HOURS, FINAL_STEP, COPIED, STOPPING_IDLE, FIRST_DAY = 1348.8, 15964, 7982, 500.0, 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ def exclusions(settings: PlaybookConfig) -> Iterator[Exclusion]:
             f"optimistic: ${whole:,.0f}; budget: ${budget:,.0f}",
             f"{whole / budget:.1f} times the budget, which is spent on day {(budget - setup) / a_day:.0f}",
         )
+    if (left := days - FIRST_DAY + 1) > 0:
+        yield Exclusion(
+            f"training: {days:g} days x 24 h, ${days * a_day:,.0f}; it starts on day {FIRST_DAY}",
+            f"from day {FIRST_DAY} to day {days:g} there are {left:g} days: ${left * a_day:,.0f}",
+        )
     if days > 28:
         yield Exclusion(f"timeline: 4 weeks; completion: day {days:g}", f"{days:g} days are {days / 7:g} weeks")
     if max(limit, ALARM_USD) > budget:
@@ -77,6 +82,12 @@ def exclusions(settings: PlaybookConfig) -> Iterator[Exclusion]:
         yield Exclusion(
             f"spot, stopped in idle hours: ${STOPPING_IDLE:,.0f} (optimistic), ${idle:,.0f} (realistic)",
             f"{days:g} x {settings.hours_per_day:g} h x ${spot:.2f} = ${idle:,.2f}, with setup ${idle + setup:,.2f}",
+        )
+    stopped = found["pessimistic"]
+    if abs(budget - idle) > 1:
+        yield Exclusion(
+            f"NO-GO saves ${budget - stopped:,.0f} of the full training; that costs ${idle:,.0f}",
+            f"${budget:,.0f} - ${stopped:,.0f} is of what was agreed; of the training it is ${idle - stopped:,.0f}",
         )
     if setup:
         others = found["realistic"] + setup, found["pessimistic"] + setup

@@ -7,6 +7,7 @@ Money is counted by the ledger and the verdict is the gate's: the code of a real
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,11 +17,12 @@ import numpy as np
 from kwela.campaign import gate, ledger, scenarios
 from kwela.campaign.clock import DAY, HOUR, Fake
 from kwela.campaign.ledger import Ledger, Machine
-from kwela.judge import stats
+from kwela.judge import spread, stats
 from kwela.playbook import PlaybookConfig
 
 BUDGET = "BUDGET"  # the outcome of a campaign that stopped before it overspent
 MOST_DAYS = 400
+CAP = f"over {MOST_DAYS} days"  # looked at no further
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def campaign(settings: PlaybookConfig, market: str, odds: Odds, rng: np.random.G
         disk = settings.disk_gb * settings.disk_usd_per_gb_month / 30  # a day
         spare = bill.budget_usd - bill.usd - disk - machine.price * settings.reserve_minutes / 60
         afford = max(0.0, spare) / machine.price if machine.price else math.inf if spare >= 0 else 0.0
-        run = min(hours_a_day, left, afford)
+        wanted = min(hours_a_day, left)
+        run = min(wanted, afford)
         noticed = market == "spot" and rng.random() < 1 - math.exp(-odds.notices * run / 24)
         run *= rng.random() if noticed else 1.0
         clock.sleep(run * HOUR)
@@ -80,12 +83,12 @@ def campaign(settings: PlaybookConfig, market: str, odds: Odds, rng: np.random.G
                 return Life(verdict, bill.usd, bill.days, interruptions)
         if left <= 1e-6:
             return Life(str(verdict), bill.usd, bill.days, interruptions)
-        if run < hours_a_day and not noticed:
-            break  # no money for another day
+        if afford < wanted and not noticed:
+            return Life(BUDGET, bill.usd, bill.days, interruptions)
         interruptions += noticed
         off = rng.exponential(odds.capacity) if noticed else 24 - run
         clock.reboot(off * HOUR, orderly=True)
-    return Life(BUDGET, book.total().usd, book.total().days, interruptions)
+    return Life(CAP, book.total().usd, book.total().days, interruptions)
 
 
 def _gate(bill: ledger.Totals, settings: PlaybookConfig, odds: Odds, rng: np.random.Generator) -> str:
@@ -102,7 +105,8 @@ def run(settings: PlaybookConfig, market: str, runs: int, seed: int = 0, odds: O
     """The contract's object: distributions of cost (dollars), days and outcomes over `runs` campaigns."""
     odds = odds or Odds()
     rng = np.random.default_rng(seed)
-    lives = [campaign(settings, market, odds, rng) for _ in range(runs)]
+    turns = spread.progress(range(runs), "Simulating" if sys.stderr.isatty() else "")
+    lives = [campaign(settings, market, odds, rng) for _ in turns]
     outcomes = Counter(life.outcome for life in lives)
     return {
         "runs": runs,
@@ -110,7 +114,7 @@ def run(settings: PlaybookConfig, market: str, runs: int, seed: int = 0, odds: O
         "cost": _spread([life.cost for life in lives]),
         "days": _spread([life.days for life in lives]),
         "outcomes": {
-            name: outcomes[name] / runs for name in (gate.GO, gate.CONDITIONAL, gate.NO_GO, gate.HOLD, BUDGET)
+            name: outcomes[name] / runs for name in (gate.GO, gate.CONDITIONAL, gate.NO_GO, gate.HOLD, BUDGET, CAP)
         },
         "over_budget": sum(life.cost > settings.budget_usd for life in lives) / runs,
         "scenarios": scenarios.scenarios(settings),
