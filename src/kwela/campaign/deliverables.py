@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +20,11 @@ WEIGHTS = "musicgen_amapiano_v1.pt"
 
 
 def write(
-    folder: Path, settings: PlaybookConfig, now: Standing, methodology: Sequence[Block], report: Sequence[Path]
+    folder: Path, settings: PlaybookConfig, now: Standing, methodology: Sequence[Block], report: Path
 ) -> list[Row]:
     """deliverables/ with its drafts and INDEX.md; returns the index: what, path, there, bytes, sha256.
 
-    Before the gate has spoken, and after a GO, the list is that of GO.
+    Before a GO or NO-GO the list is that of GO; what is for others to use is made after GO alone. report: its folder.
     """
     out = folder / "deliverables"
     abort = now.stands == gate.NO_GO
@@ -33,12 +34,14 @@ def write(
     else:
         _success(out, folder, now)
     wanted = _after_no_go(folder, out) if abort else _after_go(folder, settings, out)
-    index = [_entry(what, path) for what, path in [*wanted, ("Report", report[2]), ("Cost breakdown", report[0])]]
+    wanted += [("Report", report / "report.pdf"), ("Cost breakdown", report / "report.md")]
+    index = [_entry(what, path) for what, path in wanted]
     rows = [
         [row["what"], row["path"], f"{row['bytes']:,}" if row["there"] else "lacking", (row["sha256"] or "")[:16]]
         for row in index
     ]
-    lead = "After NO-GO" if abort else "After GO"
+    ended = now.stands in (gate.GO, gate.NO_GO)
+    lead = f"After {now.stands}" if ended else f"Before GO (the gate: {now.stands or 'not held'})"
     files.write(
         out / "INDEX.md", _page([Title(f"{lead}: deliverables", 1), Table(["What", "Where", "Bytes", "SHA-256"], rows)])
     )
@@ -72,12 +75,6 @@ def _after_no_go(folder: Path, out: Path) -> list[tuple[str, Path]]:
 
 
 def _success(out: Path, folder: Path, now: Standing) -> None:
-    best = outcome.best(folder)
-    if best.is_file():
-        try:
-            shutil.copyfile(best, out / WEIGHTS)
-        except OSError as error:
-            raise files.unwritable(out / WEIGHTS, error) from error
     rows = [[one.metric, one.baseline, one.actual] for one in outcome.dashboard(folder, now)]
     figures = Table(["Metric", "Before", "Now"], rows)
     state = (
@@ -86,9 +83,30 @@ def _success(out: Path, folder: Path, now: Standing) -> None:
         else "Status: Experimental (the campaign has not ended with GO)"
     )
     _draft(out / "README_draft.md", [Title("Amapiano generation", 1), Text(state), figures, *_closing(folder, now)])
+    if now.stands != gate.GO:
+        return
+    _offer(outcome.best(folder), out / WEIGHTS)
     hello = Text("To our beta testers: a new model is ready to be tried. What we measured, and what we did not:")
     ask = Text("Please test it, and tell us what you hear: real listeners are the evidence we lack most.")
     _draft(out / "announcement_draft.md", [Title("A new model to try", 1), hello, figures, ask])
+
+
+def _offer(weights: Path, place: Path) -> None:
+    """The same file under another name, where the disk can; else a copy, whole or not at all."""
+    if not weights.is_file():
+        return
+    draft = place.with_name(f".{place.name}.tmp")
+    try:
+        draft.unlink(missing_ok=True)
+        try:
+            os.link(weights, draft)
+        except OSError:
+            shutil.copyfile(weights, draft)
+        draft.replace(place)
+    except OSError as error:
+        raise files.unwritable(place, error) from error
+    finally:
+        draft.unlink(missing_ok=True)  # renaming a name to another of the same file leaves both
 
 
 def _closing(folder: Path, now: Standing) -> list[Block]:

@@ -62,7 +62,8 @@ def dashboard(folder: Path, now: Standing) -> list[Figure]:
     seconds, first = made.get("seconds"), made.get("first_audio_seconds")
     own = f"; untuned here {base:.1%}" if base is not None else ""
     loss, untuned = now.curve.best, f"; untuned here {number(now.curve.base, '.3f')}"
-    spent, budget = now.bill.usd, now.bill.budget_usd
+    spent, agreed = now.bill.usd, agreed_usd(now)
+    cost = f"${spent:,.2f}{_extended(now)}"
     long = (made.get("of") or {}).get("seconds")
     took = "" if seconds is None else f" for {number(long, 'g', ' s')} on {made.get('device') or 'an unknown device'}"
     latency, sooner = f"{number(seconds, '.1f', 's')}{took}", number(first, ".1f", "s")
@@ -70,7 +71,7 @@ def dashboard(folder: Path, now: Standing) -> list[Figure]:
     return [
         Figure("Authenticity Score", f"10-20%{own}", "40-50%", score(authenticity), reached),
         Figure("Generation Latency", "60-120s", "30-45s", latency, _reached(alike, lambda took: took <= 45)),
-        Figure("Training Cost", "N/A", f"≤${budget:,.0f}", f"${spent:,.2f}", MET if spent <= budget else MISSED),
+        Figure("Training Cost", "N/A", f"≤${agreed:,.0f}", cost, MET if spent <= agreed else MISSED),
         Figure(
             "Validation Loss", f"5.2{untuned}", "≤2.5", number(loss, ".3f"), _reached(loss, lambda nats: nats <= 2.5)
         ),
@@ -83,11 +84,11 @@ def criteria(folder: Path, now: Standing) -> list[tuple[str, str]]:
     authenticity, damage, _ = judged(folder)
     low, base = (authenticity.get("ci") or [None])[0], authenticity.get("base")
     gained = None if low is None or base is None else low > base and low >= 0.40
-    sound = _coherent(damage)
+    sound, agreed = _coherent(damage), agreed_usd(now)
     change = f"{number(base, '.1%')} → {score(authenticity)}"
     rows = [
         (gained, f"Authenticity improved from 10-20% → 40-50% (here {change})"),
-        (now.bill.usd <= now.bill.budget_usd, f"Total cost ≤ ${now.bill.budget_usd:,.0f} (${now.bill.usd:,.2f})"),
+        (now.bill.usd <= agreed, f"Total cost ≤ ${agreed:,.0f} (${now.bill.usd:,.2f}{_extended(now)})"),
         (sound, f"Model generates coherent audio ({', '.join(_shares(damage)) or 'its faults were not looked for'})"),
         (
             _unharmed(damage, "cross_entropy"),
@@ -95,6 +96,15 @@ def criteria(folder: Path, now: Standing) -> list[tuple[str, str]]:
         ),
     ]
     return [({True: MET, False: MISSED, None: OPEN}[met], text) for met, text in rows]
+
+
+def agreed_usd(now: Standing) -> float:
+    """The budget that was agreed to at first, which an extension doesn't change."""
+    return next((float(row["budget_usd"]) for row in now.rows if row["kind"] == "campaign"), now.bill.budget_usd)
+
+
+def _extended(now: Standing) -> str:
+    return f"; extended to ${now.bill.budget_usd:,.0f}" if now.bill.budget_usd > agreed_usd(now) else ""
 
 
 def _reached(value: float | None, asked: Callable[[float], bool]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kwela import files
-from kwela.errors import UserError
+from kwela.errors import KwelaError, UserError
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2024; }
@@ -24,6 +24,7 @@ td, th { border-color: #2c3238 } h2 { border-color: #2c3238 } td.met { color: #5
 img { background: #fff } }
 """
 TALLEST = 150  # millimetres of a picture on paper
+LONGEST = 400  # characters of a table's cell on paper: a row must fit on a page
 EMOJI = {"✅": "[met]", "❌": "[missed]", "🟡": "[?]", "⚠️": "[!]", "⏸": "[hold]", "🚨": "[flag]"}
 
 
@@ -56,14 +57,18 @@ Block = Title | Text | Table | Picture
 def write(blocks: Sequence[Block], folder: Path, name: str) -> list[Path]:
     """`name`.md, .html and .pdf in `folder`; pictures are linked from the first, inside the other two.
 
-    Raises UserError without fpdf2, after the first two are written.
+    Raises UserError without fpdf2, KwelaError where it fails, after the first two are written.
     """
     made = [folder / f"{name}.{kind}" for kind in ("md", "html", "pdf")]
     files.write(made[0], "\n".join(markdown(blocks, folder)) + "\n")
     title = next((block.text for block in blocks if isinstance(block, Title)), name)
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
     files.write(made[1], f"{head}<style>{STYLE}</style>\n" + "\n".join(map(_html, blocks)) + "\n</html>\n")
-    files.write(made[2], _pdf(blocks))
+    try:
+        paper = _pdf(blocks)
+    except ValueError as error:  # what fpdf2 raises of a page that it can't lay out
+        raise KwelaError(f"{made[2]}: not written: {error} (the other two pages are)") from error
+    files.write(made[2], paper)
     return made
 
 
@@ -150,7 +155,7 @@ def _pdf(blocks: Sequence[Block]) -> bytes:
                 for row in [block.head, *block.rows]:
                     cells = table.row()
                     for cell in row:
-                        cells.cell(_plain(cell))
+                        cells.cell(_clipped(_plain(cell)))
             pdf.ln(2)
     return bytes(pdf.output())
 
@@ -159,6 +164,11 @@ def _widths(table: Table) -> tuple[float, ...]:
     """Column widths by their longest cell, so that none starves."""
     longest = [max(len(row[k]) for row in [table.head, *table.rows]) for k in range(len(table.head))]
     return tuple(float(min(48, max(10, length))) for length in longest)
+
+
+def _clipped(cell: str) -> str:
+    cell = " ".join(cell.split())
+    return cell if len(cell) <= LONGEST else f"{cell[: LONGEST - 2]} …"
 
 
 def _plain(text: str) -> str:

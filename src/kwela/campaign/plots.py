@@ -64,7 +64,8 @@ def samples(clips: Sequence[tuple[str, Path]], out: Path) -> Path:
         with np.errstate(divide="ignore"):  # of silence
             axis.specgram(wave.mean(1) + 1e-9, NFFT=1024, Fs=rate, noverlap=512, cmap="magma", vmin=-140, vmax=-30)
         axis.set_ylim(0, min(16000, rate / 2))
-        axis.set_title(title, fontsize=7, loc="left")
+        title = title if len(title) <= 70 else f"{title[:68]} …"
+        axis.set_title(title, fontsize=7, loc="left", parse_math=False)  # a prompt may hold a $
         axis.tick_params(labelsize=6)
     return _save(figure, out)
 

@@ -30,9 +30,11 @@ def write(settings: PlaybookConfig) -> Row:
     now = state.look(folder, settings)
     out = folder / "report"
     blocks = list(_document(folder, settings, now, out))
-    made = pages.write(blocks, out, "report")
     method = list(_methodology(folder, settings, now, 1))
-    index = deliverables.write(folder, settings, now, method, made)
+    try:
+        made = pages.write(blocks, out, "report")
+    finally:  # a PDF that fails doesn't take them with it
+        index = deliverables.write(folder, settings, now, method, out)
     return {"report": [str(path) for path in made], "deliverables": index}
 
 

@@ -1,0 +1,91 @@
+"""What a campaign leaves to read and to hand over, however it went."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from campaign_driver import SAMPLE
+from made_campaign import config
+
+from kwela import playbook
+from kwela.campaign import deliverables, gate, ledger, outcome, pages, plots, report, state
+from kwela.campaign.clock import Fake
+from kwela.campaign.ledger import Ledger, Machine
+from kwela.errors import KwelaError
+
+
+def held(folder: Path, hours: float = 1.0) -> tuple[playbook.PlaybookConfig, Ledger]:
+    """A campaign that has weights and has cost a dollar an hour; its gate says HOLD."""
+    settings, clock = playbook.load(config(folder, budget_usd=500)), Fake()
+    book = Ledger(settings.checkpoint_dir / ledger.NAME, clock)
+    book.open({}, 500.0, 0.0)
+    book.begin(Machine("i", "spot", 1.0))
+    clock.sleep(3600 * hours)
+    book.tick(10)
+    unknown = gate.Evidence(1.0, hours, hours, 3.0, 3.5, None, None)
+    book.note("gate", **gate.decide(unknown, settings.go_nogo_thresholds).to_dict(), why="gate", step=10)
+    (settings.checkpoint_dir / "best_model.pt").write_bytes(b"weights")
+    return settings, book
+
+
+def test_before_go_the_index_says_so_and_nothing_is_offered_to_the_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, book = held(tmp_path)
+    folder = settings.checkpoint_dir / "deliverables"
+    report.write(settings)
+    offered, hello = folder / deliverables.WEIGHTS, folder / "announcement_draft.md"
+    assert (folder / "INDEX.md").read_text().startswith("# Before GO (the gate: HOLD): deliverables\n")
+    assert not offered.exists() and not hello.exists()
+    book.note("override", why="heard", verdict="HOLD")
+    for _ in range(2):
+        report.write(settings)
+        assert (folder / "INDEX.md").read_text().startswith("# After GO: deliverables\n") and hello.exists()
+        assert offered.samefile(settings.checkpoint_dir / "best_model.pt")
+
+    def refuse(*_: Any) -> None:
+        raise OSError("no links on this disk")
+
+    offered.unlink()
+    monkeypatch.setattr(os, "link", refuse)
+    report.write(settings)
+    assert offered.read_bytes() == b"weights" and offered.stat().st_nlink == 1
+    assert not list(folder.glob(".*"))
+
+
+def test_an_extension_moves_neither_target_nor_criterion(tmp_path: Path) -> None:
+    settings, book = held(tmp_path, hours=600)
+    book.note("budget", budget_usd=9000.0, who="us")
+    now = state.look(settings.checkpoint_dir, settings)
+    cost = next(row for row in outcome.dashboard(settings.checkpoint_dir, now) if row.metric == "Training Cost")
+    assert (cost.target, cost.actual, cost.status) == ("≤$500", "$600.00; extended to $9,000", "missed")
+    criteria = outcome.criteria(settings.checkpoint_dir, now)
+    assert (outcome.MISSED, "Total cost ≤ $500 ($600.00; extended to $9,000)") in criteria
+
+
+def test_a_prompt_of_700_words_is_clipped_on_paper_alone(tmp_path: Path) -> None:
+    for words in ("word " * 700, "W" * 4000, "a\n" * 700):
+        made = pages.write([pages.Table(["File", "Prompt"], [["x", words]])], tmp_path, "page")
+        assert made[2].read_bytes().startswith(b"%PDF") and words in made[1].read_text()
+    made_by = [sys.executable, "-c", SAMPLE, str(tmp_path), "1"]
+    subprocess.run(made_by, check=True, capture_output=True)
+    wav = tmp_path / "test_output_0.wav"
+    plots.samples([("for $5_{ or $6 " * 200, wav)], tmp_path / "picture.png")  # not mathematics
+
+
+def test_deliverables_outlive_a_pdf_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, _ = held(tmp_path)
+
+    def fail(blocks: Any) -> bytes:
+        raise ValueError("The row with index 1 is too high")
+
+    monkeypatch.setattr(pages, "_pdf", fail)
+    with pytest.raises(KwelaError, match=r"report\.pdf: not written: The row with index 1 is too high"):
+        report.write(settings)
+    index = (settings.checkpoint_dir / "deliverables/INDEX.md").read_text()
+    assert "| Report |" in index and (settings.checkpoint_dir / "report/report.html").is_file()
