@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -54,6 +55,25 @@ def test_a_watch_that_was_ended_calls_nobody(imds: Imds) -> None:
     imds.paths["spot/instance-action"] = NOTICE
     threading.Event().wait(0.2)
     assert heard == []
+
+
+def test_a_malformed_answer_does_not_end_the_watch() -> None:
+    body = NOTICE.encode()
+    token, notice = (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(b), b) for b in (b"token", body))
+    answers = [b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", token, notice]
+    called = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for answer in answers:
+                asked, _ = server.accept()
+                with asked:
+                    asked.recv(4096)
+                    asked.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        spot.watch(lambda _: called.set(), f"http://127.0.0.1:{server.getsockname()[1]}", every=0.02)
+        assert called.wait(5)
 
 
 def test_the_instance_says_what_it_is(imds: Imds, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from http.client import HTTPException
 
 EVERY = 5.0  # seconds
 TOKEN_SECONDS = 21600  # six hours, the longest that the service gives; a token refused sooner is renewed
@@ -58,7 +59,7 @@ class Metadata:
                 if error.code != 401:
                     return None
                 self._token = ""  # expired: once more with a new one
-            except (OSError, ValueError):
+            except (OSError, ValueError, HTTPException):
                 return None
         return None
 
