@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -81,12 +83,19 @@ def idle_watch(
     logs = request_logs or [root / "ai-service" / "training_logs" / "requests.log"]
     watch = idle.Watch(places, log, state, hours * 3600, warn_minutes * 60, shutdown, ssh_ports, ports, logs)
     with speaking(as_json) as say:
+        saw = None
         while True:
-            saw = idle.look(watch)
-            left = max(0.0, watch.limit - saw.idle)
-            quiet = f"idle for {saw.idle / 60:.0f} min; stops in {left / 60:.0f} min"
-            result = {"busy": saw.busy, "idle_seconds": saw.idle, "stops_in_seconds": left}
-            say(result, f"in use: {saw.busy}" if saw.busy else quiet)
+            try:
+                saw = idle.look(watch, saw)
+                left = max(0.0, watch.limit - saw.idle)
+                quiet = f"idle for {saw.idle / 60:.0f} min; stops in {left / 60:.0f} min"
+                result = {"busy": saw.busy, "idle_seconds": saw.idle, "stops_in_seconds": left}
+                say(result, f"in use: {saw.busy}" if saw.busy else quiet)
+            except (KwelaError, OSError) as error:  # OSError: a full disk, where stdout is a file
+                if every is None or isinstance(error, UserError):
+                    raise
+                with suppress(OSError):
+                    print(f"kwela idle-watch: {error}", file=sys.stderr)
             if every is None:
                 return
             time.sleep(every)

@@ -3,15 +3,18 @@
 - A look takes a moment and is meant to come once a minute, from a timer. Idle time is the sum of the quiet minutes
   seen, kept in a small state file: a clock that jumps or a timer that slept can't stop a machine in use.
 - A boot starts the count anew.
+- A full disk doesn't keep a machine up: the count is then kept in memory, and what can't be logged goes to stderr.
 - It warns first, in the log and to whoever is logged in, and never stops in the middle of a save.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +27,7 @@ from kwela.errors import KwelaError, UserError
 from kwela.machines import gpu
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+SPARE = Path("/run/kwela-idle-watch.json")  # memory, which only root can write to
 
 GPU_BUSY = 5.0  # percent; a card at rest shows 0 to 2
 GAP = 300.0  # seconds of quiet that one look may add, however long ago the last was
@@ -44,6 +48,7 @@ class Watch:
     ssh: Sequence[int]  # ports on which a connection is a session
     requests: Sequence[int]  # ports on which it is a request
     request_logs: Sequence[Path]  # access logs: a request that came and went between two looks is a new line there
+    spare: Path = SPARE  # holds the state for as long as `state` can't be written
 
 
 @dataclass
@@ -58,18 +63,18 @@ class State:
     busy: str | None = None  # what the last look saw; "" nothing
 
 
-def look(watch: Watch, now: float | None = None, boot: str | None = None) -> State:
+def look(watch: Watch, last: State | None = None, now: float | None = None, boot: str | None = None) -> State:
     """Look once: count the quiet, log what changed, warn, stop the machine. Returns the state it leaves.
 
-    now, boot: seconds since boot and the boot's id, for tests. Raises UserError for a log or a state that can't be
-    written, KwelaError if the shutdown command fails.
+    last: what the look before returned; None: as it was written down. now, boot: seconds since boot and the boot's id,
+    for tests. A log or a state that can't be written is said on stderr. Raises KwelaError if the shutdown fails.
     """
     if not BOOT.exists():
         raise UserError("kwela idle-watch: it watches Linux machines only")
     now = time.clock_gettime(time.CLOCK_BOOTTIME) if now is None else now
     boot = BOOT.read_text().strip() if boot is None else boot
-    last = _read(watch.state)
-    if last.boot != boot:
+    last = last or _read(watch.spare) or _read(watch.state) or State()
+    if last.boot != boot or max(last.seen, last.warned or 0.0) > now:
         last = State(boot, seen=now, written=last.written)
     metrics = {str(file): when for file, when in _written(watch, "metrics.jsonl")}
     logs = {str(file): file.stat().st_mtime for file in watch.request_logs if file.exists()}
@@ -94,7 +99,7 @@ def look(watch: Watch, now: float | None = None, boot: str | None = None) -> Sta
     if stop and (draft := _draft(watch)):
         _log(watch, f"waits: {draft} is being saved")
         stop = False
-    files.write(watch.state, json.dumps(asdict(state)) + "\n", durable=False)  # lost: the count starts anew
+    _keep(watch, state)
     if stop:
         _log(watch, f"stopping: idle for {_span(state.idle)}: {watch.shutdown}")
         _stop(watch)
@@ -136,12 +141,30 @@ def _written(watch: Watch, pattern: str) -> Iterator[tuple[Path, float]]:
                 yield file, file.stat().st_mtime
 
 
-def _read(path: Path) -> State:
-    """The last look's state; a new one where there is none or it is damaged, so that the count starts anew."""
+def _read(path: Path) -> State | None:
+    """The last look's state; None where there is none or it is damaged, so that the count starts anew."""
     try:
-        return State(**json.loads(path.read_text(encoding="utf-8")))
+        state = State(**json.loads(path.read_text(encoding="utf-8")))
+        times = [state.seen, state.idle, *([] if state.warned is None else [state.warned])]
+        sound = all(0 <= each < math.inf for each in times) and isinstance(state.written, dict)
+        return state if sound else None
     except (OSError, ValueError, TypeError):
-        return State()
+        return None
+
+
+def _keep(watch: Watch, state: State) -> None:
+    """Write the state down for the next look: in its place, else in the spare one, which is there only meanwhile."""
+    text = json.dumps(asdict(state)) + "\n"
+    try:
+        files.write(watch.state, text, durable=False)  # lost: the count starts anew
+        with suppress(OSError):
+            watch.spare.unlink()
+    except KwelaError as error:
+        _complain(f"{error}; the count is kept in {watch.spare}")
+        try:
+            files.write(watch.spare, text, durable=False)
+        except KwelaError as again:
+            _complain(str(again))
 
 
 def _log(watch: Watch, message: str) -> None:
@@ -151,13 +174,19 @@ def _log(watch: Watch, message: str) -> None:
         with watch.log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise UserError(f"--log {watch.log}: {error.strerror}: choose a file that can be written") from error
+        _complain(f"--log {watch.log}: {error.strerror}; not in it: {message}")
+
+
+def _complain(message: str) -> None:
+    with suppress(OSError):  # stderr may be a file on the same full disk
+        print(f"kwela idle-watch: {message}", file=sys.stderr)
 
 
 def _tell(message: str) -> None:
     """To every terminal of the machine, where there is a way to."""
     if shutil.which("wall"):
-        subprocess.run(["wall", message], check=False, timeout=10)
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(["wall", message], check=False, timeout=10)
 
 
 def _stop(watch: Watch) -> None:
