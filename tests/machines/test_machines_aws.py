@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import logging
+import re
 import socket
 import threading
 import urllib.request
@@ -26,8 +27,10 @@ from moto.ec2.models import EC2Backend, ec2_backends
 from moto.server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
 
+from kwela.campaign import notify
 from kwela.errors import UserError
 from kwela.machines import aws
+from kwela.playbook import Notify
 from scratch import ROOT, Done, kwela
 
 US = "us-east-1"
@@ -127,7 +130,7 @@ def test_launch_asks_aws_for_the_playbooks_machine() -> None:
 def test_the_price_is_said_beside_the_playbooks_before_anything_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     done = run(*LAUNCH)  # nobody answers
-    refused(done, "--yes launches without asking")
+    refused(done, "--yes goes on without asking")
     assert "playbook      $1.300   $1,456.00" in done.out  # 56 days of 20 hours
     assert "on demand     $0.526     $589.12" in done.out
     assert "500 GB gp3, encrypted: $40.00 a month" in done.out
@@ -188,6 +191,20 @@ def test_a_persistent_request_that_would_launch_another_is_named(monkeypatch: py
     monkeypatch.setattr(BaseClient, "_make_api_call", with_request)
     ends = "first aws ec2 cancel-spot-instance-requests --spot-instance-request-ids sir-1: or EC2 launches another"
     assert ends in run("aws", "stop").out
+
+
+def test_an_instance_that_is_there_can_be_given_an_address_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(*LAUNCH, "--yes")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    asked = run(*LAUNCH, "--elastic-ip")  # it costs money: nobody answers
+    assert asked.status == 2 and "Elastic IP: $3.65 a month until you release it" in asked.out
+    assert ec2().describe_addresses()["Addresses"] == []
+    given = run(*LAUNCH, "--elastic-ip", "--yes")
+    (address,) = ec2().describe_addresses()["Addresses"]
+    assert given.status == 0 and address["InstanceId"] == only()["InstanceId"] and address["PublicIp"] in given.out
+    again = run(*LAUNCH, "--elastic-ip")  # it has one: nothing to ask
+    (same,) = ec2().describe_addresses()["Addresses"]
+    assert again.status == 0 and same["PublicIp"] == address["PublicIp"] and same["PublicIp"] in again.out
 
 
 def test_running_it_twice_names_the_one_that_runs(calls: list[Call]) -> None:
@@ -327,6 +344,30 @@ def test_an_address_that_nobody_confirmed_is_not_ready(monkeypatch: pytest.Monke
     assert json.loads(run("aws", "alarm", "--json").out)["ready"] is False
 
 
+def test_a_stop_of_an_instance_is_mailed_to_the_same_people() -> None:
+    sns, events = (boto3.client(service, region_name=US) for service in ("sns", "events"))
+    topic = sns.create_topic(Name="kwela-billing-phase-2-5")["TopicArn"]
+    before = json.loads(sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"])["Statement"]
+    for _ in range(2):  # twice: one rule, one target, one statement
+        done = run("aws", "alarm", "--email", "you@example.com")
+        assert done.status == 0 and "mails too when an instance of us-east-1 stops; of another region's" in done.out
+    (rule,) = events.list_rules()["Rules"]
+    arn, about = rule["Arn"], json.loads(rule["EventPattern"])
+    assert rule["State"] == "ENABLED" and about["detail"] == {"state": ["stopping", "stopped", "terminated"]}
+    said = {"source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification"}
+    assert all(about[key] == [value] for key, value in said.items())
+    (target,) = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    assert target["Arn"] == topic and "RoleArn" not in target, arn
+    template = json.loads(target["InputTransformer"]["InputTemplate"])  # one JSON string
+    assert set(re.findall("<(.*?)>", template)) == set(target["InputTransformer"]["InputPathsMap"])
+    after = json.loads(sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"])["Statement"]
+    assert after[:-1] == before != []  # what the account's own may do stays
+    assert after[-1]["Principal"] == {"Service": ["cloudwatch.amazonaws.com", "events.amazonaws.com"]}
+    assert (after[-1]["Effect"], after[-1]["Action"], after[-1]["Resource"]) == ("Allow", "sns:Publish", topic)
+    events.disable_rule(Name=rule["Name"])  # the control
+    assert "nobody is told when an instance stops" in run("aws", "alarm").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -432,13 +473,29 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     return made
 
 
+def asked_for(calls: list[Call]) -> set[str]:
+    """As a policy's actions. What an account may always ask, who it is, is none of them."""
+    asked = {f"{'cloudwatch' if service == 'monitoring' else service}:{operation}" for service, operation, _ in calls}
+    return asked - {"sts:GetCallerIdentity"}
+
+
+def test_the_machines_role_allows_what_its_campaign_asks_and_nothing_else(calls: list[Call], tmp_path: Path) -> None:
+    run(*LAUNCH, "--yes")
+    topic = json.loads(run("aws", "alarm", "--email", "you@example.com", "--json").out)["topic"]
+    calls.clear()
+    checked = run("campaign", "check")
+    assert only()["InstanceId"] in checked.out and "refused" not in checked.out
+    notify.Messenger(Notify(sns_topic=topic), pytest.fail, tmp_path / "unsent").say({"text": "a flag"}, 0.0)
+    assert asked_for(calls) == set(actions((ROOT / "deployment/aws/machine.json").read_text()))
+
+
 def test_the_shipped_policy_allows_what_is_asked_and_nothing_else(calls: list[Call]) -> None:
     run(*LAUNCH, "--yes", "--market", "spot", "--elastic-ip")
     run("aws", "stop")
     run("aws", "start", "--from", "203.0.113.8")
     run("aws", "status")
     run("aws", "alarm", "--email", "you@example.com")
-    asked = {f"{'cloudwatch' if service == 'monitoring' else service}:{operation}" for service, operation, _ in calls}
+    asked = asked_for(calls)
     allowed = set(actions((ROOT / "deployment/aws/policy.json").read_text()))
     assert asked <= allowed
     assert allowed - asked == {"ec2:CreateTags", "sns:TagResource"}  # implied by a creation with tags

@@ -68,6 +68,11 @@ def launch(
     with speaking(as_json) as say:
         session = aws.connect(region, profile)
         if there := aws.find(session, name):
+            if elastic_ip:
+                if not yes and not aws.elastic_address(session, name):
+                    print(f"{name} is there already; {bill.address_cost()}")
+                    _ask("Give it an Elastic IP?", as_json)
+                there = aws.give_address(session, there)
             then = "" if there.state in ("pending", "running") else " (kwela aws start starts it)"
             facts = bill.facts(session, there)
             say(facts, f"{name} is there already, {there.state}{then}\n{bill.lines(facts)}")
@@ -159,13 +164,16 @@ def alarm(
     profile: Profile = None,
     as_json: Json = False,
 ) -> None:
-    """A billing alarm at $600, by e-mail. It is hours late: what stops a run in time is its own budget.
+    """A billing alarm at $600, by e-mail, and a letter when an instance stops.
+
+    The alarm is hours late: what stops a run in time is its own budget.
 
     \b
     kwela aws alarm --email you@example.com
     """
     from kwela.machines import alarm as billing
     from kwela.machines import aws
+    from kwela.machines.prices import REGION
 
     with speaking(as_json) as say:
         session = aws.connect(profile=profile)
@@ -177,15 +185,19 @@ def alarm(
             lines.append(f"  {who}: {'confirmed' if confirmed else 'NOT CONFIRMED: follow the link that AWS mailed'}")
         if stands.topic:
             lines.append(f"  topic {stands.topic} (a campaign's notify.sns_topic may be the same)")
+        if stops := billing.mails_stops(session, name):
+            lines.append(f"  mails too when an instance of {REGION} stops; of another region's it doesn't hear")
+        else:
+            lines.append("  nobody is told when an instance stops: kwela aws alarm --email you@example.com")
         if stands.state == "INSUFFICIENT_DATA":
             lines.append("  No charges counted yet. Is Billing > Preferences > CloudWatch billing alerts switched on?")
-        say({**asdict(stands), "ready": stands.ready}, "\n".join(lines))
+        say({**asdict(stands), "ready": stands.ready, "mails_stops": stops}, "\n".join(lines))
 
 
 def _ask(question: str, as_json: bool) -> None:
     try:
         agreed = typer.confirm(question, err=as_json)
     except typer.Abort:
-        raise UserError("kwela aws launch: nobody answers: --yes launches without asking") from None
+        raise UserError("kwela aws launch: nobody answers: --yes goes on without asking") from None
     if not agreed:
         raise KwelaError("nothing was launched")

@@ -266,9 +266,27 @@ def launch(session: Any, wanted: Wanted, ami: Image, in_zones: Sequence[str]) ->
             }
         made = _run(ec2, request, [place["SubnetId"] for place in places])
         ec2.get_waiter("instance_running").wait(InstanceIds=[made])
-        if wanted.elastic_ip:
-            _give_address(ec2, wanted.name, made)
-    return _found(session, wanted.name)
+    machine = _found(session, wanted.name)
+    return give_address(session, machine) if wanted.elastic_ip else machine
+
+
+def elastic_address(session: Any, name: str) -> str | None:
+    """The allocation id of the name's Elastic IP, if it has one."""
+    with one_line():
+        mine = session.client("ec2").describe_addresses(Filters=[{"Name": f"tag:{TAG}", "Values": [name]}])
+    return next((str(each["AllocationId"]) for each in mine["Addresses"]), None)
+
+
+def give_address(session: Any, machine: Machine) -> Machine:
+    """Tie an Elastic IP to the instance: the one its name has, else a new one."""
+    ec2 = _ec2(session)
+    mine = elastic_address(session, machine.name)
+    with one_line():
+        if mine is None:
+            tags = [_tags("elastic-ip", machine.name)]
+            mine = ec2.allocate_address(Domain="vpc", TagSpecifications=tags)["AllocationId"]
+        ec2.associate_address(AllocationId=mine, InstanceId=machine.id)
+    return _found(session, machine.name)
 
 
 def start(session: Any, name: str, address: str | None = None) -> Machine:
@@ -366,11 +384,3 @@ def _admit(ec2: Any, name: str, address: str, vpc: str | None = None) -> str:
         )["GroupId"]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=wanted)
     return str(group)
-
-
-def _give_address(ec2: Any, name: str, instance: str) -> None:
-    """Tie an Elastic IP to the instance: one of the name's if it has one, else a new one."""
-    mine = ec2.describe_addresses(Filters=[{"Name": f"tag:{TAG}", "Values": [name]}])["Addresses"]
-    if not mine:
-        mine = [ec2.allocate_address(Domain="vpc", TagSpecifications=[_tags("elastic-ip", name)])]
-    ec2.associate_address(AllocationId=mine[0]["AllocationId"], InstanceId=instance)

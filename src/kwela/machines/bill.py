@@ -48,8 +48,12 @@ def offer(
         text.append(f"  {what:10} {figures[0]:>9} {figures[1]:>11}  {note}".rstrip())
     text.append(f"  {disk_gb} GB gp3, encrypted: ${prices.disk_month(disk_gb):,.2f} a month until you delete it")
     if elastic_ip:
-        text.append(f"  Elastic IP: ${prices.PUBLIC_ADDRESS_HOUR * MONTH:,.2f} a month until you release it")
+        text.append(f"  {address_cost()}")
     return "\n".join([*text, *kept(session, name)])
+
+
+def address_cost() -> str:
+    return f"Elastic IP: ${prices.PUBLIC_ADDRESS_HOUR * MONTH:,.2f} a month until you release it"
 
 
 def kept(session: Any, name: str) -> list[str]:
