@@ -39,6 +39,14 @@ done
 [[ $host =~ ^[A-Za-z0-9.:-]+$ ]] || refuse "--tensorboard-host $host: not an address"
 case "$root" in *[!A-Za-z0-9._/-]*) refuse "$root: systemd wants a path of letters, digits and ._- only" ;; esac
 
+# Under sudo, what is made belongs to the one who called, whom the services run as. cloud-init sets no HOME.
+user=()
+if [ "$(id -u)" = 0 ] && [ "${SUDO_USER:-root}" != root ]; then
+    HOME=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+    user=(sudo -u "$SUDO_USER" env "HOME=$HOME" "PATH=$HOME/.local/bin:$PATH")
+fi
+export HOME="${HOME:-/root}"
+
 run() { # print the command when dry, else run it; what it says is no result of ours
     if [ -n "$dry_run" ]; then
         printf '%q ' "$@" | sed 's/ $//'
@@ -51,13 +59,13 @@ achieved() { [ -n "$dry_run" ] || echo "✓ $1"; }
 
 # 1. What can't be mended here.
 [ "$(uname -s)" = Linux ] || refuse "$(uname -s): this sets up Linux machines"
-[ -f "$root/pyproject.toml" ] && [ -w "$root" ] || refuse "$root: not a checkout that can be written"
+[ -f "$root/pyproject.toml" ] && "${user[@]}" test -w "$root" || refuse "$root: not a checkout that ${SUDO_USER:-$(id -un)} can write"
 free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1000000) }')
 [ "$free" -ge 8 ] || refuse "$root: $free GB free, and installing needs 8"
 achieved "Prerequisites OK"
 
 # 2. Folders.
-run mkdir -p datasets/magnatagatune checkpoints/phase_2_5 runs training_logs
+run "${user[@]}" mkdir -p datasets/magnatagatune checkpoints/phase_2_5 runs training_logs
 achieved "Directories created"
 
 # 3. Python and packages. uv brings a Python without root, where the system's is too old.
@@ -75,17 +83,18 @@ if [ -z "$python" ]; then
     echo "No Python 3.11 or newer here: bringing one with uv ..." >&2
     PATH=$HOME/.local/bin:$PATH
     # One binary in the home folder: what Ubuntu guards its own packages against doesn't apply.
-    command -v uv >/dev/null || run env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv ||
-        run sh -c 'curl -LsSf https://astral.sh/uv/install.sh | sh'
-    run uv python install 3.12 || refuse "uv brings no Python 3.12: install Python 3.11 or newer, or set PYTHON"
+    command -v uv >/dev/null ||
+        run "${user[@]}" env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv ||
+        run "${user[@]}" sh -c 'curl -LsSf https://astral.sh/uv/install.sh | sh'
+    run "${user[@]}" uv python install 3.12 || refuse "uv brings no Python 3.12: install Python 3.11 or newer, or set PYTHON"
     python=python3.12
-    [ -n "$dry_run" ] || python=$(uv python find 3.12)
+    [ -n "$dry_run" ] || python=$("${user[@]}" uv python find 3.12)
 fi
-run env PYTHON="$python" "$root/scripts/install.sh"
+run "${user[@]}" env PYTHON="$python" "$root/scripts/install.sh"
 python=$root/.venv/bin/python
 achieved "Dependencies installed"
 if [ -z "$dry_run" ]; then # a driver too old for torch is named now, not on Day 8
-    { "$python" -m kwela doctor --quick || true; } | grep -A1 '^✗ NVIDIA driver' >&2 || true
+    { "${user[@]}" "$python" -m kwela doctor --quick || true; } | grep -A1 '^✗ NVIDIA driver' >&2 || true
 fi
 
 # 4. Services.
@@ -131,5 +140,5 @@ fi
 if [ -n "$dry_run" ]; then
     run "$python" -c 'from kwela.machines import gpu; print("GPU:", gpu.describe())'
 else
-    "$python" -c 'from kwela.machines import gpu; print("GPU:", gpu.describe())'
+    "${user[@]}" "$python" -c 'from kwela.machines import gpu; print("GPU:", gpu.describe())'
 fi

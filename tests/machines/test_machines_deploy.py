@@ -162,6 +162,35 @@ def test_with_sudo_it_installs_services_for_the_one_who_called(checkout: Checkou
     assert "User=ubuntu" in (checkout.units / "kwela-tensorboard.service").read_text()
 
 
+def test_under_sudo_all_that_is_made_belongs_to_the_one_who_called(checkout: Checkout) -> None:
+    checkout.program("id", "[ $1 = -u ] && echo 0 || echo root")
+    checkout.program("getent", f"echo 'ubuntu:x:1000:1000::{checkout.root}/home:/bin/bash'")
+    checkout.program("sudo", '[ "$1 $2" = "-u ubuntu" ] || exit 1\nshift 2\nBY=ubuntu exec "$@"')
+    checkout.program("mkdir", f'echo "mkdir by ${{BY:-root}}" >> {checkout.root}/log\nexec /bin/mkdir "$@"')
+    install = checkout.root / "scripts" / "install.sh"
+    install.write_text(install.read_text().replace("PYTHON=$PYTHON", "by ${BY:-root} in $HOME"))
+    done = checkout.run("deploy_training.sh", SUDO_USER="ubuntu", HOME="/root")
+    assert (done.returncode, done.stdout) == (0, FIVE_LINES), done.stderr
+    calls = checkout.log()
+    assert f"install.sh by ubuntu in {checkout.root}/home" in calls
+    assert "mkdir by ubuntu" in calls and "mkdir by root" not in [c for c in calls if "install" not in c][:4]
+    assert "User=ubuntu" in (checkout.units / "kwela-tensorboard.service").read_text()
+    checkout.run("deploy_training.sh")  # the control: root itself, such as cloud-init
+    assert "mkdir by root" in checkout.log()
+
+
+def test_without_home_as_cloud_init_has_it_nothing_fails(checkout: Checkout) -> None:
+    for old in ("python3.12", "python3.11", "python3"):
+        checkout.program(old, 'case "$*" in "-m pip install"*) ;; *) exit 1 ;; esac')
+    checkout.program("uv", f'[ "$2" = find ] && echo {sys.executable}\nexit 0')
+    command = ["bash", str(checkout.root / "ai-service/deploy_training.sh")]
+    bare = {"PATH": f"{checkout.programs}:/usr/bin:/bin", "SYSTEMD_RUN": "/nonexistent", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        command, env=bare, cwd="/", capture_output=True, text=True, timeout=60
+    )  # as cloud-init has it
+    assert done.returncode == 0 and "unbound" not in done.stderr, done.stderr
+
+
 def test_an_old_python_is_joined_by_a_new_one(checkout: Checkout) -> None:
     for old in ("python3.12", "python3.11", "python3"):
         checkout.program(old, 'case "$*" in "-m pip install"*) ;; *) exit 1 ;; esac')  # as Ubuntu 20.04's 3.8
@@ -233,6 +262,37 @@ def test_the_spot_job_runs_the_campaign_and_goes_on_only_where_it_should() -> No
     for folder in ("dataset_dir", "checkpoint_dir", "tensorboard_dir"):  # all of them in the bucket
         assert f"/campaign/{config[folder].split('/')[0]}" in task["setup"]
     assert f"{config['checkpoint_dir']}/orchestrator_state.json" in task["run"]
+
+
+def sky_setup(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The job's setup in `folder`, with the bucket at `folder`/campaign."""
+    (folder / "scripts").mkdir(parents=True, exist_ok=True)
+    (folder / "scripts/install.sh").write_text("#!/bin/sh\n")
+    (folder / "scripts/install.sh").chmod(0o755)
+    setup = sky_task()["setup"].replace("/campaign/", f"{folder}/campaign/")
+    environment = {"BUCKET": "mine", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(["bash", "-c", setup], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_spot_jobs_checkpoints_are_in_the_bucket_whatever_came_along(tmp_path: Path) -> None:
+    (tmp_path / "ai-service/checkpoints/phase_2_5").mkdir(parents=True)  # as deploy_training.sh makes it
+    for _ in range(2):  # again on the next machine, or on the same
+        done = sky_setup(tmp_path)
+        assert done.returncode == 0, done.stderr
+        for folder in ("datasets", "checkpoints", "runs", "training_logs"):
+            link = tmp_path / "ai-service" / folder
+            assert link.is_symlink() and link.resolve() == tmp_path / "campaign" / folder
+            assert list((tmp_path / "campaign" / folder).iterdir()) == []
+
+
+def test_the_spot_job_refuses_a_folder_with_files_and_deletes_none(tmp_path: Path) -> None:
+    mine = tmp_path / "ai-service/checkpoints/phase_2_5/best.pt"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"weights")
+    done = sky_setup(tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "ai-service/checkpoints has files of its own: move them into s3://mine/checkpoints" in done.stderr
+    assert mine.read_bytes() == b"weights"
 
 
 def test_skypilot_reads_the_spot_job() -> None:
