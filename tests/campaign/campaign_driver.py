@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kwela import playbook
+from kwela import playbook, terminal
 from kwela.campaign import ledger
 from kwela.campaign.clock import Real
 from kwela.campaign.commands import Commands
@@ -77,7 +77,7 @@ def main() -> int:
             gate_now=args.gate_now, override=args.override
         )
     except KwelaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.say(f"error: {error}", sys.stderr)
         return error.status
     return 0
 

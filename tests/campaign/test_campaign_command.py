@@ -16,9 +16,10 @@ import pytest
 from made_campaign import ROOT, config, run
 from moto.server import ThreadedMotoServer
 
-from kwela.campaign import ledger
+from kwela.campaign import check, ledger
 from kwela.campaign.clock import Fake
 from kwela.campaign.ledger import Ledger, Machine
+from kwela.machines import doctor
 from scratch import Done, kwela
 
 
@@ -59,11 +60,30 @@ def test_plan_and_simulate_answer_as_json(tmp_path: Path) -> None:
     assert [row["market"] for row in made["rows"]] == ["on-demand", "spot", "spot"] * 2
     assert all(row["usd"][0] < row["usd"][1] < row["usd"][2] for row in made["rows"])
     (tmp_path / "config.json").write_text((ROOT / "ai-service/config.json").read_text())
-    done = json.loads(campaign(tmp_path, "simulate", "--runs", "50", "--json").out)
+    told = campaign(tmp_path, "simulate", "--runs", "50", "--json")
+    assert told.err == ""  # the progress bar is for terminals
+    done = json.loads(told.out)
     assert set(done) >= {"runs", "cost", "days", "outcomes", "scenarios"} and done["runs"] == 50
     assert done["scenarios"]["optimistic"] == pytest.approx(1772, rel=0.02)
     assert done["scenarios"]["realistic"] == pytest.approx(437, rel=0.02)
     assert done["scenarios"]["pessimistic"] == pytest.approx(273, rel=0.02)
+
+
+def test_a_rehearsal_is_no_obstacle_to_the_campaign(tmp_path: Path) -> None:
+    config(tmp_path)
+    done = campaign(tmp_path, "run")
+    assert done.status == 2 and "no data set yet" in done.err and not (tmp_path / "ck").exists()
+    book = Ledger(tmp_path / "ck" / ledger.NAME, Fake())
+    book.open({"speed": 5000.0}, 500.0, 0.0)
+    assert campaign(tmp_path, "run", "--speed", "5000").out == ""  # its own rehearsal may go on
+    again = campaign(tmp_path, "run")
+    assert f"The rehearsal that was here is now {tmp_path}/ck.1" in again.out
+    assert (tmp_path / "ck.1" / ledger.NAME).is_file() and not (tmp_path / "ck").exists()
+    (tmp_path / "ck.1").rename(tmp_path / "ck")
+    (tmp_path / "ck" / ledger.NAME).write_text(
+        ledger.seal({"kind": "campaign", "id": "paid", "settings": {"speed": 1.0}, "budget_usd": 1.0, "setup_usd": 0.0})
+    )
+    assert "The rehearsal" not in campaign(tmp_path, "run", "--speed", "5000").out  # what was paid for stays
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
@@ -134,6 +154,7 @@ def test_check_asks_the_account_and_the_person(tmp_path: Path, account: None) ->
     found = states(before)
     assert before.status == 1 and before.err.startswith("error: not ready: billing alarm, confirmed e-mail, key pair")
     assert found["AWS account"] == "pass" and found["approval"] == found["bandwidth"] == "ask"
+    assert found["gate's music"] == "pass"
     assert found["auto-shutdown"] in ("pass", "fail") and found["TensorBoard"] in ("pass", "fail")
     boto3.client("ec2", region_name="us-east-1").create_key_pair(KeyName="mine")
     assert kwela(tmp_path, "aws", "alarm", "--email", "you@example.com").status == 0
@@ -169,6 +190,12 @@ def test_without_credentials_check_says_so_and_goes_on(tmp_path: Path, monkeypat
     done = campaign(tmp_path, "check")
     assert done.status == 1 and "✗ fail  AWS account" in done.out and "no AWS credentials" in done.out
     assert "? ask" in done.out
+
+
+def test_check_names_a_driver_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_nvidia", lambda quick: ("Tesla T4", "470.82.01"))
+    found = {item.name: item for item in check._local()}
+    assert found["NVIDIA driver"].state == check.FAIL and "470.82.01 is too old" in found["NVIDIA driver"].detail
 
 
 # ------------------------------------------------------------------ reports

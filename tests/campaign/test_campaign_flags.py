@@ -139,6 +139,33 @@ def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again(tmp_path: 
     assert [message["text"] for message in got] == ["first", "second"] and not later.left and not unsent.exists()
 
 
+def test_a_flag_that_stopped_a_session_does_not_stop_the_next_one_too(tmp_path: Path) -> None:
+    settings = PlaybookConfig(checkpoint_dir=tmp_path, proxy_groups={"drums": ["drum"]})
+    settings.flags.disk_filling.action, settings.flags.disk_filling.free_gb = "stop", 1e9
+    book = Ledger(tmp_path / ledger.NAME, Fake())
+    book.open({}, 500.0, 0.0)
+    said = []
+    for _ in range(2):
+        session = Lookout(settings, lambda: None, Teller(settings, None, None), Fake().read())
+        said.append([session.look(state.look(tmp_path, settings), 0.0) for _ in range(2)])
+    assert all("disk_filling" in stop for stop in said[0]) and said[1] == ["", ""]
+    settings.flags.disk_filling.free_gb = 0
+    assert session.look(state.look(tmp_path, settings), 0.0) == "" and flags.up(tmp_path) == {}
+    settings.flags.disk_filling.free_gb = 1e9
+    assert "disk_filling" in session.look(state.look(tmp_path, settings), 0.0)  # it came back: that is news
+
+
+@pytest.mark.parametrize("junk", ['{"step": "many"}', '{"split": "val", "step": null, "baselines": [1]}', "[" * 100000])
+def test_junk_in_the_files_of_a_run_is_no_traceback(tmp_path: Path, junk: str) -> None:
+    for name in ("metrics.jsonl", "status.json", "flags.jsonl", "run.json", "ledger.jsonl"):
+        (tmp_path / name).write_text(f"{junk}\n")
+    settings = PlaybookConfig(checkpoint_dir=tmp_path, dataset_dir=tmp_path, proxy_groups={"drums": ["drum"]})
+    (tmp_path / state.TABLE).mkdir()
+    (tmp_path / state.TABLE / "dataset_report.json").write_text('{"clips_by_split": [1], "kept": "many"}')
+    now = state.look(tmp_path, settings)
+    assert now.curve.step == 0 and now.steps > 0 and now.rows == []
+
+
 def test_an_unexpected_stop_is_a_flag_for_a_day_and_over_a_restart(tmp_path: Path) -> None:
     settings = PlaybookConfig(checkpoint_dir=tmp_path, proxy_groups={"drums": ["drum"]})
     clock, book = Fake(), Ledger(tmp_path / ledger.NAME, Fake())

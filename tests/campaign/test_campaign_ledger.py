@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwela.campaign import ledger
+from kwela.campaign import clock, ledger
 from kwela.campaign.clock import DAY, Fake
 from kwela.campaign.ledger import Ledger, Machine
 from kwela.errors import UserError
@@ -20,11 +20,11 @@ T4 = Machine("i-1", "spot", 0.39)
 SETTINGS = {"model_name": "m"}
 
 
-def opened(path: Path, clock: Fake, copy: str = "", alive: float = 0.0) -> Ledger:
+def opened(path: Path, clock: Fake, copy: str = "") -> Ledger:
     book = Ledger(path, clock)
     book.merge(copy)
     book.open(SETTINGS, 500.0, 0.0)
-    book.begin(T4, alive)
+    book.begin(T4)
     return book
 
 
@@ -40,7 +40,6 @@ class Life:
         self.path, self.clock, self.draw = folder / "ledger.jsonl", Fake(), random.Random(seed)
         self.on = self.most = 0.0  # seconds truly billed, and the most that is added for what nobody saw
         self.copy, self.copied = "", 0.0
-        self.alive = 0.0  # when training last wrote
         self.book = opened(self.path, self.clock)
 
     def sleep(self, seconds: float) -> None:
@@ -82,12 +81,12 @@ class Life:
         self.sleep(self.draw.uniform(0, 120))
         self.off(120.0)
 
-    def left_training(self) -> None:
-        """The orchestrator is killed and training goes on for hours, until the power goes."""
-        self.sleep(self.draw.uniform(0, 40000))
-        self.alive = self.clock.wall
-        self.sleep(self.draw.uniform(0, 2 * ledger.TICK))
-        self.off(2 * ledger.TICK)
+    def on_in_between(self) -> None:
+        """Stopped, and started and stopped again by somebody who didn't resume."""
+        self.power_cut()
+        for _ in range(self.draw.randint(1, 3)):
+            self.sleep(self.draw.uniform(0, ledger.IDLE))
+            self.off(ledger.IDLE)
 
     def finished_early(self) -> None:
         """HOLD, say: the auto-shutdown stops the machine within two hours."""
@@ -110,10 +109,10 @@ class Life:
 
     def happen(self, what: str) -> None:
         getattr(self, what)()
-        self.book = opened(self.path, self.clock, self.copy, self.alive)
+        self.book = opened(self.path, self.clock, self.copy)
 
 
-EVENTS = ["killed", "suspended", "torn", "power_cut", "spot", "finished_early", "disk_lost", "left_training"]
+EVENTS = ["killed", "suspended", "torn", "power_cut", "spot", "finished_early", "disk_lost", "on_in_between"]
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True)
@@ -153,6 +152,37 @@ def test_on_one_machine_a_killed_campaign_is_billed_to_the_second(tmp_path: Path
     clock.jump(-1e8)
     book = opened(tmp_path / "l", clock)
     assert book.total().gpu_usd == pytest.approx(2 * 0.39)
+
+
+def test_the_machine_log_tells_its_earlier_starts(tmp_path: Path) -> None:
+    kinds = {"boot": (2, b"reboot"), "login": (7, b"ubuntu"), "off": (1, b"shutdown")}
+    noted = [("login", 5), ("off", 10), ("boot", 100), ("off", 130), ("boot", 200), ("login", 210), ("boot", 300)]
+    records = [(kinds[what][0], 1, b"", b"", kinds[what][1], b"", 0, 0, 0, at, 0, *[0] * 4, b"") for what, at in noted]
+    (tmp_path / "wtmp").write_bytes(b"".join(clock._UTMP.pack(*record) for record in records))
+    assert clock._earlier(tmp_path / "wtmp") == ((float("-inf"), 10.0), (100.0, 130.0), (200.0, None))
+    (tmp_path / "wtmp").write_bytes(b"torn")
+    assert clock._earlier(tmp_path / "wtmp") == clock._earlier(tmp_path / "none") == ()
+
+
+def test_a_machine_that_was_off_most_of_the_time_is_not_billed_for_it(tmp_path: Path) -> None:
+    fake = Fake()
+    opened(tmp_path / "l", fake)
+    fake.sleep(3600)
+    fake.reboot(48 * 3600, orderly=True)
+    fake.sleep(1800)  # half an hour in between
+    fake.reboot(24 * 3600, orderly=True)
+    assert opened(tmp_path / "l", fake).total().seconds == pytest.approx(1.5 * 3600)
+    other = Ledger(tmp_path / "l", fake)
+    fake.reboot(9 * DAY, orderly=True)
+    other.begin(Machine("i-2", "spot", 0.39))  # its log says nothing of i-1
+    assert other.total().seconds == pytest.approx(1.5 * 3600 + 2 * ledger.TICK)
+
+
+def test_a_word_in_any_script_stands_in_the_ledger(tmp_path: Path) -> None:
+    book = opened(tmp_path / "l", Fake())
+    book.note("override", why="heard \u2028 by the panel \udce9 → ja", verdict="HOLD")
+    again = Ledger(tmp_path / "l", Fake())
+    assert again.damaged == 0 and ledger.last(again.rows, "override")["why"] == "heard \u2028 by the panel \udce9 → ja"
 
 
 def test_stopped_time_is_not_billed_as_gpu_but_its_disk_is(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import itertools
 import json
+import os
 import signal
 import threading
 import time
@@ -66,6 +67,8 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     assert "❌ Model generates coherent audio (silent 90%, untuned 30%" in out  # no worse than noise is not enough
     assert again == 0 and "Training complete!" in out and len(rows(tmp_path, "gate")) == 1  # decided once
     assert "❌ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [37.0% .. 63.0%])" in out
+    code, out, err = run(tmp_path / "config.json", "--gate-now")
+    assert code == 2 and err == "error: --gate-now: the gate was held, and is held once: GO\n"
     code, out, err = run(tmp_path / "config.json", "--override", "just so")
     assert code == 2 and err == "error: --override: for a HOLD or NO-GO; here GO\n"
 
@@ -117,15 +120,53 @@ def test_killed_orchestrator_and_killed_training_cost_nothing_but_time(tmp_path:
     until_step(tmp_path, 20)
     first.kill()
     first.wait()
-    assert child._locked(tmp_path / "ck/.training.lock") is None  # the training lives on
-    time.sleep(1)
+    until = time.monotonic() + 30
+    while (free := child._locked(tmp_path / "ck/.training.lock")) is None:  # nobody looks at its budget: it may save
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.close(free)
+    assert read_json(tmp_path / "ck/status.json")["state"] == "interrupted"
     code, out, err = run(file, "--resume")
     assert code == 0, err
-    assert "Stopped the training that an earlier orchestrator left running" in out and "Resuming from" in out
+    assert "Resuming from" in out
     assert "killed by SIGKILL" in first.stdout.read()  # type: ignore[union-attr]
     lived = (time.monotonic() - began) * 432000
     assert 0.6 * lived < spent(tmp_path).seconds <= lived  # the time in which nobody kept the ledger is billed too
     assert len({row["span"] for row in rows(tmp_path, "span")}) == 1
+
+
+def test_a_terminal_that_is_gone_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
+    process = start(config(tmp_path))
+    until_step(tmp_path, 10)
+    for pipe in (process.stdout, process.stderr):
+        assert pipe
+        pipe.close()  # nobody reads any more
+    time.sleep(1)
+    assert process.poll() is None  # which stops nothing
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 75
+    assert rows(tmp_path, "span")[-1]["why"] == "asked to stop"
+    assert read_json(tmp_path / "ck/status.json")["state"] == "interrupted"
+
+
+def test_other_data_is_refused_and_the_ledger_stays_where_it_is(tmp_path: Path) -> None:
+    file = config(tmp_path)
+    assert run(file, "--refuse", "too few artists")[0] == 5
+    before = spent(tmp_path)
+    code, _, err = run(file, "--override", "go on", "--data", "other")
+    assert code == 2 and "last.pt has data data, here other, and this folder has a campaign's ledger" in err
+    assert [path.name for path in tmp_path.glob("ck*")] == ["ck"]
+    after = spent(tmp_path)
+    assert after.budget_usd == before.budget_usd and after.seconds >= before.seconds
+    code, _, err = run(file)
+    assert code == 0, err  # with its own data it goes on
+
+
+def test_a_refusal_is_the_end_of_a_stretch_of_money_too(tmp_path: Path) -> None:
+    file = config(tmp_path)
+    for _ in range(2):
+        assert run(file, "--refuse", "too few artists")[0] == 5
+    assert rows(tmp_path, "span")[-1]["why"] == "not gone on"  # after it the machine may run on for hours
 
 
 def test_a_second_orchestrator_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kwela import terminal
 from kwela.config import Data, Strict, TrainConfig
 from kwela.engine import loop
 from kwela.engine.session import Session
@@ -96,6 +97,7 @@ def main() -> int:
     parser.add_argument("--lr", type=float, default=0.02)
     parser.add_argument("--crash-at", type=int, default=-1, help="SIGKILL in this step of the first session")
     parser.add_argument("--crash-always", action="store_true", help="in every session")
+    parser.add_argument("--data", default="data", help="what names the data")
     parser.add_argument("--nan-at", type=int, default=-1, help="a row whose loss is not finite")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -108,13 +110,12 @@ def main() -> int:
     first = args.crash_always or not crashed.exists()
     crashed.touch()
     task = TinyTask(args.pace, args.crash_at if first else -1, args.nan_at)
-    carried = Session(
-        data_hash="data", tokenizer_hash="", device="cpu", extra=lambda: {"ledger": args.ledger.read_text()}
-    )
+    ledger = {"extra": lambda: {"ledger": args.ledger.read_text()}, "bound": True}
+    carried = Session(data_hash=args.data, tokenizer_hash="", device="cpu", **ledger)
     try:
         loop.fit(task, settings, args.out, carried)
     except KwelaError as error:
-        print(error, file=sys.stderr)
+        terminal.say(str(error), sys.stderr)
         return error.status
     return 0
 

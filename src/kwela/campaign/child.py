@@ -1,7 +1,7 @@
-"""Training in a process group of its own, which a killed orchestrator leaves behind and the next one finds again.
+"""Training in a process group of its own, on a leash: it saves and ends when whoever started it is gone.
 
-The group holds a lock for as long as any of it lives, and its number stands in the locked file: so one that was left
-is told from one whose number somebody else has by now.
+A killed orchestrator may so leave a group that is still saving. It holds a lock for as long as any of it lives, and its
+number stands in the locked file: the next orchestrator waits for it, and tells it from one whose number is another's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,15 @@ from kwela.errors import KwelaError
 GRACE = 100.0  # seconds to save in when the machine is going: a spot instance has 120 from its notice
 PATIENCE = 600.0  # otherwise: gigabytes of weights and moments on a slow disk take their time
 LOOK = 0.1
+# Nobody would look at the budget of one that outlives us. Linux alone has it: PR_SET_PDEATHSIG (1), which exec keeps.
+LEASH = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(75)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Child:
@@ -34,7 +44,7 @@ class Child:
         try:
             os.ftruncate(handle, 0)  # no number rather than the last one's, if we are killed before the next is in
             self.process = subprocess.Popen(
-                command,
+                [sys.executable, "-c", LEASH, str(os.getpid()), *command],
                 start_new_session=True,
                 pass_fds=(handle,),
                 stdin=subprocess.DEVNULL,
@@ -67,12 +77,13 @@ class Child:
 
 
 def stop_stray(lock: Path, grace: float = PATIENCE) -> int | None:
-    """End what a killed orchestrator left running, once it has saved; returns its number, None if nothing runs."""
+    """Wait for what a killed orchestrator left saving, or end it; returns its number, None if nothing runs."""
     handle = _locked(lock)
     if handle is not None:
         os.close(handle)
         return None
-    stray = int(lock.read_text(encoding="ascii") or 0)
+    number = lock.read_bytes()
+    stray = int(number) if number.isdigit() else 0
     _signal(stray, signal.SIGTERM)
     until = time.monotonic() + grace
     while (handle := _locked(lock)) is None:

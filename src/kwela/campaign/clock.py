@@ -21,13 +21,17 @@ DAY, HOUR = 86400.0, 3600.0
 
 @dataclass(frozen=True)
 class Time:
-    """One reading, in seconds. boot: names this start of the machine; ended: wall time of its last orderly shutdown."""
+    """One reading, in seconds.
+
+    boot: names this start of the machine. earlier: its starts before, as (from, to) in wall time; from is -inf where
+    its log doesn't go back so far, to is None where it went down without a word.
+    """
 
     boot: str
     wall: float
     up: float
     awake: float
-    ended: float | None = None
+    earlier: tuple[tuple[float, float | None], ...] = ()
 
 
 class Clock(Protocol):
@@ -43,6 +47,7 @@ class Real:
 
     def __init__(self, speed: float = 1.0) -> None:
         self.speed, self.began, self.asleep = speed, time.time(), _asleep()
+        self.boot, self.earlier = _boot(), _earlier()
 
     def read(self) -> Time:
         awake, wall, asleep = time.monotonic(), time.time(), _asleep()
@@ -50,7 +55,7 @@ class Real:
             self.asleep = asleep
         if self.speed != 1:
             wall = self.began + (wall - self.began) * self.speed
-        return Time(_boot(), wall, (awake + self.asleep) * self.speed, awake * self.speed, _shutdown())
+        return Time(self.boot, wall, (awake + self.asleep) * self.speed, awake * self.speed, self.earlier)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(max(self.SHORTEST, seconds / self.speed))
@@ -61,10 +66,10 @@ class Fake:
 
     def __init__(self, wall: float = 1.7e9) -> None:
         self.boots, self.wall, self.up, self.awake = 1, wall, 0.0, 0.0
-        self.ended: float | None = None
+        self.started, self.earlier = wall, list[tuple[float, float | None]]()
 
     def read(self) -> Time:
-        return Time(str(self.boots), self.wall, self.up, self.awake, self.ended)
+        return Time(str(self.boots), self.wall, self.up, self.awake, tuple(self.earlier))
 
     def sleep(self, seconds: float) -> None:
         self.wall, self.up, self.awake = self.wall + seconds, self.up + seconds, self.awake + seconds
@@ -74,8 +79,9 @@ class Fake:
 
     def reboot(self, off: float = 0.0, orderly: bool = False) -> None:
         """Off for `off` seconds, then on again. orderly: it noted when it went."""
-        self.ended = self.wall if orderly else self.ended
+        self.earlier.append((self.started, self.wall if orderly else None))
         self.boots, self.wall, self.up, self.awake = self.boots + 1, self.wall + off, 0.0, 0.0
+        self.started = self.wall
 
     def jump(self, seconds: float) -> None:
         """Somebody sets the clock."""
@@ -97,10 +103,24 @@ def _boot() -> str:
 _UTMP = struct.Struct("hi32s4s32s256shhiii4i20s")  # struct utmp of glibc, 384 bytes
 
 
-def _shutdown(log: Path = Path("/var/log/wtmp")) -> float | None:
-    """When this machine was last shut down in order, from the log of logins; None if that doesn't say."""
+BOOT_TIME, RUN_LVL = 2, 1  # types of its records, as utmp(5) has them
+
+
+def _earlier(log: Path = Path("/var/log/wtmp")) -> tuple[tuple[float, float | None], ...]:
+    """See Time.earlier: from the log of logins, which notes each start and each orderly shutdown."""
     try:
         records = list(_UTMP.iter_unpack(log.read_bytes()))
     except (OSError, struct.error):
-        return None
-    return max((float(record[9]) for record in records if record[4].rstrip(b"\0") == b"shutdown"), default=None)
+        return ()
+    noted = [(float(record[9]), record[0], record[4].rstrip(b"\0")) for record in records]
+    found: list[tuple[float, float | None]] = []
+    start: float | None = None if noted and noted[0][1] == BOOT_TIME else float("-inf")
+    for when, kind, name in noted:
+        if kind == BOOT_TIME:
+            if start is not None:
+                found.append((start, None))
+            start = when
+        elif kind == RUN_LVL and name == b"shutdown" and start is not None:
+            found.append((start, when))
+            start = None
+    return tuple(found)  # the last start is this one

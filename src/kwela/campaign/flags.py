@@ -22,6 +22,7 @@ from kwela.playbook import Flag, Flags
 
 NAME = "flags.jsonl"
 SIGNIFICANT = 0.05  # of the one-sided slope test
+WORDS = ("evidence", "threshold", "action")
 FEWEST = 20  # windows of training loss that a test needs
 
 
@@ -175,8 +176,9 @@ def up(folder: Path) -> dict[str, Seen]:
     """The flags that are up, by what `flags.jsonl` in `folder` says."""
     found: dict[str, Seen] = {}
     for row in read_rows(folder / NAME):
+        flag, evidence, threshold, action = (str(row.get(key, "")) for key in ("flag", *WORDS))
         if row.get("state") == "up":
-            found[row["flag"]] = Seen(row["flag"], row["evidence"], row["threshold"], row["action"])
+            found[flag] = Seen(flag, evidence, threshold, action)
         else:
-            found.pop(row.get("flag", ""), None)
+            found.pop(flag, None)
     return found

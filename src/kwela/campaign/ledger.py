@@ -12,8 +12,7 @@ One line a fact, flushed to disk before anything relies on it:
   (on disk, in a checkpoint) merge into one by taking what either has.
 - Within a span time is counted by the machine's own clocks (clock.py): a crash between two lines loses nothing, and a
   clock that is set doesn't matter.
-- After a new start, unless the machine noted when it went down, the most that it may have cost since is added; more,
-  if what training wrote shows that it was on for longer.
+- After a new start, unless the machine noted when it went down, the most that it may have cost since is added.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ NAME = "ledger.jsonl"
 TICK = 300.0  # seconds between two lines of a span
 # How long an instance may have run on after its last line: killed between two lines (the second may be torn), taken
 # back after a notice, or left for the auto-shutdown to stop.
-UNSEEN = {"": 2 * TICK, "spot notice": 120.0}
-IDLE = 2 * 3600.0
 STOPPED = "stopped without a word"
+UNSEEN = {"": 2 * TICK, "spot notice": 120.0, STOPPED: 0.0}  # the last: a line of ours, in which it is counted
+IDLE = 2 * 3600.0
 MONTH = 30 * DAY
 
 Row = dict[str, Any]
@@ -81,7 +80,7 @@ class Totals:
 
 def seal(row: Row) -> str:
     """A row as its line, checksum last."""
-    body = json.dumps({key: value for key, value in row.items() if key != "sum"}, ensure_ascii=False)
+    body = json.dumps({key: value for key, value in row.items() if key != "sum"})
     return f'{body[:-1]}, "sum": "{hashlib.sha256(body.encode()).hexdigest()[:16]}"}}\n'
 
 
@@ -89,11 +88,11 @@ def parse(text: str) -> tuple[list[Row], int]:
     """The whole rows of a ledger's text, each once, and how many lines are damaged."""
     rows: dict[str, Row] = {}
     damaged = 0
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             row = json.loads(line)
-            whole = seal(row).rstrip("\n") == line
-        except (ValueError, AttributeError, TypeError):
+            whole = seal(row).rstrip("\n") == line and "kind" in row
+        except (ValueError, AttributeError, TypeError, RecursionError):
             whole = False
         if whole:
             rows.setdefault(row["sum"], row)
@@ -230,11 +229,8 @@ class Ledger:
         given = {"setup_usd": setup_usd, "began": began}
         return [f"{key} {first[key]}" for key, value in given.items() if value not in (None, first[key])]
 
-    def begin(self, machine: Machine, alive: float = 0.0) -> float:
-        """Start or go on with a span on `machine`; returns how long nobody kept the ledger, in calendar seconds.
-
-        alive: unix seconds until which the machine before this start was on for certain; 0.0: nobody knows.
-        """
+    def begin(self, machine: Machine) -> float:
+        """Start or go on with a span on `machine`; returns how long nobody kept the ledger, in calendar seconds."""
         now, held, kept = self.clock.read(), spans(self.rows), vars(machine)
         if not held:
             self._span(kept, now, now.wall, 0.0, 0)
@@ -248,17 +244,26 @@ class Ledger:
                 self._span(kept, now, row["to"], 0.0, before["step"])
             return now.up - before["up"]
         gap = now.wall - before["to"]
-        unseen = max(0.0, gap if self.restored else min(gap, UNSEEN.get(before["why"], IDLE)))
-        if not self.restored and now.ended is not None and before["to"] <= now.ended <= now.wall:
-            unseen = now.ended - before["to"]
-        elif alive > before["to"]:
-            unseen = max(unseen, min(alive - before["to"] + UNSEEN[""], gap))
+        unseen = max(0.0, gap if self.restored else min(gap, self._unseen(before, machine, now)))
         end = {"to": before["to"] + unseen, "seconds": before["seconds"] + unseen, "why": before["why"] or STOPPED}
         self._append(before | end)
         # Billed from the machine's start, not from when it got round to us. A clock set back says nothing of the gap.
         age = min(now.awake, gap - unseen) if gap >= 0 else now.awake
         self._span(kept, now, max(end["to"], now.wall - age), age, before["step"])
         return max(0.0, gap)
+
+    def _unseen(self, before: Row, machine: Machine, now: Time) -> float:
+        """Seconds that the machine of the span `before` was on after its last line, in starts before this one."""
+        guess = UNSEEN.get(before["why"], IDLE)
+        if before["instance"] != machine.instance:  # this one's log says nothing of that one
+            return guess
+        since, seconds = before["to"], 0.0
+        for start, end in now.earlier:
+            if start > since:  # on in between, without the campaign
+                seconds += IDLE if end is None else end - start
+            elif end is not None and end >= since:
+                seconds, guess = seconds + end - since, 0.0
+        return seconds + guess
 
     def tick(self, step: int, why: str = "") -> Row:
         """Bill until now. why: what ended this stretch, if anything did."""
@@ -310,3 +315,13 @@ class Ledger:
         sealed: Row = json.loads(line)
         self.rows.append(sealed)
         return sealed
+
+
+def in_checkpoint(folder: Path) -> str:
+    """The ledger as the newest whole checkpoint in `folder` carries it; "" without one."""
+    if not any(folder.glob("*.pt")):
+        return ""
+    from kwela.engine import checkpoint  # a second to import
+
+    newest = checkpoint.latest_valid(folder)
+    return str(checkpoint.load(newest)["extra"].get("ledger", "")) if newest else ""

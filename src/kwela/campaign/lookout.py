@@ -39,6 +39,7 @@ class Lookout:
         self.asleep, self.metered = now.up - now.awake, float("-inf")
         before = self.board.up.get("instance_stopped")
         self.stopped, self.stopped_at = before.evidence if before else "", now.up  # a stop that nobody asked for
+        self.known = set(self.board.up)  # raised before: whoever resumes has seen them, and they stop nothing again
         self.step, self.moved = -1, 0.0  # the last step seen, and the billed second in which it was
 
     def measure(self, time: Time, billed: float) -> None:
@@ -90,5 +91,7 @@ class Lookout:
         for name in cleared:
             say(f"Red flag {name} is down")
             plot(f"flags/{name}", 0, now.curve.step)
-        stop = next((seen for seen in self.board.up.values() if seen.action == "stop"), None)
+        self.known -= set(cleared)
+        news = (seen for seen in self.board.up.values() if seen.flag not in self.known)
+        stop = next((seen for seen in news if seen.action == "stop"), None)
         return f"{stop.flag}: {stop.evidence}" if stop else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ def read_json(path: Path) -> Row:
     """The object in `path`; {} where there is none or it can't be read, as in the moment it is replaced."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -29,7 +30,7 @@ def read_rows(path: Path) -> list[Row]:
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)
@@ -65,17 +66,29 @@ class Curve:
 
 def curve(folder: Path) -> Curve:
     """The curve so far of the run in checkpoint folder `folder`; its step is the last one logged or saved."""
-    found = Curve(int(read_json(folder / "status.json").get("step") or 0))
+    found = Curve(whole(read_json(folder / "status.json").get("step")))
     for row in read_rows(folder / "metrics.jsonl"):
-        step = int(row.get("step", 0))
-        found.step, found.epoch = max(found.step, step), max(found.epoch, int(row.get("epoch", 0)))
+        step = whole(row.get("step"))
+        found.step, found.epoch = max(found.step, step), max(found.epoch, whole(row.get("epoch")))
         if row.get("split") == "train":
-            found.train.append((step, row.get("loss")))
-            if row.get("items_per_s"):
-                found.speeds.append(row["items_per_s"])
+            found.train.append((step, nats(row.get("loss"))))
+            if speed := nats(row.get("items_per_s")):
+                found.speeds.append(speed)
         elif row.get("split") == "val":
-            found.val.append((step, row.get("val_loss")))
+            found.val.append((step, nats(row.get("val_loss"))))
             if step == 0:
-                found.base = row.get("val_loss")
-            found.base = row.get("baselines", {}).get("base_loss", found.base)
+                found.base = found.val[-1][1]
+            baselines = row.get("baselines")
+            if isinstance(baselines, dict):
+                found.base = nats(baselines.get("base_loss", found.base))
     return found
+
+
+def whole(value: Any) -> int:
+    """A count that was written down; 0 for what is none."""
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def nats(value: Any) -> float | None:
+    """A figure that was written down; None for what is none."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -20,7 +20,7 @@ from typing import Any
 import filelock
 
 from kwela import files
-from kwela.campaign import child, gate, ledger, outcome, remains, state
+from kwela.campaign import child, gate, ledger, outcome, state
 from kwela.campaign.clock import DAY, HOUR, Clock
 from kwela.campaign.commands import Commands, Measured, Runner, Stopped, measure
 from kwela.campaign.ledger import Ledger, Machine
@@ -89,7 +89,10 @@ class Campaign:
         except OSError as error:
             raise files.unwritable(self.folder, error) from None
         ended = self.around.watch(lambda notice: self._halt(NOTICE))
-        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+        # SIGHUP: the terminal is gone. Under nohup it is ignored, and stays so.
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+        before = {number: signal.signal(number, self._signalled) for number in numbers}
         try:
             self._recover()
             self._session(gate_now, override)
@@ -108,7 +111,7 @@ class Campaign:
         self.book = Ledger(self.folder / ledger.NAME, self.clock)
         if self.book.damaged:
             self.say(f"{self.book.path}: {self.book.damaged} damaged lines left out")
-        self.book.merge(remains.ledger_copy(self.folder))
+        self.book.merge(ledger.in_checkpoint(self.folder))
         if self.book.restored:
             self.say("Ledger restored from the checkpoint's copy; the time since then is billed whole")
         before = ledger.spans(self.book.rows)[-1:]
@@ -119,7 +122,7 @@ class Campaign:
         disk = given.disk_gb, given.disk_usd_per_gb_month
         now = self.clock.read()
         machine = Machine(self.around.instance, given.market, self.price, *disk)
-        away = self.book.begin(machine, remains.last_sign(self.folder, now))
+        away = self.book.begin(machine)
         self.lookout = Lookout(given, self.around.gpu, self.teller, now, self.speed)
         if before and before[0]["boot"] != now.boot and not before[0]["why"]:
             self.lookout.went(f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed", now)
@@ -131,12 +134,18 @@ class Campaign:
         try:
             self._go(gate_now, override)
         except KwelaError as error:
+            if self.book.span and not self.book.span["why"]:  # it refused to go on; the machine runs on all the same
+                self._close("not gone on")
             self._tell(f"ended: {error}")
             raise
 
     def _go(self, gate_now: bool, override: str) -> None:
         now = self._look()
+        if gate_now and now.stands == gate.GO:
+            raise UserError("--gate-now: the gate was held, and is held once: GO")
         if override:
+            if gate_now:
+                raise UserError("--override with --gate-now: choose one")
             if now.verdict is None or now.stands not in (gate.HOLD, gate.NO_GO):
                 raise UserError(f"--override: for a HOLD or NO-GO; here {now.stands or 'the gate was not held yet'}")
             self.book.note("override", why=override, verdict=now.verdict.verdict)
@@ -216,7 +225,7 @@ class Campaign:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if code == UserError.status:
             self._close("bad input")
-            raise UserError(said or "training refused its input; see above")
+            raise UserError(said or "training refused its input: the line above says which")
         if "not finite" in said:
             self.lookout.look(now, self.book.calendar(), said)
             if self.settings.flags.nan.action == "stop":
@@ -345,8 +354,6 @@ class Campaign:
         if not self.trained:  # it ended in an earlier session: say again what training said then
             self.say(f"Training complete!\nBest model saved: {files.shown(outcome.best(self.folder))}")
             self.say(f"Final validation loss: {outcome.number(now.curve.last, '.3f')}")
-        self.say(f"Total elapsed: {now.bill.days:.1f} days ({now.bill.seconds / HOUR:,.1f} hours)")
-        self.say(f"Total cost: ${now.bill.usd:,.2f}")
         if now.verdict is None or now.stands == gate.HOLD:
             self._decide(GATE)
         else:  # the last weights are judged too, if there is money for it
@@ -358,6 +365,8 @@ class Campaign:
                 self.say(f"Authenticity not measured: {error}")
         self._close("finished")
         now = self._look()
+        self.say(f"Total elapsed: {now.bill.days:.1f} days ({now.bill.seconds / HOUR:,.1f} hours)")
+        self.say(f"Total cost: ${now.bill.usd:,.2f}")
         self.say("\nSuccess criteria:")
         for status, text in outcome.criteria(self.folder, now):
             self.say(f"{outcome.MARKS[status]} {text}" + (f": {status}" if status == outcome.OPEN else ""))

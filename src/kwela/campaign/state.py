@@ -16,7 +16,7 @@ from kwela.campaign import flags, gate, ledger, plan
 from kwela.campaign.clock import DAY, HOUR
 from kwela.campaign.gate import Verdict
 from kwela.campaign.ledger import Totals
-from kwela.campaign.metrics import Curve, Row, curve, read_json
+from kwela.campaign.metrics import Curve, Row, curve, read_json, whole
 from kwela.errors import UserError
 from kwela.playbook import PlaybookConfig
 
@@ -78,7 +78,7 @@ def look(folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, 
     override = ledger.last(rows, "override")
     if decided is None or (override and override["at"] < decided["at"]):
         override = None
-    planned = read_json(folder / "run.json").get("steps")
+    planned = whole(read_json(folder / "run.json").get("steps"))
     return Standing(
         rows,
         bill or ledger.total(rows),
@@ -94,14 +94,26 @@ def look(folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, 
 def clips(settings: PlaybookConfig) -> int | None:
     """Training clips of the data set; None where there is none yet."""
     report = read_json(settings.dataset_dir / TABLE / "dataset_report.json")
-    found = report.get("clips_by_split", {}).get("train", report.get("kept"))
-    return int(found) if found else None
+    split = report.get("clips_by_split")
+    return whole(split.get("train") if isinstance(split, dict) else report.get("kept")) or None
 
 
 def identity(settings: PlaybookConfig, speed: float) -> Row:
     """What makes it this campaign. Paths are relative, so that the whole tree may move to another machine."""
     data = os.path.relpath(settings.dataset_dir, settings.checkpoint_dir)
     return {"model_name": settings.model_name, "dataset_dir": data, "speed": speed}
+
+
+def set_rehearsal_aside(folder: Path, speed: float) -> Path | None:
+    """Rename a folder that holds a rehearsal at another speed, which cost nothing; returns where it is now."""
+    first = next((row for row in ledger.read(folder / ledger.NAME)[0] if row["kind"] == "campaign"), None)
+    if first is None or first["settings"].get("speed", 1) in (1, speed):
+        return None
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    return aside
 
 
 def write(folder: Path, standing: Standing, ours: Row, gpu: float | None) -> None:
@@ -131,7 +143,7 @@ def check(folder: Path, ours: Row) -> bool:
     if not path.exists():
         return True
     theirs = read_json(path).get("campaign")
-    if not isinstance(theirs, dict):
+    if not isinstance(theirs, dict) or not theirs:
         return False
     differs = [f"{key} {theirs.get(key)}, here {value}" for key, value in ours.items() if theirs.get(key) != value]
     if differs:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 from typing import Any
 
 from kwela.campaign import flags, outcome, state
 from kwela.campaign.clock import DAY, HOUR
+from kwela.campaign.ledger import TICK
 from kwela.campaign.metrics import read_json
 from kwela.playbook import PlaybookConfig
 
@@ -30,6 +32,7 @@ def facts(folder: Path, settings: PlaybookConfig) -> dict[str, Any]:
         "gate": now.stands or None,
         "flags": [seen.flag for seen in up],
         "state": now.training.get("state"),
+        "silent_seconds": _silent(folder),
         "steps": now.steps,
         "days": round(now.bill.days, 2),
         "training_days": round(now.bill.trained / DAY, 2),
@@ -39,6 +42,18 @@ def facts(folder: Path, settings: PlaybookConfig) -> dict[str, Any]:
         "best_val_loss": now.curve.best,
         "base_loss": now.curve.base,
     }
+
+
+def _silent(folder: Path) -> int | None:
+    """Seconds since an orchestrator last wrote down where it stands; None if none has."""
+    path = folder / state.NAME
+    return round(max(0.0, time.time() - path.stat().st_mtime)) if path.exists() else None
+
+
+def _silence(told: dict[str, Any]) -> str:
+    silent = told["silent_seconds"] or 0
+    lost = told["state"] == "running" and silent > 2 * TICK
+    return f" (so it said, but no orchestrator was heard of for {silent / 60:,.0f} min)" if lost else ""
 
 
 def _days_to_gate(now: state.Standing, settings: PlaybookConfig) -> float:
@@ -62,7 +77,7 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
     gate = told["gate"] or f"{due} (day {settings.week_5_threshold_days:g}{early})"
     best = f"{outcome.number(told['best_val_loss'], '.3f')} (untuned {outcome.number(told['base_loss'], '.3f')})"
     lines = [
-        f"{settings.model_name}, {told['state'] or 'not started'}, day {told['days']:.1f} "
+        f"{settings.model_name}, {told['state'] or 'not started'}{_silence(told)}, day {told['days']:.1f} "
         f"({told['training_days']:.1f} of training)",
         f"progress  {bar(now.fraction)} step {told['step']:,} of {told['steps']:,}, epoch {told['epoch']}",
         f"loss      {sparkline(losses)} {outcome.number(told['loss'], '.3f')}",

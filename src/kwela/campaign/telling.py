@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kwela import terminal
 from kwela.campaign import gate, notify
 from kwela.campaign.notify import Messenger
 from kwela.campaign.state import TABLE, Standing
@@ -21,15 +22,15 @@ class Teller:
         self._writer: Any = None
 
     def say(self, text: str) -> None:
-        """To the terminal and the log. A log that can't be written stops nothing."""
-        print(text, flush=True)
+        """To the terminal and the log. A terminal that is gone or a log that can't be written stops nothing."""
+        terminal.say(text)
         if self.log:
             try:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
                 with self.log.open("a", encoding="utf-8") as file:
                     file.write(text + "\n")
             except OSError as error:
-                print(f"{self.log}: {error.strerror}", file=sys.stderr, flush=True)
+                terminal.say(f"{self.log}: {error.strerror}", sys.stderr)
 
     def tell(self, text: str, now: float, **facts: Any) -> None:
         """To people. now: see Messenger."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
+from kwela import terminal
 from kwela.cli import campaign, corpus, dataset, demo, export, judge, machine, music, train
 from kwela.errors import KwelaError
 
@@ -58,5 +59,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _leave(message: str, status: int) -> None:
-    print(f"error: {message}" if status != 75 else message, file=sys.stderr)
+    terminal.say(f"error: {message}" if status != 75 else message, sys.stderr)
     sys.exit(status)

@@ -127,17 +127,11 @@ def run(
     kwela campaign run --resume --gate-now
     kwela campaign run --preset tiny --speed 100000
     """
-    from kwela.campaign import ledger
     from kwela.campaign.clock import Real
     from kwela.campaign.orchestrator import Campaign
 
     settings, file = _settings(config)
-    if (
-        resume
-        and not (settings.checkpoint_dir / ledger.NAME).exists()
-        and not any(settings.checkpoint_dir.glob("*.pt"))
-    ):
-        print(f"Nothing to resume in {settings.checkpoint_dir}: starting", flush=True)
+    _begin(settings, speed, resume)
     around = _surroundings(settings, file.parent)
     commands = _commands(settings, file, preset, overrides, device)
     try:
@@ -202,6 +196,8 @@ def extend(
     try:
         with filelock.FileLock(path.parent / LOCK, blocking=False):
             book = ledger.Ledger(path, Real())
+            if not any(row["kind"] == "campaign" for row in book.rows):
+                raise UserError(f"{path}: its first line is damaged: kwela campaign run mends it from a checkpoint")
             before = ledger.total(book.rows).budget_usd
             if not to > before:
                 raise UserError(f"--to {to:g}: the budget is ${before:,.2f} already")
@@ -257,6 +253,26 @@ def _settings(config: Path | None) -> tuple[PlaybookConfig, Path]:
     from kwela import playbook
 
     return playbook.load(config), playbook.find(config).absolute()
+
+
+def _begin(settings: PlaybookConfig, speed: float, resume: bool) -> None:
+    """What is looked at before the first day is counted. Raises UserError."""
+    import filelock
+
+    from kwela.campaign import ledger, state
+    from kwela.campaign.orchestrator import LOCK
+
+    folder, table = settings.checkpoint_dir, settings.dataset_dir / state.TABLE / "training_metadata.csv"
+    if folder.is_dir():
+        with contextlib.suppress(filelock.Timeout), filelock.FileLock(folder / LOCK, blocking=False):
+            if aside := state.set_rehearsal_aside(folder, speed):
+                print(f"The rehearsal that was here is now {aside}", flush=True)
+    if (folder / ledger.NAME).exists():
+        return
+    if not table.is_file():
+        raise UserError(f"{table}: no data set yet: python3 dataset_setup.py (kwela dataset --help) makes it")
+    if resume and not any(folder.glob("*.pt")):
+        print(f"Nothing to resume in {folder}: starting", flush=True)
 
 
 def _kwela(*words: str) -> list[str]:

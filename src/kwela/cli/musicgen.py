@@ -61,7 +61,7 @@ def ledger(file: Path) -> tuple[Callable[[], Extra], Callable[[Extra], None]]:
         if here.startswith(saved):
             return
         if not saved.startswith(here):
-            raise UserError(f"{file}: a ledger of another campaign than the checkpoint's; name that one's, or --fresh")
+            raise UserError(f"{file}: a ledger of another campaign than the checkpoint's; name that one's")
         files.write(file, saved)
 
     return keep, restore
@@ -79,12 +79,14 @@ def task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> Mus
     return MusicgenTask(chosen, workers=workers, device=device, say=print if first_rank() else lambda line: None)
 
 
-def hooks(carried: Path | None, beside: Path) -> dict[str, Any]:
-    """What of loop.Session is musicgen's own."""
+def hooks(carried: Path | None, beside: Path, out: Path) -> dict[str, Any]:
+    """What of loop.Session is musicgen's own. carried: a ledger; beside: the config's folder; out: the run's."""
+    from kwela.campaign.ledger import NAME
     from kwela.musicgen import artefact
 
     extra, on_resume = ledger(carried) if carried else (None, None)
-    return {"log": beside / LOG, "on_best": artefact.strip, "extra": extra, "on_resume": on_resume}
+    bound = carried is not None or (out / NAME).is_file()
+    return {"log": beside / LOG, "on_best": artefact.strip, "extra": extra, "on_resume": on_resume, "bound": bound}
 
 
 def finish(folder: Path, tuning: MusicgenTask) -> None:

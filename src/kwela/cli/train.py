@@ -98,7 +98,7 @@ def train(
             folder, runs = out or own.checkpoint_dir, own.tensorboard_dir
             tokenizer_hash = tuning.fingerprint
             data_hash = rows.data_hash([chosen.data.train_manifest])
-            hooks = musicgen.hooks(ledger, beside)
+            hooks = musicgen.hooks(ledger, beside, folder)
         else:
             chosen = settings.load(family, config, preset=preset, overrides=overrides or [])
             smoke = _stand_in(chosen, family, demo=preset == Preset.demo)

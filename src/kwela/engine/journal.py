@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from kwela import files
+from kwela import files, terminal
 from kwela.engine.ranks import Ranks
 
 Row = dict[str, Any]
@@ -53,7 +53,7 @@ class Journal:
 
     def say(self, line: str) -> None:
         if self.loud:
-            print(line, flush=True)  # rich moves it above the bars
+            terminal.say(line)  # rich moves it above the bars
         if self.log:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("a", encoding="utf-8") as file:  # a few lines a minute: no need to keep it open

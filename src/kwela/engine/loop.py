@@ -93,6 +93,12 @@ class Run:
         say = self.journal.say
         choice = team.from_first(lambda: resuming.choose(out, resume, config.training.resume_from, self.identity, say))
         path = choice.path
+        if choice.afresh and session.bound and any(out.glob("*.pt")):
+            why = choice.why or "another run goes on here"
+            raise UserError(
+                f"{out}: {why}, and this folder has a campaign's ledger, so it isn't set aside: go on with what the "
+                f"campaign began with, or take another folder (checkpoint_dir)"
+            )
         state = checkpoint.load(path) if path else None
 
         self.train, self.held_out = task.datasets()

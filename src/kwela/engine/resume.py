@@ -66,6 +66,7 @@ class Identity:
 class Choice(NamedTuple):
     path: Path | None  # the checkpoint to go on from; None: start afresh
     afresh: bool  # what `out` holds is another run's, and must be set aside
+    why: str = ""
 
 
 def choose(out: Path, resume: Resume, start: Path | None, identity: Identity, say: Callable[[str], None]) -> Choice:
@@ -77,6 +78,7 @@ def choose(out: Path, resume: Resume, start: Path | None, identity: Identity, sa
     """
     if isinstance(resume, Path):
         return _named(resume, out, identity)
+    why = "none of its checkpoints is whole" if resume == "auto" else "starting afresh was asked for"
     path = checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}")) if resume == "auto" else None
     if path is not None:
         state = checkpoint.load(path)
@@ -90,10 +92,11 @@ def choose(out: Path, resume: Resume, start: Path | None, identity: Identity, sa
             if start is not None and start.resolve() != path.resolve():
                 say(f"training.resume_from is passed over: {path} has step {state['progress']['step']} of this run")
             return Choice(path, afresh=False)
+        why = f"{path.name} has {difference}"
         say(f"Not resuming from {path}: it has {difference}")
     if resume == "auto" and start is not None:
         return _named(start, out, identity)
-    return Choice(None, afresh=True)
+    return Choice(None, afresh=True, why=why)
 
 
 def set_aside(out: Path, say: Callable[[str], None]) -> None:

@@ -20,6 +20,7 @@ class Session:
         none; a path goes on from that one; None starts afresh. See resume.choose.
     device: see ranks.pick. runs_dir: TensorBoard's folder; None: none. log: a file that the lines are appended to.
     quiet: print nothing.
+    bound: the run's folder holds more than the run (a campaign's ledger and lock) and is never set aside.
     extra: asked, on the first rank, for what each checkpoint keeps under "extra". on_resume: given that, on every rank.
     on_best: given best.pt, on the first rank, whenever it was written; returns what to call the best model.
     """
@@ -31,6 +32,7 @@ class Session:
     runs_dir: Path | None = None
     log: Path | None = None
     quiet: bool = False
+    bound: bool = False
     extra: Callable[[], Extra] | None = None
     on_resume: Callable[[Extra], None] | None = None
     on_best: Callable[[Path], Path] | None = None
