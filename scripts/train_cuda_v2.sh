@@ -80,9 +80,11 @@ run() { # print the command when dry, else run it
         return
     fi
     # In the foreground, bash would hold a signal back until the command has ended; a training has to save and go.
+    local child="" asked="" status=0
+    trap 'asked=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT HUP
     "$@" &
-    local child=$! status=0
-    trap 'kill -TERM "$child" 2>/dev/null' TERM INT HUP
+    child=$!
+    [ -z "$asked" ] || kill -TERM "$child" # asked before the child had a number
     wait "$child" || status=$?
     while kill -0 "$child" 2>/dev/null; do
         status=0
