@@ -252,7 +252,6 @@ def test_the_playbooks_commands_run_with_the_tiny_model(tmp_path: Path) -> None:
     config(
         tmp_path,
         gate_at_fraction=0.6,
-        model_name="tiny",
         num_epochs=2,
         batch_size=2,
         gradient_accumulation_steps=1,
@@ -267,7 +266,7 @@ def test_the_playbooks_commands_run_with_the_tiny_model(tmp_path: Path) -> None:
     assert typed("dataset_setup.py", "--config", "config.json", "--min-tags", "2").returncode == 0
     rehearse = ["--config", "config.json", "--preset", "tiny", "--speed", "50000"]
     held = typed("training_orchestrator.py", *rehearse)
-    assert "Dataset: ./datasets/amapiano_proxy\n" in held.stdout
+    assert "Model: tiny\nDataset: ./datasets/amapiano_proxy\n" in held.stdout
     assert held.returncode == 5 and "evaluation" not in held.stderr.splitlines()[0], held.stderr
     assert "authenticity not measured: kwela judge authenticity" in held.stderr  # there are no reference clips
     state = json.loads((tmp_path / "ck/orchestrator_state.json").read_text())  # the playbook's daily check

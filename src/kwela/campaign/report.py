@@ -49,7 +49,7 @@ def lines(made: Row) -> list[str]:
 
 def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) -> Iterator[Block]:
     yield Title("Phase 2.5: MagnaTagATune Proxy Training", 1)
-    yield Text(_summary(settings, now))
+    yield Text(_summary(now))
     speed = read_json(folder / state.NAME).get("campaign", {}).get("speed", 1)
     if speed != 1:
         yield Text(f"REHEARSAL: the clock ran {speed:g} times as fast. Days and dollars are made up, the rest is real.")
@@ -71,13 +71,13 @@ def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) 
     yield from _readiness(folder, settings, now)
 
 
-def _summary(settings: PlaybookConfig, now: Standing) -> str:
+def _summary(now: Standing) -> str:
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     how = now.stands or "not decided yet"
     how += f" (the gate said {now.verdict.verdict}; overridden)" if now.verdict and now.override else ""
     state_ = "has ended" if now.finished else "stands"
     return (
-        f"{settings.model_name}, fine-tuned. The campaign {state_} at step {now.curve.step:,} of {now.steps:,} on day "
+        f"{now.model}, fine-tuned. The campaign {state_} at step {now.curve.step:,} of {now.steps:,} on day "
         f"{now.bill.days:.1f}, after {now.bill.seconds / HOUR:,.1f} billed hours and ${now.bill.usd:,.2f} of "
         f"${now.bill.budget_usd:,.2f}. Go/No-Go: {how}. Written {when}."
     )
@@ -227,7 +227,7 @@ def _methodology(folder: Path, settings: PlaybookConfig, now: Standing, level: i
     versions = ", ".join(f"{name} {value}" for name, value in run.get("versions", {}).items())
     machine = run.get("hardware", {})
     yield Text(
-        f"{settings.model_name}; {now.steps:,} optimiser steps planned, {now.curve.step:,} done; "
+        f"{now.model}; {now.steps:,} optimiser steps planned, {now.curve.step:,} done; "
         f"batch {_words(run.get('batch'))}; seed {run.get('seed')}; {machine.get('name') or 'unknown device'} "
         f"({machine.get('device')}); {versions}; commit {run.get('commit') or 'unknown'}; "
         f"{len(run.get('resumes', []))} resumes; {run.get('device_seconds', 0) / HOUR:,.1f} device hours."

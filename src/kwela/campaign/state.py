@@ -28,6 +28,7 @@ TABLE = "amapiano_proxy"
 class Standing:
     """Everything that is known of a campaign between two looks."""
 
+    model: str  # what is tuned, as it began
     rows: list[Row]  # of the ledger
     bill: Totals
     curve: Curve
@@ -78,8 +79,10 @@ def look(folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, 
     override = ledger.last(rows, "override")
     if decided is None or (override and override["at"] < decided["at"]):
         override = None
+    first: Row = next((row for row in rows if row["kind"] == "campaign"), {"settings": {}})
     planned = whole(read_json(folder / "run.json").get("steps"))
     return Standing(
+        first["settings"].get("model_name", settings.model_name),
         rows,
         bill or ledger.total(rows),
         curve(folder),

@@ -77,7 +77,7 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
     gate = told["gate"] or f"{due} (day {settings.week_5_threshold_days:g}{early})"
     best = f"{outcome.number(told['best_val_loss'], '.3f')} (untuned {outcome.number(told['base_loss'], '.3f')})"
     lines = [
-        f"{settings.model_name}, {told['state'] or 'not started'}{_silence(told)}, day {told['days']:.1f} "
+        f"{now.model}, {told['state'] or 'not started'}{_silence(told)}, day {told['days']:.1f} "
         f"({told['training_days']:.1f} of training)",
         f"progress  {bar(now.fraction)} step {told['step']:,} of {told['steps']:,}, epoch {told['epoch']}",
         f"loss      {sparkline(losses)} {outcome.number(told['loss'], '.3f')}",

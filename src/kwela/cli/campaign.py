@@ -131,6 +131,10 @@ def run(
     from kwela.campaign.orchestrator import Campaign
 
     settings, file = _settings(config)
+    if preset or overrides:  # which may choose another model
+        from kwela.cli import musicgen
+
+        settings.model_name = musicgen.settings(config, preset, overrides or [])[0].model.base
     _begin(settings, speed, resume)
     around = _surroundings(settings, file.parent)
     commands = _commands(settings, file, preset, overrides, device)
@@ -306,6 +310,8 @@ def _commands(
     ]
 
     def sample(model: str, prompts: list[str], seed: int, out: Path, stream: bool) -> list[str]:
+        if model == "base" and (preset or overrides):  # which may have chosen another than the config's
+            model = settings.model_name
         said = [word for prompt in prompts for word in ("--prompt", prompt)]
         words = ["--model", model, *said, "--duration", str(how.seconds), "--seed", str(seed), "--out", str(out)]
         return _kwela(
