@@ -172,6 +172,7 @@ def test_a_signal_reaches_the_training_and_its_status_comes_back(tmp_path: Path,
     # Like a training: it saves when it is asked to stop, which takes a moment, and exits with 75.
     root = checkout(tmp_path / "checkout", 'trap "sleep .3; echo saved; exit 75" TERM\necho training\nsleep 20 & wait')
     command = [root / "scripts" / "train_cuda_v2.sh", "--local", "--skip-build", "--skip-spectocloud"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell can't heed what was ignored when it began
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "training\n"

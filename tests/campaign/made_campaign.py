@@ -31,9 +31,9 @@ def config(folder: Path, **changes: Any) -> Path:
     values |= {
         "gpu_cost_per_hour": 0.1,
         "budget_usd": 5000,
-        "week_5_threshold_days": 99,
+        "week_5_threshold_days": 999,  # minutes of a loaded machine
         "gate_at_fraction": 0.3,
-        "plan_days": 100,
+        "plan_days": 1000,
         "setup_cost_usd": 0,
         "disk_gb": 0,
         "reserve_minutes": 30,

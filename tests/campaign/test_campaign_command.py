@@ -32,7 +32,10 @@ def campaign(folder: Path, *arguments: str) -> Done:
     [
         ({"gpu_cost_per_hour": -1}, "gpu_cost_per_hour: Input should be greater than or equal to 0 (got -1)"),
         ({"spot_cost_per_hour": -0.1}, "spot_cost_per_hour: "),
-        ({"week_5_threshold_days": 101}, "the gate would come after the end: week_5_threshold_days 101, plan_days 100"),
+        (
+            {"week_5_threshold_days": 1001},
+            "the gate would come after the end: week_5_threshold_days 1001, plan_days 1000",
+        ),
         ({"go_nogo_thresholds": {"min_authenticity_score": 35}}, "go_nogo_thresholds.min_authenticity_score: "),
         ({"gate_at_fraction": 1.5}, "gate_at_fraction: Input should be less than 1 (got 1.5)"),
         ({"budget": 500}, "budget: unknown key (did you mean budget_usd?)"),

@@ -42,7 +42,7 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     code, out, err = run(config(tmp_path), "--score", "0.5", "--ci", "0.42", "0.58")
     assert code == 0, err
     banner = f"{BAR}\nPHASE 2.5: MagnaTagATune Proxy Training\n{BAR}\nModel: facebook/musicgen-small\n"
-    banner += "Dataset: ./datasets/amapiano_proxy\nTarget epochs: 20\nGPU cost: $0.1/hour\nWeek 5 checkpoint: Day 99\n"
+    banner += "Dataset: ./datasets/amapiano_proxy\nTarget epochs: 20\nGPU cost: $0.1/hour\nWeek 5 checkpoint: Day 999\n"
     assert out.startswith(f"{banner}{BAR}\n")
     gate = out.index("WEEK 5 CHECKPOINT: Go/No-Go DECISION POINT")
     assert "All metrics PASS ✅\n\n✅ GO DECISION: Continue to full training\nMetrics meet minimum thresholds\n" in out
@@ -136,7 +136,7 @@ def test_killed_orchestrator_and_killed_training_cost_nothing_but_time(tmp_path:
 
 
 def test_a_terminal_that_is_gone_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
-    process = start(config(tmp_path))
+    process = start(config(tmp_path), "--pace", "0.2")
     until_step(tmp_path, 10)
     for pipe in (process.stdout, process.stderr):
         assert pipe
