@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from made_campaign import config
 
 from kwela import playbook
-from kwela.campaign import gate, plan, scenarios, simulate
+from kwela.campaign import check, gate, plan, scenarios, simulate
+from kwela.machines import aws
 from kwela.playbook import PlaybookConfig
 
 
@@ -49,11 +52,30 @@ def test_gates_that_cannot_be_reached_are_named() -> None:
     days = plan.make(settings(), plan.Work(None, "days"), None)
     dear = by_way(days)["playbook", "on-demand", 24].unreachable
     assert any("the budget of $500 is spent on day 14.6" in why for why in dear)
-    assert any("a NO-GO is certain" in why for why in dear)
+    assert not any("a NO-GO is certain" in why for why in dear)  # the money is gone before
+    rich = plan.make(settings(budget_usd=2000.0), plan.Work(None, "days"), None)
+    assert any("a NO-GO is certain" in why for why in by_way(rich)["playbook", "on-demand", 24].unreachable)
     short = by_way(plan.make(settings(), plan.measured(80, "a probe"), 1500))["list", "spot", 24].unreachable
     assert "before the gate of day 35" in short[0]
     early = by_way(plan.make(settings(gate_at_fraction=0.5), plan.measured(80, "a probe"), 1500))["list", "spot", 24]
     assert early.unreachable == []
+
+
+def test_what_holds_of_every_way_to_rent_is_said_once() -> None:
+    found = settings()
+    said = plan.text(plan.make(found, plan.measured(80, "a probe"), 1500), found)
+    assert said.count("before the gate of day 35: the gate is then held at its end") == 1
+    some = plan.text(plan.make(found, plan.measured(750, "a probe"), 1500), found)
+    assert "playbook, on-demand, 24 h/day; playbook, spot, 24 h/day; list, on-demand, 24 h/day; list, spot" in some
+
+
+def test_a_plan_says_whose_clips_and_whose_prices_it_counts() -> None:
+    found = settings()
+    here = plan.text(plan.make(found, plan.Work(None, "days"), 85), found)
+    assert f"85 training clips of {found.dataset_dir} (the playbook's set has 7,982)" in here
+    assert "a campaign is billed by the rows 'playbook': gpu_cost_per_hour" in here
+    none = plan.text(plan.make(found, plan.Work(None, "days"), None), found)
+    assert f"no data set in {found.dataset_dir} yet: the playbook's 7,982 training clips" in none
 
 
 def test_a_gate_cost_above_the_budget_is_only_a_warning() -> None:
@@ -75,7 +97,7 @@ def test_the_time_of_the_gates_clips_stands_beside_the_hours() -> None:
     found = settings()
     made = plan.make(found, plan.Work(None, "days"), None)
     assert made.gate_hours == pytest.approx((2 * 82 * 60 / 3600, 2 * 82 * 120 / 3600))
-    assert "not in the hours: 2.7 to 5.5 for the gate's 164 clips" in plan.text(made, found)
+    assert "not in the hours: 2.7 to 5.5 for the gate's 82 tuned and 82 untuned clips" in plan.text(made, found)
 
 
 def test_the_three_scenarios_are_the_playbooks_within_two_percent() -> None:
@@ -105,6 +127,9 @@ def test_simulated_campaigns_never_overspend_and_say_how_they_end() -> None:
     assert result["outcomes"][gate.NO_GO] > 0 and result["outcomes"][gate.CONDITIONAL] > 0
     assert result == simulate.run(settings(), "spot", 200)
     json.dumps(result, allow_nan=False)
+    assert simulate.text(result).startswith(
+        "Drawn, not known: authentic share 20-55 %, untuned loss 3.5 ± 0.2, gain 0.10 ± 0.06 nats, 0.05 spot notices a"
+    )
 
 
 def test_on_demand_the_budget_is_gone_long_before_the_gate() -> None:
@@ -138,3 +163,24 @@ def test_what_costs_nothing_and_a_budget_of_nothing_are_planned_too(free: tuple[
     for market in ("spot", "on-demand"):
         outcomes = simulate.run(found, market, 2)["outcomes"]
         assert (outcomes[simulate.BUDGET] == 1) == (found.budget_usd == 0)
+
+
+@pytest.mark.parametrize(
+    ("market", "billed", "state"),
+    [("on-demand", 1.30, "fail"), ("on-demand", 0.53, "pass"), ("spot", 0.39, "fail"), ("spot", 0.21, "pass")],
+)
+def test_check_compares_what_is_rented_with_what_is_billed(
+    market: str, billed: float, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rented = aws.Machine(
+        "i-1", "phase-2-5", "running", "g4dn.xlarge", market, "us-east-1a", None, datetime.now(UTC), 500, (), None
+    )
+    monkeypatch.setattr(aws, "find", lambda session, name: rented)
+    monkeypatch.setattr(aws, "spot_prices", lambda session, instance_type: {"us-east-1a": 0.2})
+    key = "spot_cost_per_hour" if market == "spot" else "gpu_cost_per_hour"
+    account = SimpleNamespace(region_name="us-east-1")
+    (item,) = check._price(settings(**{key: billed}), account, "phase-2-5")
+    paid = "0.200" if market == "spot" else "0.526"
+    assert item.state == state and item.detail.endswith(f": set it to {paid}") == (state == "fail")
+    account.region_name = "eu-west-1"  # whose list prices we don't know
+    assert len(list(check._price(settings(), account, "phase-2-5"))) == (market == "spot")

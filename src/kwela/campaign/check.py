@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from kwela.campaign import commands
 from kwela.campaign.metrics import read_json
 from kwela.campaign.plan import ALARM_USD, DATASET_GB
 from kwela.errors import KwelaError
-from kwela.machines import alarm, aws, doctor
+from kwela.machines import alarm, aws, bill, doctor
 from kwela.playbook import PlaybookConfig
 
 PASS, FAIL, ASK = "pass", "fail", "ask"
@@ -42,8 +43,8 @@ class Item:
 
 def items(settings: PlaybookConfig, home: Path, name: str, region: str | None, mbps: float | None) -> list[Item]:
     """Every item of both lists. home: the config's folder; name: the instance's; mbps: of the network, None unknown."""
-    found = [*_cloud(name, region), _disk(settings), *_services(), _bandwidth(mbps), _scripts(home), *_local()]
-    found.append(_music(settings))
+    found = [*_cloud(settings, name, region), _disk(settings), *_services(), _bandwidth(mbps), _scripts(home)]
+    found += [*_local(), _music(settings)]
     confirmed = read_json(settings.checkpoint_dir / CONFIRMED)
     for key, question in QUESTIONS.items():
         said = confirmed.get(key)
@@ -64,7 +65,7 @@ def table(found: list[Item]) -> str:
     return "\n".join(f"{marks[item.state]}  {item.name:{width}}  {item.detail}" for item in found)
 
 
-def _cloud(name: str, region: str | None) -> list[Item]:
+def _cloud(settings: PlaybookConfig, name: str, region: str | None) -> list[Item]:
     try:
         session = aws.connect(region)
         with aws.one_line():
@@ -87,6 +88,7 @@ def _cloud(name: str, region: str | None) -> list[Item]:
         ask("confirmed e-mail", lambda: _email(alarm.look(session, name))),
         ask("key pair", lambda: _key(session)),
         ask("instance", lambda: _instance(aws.find(session, name))),
+        *_price(settings, session, name),
     ]
 
 
@@ -114,6 +116,19 @@ def _instance(there: aws.Machine | None) -> tuple[bool, str]:
     if there is None:
         return False, "none: kwela aws launch --key-name YOURS"
     return True, f"{there.id}, {there.type}, {there.market}, {there.state}"
+
+
+def _price(settings: PlaybookConfig, session: Any, name: str) -> Iterator[Item]:
+    """Whether the campaign bills what the instance costs, to 10 %; nothing where its price isn't known."""
+    with contextlib.suppress(KwelaError):
+        there = aws.find(session, name)
+        if there is None or not (paid := bill.price(session, there)):
+            return
+        key = "spot_cost_per_hour" if there.market == "spot" else "gpu_cost_per_hour"
+        billed = getattr(settings, key)
+        said = f"{there.type}, {there.market}, costs ${paid:.3f} an hour; {key} is {billed:g}"
+        near = abs(billed / paid - 1) <= 0.1
+        yield Item("price", PASS if near else FAIL, said if near else f"{said}: set it to {paid:.3f}")
 
 
 def _disk(settings: PlaybookConfig) -> Item:

@@ -20,7 +20,7 @@ from kwela.playbook import PlaybookConfig
 
 SPREAD = 0.2  # either way, of hours worked out from one figure of speed
 SPOT_REDONE = 0.03  # of the hours: waiting for capacity, starting again, work since the last checkpoint
-CLIPS = 8000  # where there is no data set yet: what the playbook sets out to make
+CLIPS = 7982  # of the playbook's set: what is priced where there is none yet
 DATASET_GB = 11.5  # the three archives, which come in free
 OUT_GB = 5.0  # weights, samples and report, fetched once
 ALARM_USD = 600.0  # the playbook's billing alarm
@@ -62,6 +62,7 @@ class Row:
 @dataclass(frozen=True)
 class Plan:
     source: str
+    clips: int | None  # of training; None: no data set yet, and `CLIPS` are priced
     steps: int
     epochs: int
     rows: list[Row]
@@ -97,6 +98,7 @@ def make(settings: PlaybookConfig, work: Work, clips: int | None) -> Plan:
     gate_hours = [2 * how.samples * how.seconds / 30 * each / 3600 for each in A_CLIP]
     return Plan(
         work.source,
+        clips,
         work.steps or steps(settings, clips),
         settings.num_epochs,
         rows,
@@ -147,14 +149,17 @@ def _unreachable(settings: PlaybookConfig, days: float, fixed: float, a_day: flo
     if early is not None:
         gate = min(gate, early * days)
     elif days < gate:
-        yield f"ends on day {days:.1f}, before the gate of day {gate:g}: set gate_at_fraction, or use --gate-now"
+        yield (
+            f"training ends before the gate of day {gate:g}: the gate is then held at its end; "
+            "gate_at_fraction holds it sooner"
+        )
         return
     then = fixed + a_day * gate
     named = f"at the gate (day {gate:.3g}) it has cost ${then:,.0f}"
     if then > settings.budget_usd:
         spent = max(0.0, settings.budget_usd - fixed) / a_day if a_day else 0.0
         yield f"{named}: the budget of ${settings.budget_usd:,.0f} is spent on day {spent:.1f}"
-    if then > settings.go_nogo_thresholds.max_cost_usd:
+    elif then > settings.go_nogo_thresholds.max_cost_usd:
         yield f"{named}, over its own rule's ${settings.go_nogo_thresholds.max_cost_usd:,.0f}: a NO-GO is certain"
     elif then > settings.flag_cost_usd:
         yield f"{named}, past the red flag of ${settings.flag_cost_usd:,.0f}"
@@ -176,12 +181,17 @@ def _warnings(settings: PlaybookConfig) -> list[str]:
 
 def text(plan: Plan, settings: PlaybookConfig) -> str:
     """The plan for a terminal."""
+    folder = settings.dataset_dir
     lines = [
+        f"no data set in {folder} yet: the playbook's {CLIPS:,} training clips"
+        if plan.clips is None
+        else f"{plan.clips:,} training clips of {folder} (the playbook's set has {CLIPS:,})",
         f"{plan.epochs} epochs, {plan.steps:,} steps; hours from {plan.source}",
         f"budget ${settings.budget_usd:,.2f}; in it ${settings.setup_cost_usd:,.2f} for setup, "
         f"${plan.transfer_usd:.2f} to fetch {OUT_GB:g} GB; {DATASET_GB:g} GB of archives come in free",
         f"not in the hours: {plan.gate_hours[0]:.1f} to {plan.gate_hours[1]:.1f} for the gate's "
-        f"{2 * settings.evaluation.samples} clips, at the playbook's {A_CLIP[0]:g} to {A_CLIP[1]:g} s each",
+        f"{settings.evaluation.samples} tuned and {settings.evaluation.samples} untuned clips, at the playbook's "
+        f"{A_CLIP[0]:g} to {A_CLIP[1]:g} s each",
         "",
         f"{'prices':9} {'market':10} {'$/h':>6} {'h/day':>6} {'hours':>16} {'days':>11} {'disk':>6} {'total $':>16}  "
         "fits     largest plan",
@@ -193,9 +203,10 @@ def text(plan: Plan, settings: PlaybookConfig) -> str:
             f"{row.prices:9} {row.market:10} {row.rate:6.3f} {row.hours_a_day:6g} {hours:>16} {days:>11} "
             f"{f'${row.disk_usd:,.0f}':>6} {usd:>16}  {row.fits:8} {most}"
         )
-    lines.append("")
-    for row in plan.rows:
-        lines += [f"{row.prices}, {row.market}, {row.hours_a_day:g} h/day: {why}" for why in row.unreachable]
+    lines += ["a campaign is billed by the rows 'playbook': gpu_cost_per_hour, spot_cost_per_hour of the config", ""]
+    for why in dict.fromkeys(why for row in plan.rows for why in row.unreachable):
+        of = [f"{row.prices}, {row.market}, {row.hours_a_day:g} h/day" for row in plan.rows if why in row.unreachable]
+        lines.append(why if len(of) == len(plan.rows) else f"{'; '.join(of)}: {why}")
     return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)]).rstrip()
 
 

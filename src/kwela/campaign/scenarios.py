@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kwela.campaign.plan import ALARM_USD
+from kwela.campaign.plan import ALARM_USD, CLIPS
 from kwela.playbook import PlaybookConfig
 
 # Printed in the playbook, and nowhere a setting.
-FINAL_HOURS, FINAL_STEP, COPIED, STOPPING_IDLE, FIRST_DAY = 1348.8, 15964, 7982, 500.0, 8
+FINAL_HOURS, FINAL_STEP, STOPPING_IDLE, FIRST_DAY = 1348.8, 15964, 500.0, 8
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ def exclusions(settings: PlaybookConfig) -> Iterator[Exclusion]:
             f"with it they are ${others[0]:,.0f} and ${others[1]:,.0f}",
         )
     batch, epochs = settings.batch_size * settings.gradient_accumulation_steps, settings.num_epochs
-    if (total := epochs * math.ceil(COPIED / batch)) != FINAL_STEP:
+    if (total := epochs * math.ceil(CLIPS / batch)) != FINAL_STEP:
         yield Exclusion(
-            f"step {FINAL_STEP:,} at epoch {epochs}; {COPIED:,} clips; {batch} clips a step",
-            f"that makes {total:,} steps; {FINAL_STEP:,} would be {COPIED * epochs / FINAL_STEP:.0f} clips a step",
+            f"step {FINAL_STEP:,} at epoch {epochs}; {CLIPS:,} clips; {batch} clips a step",
+            f"that makes {total:,} steps; {FINAL_STEP:,} would be {CLIPS * epochs / FINAL_STEP:.0f} clips a step",
         )
     yield Exclusion("LR 1.00e-07 at step 10; 1e-5 after 500 steps of warm-up", "10 / 500 x 1e-5 = 2.00e-07")
     yield Exclusion(

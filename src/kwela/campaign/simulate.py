@@ -125,10 +125,18 @@ def run(settings: PlaybookConfig, market: str, runs: int, seed: int = 0, odds: O
 
 def text(result: dict[str, Any]) -> str:
     """The result for a terminal."""
-    lines = [f"{result['runs']:,} campaigns on {result['market']} machines", ""]
+    odds = Odds(**result["assumptions"])
+    least, most = odds.true_share
+    lines = [
+        f"Drawn, not known: authentic share {100 * least:.0f}-{100 * most:.0f} %, untuned loss {odds.base_loss[0]:g} ± "
+        f"{odds.base_loss[1]:g}, gain {odds.gain[0]:.2f} ± {odds.gain[1]:.2f} nats, {odds.notices:g} spot notices "
+        "a day. The outcomes are as good as these.",
+        f"{result['runs']:,} campaigns on {result['market']} machines",
+        "",
+    ]
     for name, unit in (("cost", "$"), ("days", "")):
         low, likely, high = (f"{unit}{result[name][q]:,.0f}" for q in ("p5", "p50", "p95"))
-        lines.append(f"{name}: {likely} (half of them), {low} to {high} (nine in ten)")
+        lines.append(f"{name}: {likely} (median), {low} to {high} (90 % of them)")
     lines.append("ended as " + ", ".join(f"{name} {share:.1%}" for name, share in result["outcomes"].items() if share))
     lines += [f"over the budget: {result['over_budget']:.1%}", "", "The playbook's scenarios, by its formula alone:"]
     lines += [f"  {name.replace('_', ' '):20} ${usd:,.0f}" for name, usd in result["scenarios"].items()]
