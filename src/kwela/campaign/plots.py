@@ -32,6 +32,8 @@ def loss(now: Standing, out: Path) -> Path:
 
 def cost(now: Standing, out: Path) -> Path:
     """GPU dollars by campaign day and market, and what it all comes to beside the budget."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (daily, whole) = _axes((8, 3.2), 2)
     by_day = ledger.by_day(now.rows)
     days = range(1, max([day for day, _ in by_day], default=1) + 1)
@@ -48,6 +50,8 @@ def cost(now: Standing, out: Path) -> Path:
     whole.set(xlabel="campaign day", ylabel="dollars")
     whole.set_ylim(0, None)
     whole.legend(frameon=False)
+    for axis in daily, whole:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return _save(figure, out)
 
 

@@ -1,0 +1,30 @@
+"""The report's pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kwela.campaign import ledger, plots
+from kwela.campaign.clock import HOUR, Fake
+from kwela.campaign.ledger import Ledger, Machine
+
+
+@pytest.mark.parametrize("hours", [2, 30, 24 * 50])
+def test_a_campaigns_days_are_whole(hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Fake()
+    book = Ledger(None, clock)
+    book.open({}, 500.0, 25.0)
+    book.begin(Machine("i", "spot", 0.39))
+    clock.sleep(hours * HOUR)
+    book.tick(1)
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, out: drawn.append(figure))
+    plots.cost(SimpleNamespace(rows=book.rows, bill=ledger.total(book.rows)), Path("cost.png"))  # type: ignore[arg-type]
+    for axis in drawn[0].axes:
+        low, high = axis.get_xlim()
+        ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
+        assert ticks and all(tick == round(tick) for tick in ticks)
