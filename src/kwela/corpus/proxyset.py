@@ -113,12 +113,18 @@ def build(
     _check_place(out, collection)
     lacking = [tag for tag in dict.fromkeys([*choice.tags, *proxy.PLAYBOOK_TAGS]) if tag not in set(tags)]
     say(f"Loaded {len(clips):,} clips with {len(tags)} tag columns")
-    if lacking:
+    if lacking and not choice.at_least:
+        say(f"{len(lacking)} tags of the config's groups are not among its own")
+    elif lacking:
         say(f"Not among its tags: {', '.join(lacking)}")
     scores = proxy.score(clips, choice.groups, choice.negatives, choice.weights)
     chosen = proxy.choose(clips, scores, choice.at_least, choice.limit, choice.per_artist)
     qualifying = int((scores.score >= choice.at_least).sum())
-    say(f"Filtered to {qualifying:,} clips with ≥{choice.at_least} Amapiano proxy tags")
+    say(
+        f"Filtered to {qualifying:,} clips with ≥{choice.at_least} Amapiano proxy tags"
+        if choice.at_least
+        else f"All {qualifying:,} clips qualify, whatever their tags"
+    )
     say("Score distribution:")
     counted = proxy.distribution(scores.score, choice.at_least)
     for value, count in counted:
@@ -184,6 +190,8 @@ def build(
     _histogram(out / HISTOGRAM, counted, choice.at_least)
     files.write(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     files.write(out / METADATA, table.getvalue())
+    counts = ", ".join(f"{len(by_split.get(name, []))} {name}" for name in ("train", "val", "test"))
+    say(f"Wrote {out / METADATA} ({counts})")
     return report
 
 
