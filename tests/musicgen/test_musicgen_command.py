@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -191,11 +192,18 @@ def test_without_options_it_is_the_campaigns_model_and_the_two_test_prompts(root
     assert soundfile.info(tmp_path / "test_output_2.wav").duration == pytest.approx(0.4)
 
 
+def test_without_the_extra_a_line_says_how_to_get_it(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    refused(kwela(root, "generate", "audio"), "MusicGen needs transformers: pip install 'kwela[musicgen]'")
+    refused(kwela(root, *SHORT, "--out", "lacking"), "MusicGen needs transformers: pip install 'kwela[musicgen]'")
+
+
 def test_every_kind_of_model_plays_and_its_report_is_said(root, tuned, tmp_path):
     common = ("--duration", "0.2", "--prompt", "drums", "--out", str(tmp_path))
     for source in ("tiny", str(tuned / "best_model.pt"), str(tuned / "model")):
         done = kwela(root, "generate", "audio", "--model", source, *common)
         assert done.status == 0, done.err
+        assert done.out.splitlines()[0] == f"{tmp_path}/test_output_1.wav, .flac: drums (seed 42)"
         last = done.out.splitlines()[-1]
         assert re.match(r"First audio after [\d.]+ s; [\d.]+ s a second of audio; peak memory [\d,]+ MB on cpu", last)
 

@@ -67,13 +67,18 @@ def ledger(file: Path) -> tuple[Callable[[], Extra], Callable[[Extra], None]]:
     return keep, restore
 
 
-def task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> MusicgenTask:
-    """Raises UserError if the extra is not installed."""
+def need_extra() -> None:
+    """Raises UserError if what MusicGen needs is not installed."""
     try:
         import peft  # noqa: F401 - three seconds, and needed in any case
         import transformers  # noqa: F401
     except ImportError as error:
         raise UserError(f"MusicGen needs {error.name}: pip install 'kwela[musicgen]'") from None
+
+
+def task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> MusicgenTask:
+    """Raises UserError if the extra is not installed."""
+    need_extra()
     from kwela.musicgen.task import MusicgenTask
 
     return MusicgenTask(chosen, workers=workers, device=device, say=print if first_rank() else lambda line: None)
@@ -170,6 +175,7 @@ def generate_audio(
     kwela generate audio --model ai-service/checkpoints/phase_2_5/best_model.pt --prompt "log drums, soulful piano"
     kwela generate audio --prompts prompts.txt --duration 120 --out samples --spectrogram
     """
+    need_extra()
     from rich.console import Console
     from rich.progress import Progress
 
@@ -199,7 +205,7 @@ def generate_audio(
             for sample in took["samples"]:
                 wave, rate = soundfile.read(sample["flac"])
                 making.spectrogram(wave, rate, sample["prompt"], Path(sample["flac"]).with_suffix(".png"))
-        lines = [f"{sample['wav']}: {sample['prompt']} (seed {sample['seed']})" for sample in took["samples"]]
+        lines = [f"{sample['wav']}, .flac: {sample['prompt']} (seed {sample['seed']})" for sample in took["samples"]]
         lines.append(
             f"First audio after {took['first_audio_seconds']:.1f} s; {took['seconds_per_second']:.2f} s a second of "
             f"audio; peak memory {took['peak_memory_mb']:,.0f} MB on {took['device']}"
