@@ -66,7 +66,7 @@ def test_a_set_of_whatever_tags_counts_what_is_absent_and_says_where_it_is(folde
     lines: list[str] = []
     out = tmp_path / "out"
     report = proxyset.build(clips, tags, Source((folder,)), out, chosen(at_least=0), say=lines.append, quiet=True)
-    assert lines[1] == f"{len(report['tags_missing'])} tags of the config's groups are not among its own"
+    assert lines[1] == f"{len(report['tags_missing'])} of the tags looked for are not among its own"
     assert lines[2] == "All 4 clips qualify, whatever their tags"
     split = report["clips_by_split"]
     counts = ", ".join(f"{split.get(name, 0)} {name}" for name in ("train", "val", "test"))

@@ -114,7 +114,7 @@ def build(
     lacking = [tag for tag in dict.fromkeys([*choice.tags, *proxy.PLAYBOOK_TAGS]) if tag not in set(tags)]
     say(f"Loaded {len(clips):,} clips with {len(tags)} tag columns")
     if lacking and not choice.at_least:
-        say(f"{len(lacking)} tags of the config's groups are not among its own")
+        say(f"{len(lacking)} of the tags looked for are not among its own")
     elif lacking:
         say(f"Not among its tags: {', '.join(lacking)}")
     scores = proxy.score(clips, choice.groups, choice.negatives, choice.weights)
