@@ -50,6 +50,8 @@ def main() -> int:
     parser.add_argument("--gate-now", action="store_true")
     parser.add_argument("--resume", action="store_true", help="as the command has it: nothing to do")
     parser.add_argument("--override", default="")
+    parser.add_argument("--unattended", action="store_true")
+    parser.add_argument("--no-samples", action="store_true", help="making clips fails")
     args, training = parser.parse_known_args()
     settings = playbook.load(args.config)
     folder = settings.checkpoint_dir
@@ -59,13 +61,17 @@ def main() -> int:
     def say(what: object) -> Sequence[str]:
         return [sys.executable, "-c", SAY, json.dumps(what)]
 
+    def sample(out: Path, count: int) -> Sequence[str]:
+        script = "import sys; sys.exit('error: out of memory')" if args.no_samples else SAMPLE
+        return [sys.executable, "-c", script, str(out), str(count)]
+
     faults = ("silent", "looping", "clipping")
     shares = [{"row": "base", "value": 0.3}, {"row": "tuned", "value": args.faulty}, {"row": "unseen", "value": 0.1}]
     harmless = {"verdicts": dict.fromkeys(faults, "not worse"), "tables": dict.fromkeys(faults, shares)}
     train = [sys.executable, str(HERE / "tiny_training.py"), str(folder), str(folder / ledger.NAME)]
     commands = Commands(
         [*train, *[word for word in training if word != "--"]],
-        lambda model, prompts, seed, out, stream: [sys.executable, "-c", SAMPLE, str(out), str(len(prompts))],
+        lambda model, prompts, seed, out, stream: sample(out, len(prompts)),
         lambda tuned, base, out: say(refused if args.refuse else measured),
         lambda tuned, base, model, out: say(harmless),
     )
@@ -74,7 +80,7 @@ def main() -> int:
         around = replace(around, watch=lambda call: spot.watch(call, args.imds, every=0.1))
     try:
         Campaign(settings, commands, Real(args.speed), around, args.speed).run(
-            gate_now=args.gate_now, override=args.override
+            gate_now=args.gate_now, override=args.override, unattended=args.unattended
         )
     except KwelaError as error:
         terminal.say(f"error: {error}", sys.stderr)

@@ -72,21 +72,32 @@ def test_plan_and_simulate_answer_as_json(tmp_path: Path) -> None:
     assert done["scenarios"]["pessimistic"] == pytest.approx(273, rel=0.02)
 
 
-def test_a_rehearsal_is_no_obstacle_to_the_campaign(tmp_path: Path) -> None:
+def test_nothing_is_begun_that_could_not_go_on(tmp_path: Path) -> None:
     config(tmp_path)
     done = campaign(tmp_path, "run")
     assert done.status == 2 and "no data set yet" in done.err and not (tmp_path / "ck").exists()
-    book = Ledger(tmp_path / "ck" / ledger.NAME, Fake())
-    book.open({"speed": 5000.0}, 500.0, 0.0)
-    assert campaign(tmp_path, "run", "--speed", "5000").out == ""  # its own rehearsal may go on
-    again = campaign(tmp_path, "run")
-    assert f"The rehearsal that was here is now {tmp_path}/ck.1" in again.out
-    assert (tmp_path / "ck.1" / ledger.NAME).is_file() and not (tmp_path / "ck").exists()
-    (tmp_path / "ck.1").rename(tmp_path / "ck")
-    (tmp_path / "ck" / ledger.NAME).write_text(
-        ledger.seal({"kind": "campaign", "id": "paid", "settings": {"speed": 1.0}, "budget_usd": 1.0, "setup_usd": 0.0})
-    )
-    assert "The rehearsal" not in campaign(tmp_path, "run", "--speed", "5000").out  # what was paid for stays
+    wrong = campaign(tmp_path, "run", "--preset", "tinny")
+    assert wrong.status == 2 and wrong.err.count("\n") == 1 and not (tmp_path / "ck").exists()
+    table = tmp_path / "datasets/amapiano_proxy/training_metadata.csv"
+    table.parent.mkdir(parents=True)
+    table.touch()
+    config(tmp_path, model_name="./nowhere")
+    lost = campaign(tmp_path, "run")
+    assert lost.status == 2 and "no such folder" in lost.err and not (tmp_path / "ck").exists()
+    (tmp_path / "ck").mkdir()
+    (tmp_path / "ck/last.pt").touch()
+    strange = campaign(tmp_path, "run")
+    assert strange.status == 2 and "a run that no campaign made" in strange.err
+
+
+def test_a_rehearsal_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    config(tmp_path)
+    book = Ledger(tmp_path / "ck-rehearsal" / ledger.NAME, Fake())
+    book.open({"speed": 5000.0, "model_name": "tiny"}, 500.0, 0.0)
+    assert "no campaign here yet" in campaign(tmp_path, "status").err
+    assert campaign(tmp_path, "status", "--rehearsal").out.startswith("REHEARSAL, no dollar is real: tiny, not started")
+    done = campaign(tmp_path, "run", "--resume")  # the playbook's line, after a rehearsal
+    assert done.status == 2 and "no data set yet" in done.err and not (tmp_path / "ck").exists()
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
@@ -272,17 +283,19 @@ def test_the_playbooks_commands_run_with_the_tiny_model(tmp_path: Path) -> None:
     assert "Model: tiny\nDataset: ./datasets/amapiano_proxy\n" in held.stdout
     assert held.returncode == 5 and "evaluation" not in held.stderr.splitlines()[0], held.stderr
     assert "authenticity not measured: kwela judge authenticity" in held.stderr  # there are no reference clips
-    state = json.loads((tmp_path / "ck/orchestrator_state.json").read_text())  # the playbook's daily check
+    state = json.loads((tmp_path / "ck-rehearsal/orchestrator_state.json").read_text())  # the playbook's daily check
     assert state["elapsed_time"] / 3600 * 0.1 == pytest.approx(state["cost_usd"], rel=1e-3)
     assert "Epoch 1/2 | Step 1 | Loss: " in (tmp_path / "training_logs/training.log").read_text()
     done = typed("training_orchestrator.py", *rehearse, "--resume", "--override", "heard by the panel")
     assert done.returncode == 0, done.stderr
     for line in (
         "Training complete!",
-        "Best model saved: ck/best_model.pt",
+        "Best model saved: ck-rehearsal/best_model.pt",
         "Final validation loss: ",
         "Total elapsed: ",
         "Total cost: $",
     ):
         assert f"\n{line}" in done.stdout
-    assert (tmp_path / "ck/best_model.pt").is_file() and (tmp_path / "ck/report/report.pdf").is_file()
+    assert (tmp_path / "ck-rehearsal/best_model.pt").is_file() and (
+        tmp_path / "ck-rehearsal/report/report.pdf"
+    ).is_file()

@@ -158,9 +158,14 @@ def test_the_machine_log_tells_its_earlier_starts(tmp_path: Path) -> None:
     kinds = {"boot": (2, b"reboot"), "login": (7, b"ubuntu"), "off": (1, b"shutdown")}
     noted = [("login", 5), ("off", 10), ("boot", 100), ("off", 130), ("boot", 200), ("login", 210), ("boot", 300)]
     records = [(kinds[what][0], 1, b"", b"", kinds[what][1], b"", 0, 0, 0, at, 0, *[0] * 4, b"") for what, at in noted]
-    (tmp_path / "wtmp").write_bytes(b"".join(clock._UTMP.pack(*record) for record in records))
-    assert clock._earlier(tmp_path / "wtmp") == ((float("-inf"), 10.0), (100.0, 130.0), (200.0, None))
+    packed = [clock._UTMP.pack(*record) for record in records]
+    (tmp_path / "wtmp").write_bytes(b"".join(packed) + b"torn")
+    assert clock._earlier(tmp_path / "wtmp") == ((100.0, 130.0), (200.0, None))
+    (tmp_path / "wtmp.1").write_bytes(b"".join(packed[:3]))  # rotated: a start in one, its end in the other
+    (tmp_path / "wtmp").write_bytes(b"".join(packed[3:]))
+    assert clock._earlier(tmp_path / "wtmp") == ((100.0, 130.0), (200.0, None))
     (tmp_path / "wtmp").write_bytes(b"torn")
+    (tmp_path / "wtmp.1").unlink()
     assert clock._earlier(tmp_path / "wtmp") == clock._earlier(tmp_path / "none") == ()
 
 

@@ -40,12 +40,20 @@ def test_before_go_the_index_says_so_and_nothing_is_offered_to_the_api(
     folder = settings.checkpoint_dir / "deliverables"
     report.write(settings)
     offered, hello = folder / deliverables.WEIGHTS, folder / "announcement_draft.md"
-    assert (folder / "INDEX.md").read_text().startswith("# Before GO (the gate: HOLD): deliverables\n")
+    assert (folder / "INDEX.md").read_text().startswith("# Deliverables\n\nBefore GO (the gate: HOLD)\n")
     assert not offered.exists() and not hello.exists()
+    book.clock.sleep(1)  # type: ignore[attr-defined]
     book.note("override", why="heard", verdict="HOLD")
+    report.write(settings)  # somebody's word is no measurement
+    assert "\nAfter HOLD, overridden: heard\n" in (folder / "INDEX.md").read_text()
+    assert "the gate: HOLD, overridden: heard" in (folder / "README_draft.md").read_text()
+    assert not offered.exists() and not hello.exists()
+    book.clock.sleep(1)  # type: ignore[attr-defined]
+    passed = gate.Evidence(1.0, 1.0, 1.0, 3.0, 3.5, 0.5, (0.42, 0.58))
+    book.note("gate", **gate.decide(passed, settings.go_nogo_thresholds).to_dict(), why="gate", step=10)
     for _ in range(2):
         report.write(settings)
-        assert (folder / "INDEX.md").read_text().startswith("# After GO: deliverables\n") and hello.exists()
+        assert "\nAfter GO\n" in (folder / "INDEX.md").read_text() and hello.exists()
         assert offered.samefile(settings.checkpoint_dir / "best_model.pt")
 
     def refuse(*_: Any) -> None:

@@ -484,6 +484,7 @@ def test_the_machines_role_allows_what_its_campaign_asks_and_nothing_else(calls:
     topic = json.loads(run("aws", "alarm", "--email", "you@example.com", "--json").out)["topic"]
     calls.clear()
     checked = run("campaign", "check")
+    assert run("aws", "alarm").status == 0
     assert only()["InstanceId"] in checked.out and "refused" not in checked.out
     notify.Messenger(Notify(sns_topic=topic), pytest.fail, tmp_path / "unsent").say({"text": "a flag"}, 0.0)
     assert asked_for(calls) == set(actions((ROOT / "deployment/aws/machine.json").read_text()))

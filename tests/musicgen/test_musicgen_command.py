@@ -69,7 +69,7 @@ def test_a_run_says_the_playbooks_lines_and_leaves_its_files(root, tuned):
     names = {path.name for path in tuned.iterdir()}
     assert {"best.pt", "last.pt", "best_model.pt", "metrics.jsonl", "run.json", "status.json", "model"} <= names
     assert json.loads((tuned / "status.json").read_text())["state"] == "finished"
-    assert list((root / "ai-service/runs/phase_2_5").glob("events*"))
+    assert list((root / "ai-service/runs/tuned").glob("events*"))
     assert (tuned / "model/README.md").is_file() and (tuned / "model/model.safetensors").is_file()
 
 

@@ -23,8 +23,8 @@ DAY, HOUR = 86400.0, 3600.0
 class Time:
     """One reading, in seconds.
 
-    boot: names this start of the machine. earlier: its starts before, as (from, to) in wall time; from is -inf where
-    its log doesn't go back so far, to is None where it went down without a word.
+    boot: names this start of the machine. earlier: its starts before, as (from, to) in wall time; to is None where it
+    went down without a word.
     """
 
     boot: str
@@ -107,20 +107,20 @@ BOOT_TIME, RUN_LVL = 2, 1  # types of its records, as utmp(5) has them
 
 
 def _earlier(log: Path = Path("/var/log/wtmp")) -> tuple[tuple[float, float | None], ...]:
-    """See Time.earlier: from the log of logins, which notes each start and each orderly shutdown."""
-    try:
-        records = list(_UTMP.iter_unpack(log.read_bytes()))
-    except (OSError, struct.error):
-        return ()
-    noted = [(float(record[9]), record[0], record[4].rstrip(b"\0")) for record in records]
+    """See Time.earlier: from the log of logins (and last month's), which notes starts and orderly shutdowns."""
     found: list[tuple[float, float | None]] = []
-    start: float | None = None if noted and noted[0][1] == BOOT_TIME else float("-inf")
-    for when, kind, name in noted:
-        if kind == BOOT_TIME:
-            if start is not None:
-                found.append((start, None))
-            start = when
-        elif kind == RUN_LVL and name == b"shutdown" and start is not None:
-            found.append((start, when))
-            start = None
+    start: float | None = None  # unknown: before the log begins
+    for path in (log.with_name(f"{log.name}.1"), log):
+        try:
+            noted = path.read_bytes()
+        except OSError:
+            continue
+        for record in _UTMP.iter_unpack(noted[: len(noted) // _UTMP.size * _UTMP.size]):
+            if record[0] == BOOT_TIME:
+                if start is not None:
+                    found.append((start, None))
+                start = float(record[9])
+            elif record[0] == RUN_LVL and record[4].rstrip(b"\0") == b"shutdown" and start is not None:
+                found.append((start, max(start, float(record[9]))))
+                start = None
     return tuple(found)  # the last start is this one

@@ -106,6 +106,18 @@ def _sample(settings: Evaluation, commands: Commands, place: Path, source: str, 
     shutil.rmtree(scratch, ignore_errors=True)
 
 
+def forget(folder: Path, model: Path) -> None:
+    """Remove what was measured of other weights than `model`'s: if these can't be, nothing was."""
+    if read_json(folder / TUNED / GENERATION).get("of", {}).get("weights") != _named(model):
+        shutil.rmtree(folder / TUNED, ignore_errors=True)
+        for name in (AUTHENTICITY, DAMAGE):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _named(model: Path) -> str:
+    return str(model.stat().st_mtime_ns) if model.is_file() else "none"
+
+
 def unmeasurable(settings: Evaluation) -> str:
     """Why the judge can't measure authenticity with these settings, as far as a look at names tells; else "".
 
@@ -142,9 +154,10 @@ def measure(settings: Evaluation, commands: Commands, folder: Path, model: Path,
     if not model.is_file():
         return Measured(why_not=f"{model}: no such checkpoint")
     tuned, base = folder / TUNED, folder / BASE
+    forget(folder, model)
     said: Row = {}
     try:
-        for place, source, weights in ((base, "base", ""), (tuned, str(model), f"{model.stat().st_mtime_ns}")):
+        for place, source, weights in ((base, "base", ""), (tuned, str(model), _named(model))):
             doing = f"kwela generate audio ({place.name})"
             _sample(settings, commands, place, source, weights, run)
         doing = "kwela judge authenticity"

@@ -28,7 +28,7 @@ def write(
     """
     out = folder / "deliverables"
     abort = now.stands == gate.NO_GO
-    _draft(out / "methodology.md", [Title("Methodology (draft of the paper's section)", 1), *methodology])
+    _draft(now, out / "methodology.md", [Title("Methodology (draft of the paper's section)", 1), *methodology])
     if abort:
         _failure(out, now)
     else:
@@ -40,10 +40,11 @@ def write(
         [row["what"], row["path"], f"{row['bytes']:,}" if row["there"] else "lacking", (row["sha256"] or "")[:16]]
         for row in index
     ]
-    ended = now.stands in (gate.GO, gate.NO_GO)
-    lead = f"After {now.stands}" if ended else f"Before GO (the gate: {now.stands or 'not held'})"
-    files.write(
-        out / "INDEX.md", _page([Title(f"{lead}: deliverables", 1), Table(["What", "Where", "Bytes", "SHA-256"], rows)])
+    lead = f"After {now.told}" if now.stands in (gate.GO, gate.NO_GO) else f"Before GO (the gate: {now.told})"
+    _draft(
+        now,
+        out / "INDEX.md",
+        [Title("Deliverables", 1), Text(lead), Table(["What", "Where", "Bytes", "SHA-256"], rows)],
     )
     return index
 
@@ -77,18 +78,19 @@ def _after_no_go(folder: Path, out: Path) -> list[tuple[str, Path]]:
 def _success(out: Path, folder: Path, now: Standing) -> None:
     rows = [[one.metric, one.baseline, one.actual] for one in outcome.dashboard(folder, now)]
     figures = Table(["Metric", "Before", "Now"], rows)
+    beta = now.finished and now.earned
     state = (
-        "Status: Beta"
-        if now.finished and now.stands == gate.GO
-        else "Status: Experimental (the campaign has not ended with GO)"
+        "Status: Beta" if beta else f"Status: Experimental (the campaign has not ended with GO; the gate: {now.told})"
     )
-    _draft(out / "README_draft.md", [Title("Amapiano generation", 1), Text(state), figures, *_closing(folder, now)])
-    if now.stands != gate.GO:
+    _draft(
+        now, out / "README_draft.md", [Title("Amapiano generation", 1), Text(state), figures, *_closing(folder, now)]
+    )
+    if not now.earned:
         return
     _offer(outcome.best(folder), out / WEIGHTS)
     hello = Text("To our beta testers: a new model is ready to be tried. What we measured, and what we did not:")
     ask = Text("Please test it, and tell us what you hear: real listeners are the evidence we lack most.")
-    _draft(out / "announcement_draft.md", [Title("A new model to try", 1), hello, figures, ask])
+    _draft(now, out / "announcement_draft.md", [Title("A new model to try", 1), hello, figures, ask])
 
 
 def _offer(weights: Path, place: Path) -> None:
@@ -124,6 +126,7 @@ def _failure(out: Path, now: Standing) -> None:
         "Why: insufficient data, wrong tags, or the model's limits? The figures above can't tell; the authors must say."
     )
     _draft(
+        now,
         out / "failure_analysis.md",
         [Title("Failure analysis", 1), Title("What failed"), rules, Title("What did not"), sound, unknown],
     )
@@ -132,19 +135,20 @@ def _failure(out: Path, now: Standing) -> None:
         f"Budget: {gate.PHASE_3['estimated_phase_3_cost']}",
         "Team: data labelers, expert panel",
     ]
-    _draft(out / "phase_3_plan.md", [Title("Phase 3 escalation plan", 1), *advice, *map(Text, phase)])
-    spent = Text(f"Spent so far: ${seen.cost_usd:,.2f} of ${now.bill.budget_usd:,.2f}, over {seen.days:.1f} days.")
+    _draft(now, out / "phase_3_plan.md", [Title("Phase 3 escalation plan", 1), *advice, *map(Text, phase)])
+    spent = Text(f"Spent so far: ${now.bill.usd:,.2f} of ${now.bill.budget_usd:,.2f}, over {now.bill.days:.1f} days.")
     hope = Text(
         f"Asked for: {gate.PHASE_3['estimated_phase_3_cost']}, for a full Amapiano data set (the playbook's estimate)."
     )
-    _draft(out / "budget_request.md", [Title("Budget request for full training", 1), spent, hope])
+    _draft(now, out / "budget_request.md", [Title("Budget request for full training", 1), spent, hope])
+    unspent = max(0.0, now.bill.budget_usd - now.bill.usd)
     learned = [
         f"Validation loss {number(seen.val_loss, '.3f')} beside {number(seen.base_loss, '.3f')} of the untuned model.",
         f"Authenticity {number(seen.authenticity, '.1%')}"
         + (f", interval {seen.interval[0]:.1%} .. {seen.interval[1]:.1%}." if seen.interval else "."),
-        f"The gate saved ${max(0.0, now.bill.budget_usd - now.bill.usd):,.2f} of the budget.",
+        f"The gate was held at {now.fraction:.0%} of the training; ${unspent:,.2f} of the budget is unspent.",
     ]
-    _draft(out / "lessons_learned.md", [Title("Lessons learned", 1), *map(Text, learned)])
+    _draft(now, out / "lessons_learned.md", [Title("Lessons learned", 1), *map(Text, learned)])
 
 
 def _entry(what: str, path: Path) -> Row:
@@ -158,9 +162,16 @@ def _entry(what: str, path: Path) -> Row:
     return {"what": what, "path": str(path), "there": True, "bytes": path.stat().st_size, "sha256": digest}
 
 
-def _draft(path: Path, blocks: Sequence[Block]) -> None:
-    files.write(path, _page(blocks))
+def rehearsed(now: Standing) -> list[Block]:
+    """What stands below the title of all that a rehearsal leaves."""
+    if now.speed == 1:
+        return []
+    return [
+        Text(f"REHEARSAL: the clock ran {now.speed:g} times as fast. Days and dollars are made up, the rest is real.")
+    ]
 
 
-def _page(blocks: Sequence[Block]) -> str:
-    return "\n".join(pages.markdown(blocks, Path())) + "\n"
+def _draft(now: Standing, path: Path, blocks: Sequence[Block]) -> None:
+    """blocks: the first is the title."""
+    whole = [*blocks[:1], *rehearsed(now), *blocks[1:]]
+    files.write(path, "\n".join(pages.markdown(whole, path.parent)) + "\n")

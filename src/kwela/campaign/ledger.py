@@ -7,6 +7,7 @@ One line a fact, flushed to disk before anything relies on it:
     budget    a larger budget, agreed to later
     gate      a verdict with its evidence
     override  who went on against it, and why
+    stopped   what waits for a person; resumed  that one came
 
 - Of the lines of a span the one with most seconds holds. So a line lost or there twice changes nothing, and two copies
   (on disk, in a checkpoint) merge into one by taking what either has.

@@ -39,7 +39,7 @@ class Lookout:
         self.asleep, self.metered = now.up - now.awake, float("-inf")
         before = self.board.up.get("instance_stopped")
         self.stopped, self.stopped_at = before.evidence if before else "", now.up  # a stop that nobody asked for
-        self.known = set(self.board.up)  # raised before: whoever resumes has seen them, and they stop nothing again
+        self.known = set(self.board.up)  # whoever resumes has seen them: they stop nothing again
         self.step, self.moved = -1, 0.0  # the last step seen, and the billed second in which it was
 
     def measure(self, time: Time, billed: float) -> None:

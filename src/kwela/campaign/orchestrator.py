@@ -9,18 +9,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import filelock
 
 from kwela import files
-from kwela.campaign import child, gate, ledger, outcome, state
+from kwela.campaign import child, commands, gate, ledger, outcome, state
 from kwela.campaign.clock import DAY, HOUR, Clock
 from kwela.campaign.commands import Commands, Measured, Runner, Stopped, measure
 from kwela.campaign.ledger import Ledger, Machine
@@ -73,10 +74,11 @@ class Campaign:
 
     # ------------------------------------------------------------------ a session
 
-    def run(self, *, gate_now: bool = False, override: str = "") -> None:
+    def run(self, *, gate_now: bool = False, override: str = "", unattended: bool = False) -> None:
         """Go on until training has ended, or something ends it sooner.
 
         gate_now: hold the gate at once. override: why to go on against a HOLD or NO-GO; it is recorded.
+        unattended: what stopped for a person stays stopped.
         Raises NoGo, Hold, BudgetSpent, Interrupted, UserError (bad input, another campaign's folder, another
         orchestrator at work) or KwelaError.
         """
@@ -95,6 +97,7 @@ class Campaign:
         before = {number: signal.signal(number, self._signalled) for number in numbers}
         try:
             self._recover()
+            self._asked(gate_now, override, unattended)
             self._session(gate_now, override)
         finally:
             ended()
@@ -130,24 +133,41 @@ class Campaign:
         if not whole:
             self.say(f"{self.folder / state.NAME}: damaged; written anew from the ledger")
 
+    def _asked(self, gate_now: bool, override: str, unattended: bool) -> None:
+        """Whether what was asked for can be had. Raises UserError, or KwelaError where a person is waited for."""
+        stands = self._look().stands
+        if gate_now and override:
+            raise UserError("--override with --gate-now: choose one")
+        if gate_now and stands == gate.GO:
+            raise UserError("--gate-now: the gate was held, and is held once: GO")
+        if override and stands not in (gate.HOLD, gate.NO_GO):
+            raise UserError(f"--override: for a HOLD or NO-GO; here {stands or 'the gate was not held yet'}")
+        stopped, resumed = (ledger.last(self.book.rows, kind) for kind in ("stopped", "resumed"))
+        if stopped and (resumed is None or resumed["at"] <= stopped["at"]):
+            if unattended:
+                self._close(stopped["why"])
+                raise KwelaError(f"stopped by {stopped['why']}: a person must look; without --unattended it goes on")
+            self.book.note("resumed")
+
     def _session(self, gate_now: bool, override: str) -> None:
         try:
             self._go(gate_now, override)
         except KwelaError as error:
-            if self.book.span and not self.book.span["why"]:  # it refused to go on; the machine runs on all the same
-                self._close("not gone on")
             self._tell(f"ended: {error}")
+            if self.book.span and not self.book.span["why"]:  # it refused to go on; the machine runs on all the same
+                with contextlib.suppress(KwelaError):  # a full disk
+                    self._close("not gone on")
             raise
+
+    def _stop(self, why: str, error: KwelaError) -> NoReturn:
+        """End in a way that waits for a person."""
+        self.book.note("stopped", why=why)
+        self._close(why)
+        raise error
 
     def _go(self, gate_now: bool, override: str) -> None:
         now = self._look()
-        if gate_now and now.stands == gate.GO:
-            raise UserError("--gate-now: the gate was held, and is held once: GO")
-        if override:
-            if gate_now:
-                raise UserError("--override with --gate-now: choose one")
-            if now.verdict is None or now.stands not in (gate.HOLD, gate.NO_GO):
-                raise UserError(f"--override: for a HOLD or NO-GO; here {now.stands or 'the gate was not held yet'}")
+        if override and now.verdict:
             self.book.note("override", why=override, verdict=now.verdict.verdict)
             self.say(f"{now.verdict.verdict} overridden: {override}")
         self.teller.banner(self._look(), self.price, self.around.home, self.speed)
@@ -162,9 +182,8 @@ class Campaign:
             hold_gate = hold_gate and not why  # after a crash it is still to be held
             if why in (NOTICE, SIGNAL):
                 self._close(why)
-                raise Interrupted(
-                    f"{why}: checkpointed at step {self._look().curve.step}; run again with --resume to go on"
-                )
+                step = self._look().curve.step
+                raise Interrupted(f"{why}: checkpointed at step {step}; run the same command again (--resume) to go on")
             if why == BUDGET:
                 self._check_budget(self._look())
             if why in (GATE, RECHECK):
@@ -214,8 +233,7 @@ class Campaign:
         elif code not in (Interrupted.status, -signal.SIGTERM):  # SIGTERM: before there was anything to save
             self.say(f"Training could not save ({now.training.get('why') or code}): its last checkpoint holds")
         if self.stop_flag:
-            self._close(why)
-            raise KwelaError(f"stopped by {why}; go on with --resume once it is dealt with")
+            self._stop(why, KwelaError(f"stopped by {why}; go on with --resume once it is dealt with"))
         return why
 
     def _crashed(self, code: int, before: Standing, now: Standing) -> None:
@@ -224,17 +242,15 @@ class Campaign:
         said = str(now.training.get("why") or "") if fresh else ""
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if code == UserError.status:
-            self._close("bad input")
-            raise UserError(said or "training refused its input: the line above says which")
+            self._stop("bad input", UserError(said or "training refused its input: the line above says which"))
         if "not finite" in said:
             self.lookout.look(now, self.book.calendar(), said)
             if self.settings.flags.nan.action == "stop":
-                self._close("not finite")
-                raise KwelaError(f"{said}; the last good checkpoint is in {self.folder}")
+                self._stop("not finite", KwelaError(f"{said}; the last good checkpoint is in {self.folder}"))
         self.strikes = self.strikes + 1 if now.curve.step <= before.curve.step else 1
         if self.strikes >= STRIKES:
-            self._close("training fails")
-            raise KwelaError(f"training failed {STRIKES} times at step {now.curve.step} ({said or how})")
+            failed = KwelaError(f"training failed {STRIKES} times at step {now.curve.step} ({said or how})")
+            self._stop("training that fails", failed)
         pause = 30.0 * 2**self.strikes
         self.say(
             f"Training ended ({said or how}) at step {now.curve.step}; going on from its checkpoint in {pause:.0f} s"
@@ -297,7 +313,7 @@ class Campaign:
         """Hold the gate, or check the conditions of a CONDITIONAL-GO anew."""
         measured = self._measure()
         now = self._look()
-        verdict = gate.decide(self._evidence(now, measured), self.settings.go_nogo_thresholds)
+        verdict = gate.decide(outcome.evidence(now, measured, self.lookout.board.up), self.settings.go_nogo_thresholds)
         if why == RECHECK and verdict.verdict == gate.HOLD:  # nothing new is known: the conditions stay
             self.say(f"Daily check: not measured: {', '.join(rule.said for rule in verdict.those('unknown'))}")
             verdict = replace(verdict, verdict=gate.CONDITIONAL)
@@ -328,34 +344,21 @@ class Campaign:
         except Stopped:
             self._check_budget(self._look())
             self._close(self.why)
-            raise Interrupted(f"{self.why} while samples were judged: run again with --resume") from None
-
-    def _evidence(self, now: Standing, measured: Measured) -> gate.Evidence:
-        return gate.Evidence(
-            now.bill.days,
-            now.bill.seconds / HOUR,
-            now.bill.usd,
-            now.curve.best,
-            now.curve.base,
-            measured.authenticity,
-            measured.interval,
-            measured.why_not,
-            tuple(sorted(self.lookout.board.up)),
-            now.forecast,
-            now.bill.budget_usd,
-            now.bill.trained / DAY,
-        )
+            raise Interrupted(f"{self.why} while samples were judged: run the same command again (--resume)") from None
 
     # ------------------------------------------------------------------ the end
 
     def _finish(self) -> None:
         """Days 36 to 56: the last lines, the gate if it wasn't held before, and the criteria of success."""
         now = self._look()
+        commands.forget(self.folder / outcome.EVALUATION, outcome.best(self.folder))
         if not self.trained:  # it ended in an earlier session: say again what training said then
             self.say(f"Training complete!\nBest model saved: {files.shown(outcome.best(self.folder))}")
             self.say(f"Final validation loss: {outcome.number(now.curve.last, '.3f')}")
         if now.verdict is None or now.stands == gate.HOLD:
             self._decide(GATE)
+        elif now.stands == gate.CONDITIONAL and self.trained:
+            self._decide(RECHECK)  # of the last weights: it may end as a GO
         else:  # the last weights are judged too, if there is money for it
             try:
                 self._check_budget(now)

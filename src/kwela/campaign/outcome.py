@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kwela.campaign import commands
+from kwela.campaign import commands, gate
+from kwela.campaign.clock import DAY, HOUR
 from kwela.campaign.metrics import Row, read_json
 from kwela.campaign.state import Standing
 
@@ -27,6 +28,24 @@ class Figure:
     target: str
     actual: str
     status: str  # met, missed, not measured
+
+
+def evidence(now: Standing, measured: commands.Measured, flags: Iterable[str]) -> gate.Evidence:
+    """What the gate looks at. flags: those that are up."""
+    return gate.Evidence(
+        now.bill.days,
+        now.bill.seconds / HOUR,
+        now.bill.usd,
+        now.curve.best,
+        now.curve.base,
+        measured.authenticity,
+        measured.interval,
+        measured.why_not,
+        tuple(sorted(flags)),
+        now.forecast,
+        now.bill.budget_usd,
+        now.bill.trained / DAY,
+    )
 
 
 def best(folder: Path) -> Path:

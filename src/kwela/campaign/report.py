@@ -50,9 +50,7 @@ def lines(made: Row) -> list[str]:
 def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) -> Iterator[Block]:
     yield Title("Phase 2.5: MagnaTagATune Proxy Training", 1)
     yield Text(_summary(now))
-    speed = read_json(folder / state.NAME).get("campaign", {}).get("speed", 1)
-    if speed != 1:
-        yield Text(f"REHEARSAL: the clock ran {speed:g} times as fast. Days and dollars are made up, the rest is real.")
+    yield from deliverables.rehearsed(now)
     yield Title("Key performance indicators")
     rows = [[one.metric, one.baseline, one.target, one.actual, one.status] for one in outcome.dashboard(folder, now)]
     yield Table(["Metric", "Baseline", "Target", "Actual", "Status"], rows)
@@ -73,13 +71,11 @@ def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) 
 
 def _summary(now: Standing) -> str:
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    how = now.stands or "not decided yet"
-    how += f" (the gate said {now.verdict.verdict}; overridden)" if now.verdict and now.override else ""
     state_ = "has ended" if now.finished else "stands"
     return (
         f"{now.model}, fine-tuned. The campaign {state_} at step {now.curve.step:,} of {now.steps:,} on day "
         f"{now.bill.days:.1f}, after {now.bill.seconds / HOUR:,.1f} billed hours and ${now.bill.usd:,.2f} of "
-        f"${now.bill.budget_usd:,.2f}. Go/No-Go: {how}. Written {when}."
+        f"${now.bill.budget_usd:,.2f}. Go/No-Go: {now.told}. Written {when}."
     )
 
 
@@ -235,6 +231,8 @@ def _methodology(folder: Path, settings: PlaybookConfig, now: Standing, level: i
     yield Table(["Setting", "Value"], [[key, _words(value)] for key, value in _flat(run.get("config", {}))])
     yield Title("Evaluation", level)
     limits, how = settings.go_nogo_thresholds, settings.evaluation
+    if not outcome.judged(folder)[2]:
+        yield Text("No clips were made of these weights; this was planned:")
     yield Text(
         f"{how.samples} clips of {how.seconds:g} s from {len(how.prompts)} prompts, seeds from {how.seed}, by the "
         f"tuned and the untuned model. GO asks for an authenticity of {limits.min_authenticity_score:.0%} at the lower "

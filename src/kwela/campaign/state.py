@@ -29,6 +29,7 @@ class Standing:
     """Everything that is known of a campaign between two looks."""
 
     model: str  # what is tuned, as it began
+    speed: float  # of the clock; other than 1: a rehearsal
     rows: list[Row]  # of the ledger
     bill: Totals
     curve: Curve
@@ -58,6 +59,18 @@ class Standing:
             return ""
         return gate.GO if self.override else self.verdict.verdict
 
+    @property
+    def told(self) -> str:
+        """The verdict in words: GO; NO-GO, overridden: the panel heard it; not held."""
+        if self.verdict is None:
+            return "not held"
+        return self.verdict.verdict + (f", overridden: {self.override['why']}" if self.override else "")
+
+    @property
+    def earned(self) -> bool:
+        """Whether the gate itself said GO."""
+        return self.stands == gate.GO and not self.override
+
 
 def forecast(rows: list[Row], bill: Totals, step: int, steps: int) -> float | None:
     """What the campaign will have cost at `steps`, at the pace and price of all steps so far."""
@@ -83,6 +96,7 @@ def look(folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, 
     planned = whole(read_json(folder / "run.json").get("steps"))
     return Standing(
         first["settings"].get("model_name", settings.model_name),
+        first["settings"].get("speed", 1.0),
         rows,
         bill or ledger.total(rows),
         curve(folder),
@@ -107,16 +121,11 @@ def identity(settings: PlaybookConfig, speed: float) -> Row:
     return {"model_name": settings.model_name, "dataset_dir": data, "speed": speed}
 
 
-def set_rehearsal_aside(folder: Path, speed: float) -> Path | None:
-    """Rename a folder that holds a rehearsal at another speed, which cost nothing; returns where it is now."""
-    first = next((row for row in ledger.read(folder / ledger.NAME)[0] if row["kind"] == "campaign"), None)
-    if first is None or first["settings"].get("speed", 1) in (1, speed):
-        return None
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    folder.rename(aside)
-    return aside
+def rehearse(settings: PlaybookConfig) -> None:
+    """Give a rehearsal folders of its own, beside the campaign's."""
+    for name in ("checkpoint_dir", "tensorboard_dir"):
+        place = getattr(settings, name)
+        setattr(settings, name, place.with_name(f"{place.name}-rehearsal"))
 
 
 def write(folder: Path, standing: Standing, ours: Row, gpu: float | None) -> None:

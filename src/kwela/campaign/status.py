@@ -76,8 +76,9 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
     due = f"in {max(0.0, told['days_to_gate']):.1f} days" if told["days_to_gate"] is not None else ""
     gate = told["gate"] or f"{due} (day {settings.week_5_threshold_days:g}{early})"
     best = f"{outcome.number(told['best_val_loss'], '.3f')} (untuned {outcome.number(told['base_loss'], '.3f')})"
+    rehearsal = "REHEARSAL, no dollar is real: " if now.speed != 1 else ""
     lines = [
-        f"{now.model}, {told['state'] or 'not started'}{_silence(told)}, day {told['days']:.1f} "
+        f"{rehearsal}{now.model}, {told['state'] or 'not started'}{_silence(told)}, day {told['days']:.1f} "
         f"({told['training_days']:.1f} of training)",
         f"progress  {bar(now.fraction)} step {told['step']:,} of {told['steps']:,}, epoch {told['epoch']}",
         f"loss      {sparkline(losses)} {outcome.number(told['loss'], '.3f')}",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kwela import terminal
 from kwela.cli.output import Json, speaking
 from kwela.errors import BudgetSpent, KwelaError, NoGo, UserError
 
@@ -27,6 +28,7 @@ campaign_app = typer.Typer(help="A fine-tune of weeks inside a budget.", no_args
 Config = Annotated[Path | None, typer.Option(help="JSON; default: ai-service/config.json.")]
 Preset = Annotated[str | None, typer.Option(help="Of the training: tiny, for a rehearsal.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="a.b=value, of the training.")]
+Rehearsal = Annotated[bool, typer.Option("--rehearsal", help="Of run --speed, which has a folder of its own.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda; default: the best there is.")]
 
 
@@ -113,6 +115,9 @@ def run(
     ] = False,
     gate_now: Annotated[bool, typer.Option("--gate-now", help="Hold the Go/No-Go gate at once.")] = False,
     override: Annotated[str, typer.Option(help="Go on against a HOLD or NO-GO, for this reason; recorded.")] = "",
+    unattended: Annotated[
+        bool, typer.Option("--unattended", help="Nobody is there: what stopped for a person stays stopped.")
+    ] = False,
     preset: Preset = None,
     overrides: Set = None,
     device: Device = None,
@@ -129,17 +134,19 @@ def run(
     """
     from kwela.campaign.clock import Real
     from kwela.campaign.orchestrator import Campaign
+    from kwela.cli import musicgen
 
-    settings, file = _settings(config)
+    settings, file = _settings(config, rehearsal=speed != 1)
+    tuned = musicgen.settings(config, preset, overrides or [])[0].model.base
     if preset or overrides:  # which may choose another model
-        from kwela.cli import musicgen
-
-        settings.model_name = musicgen.settings(config, preset, overrides or [])[0].model.base
-    _begin(settings, speed, resume)
+        settings.model_name = tuned
+    _begin(settings, tuned, resume)
     around = _surroundings(settings, file.parent)
     commands = _commands(settings, file, preset, overrides, device)
     try:
-        Campaign(settings, commands, Real(speed), around, speed).run(gate_now=gate_now, override=override)
+        Campaign(settings, commands, Real(speed), around, speed).run(
+            gate_now=gate_now, override=override, unattended=unattended
+        )
     except (NoGo, BudgetSpent):
         _report_after(settings)
         raise
@@ -149,6 +156,7 @@ def run(
 @campaign_app.command("status")
 def status(
     config: Config = None,
+    rehearsal: Rehearsal = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again every five seconds.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -160,7 +168,7 @@ def status(
     from kwela.campaign import ledger
     from kwela.campaign import status as standing
 
-    settings, _ = _settings(config)
+    settings, _ = _settings(config, rehearsal)
     folder = settings.checkpoint_dir
     if not (folder / ledger.NAME).is_file():
         raise UserError(f"{folder}: no campaign here yet (kwela campaign run starts one)")
@@ -181,6 +189,7 @@ def status(
 def extend(
     to: Annotated[float, typer.Option(min=0, max=1e9, help="The new budget, in dollars.")],
     config: Config = None,
+    rehearsal: Rehearsal = False,
 ) -> None:
     """Agree to a larger budget; `kwela campaign run --resume` then goes on.
 
@@ -189,11 +198,11 @@ def extend(
     """
     import filelock
 
-    from kwela.campaign import ledger
+    from kwela.campaign import ledger, state
     from kwela.campaign.clock import Real
     from kwela.campaign.orchestrator import LOCK
 
-    settings, _ = _settings(config)
+    settings, _ = _settings(config, rehearsal)
     path = settings.checkpoint_dir / ledger.NAME
     if not path.is_file():
         raise UserError(f"{path.parent}: no campaign here yet: set budget_usd in its config instead")
@@ -208,7 +217,8 @@ def extend(
             book.note("budget", budget_usd=to, who=getpass.getuser())
     except filelock.Timeout:
         raise UserError(f"{path.parent}: an orchestrator is at work: stop it first (Ctrl-C saves)") from None
-    print(f"Budget ${before:,.2f} → ${to:,.2f}; kwela campaign run --resume goes on")
+    stands = state.look(path.parent, settings).told
+    print(f"Budget ${before:,.2f} → ${to:,.2f}; kwela campaign run --resume goes on (the gate: {stands})")
 
 
 @campaign_app.command("simulate")
@@ -235,7 +245,7 @@ def simulate(
 
 
 @campaign_app.command("report")
-def report(config: Config = None, as_json: Json = False) -> None:
+def report(config: Config = None, rehearsal: Rehearsal = False, as_json: Json = False) -> None:
     """The campaign as Markdown, HTML and PDF, and its deliverables, each checked.
 
     \b
@@ -244,7 +254,7 @@ def report(config: Config = None, as_json: Json = False) -> None:
     from kwela.campaign import ledger
     from kwela.campaign import report as reporting
 
-    settings, _ = _settings(config)
+    settings, _ = _settings(config, rehearsal)
     if not (settings.checkpoint_dir / ledger.NAME).is_file():
         raise UserError(f"{settings.checkpoint_dir}: no campaign here yet (kwela campaign run starts one)")
     with speaking(as_json) as say:
@@ -252,30 +262,37 @@ def report(config: Config = None, as_json: Json = False) -> None:
         say(made, "\n".join(reporting.lines(made)))
 
 
-def _settings(config: Path | None) -> tuple[PlaybookConfig, Path]:
+def _settings(config: Path | None, rehearsal: bool = False) -> tuple[PlaybookConfig, Path]:
     """The playbook's settings, and their file."""
     from kwela import playbook
+    from kwela.campaign import state
 
-    return playbook.load(config), playbook.find(config).absolute()
+    settings = playbook.load(config)
+    if rehearsal:
+        state.rehearse(settings)
+    return settings, playbook.find(config).absolute()
 
 
-def _begin(settings: PlaybookConfig, speed: float, resume: bool) -> None:
-    """What is looked at before the first day is counted. Raises UserError."""
-    import filelock
-
+def _begin(settings: PlaybookConfig, tuned: str, resume: bool) -> None:
+    """What is looked at before the first day is counted. tuned: the base model. Raises UserError."""
     from kwela.campaign import ledger, state
-    from kwela.campaign.orchestrator import LOCK
+    from kwela.cli import musicgen
+    from kwela.musicgen import base
 
     folder, table = settings.checkpoint_dir, settings.dataset_dir / state.TABLE / "training_metadata.csv"
-    if folder.is_dir():
-        with contextlib.suppress(filelock.Timeout), filelock.FileLock(folder / LOCK, blocking=False):
-            if aside := state.set_rehearsal_aside(folder, speed):
-                print(f"The rehearsal that was here is now {aside}", flush=True)
     if (folder / ledger.NAME).exists():
         return
+    if any(folder.glob("*.pt")):
+        if ledger.in_checkpoint(folder):
+            return
+        raise UserError(f"{folder}: a run that no campaign made: move it away, or take another checkpoint_dir")
     if not table.is_file():
         raise UserError(f"{table}: no data set yet: python3 dataset_setup.py (kwela dataset --help) makes it")
-    if resume and not any(folder.glob("*.pt")):
+    try:
+        base.find(tuned, musicgen.stand_in())
+    except ImportError as error:
+        raise UserError(f"MusicGen needs {error.name}: pip install 'kwela[musicgen]'") from None
+    if resume:
         print(f"Nothing to resume in {folder}: starting", flush=True)
 
 
@@ -365,6 +382,6 @@ def _report_after(settings: PlaybookConfig) -> None:
 
     try:
         made = reporting.write(settings)
-        print("\n".join(reporting.lines(made)), flush=True)
+        terminal.say("\n".join(reporting.lines(made)))
     except Exception as error:  # whatever it is: the exit status is the campaign's
-        print(f"no report: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        terminal.say(f"no report: {type(error).__name__}: {error}", sys.stderr)

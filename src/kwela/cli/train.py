@@ -96,6 +96,8 @@ def train(
             task: Task = tuning
             chosen: TrainConfig = tuned
             folder, runs = out or own.checkpoint_dir, own.tensorboard_dir
+            if folder != own.checkpoint_dir:  # a rehearsal, or a run beside the campaign
+                runs = runs.with_name(folder.name)
             tokenizer_hash = tuning.fingerprint
             data_hash = rows.data_hash([chosen.data.train_manifest])
             hooks = musicgen.hooks(ledger, beside, folder)

@@ -97,7 +97,7 @@ class Run:
             why = choice.why or "another run goes on here"
             raise UserError(
                 f"{out}: {why}, and this folder has a campaign's ledger, so it isn't set aside: go on with what the "
-                f"campaign began with, or take another folder (checkpoint_dir)"
+                f"campaign began with, take another folder (checkpoint_dir), or move its *.pt away to begin at step 0"
             )
         state = checkpoint.load(path) if path else None
 

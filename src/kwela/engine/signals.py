@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a question the loop asks between steps, instead of a death in the middle of one."""
+"""SIGTERM, SIGINT and SIGHUP as a question the loop asks between steps, instead of a death in the middle of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 
 from kwela.errors import Interrupted
 
-_ASKING = (signal.SIGTERM, signal.SIGINT)
+_ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Asked:
@@ -27,7 +27,10 @@ class Asked:
 
 @contextmanager
 def watched() -> Iterator[Asked]:
-    """Note SIGTERM and SIGINT instead of dying; a second SIGINT interrupts at once. Main thread only."""
+    """Note the three instead of dying; a second SIGINT interrupts at once. Main thread only.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
+    """
     asked = Asked()
 
     def note(number: int, _: FrameType | None) -> None:
@@ -37,7 +40,9 @@ def watched() -> Iterator[Asked]:
         if not asked.patient:
             raise Interrupted(f"stopped by {asked.signal.name} before the first step; run the same command again")
 
-    before = {number: signal.signal(number, note) for number in _ASKING}
+    deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heard = [number for number in _ASKING if number != signal.SIGHUP or not deaf]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield asked
     finally:

@@ -130,7 +130,7 @@ def _connected(ports: Sequence[int]) -> bool:
 
 def _draft(watch: Watch) -> str:
     """The name of a file that is being written in a checkpoint folder; "" when none is."""
-    return next((file.name for file, when in _written(watch, ".*.tmp") if time.time() - when < SAVING), "")
+    return next((file.name for file, when in _written(watch, ".*.tmp") if 0 <= time.time() - when < SAVING), "")
 
 
 def _written(watch: Watch, pattern: str) -> Iterator[tuple[Path, float]]:
