@@ -38,6 +38,13 @@ def until_step(folder: Path, step: int) -> None:
         time.sleep(0.05)
 
 
+def until_the_gate(folder: Path) -> None:
+    until = time.monotonic() + 60
+    while not rows(folder, "gate"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) -> None:
     code, out, err = run(config(tmp_path), "--score", "0.5", "--ci", "0.42", "0.58")
     assert code == 0, err
@@ -101,9 +108,7 @@ def test_a_conditional_go_goes_on_and_its_conditions_are_checked_daily(tmp_path:
 def test_a_conditional_go_may_end_as_a_go(tmp_path: Path) -> None:
     file = config(tmp_path, gate_at_fraction=0.6)
     process = start(file, "--score", "0.42", "--ci", "0.3", "0.54", "--pace", "0.05")
-    until = time.monotonic() + 60
-    while not rows(tmp_path, "gate") and time.monotonic() < until:
-        time.sleep(0.05)
+    until_the_gate(tmp_path)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75
     code, out, err = run(file, "--score", "0.5", "--ci", "0.42", "0.58")
@@ -117,9 +122,7 @@ def test_a_conditional_go_may_end_as_a_go(tmp_path: Path) -> None:
 def test_what_the_gate_measured_is_not_said_of_later_weights(tmp_path: Path) -> None:
     file = config(tmp_path)
     process = start(file, "--score", "0.5", "--ci", "0.42", "0.58", "--pace", "0.05")
-    until = time.monotonic() + 60
-    while not rows(tmp_path, "gate") and time.monotonic() < until:
-        time.sleep(0.05)
+    until_the_gate(tmp_path)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75
     code, out, err = run(file, "--no-samples")
