@@ -201,6 +201,8 @@ def test_a_refusal_is_the_end_of_a_stretch_of_money_too(tmp_path: Path) -> None:
     for _ in range(2):
         assert run(file, "--refuse", "too few artists")[0] == 5
     assert rows(tmp_path, "span")[-1]["why"] == "not gone on"  # after it the machine may run on for hours
+    assert run(file, "--override", "heard", "--gate-now")[0] == 2
+    assert rows(tmp_path, "span")[-1]["why"] == "not gone on"
 
 
 def test_a_second_orchestrator_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:

@@ -97,8 +97,7 @@ class Campaign:
         before = {number: signal.signal(number, self._signalled) for number in numbers}
         try:
             self._recover()
-            self._asked(gate_now, override, unattended)
-            self._session(gate_now, override)
+            self._session(gate_now, override, unattended)
         finally:
             ended()
             for number, handler in before.items():
@@ -145,15 +144,18 @@ class Campaign:
         stopped, resumed = (ledger.last(self.book.rows, kind) for kind in ("stopped", "resumed"))
         if stopped and (resumed is None or resumed["at"] <= stopped["at"]):
             if unattended:
-                self._close(stopped["why"])
                 raise KwelaError(f"stopped by {stopped['why']}: a person must look; without --unattended it goes on")
             self.book.note("resumed")
 
-    def _session(self, gate_now: bool, override: str) -> None:
+    def _session(self, gate_now: bool, override: str, unattended: bool) -> None:
+        begun = False
         try:
+            self._asked(gate_now, override, unattended)
+            begun = True
             self._go(gate_now, override)
         except KwelaError as error:
-            self._tell(f"ended: {error}")
+            if begun:  # a slip of somebody's hand is nobody else's news
+                self._tell(f"ended: {error}")
             if self.book.span and not self.book.span["why"]:  # it refused to go on; the machine runs on all the same
                 with contextlib.suppress(KwelaError):  # a full disk
                     self._close("not gone on")
