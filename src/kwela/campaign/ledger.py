@@ -107,6 +107,11 @@ def last(rows: Iterable[Row], kind: str) -> Row | None:
     return max((row for row in rows if row["kind"] == kind), key=lambda row: row["at"], default=None)
 
 
+def opening(rows: Iterable[Row]) -> Row | None:
+    """The campaign's first line: None in an empty ledger, or one whose first line is damaged."""
+    return next((row for row in rows if row["kind"] == "campaign"), None)
+
+
 def spans(rows: Iterable[Row]) -> list[Row]:
     """The row that holds of each span, in order of time."""
     held: dict[str, Row] = {}
@@ -127,7 +132,7 @@ def start(rows: Sequence[Row]) -> float:
 def total(rows: list[Row]) -> Totals:
     """What `rows` add up to."""
     held = spans(rows)
-    first = next((row for row in rows if row["kind"] == "campaign"), {"setup_usd": 0.0, "budget_usd": 0.0})
+    first = opening(rows) or {"setup_usd": 0.0, "budget_usd": 0.0}
     budget = max([first["budget_usd"], *(row["budget_usd"] for row in rows if row["kind"] == "budget")])
     gpu = sum(row["seconds"] / 3600 * row["price"] for row in held)
     # A span reaches to the start of the next: the disk is paid for in between too.
@@ -213,7 +218,7 @@ class Ledger:
         Returns what was given otherwise than when it began, and isn't taken: such as "setup_usd 25.0".
         began: unix seconds at which day 1 began; None: when the first machine is billed here.
         """
-        first = next((row for row in self.rows if row["kind"] == "campaign"), None)
+        first = opening(self.rows)
         if first is None:
             if self.rows:
                 raise UserError(f"{self.path}: its first line is damaged, and no checkpoint has a whole copy")

@@ -28,6 +28,7 @@ from kwela.campaign.ledger import Ledger, Machine
 from kwela.campaign.lookout import Lookout
 from kwela.campaign.state import Standing
 from kwela.campaign.telling import Teller
+from kwela.engine import signals
 from kwela.errors import BudgetSpent, Hold, Interrupted, KwelaError, NoGo, UserError
 from kwela.playbook import PlaybookConfig
 
@@ -91,10 +92,7 @@ class Campaign:
         except OSError as error:
             raise files.unwritable(self.folder, error) from None
         ended = self.around.watch(lambda notice: self._halt(NOTICE))
-        # SIGHUP: the terminal is gone. Under nohup it is ignored, and stays so.
-        numbers = [signal.SIGTERM, signal.SIGINT]
-        numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
-        before = {number: signal.signal(number, self._signalled) for number in numbers}
+        before = {number: signal.signal(number, self._signalled) for number in signals.heard()}
         try:
             self._recover()
             self._session(gate_now, override, unattended)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kwela.campaign import commands, gate
+from kwela.campaign import commands, gate, ledger
 from kwela.campaign.clock import DAY, HOUR
 from kwela.campaign.metrics import Row, read_json
 from kwela.campaign.state import Standing
@@ -119,7 +119,8 @@ def criteria(folder: Path, now: Standing) -> list[tuple[str, str]]:
 
 def agreed_usd(now: Standing) -> float:
     """The budget that was agreed to at first, which an extension doesn't change."""
-    return next((float(row["budget_usd"]) for row in now.rows if row["kind"] == "campaign"), now.bill.budget_usd)
+    first = ledger.opening(now.rows)
+    return float(first["budget_usd"]) if first else now.bill.budget_usd
 
 
 def _extended(now: Standing) -> str:

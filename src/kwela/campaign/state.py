@@ -92,11 +92,11 @@ def look(folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, 
     override = ledger.last(rows, "override")
     if decided is None or (override and override["at"] < decided["at"]):
         override = None
-    first: Row = next((row for row in rows if row["kind"] == "campaign"), {"settings": {}})
+    began = (ledger.opening(rows) or {"settings": {}})["settings"]
     planned = whole(read_json(folder / "run.json").get("steps"))
     return Standing(
-        first["settings"].get("model_name", settings.model_name),
-        first["settings"].get("speed", 1.0),
+        began.get("model_name", settings.model_name),
+        began.get("speed", 1.0),
         rows,
         bill or ledger.total(rows),
         curve(folder),

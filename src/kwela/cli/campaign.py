@@ -209,7 +209,7 @@ def extend(
     try:
         with filelock.FileLock(path.parent / LOCK, blocking=False):
             book = ledger.Ledger(path, Real())
-            if not any(row["kind"] == "campaign" for row in book.rows):
+            if ledger.opening(book.rows) is None:
                 raise UserError(f"{path}: its first line is damaged: kwela campaign run mends it from a checkpoint")
             before = ledger.total(book.rows).budget_usd
             if not to > before:
@@ -288,10 +288,8 @@ def _begin(settings: PlaybookConfig, tuned: str, resume: bool) -> None:
         raise UserError(f"{folder}: a run that no campaign made: move it away, or take another checkpoint_dir")
     if not table.is_file():
         raise UserError(f"{table}: no data set yet: python3 dataset_setup.py (kwela dataset --help) makes it")
-    try:
-        base.find(tuned, musicgen.stand_in())
-    except ImportError as error:
-        raise UserError(f"MusicGen needs {error.name}: pip install 'kwela[musicgen]'") from None
+    musicgen.need_extra()
+    base.find(tuned, musicgen.stand_in())
     if resume:
         print(f"Nothing to resume in {folder}: starting", flush=True)
 

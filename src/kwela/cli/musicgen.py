@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,11 +70,9 @@ def ledger(file: Path) -> tuple[Callable[[], Extra], Callable[[Extra], None]]:
 
 def need_extra() -> None:
     """Raises UserError if what MusicGen needs is not installed."""
-    try:
-        import peft  # noqa: F401 - three seconds, and needed in any case
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"MusicGen needs {error.name}: pip install 'kwela[musicgen]'") from None
+    for name in ("peft", "transformers"):
+        if find_spec(name) is None:  # they take seconds to import
+            raise UserError(f"MusicGen needs {name}: pip install 'kwela[musicgen]'")
 
 
 def task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> MusicgenTask:
@@ -108,8 +107,6 @@ def finish(folder: Path, tuning: MusicgenTask) -> None:
 
 def check(task: MusicgenTask, own: PlaybookConfig, device: str | None) -> bool:
     """The playbook's Days 5 to 7: print what it expects and whether it holds. True if all of it does."""
-    import importlib.util
-
     from kwela.engine import ranks
     from kwela.musicgen.task import summary
 
@@ -130,7 +127,7 @@ def check(task: MusicgenTask, own: PlaybookConfig, device: str | None) -> bool:
         return f"MusicGen({task.config.model.base}, {tuned:,} of {whole:,} weights tuned)"
 
     def board() -> str:
-        if importlib.util.find_spec("tensorboard") is None:
+        if find_spec("tensorboard") is None:
             raise UserError("tensorboard is not installed")
         own.tensorboard_dir.mkdir(parents=True, exist_ok=True)
         return f"tensorboard --logdir {own.tensorboard_dir} (port 6006)"

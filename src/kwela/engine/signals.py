@@ -25,12 +25,15 @@ class Asked:
         return self.signal is not None
 
 
+def heard() -> list[signal.Signals]:
+    """The signals that ask a run to stop. A SIGHUP that is ignored, as under nohup, stays so."""
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in _ASKING if not (nohup and number == signal.SIGHUP)]
+
+
 @contextmanager
 def watched() -> Iterator[Asked]:
-    """Note the three instead of dying; a second SIGINT interrupts at once. Main thread only.
-
-    A SIGHUP that is ignored, as under nohup, stays so.
-    """
+    """Note them instead of dying; a second SIGINT interrupts at once. Main thread only."""
     asked = Asked()
 
     def note(number: int, _: FrameType | None) -> None:
@@ -40,9 +43,7 @@ def watched() -> Iterator[Asked]:
         if not asked.patient:
             raise Interrupted(f"stopped by {asked.signal.name} before the first step; run the same command again")
 
-    deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    heard = [number for number in _ASKING if number != signal.SIGHUP or not deaf]
-    before = {number: signal.signal(number, note) for number in heard}
+    before = {number: signal.signal(number, note) for number in heard()}
     try:
         yield asked
     finally:
