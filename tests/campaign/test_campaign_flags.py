@@ -155,6 +155,23 @@ def test_a_flag_that_stopped_a_session_does_not_stop_the_next_one_too(tmp_path: 
     assert "disk_filling" in session.look(state.look(tmp_path, settings), 0.0)  # it came back: that is news
 
 
+@pytest.mark.parametrize("speed", [1.0, 50.0])
+def test_the_minutes_without_a_step_are_the_machines_own_however_fast_a_rehearsals_clock_is(
+    tmp_path: Path, speed: float
+) -> None:
+    settings = PlaybookConfig(checkpoint_dir=tmp_path, proxy_groups={"drums": ["drum"]})
+    settings.flags.disk_filling.free_gb = 0
+    book = Ledger(tmp_path / ledger.NAME, Fake())
+    book.open({}, 500.0, 0.0)
+    session = Lookout(settings, lambda: None, Teller(settings, None, None), Fake().read(), speed)
+    now = state.look(tmp_path, settings)
+    session.begin(now)
+    for minutes, up in ((59, []), (61, ["no_step"])):
+        billed = replace(now, bill=replace(now.bill, seconds=now.bill.seconds + minutes * 60 * speed))
+        session.look(billed, 0.0)
+        assert list(flags.up(tmp_path)) == up
+
+
 @pytest.mark.parametrize("junk", ['{"step": "many"}', '{"split": "val", "step": null, "baselines": [1]}', "[" * 100000])
 def test_junk_in_the_files_of_a_run_is_no_traceback(tmp_path: Path, junk: str) -> None:
     for name in ("metrics.jsonl", "status.json", "flags.jsonl", "run.json", "ledger.jsonl"):

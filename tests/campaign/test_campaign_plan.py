@@ -48,6 +48,16 @@ def test_hours_from_a_given_speed_have_a_range() -> None:
     assert work.hours == pytest.approx((20 * 1500 / 3600 * 0.8, 20 * 1500 / 3600, 20 * 1500 / 3600 * 1.2))
 
 
+def test_spot_hours_have_three_percent_of_repeated_work_and_on_demand_hours_none() -> None:
+    rows = by_way(plan.make(settings(disk_gb=0), plan.measured(100, "a probe"), 1500))
+    assert rows["playbook", "on-demand", 24].hours == pytest.approx((80, 100, 120))
+    for prices, hours_a_day in (("playbook", 24), ("playbook", 20), ("list", 20)):
+        assert rows[prices, "spot", hours_a_day].hours == pytest.approx((82.4, 103, 123.6))
+    assert rows["playbook", "spot", 20].usd[1] == pytest.approx(25 + 5 * 0.09 + 103 * 0.39)
+    planned = by_way(plan.make(settings(), plan.Work(None, "days"), None))
+    assert planned["playbook", "spot", 20].hours == (1120, 1120, 1120), "the plan's days have it in them"
+
+
 def test_gates_that_cannot_be_reached_are_named() -> None:
     days = plan.make(settings(), plan.Work(None, "days"), None)
     dear = by_way(days)["playbook", "on-demand", 24].unreachable

@@ -73,3 +73,25 @@ def test_the_share_is_kept_on_average_and_the_seed_matters():
 
 def test_the_hash_is_the_same_on_every_machine():
     assert split.position("track001", 42) == 0.3922125112602899
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("My Song", "MY SONG"), ("My Song", "my_song"), ("Straße", "STRASSE"), ("a - b", "a.b"), (" (a)", "(A)_")],
+)
+def test_case_and_separators_do_not_move_a_song(name, other):
+    assert split.position(name, 7) == split.position(other, 7)
+    assert split.position(name, 7) != split.position(f"{name}s", 7), "the control"
+
+
+def test_what_lies_below_the_share_is_held_out_and_a_place_equal_to_it_is_not():
+    songs = sorted((f"song {k}" for k in range(9)), key=lambda name: split.position(name, 3))
+    share = split.position(songs[4], 3)
+    assert split.validation(songs, 3, share) == set(songs[:4])
+
+
+def test_of_songs_that_all_lie_below_the_share_the_largest_hash_trains():
+    songs = sorted((f"song {k}" for k in range(9)), key=lambda name: split.position(name, 3))
+    assert split.validation(songs, 3, 0.9999) == set(songs[:-1])
+    assert split.validation(["song"], 3, 0.9999) == split.validation(["song"], 3, 0.0) == {"song"}
+    assert split.validation(["a song", "A_SONG"], 3, 0.9999) == {"a song", "A_SONG"}, "two spellings of one song"

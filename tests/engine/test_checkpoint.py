@@ -147,8 +147,11 @@ def test_settings_are_plain_and_end(tmp_path):
 def rezipped(path, compression, names=None):
     """The zip at `path` written anew; names: what to write, as (name, content) pairs, else what is there."""
     body = io.BytesIO()
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(body, "w", compression) as new:
-        for name, content in names or [(name, old.read(name)) for name in old.namelist()]:
+    if names is None:
+        with zipfile.ZipFile(path) as old:
+            names = [(name, old.read(name)) for name in old.namelist()]
+    with zipfile.ZipFile(body, "w", compression) as new:
+        for name, content in names:
             new.writestr(name, content)
     return body.getvalue()
 
@@ -171,6 +174,14 @@ def test_a_zip_bomb_is_not_inflated(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", None)
     with pytest.raises(UserError, match=r"bomb\.pt: refused: its records are compressed"):
         checkpoint.load(tmp_path / "bomb.pt")
+
+
+def test_compressed_records_are_refused_even_where_they_take_no_more_room_than_stored(tmp_path):
+    names = [("odd/data.pkl", os.urandom(10**5))]
+    sealed(tmp_path / "odd.pt", rezipped(tmp_path / "none", zipfile.ZIP_DEFLATED, names))
+    assert (tmp_path / "odd.pt").stat().st_size > 10**5, "the control: its records do not overlap"
+    with pytest.raises(UserError, match=r"odd\.pt: refused: its records are compressed"):
+        checkpoint.load(tmp_path / "odd.pt")
 
 
 def test_records_that_overlap_or_do_not_begin_the_file_are_refused(tmp_path):

@@ -53,6 +53,32 @@ def test_the_kind_of_data_is_said_only_while_its_manifests_prove_it(
     assert str(tmp_path) not in json.dumps([found, licence])
 
 
+def test_evidence_holds_while_the_artefact_and_its_origin_are_what_was_written(tmp_path: Path) -> None:
+    artefact, origin = tmp_path / "model.onnx", {"tokenizer_hash": "a", "versions": {"kwela": "1"}}
+    artefact.write_bytes(b"12345")
+    assert not evidence.holds(artefact, origin), "there is none yet"
+    evidence.write(artefact, {"opset": 18}, origin)
+    written = json.loads((tmp_path / "model.onnx.json").read_text())
+    digest = "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"  # sha256sum of 12345
+    assert (written["file"], written["bytes"], written["sha256"]) == ("model.onnx", 5, digest)
+    assert written["opset"] == 18 and written["tokenizer_hash"] == "a" and written["machine"]["cores"] >= 1
+    assert evidence.holds(artefact, origin)
+    assert not evidence.holds(artefact, origin | {"tokenizer_hash": "b"}), "another vocabulary"
+    assert not evidence.holds(artefact, origin | {"more": 1}), "of which the evidence says nothing"
+    artefact.write_bytes(b"12346")
+    assert not evidence.holds(artefact, origin), "another artefact of the same size"
+    artefact.unlink()
+    assert not evidence.holds(artefact, origin), "no artefact"
+
+
+@pytest.mark.parametrize("damaged", ["[]", "[1", '{"sha256": 3}'])
+def test_damaged_evidence_does_not_hold(tmp_path: Path, damaged: str) -> None:
+    artefact = tmp_path / "model.onnx"
+    artefact.write_bytes(b"1")
+    evidence.path_of(artefact).write_text(damaged)
+    assert not evidence.holds(artefact, {})
+
+
 def test_a_folders_hash_changes_with_a_name_and_with_a_byte(tmp_path: Path) -> None:
     package = tmp_path / "x.mlpackage"
     (package / "Data").mkdir(parents=True)

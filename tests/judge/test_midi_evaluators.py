@@ -46,6 +46,12 @@ def test_a_series_that_gives_itself_away_is_no_help_on_others() -> None:
     assert evaluators.standing(evaluators.unseen(giveaway, told), told).quadrant.value < 0.7
 
 
+def test_strangeness_counts_features_out_of_range_on_either_side_and_not_those_that_are_unknown() -> None:
+    judge = evaluators.Evaluator(np.full(4, 5.0), np.array([[0.0] * 4, [10.0] * 4]))
+    features = np.array([[0, 5, 10, np.nan], [-1, 5, 5, 5], [11, 5, 5, 5], [-1, 11, -1, 11]])
+    assert judge.strangeness(features).tolist() == [0, 0.25, 0.25, 1]
+
+
 def test_an_empty_piece_has_every_feature_by_name() -> None:
     some, none = (symbolic_features.features(piece.piece(s)) for s in (a_piece(0.8, 0.8, 1), Score(480)))
     assert list(some) == list(none) and len(some) == FEATURES

@@ -1,0 +1,487 @@
+"""Mutate the pure functions of the house and count the mutants that their tests kill.
+
+A mutant is one module with one small change, for example `<=` for `<`, `-` for `+`, 21 for 20, or a call of
+`.casefold()` left out. Its tests should fail. A mutant that passes them survives: either the change makes no
+difference, or no test states what the changed line is for. `tests/mutation.md` holds the last scores and judges each
+survivor.
+
+    python tests/mutate.py --seed 1 --count 400            draw mutants over all modules
+    python tests/mutate.py --seed 1 --count 40 --module stats
+    python tests/mutate.py --module split --list           name the mutants, run none
+    python tests/mutate.py --mutant split-012              run one and show its diff
+
+This is not part of the test suite: 400 mutants take a quarter of an hour or more.
+
+- TARGETS says which module is mutated, and which test files run against it. The tests of a module must be fast.
+- The working tree is never edited. The parent imports the third-party packages once and forks for each mutant; the
+  child compiles the changed source in place of the module's, and runs pytest on the module's tests.
+- Strings are not mutated: tests pin figures and the key words of a message, not its prose. The same holds for what
+  stands in f-strings, `raise` statements, annotations and decorators.
+- A mutant that runs for three times as long as the tests of the unchanged module counts as killed.
+- Hypothesis draws the same examples for every mutant, and does not shrink them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import difflib
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A module and the tests that must kill its mutants.
+
+    tests: pytest arguments relative to `tests/`. leave_out: tests of those files that are too slow to run for every
+    mutant. skip: functions, methods and constants that are not mutated, since they read files, draw, or only print.
+    """
+
+    module: str
+    tests: tuple[str, ...]
+    leave_out: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+
+TARGETS = {
+    "stats": Target("kwela.judge.stats", ("judge/test_stats.py",)),
+    "symbolic_features": Target(
+        "kwela.judge.symbolic_features", ("judge/test_known_answers.py", "judge/test_midi_quality.py")
+    ),
+    "rendering_features": Target("kwela.judge.rendering_features", ("judge/test_known_answers.py",)),
+    "audio_features": Target(
+        "kwela.judge.audio_features",
+        ("judge/test_known_answers.py", "judge/test_audio_features.py"),
+        leave_out=("test_a_clip_takes_less_than_60_ms",),
+        skip=("DOCUMENTED",),
+    ),
+    "audio_rhythm": Target(
+        "kwela.judge.audio_rhythm",
+        ("judge/test_known_answers.py", "judge/test_audio_features.py"),
+        leave_out=("test_a_clip_takes_less_than_60_ms",),
+    ),
+    "quality": Target("kwela.judge.quality", ("judge/test_midi_quality.py",)),
+    "memorisation": Target(
+        "kwela.judge.memorisation",
+        ("judge/test_midi_memorisation.py",),
+        leave_out=("test_half_a_million_steps_are_searched_in_seconds",),
+    ),
+    "copies": Target("kwela.judge.copies", ("judge/test_damage_sound.py",), skip=("chroma_of",)),
+    "damage_sound": Target("kwela.judge.damage_sound", ("judge/test_damage_sound.py",), skip=("describe", "_native")),
+    "cloud_scores": Target("kwela.judge.cloud_scores", ("judge/test_clouds_distances.py",), skip=("score", "_after")),
+    "split": Target("kwela.corpus.split", ("corpus/test_split.py",)),
+    "evidence": Target("kwela.export.evidence", ("export/test_evidence.py",), skip=("machine",)),
+    "plan": Target(
+        "kwela.campaign.plan",
+        ("campaign/test_campaign_plan.py",),
+        leave_out=(
+            "test_simulated_campaigns_never_overspend_and_say_how_they_end",
+            "test_only_money_ends_a_campaign_by_its_budget",
+        ),
+        skip=("text", "_range"),
+    ),
+    "gate": Target("kwela.campaign.gate", ("campaign/test_campaign_gate.py",)),
+    "flags": Target("kwela.campaign.flags", ("campaign/test_campaign_flags.py",)),
+}
+
+# ------------------------------------------------------------------ the changes
+
+_COMPARE: dict[type, tuple[type, ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+}
+_ARITHMETIC: dict[type, type] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.BitXor: ast.BitAnd,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+}
+_SWAPPED = {
+    "min": "max", "minimum": "maximum", "argmin": "argmax", "floor": "ceil", "any": "all", "left": "right",
+    "logical_and": "logical_or", "cumsum": "cumprod", "sum": "max", "mean": "median",
+}  # fmt: skip
+_SWAPPED |= {new: old for old, new in _SWAPPED.items() if old not in ("sum", "cumsum")}
+# Calls that can be left out: a function is replaced by its first argument, a method by its object.
+_REMOVABLE = {
+    "abs", "sorted", "round", "sqrt", "square", "log2", "log10", "log1p", "exp", "unique", "sort", "diff", "ceil",
+    "floor", "cumsum", "unwrap",
+}  # fmt: skip
+_METHODS = {"casefold", "lower", "upper", "strip", "rstrip", "lstrip", "copy", "clip", "round", "replace"}
+_KEPT_KEYWORDS = {"strict", "encoding", "dtype", "key", "errors", "out"}  # leaving these out changes little here
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One changed source. name: target and number, as `--mutant` takes it."""
+
+    name: str
+    target: str
+    line: int
+    function: str
+    source: str
+
+
+def mutants_of(name: str) -> list[Mutant]:
+    """All mutants of a target, in the order of their place in the file."""
+    target = TARGETS[name]
+    source = path_of(target).read_text(encoding="utf-8")
+    found: dict[str, tuple[int, str]] = {}
+    for node, function, text in _edits(ast.parse(source), source, "", target.skip):
+        changed = _replaced(source, node, text)
+        if changed != source and _compiles(changed):
+            found.setdefault(changed, (node.lineno, function))
+    placed = sorted(found.items(), key=lambda item: item[1][0])
+    return [
+        Mutant(f"{name}-{number:03}", name, line, function, changed)
+        for number, (changed, (line, function)) in enumerate(placed)
+    ]
+
+
+def path_of(target: Target) -> Path:
+    """The file of a target's module."""
+    return ROOT / "src" / Path(*target.module.split(".")).with_suffix(".py")
+
+
+def _edits(node: ast.AST, source: str, function: str, skip: tuple[str, ...]) -> Iterator[tuple[Any, str, str]]:
+    """(node, the function it stands in, text that replaces it) for every change below `node`."""
+    for child in _mutable_children(node):
+        inside = function
+        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+            inside = f"{function}.{child.name}".lstrip(".")
+        elif isinstance(child, ast.Assign | ast.AnnAssign) and not function:
+            inside = ast.unparse(child.targets[0] if isinstance(child, ast.Assign) else child.target)
+        if inside in skip:
+            continue
+        for changed, text in _changes(child, source, node):
+            yield changed, inside, text
+        yield from _edits(child, source, inside, skip)
+
+
+def _mutable_children(node: ast.AST) -> Iterator[ast.AST]:
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list", "bases", "type_comment"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr | ast.Raise | ast.Import):
+                yield child
+
+
+def _changes(node: ast.AST, source: str, parent: ast.AST) -> Iterator[tuple[Any, str]]:
+    match node:
+        case ast.Compare():
+            for place, operator in enumerate(node.ops):
+                for other in _COMPARE[type(operator)]:
+                    yield node, _with(node, lambda new, p=place, o=other: new.ops.__setitem__(p, o()))
+        case ast.BinOp() if type(node.op) in _ARITHMETIC:
+            yield node, _with(node, lambda new: setattr(new, "op", _ARITHMETIC[type(new.op)]()))
+        case ast.AugAssign() if type(node.op) in _ARITHMETIC:
+            changed = copy.deepcopy(node)
+            changed.op = _ARITHMETIC[type(node.op)]()
+            yield node, ast.unparse(changed)
+        case ast.BoolOp():
+            other = ast.Or if isinstance(node.op, ast.And) else ast.And
+            yield node, _with(node, lambda new: setattr(new, "op", other()))
+            for place in range(len(node.values)):
+                kept = [value for at, value in enumerate(node.values) if at != place]
+                yield node, _text(kept[0] if len(kept) == 1 else ast.BoolOp(node.op, kept))
+        case ast.UnaryOp():
+            yield node, _text(node.operand)
+        case ast.Constant(value=bool() as value):
+            yield node, str(not value)
+        case ast.Constant(value=int() as value):
+            yield node, _text(ast.Constant(value + 1))
+            yield node, _text(ast.parse(str(value - 1), mode="eval").body)
+        case ast.Constant(value=float() as value):
+            yield node, repr(value + 1 if abs(value) < 1e-3 else value * 1.25)
+        case ast.If() | ast.IfExp() | ast.While():
+            yield node.test, "False"
+            if not isinstance(node, ast.While):
+                yield node.test, "True"
+        case ast.comprehension():
+            for condition in node.ifs:
+                yield condition, "True"
+        case ast.Continue():
+            yield node, "break"
+        case ast.Expr(value=ast.Call()):
+            yield node, "pass"
+        case ast.Call():
+            yield from ((node, text) for text in _calls(node))
+        case ast.Attribute(attr=name) | ast.Name(id=name) if name in _SWAPPED and isinstance(parent, ast.Call):
+            if parent.func is node:
+                text = _SWAPPED[name]
+                if isinstance(node, ast.Attribute):
+                    yield node, f"{ast.unparse(node.value)}.{text}"
+                elif text in dir(__builtins__):
+                    yield node, text
+        case ast.FunctionDef():
+            for inner in _returns(node):
+                yield inner.value, _other_value(inner.value, ast.unparse(node.returns or ast.Constant(None)), source)
+
+
+def _calls(node: ast.Call) -> Iterator[str]:
+    """The call with a keyword left out, and what it is applied to without the call."""
+    for place, keyword in enumerate(node.keywords):
+        if keyword.arg not in _KEPT_KEYWORDS and keyword.arg is not None:
+            yield _with(node, lambda new, p=place: new.keywords.pop(p))
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    if name in _METHODS and isinstance(node.func, ast.Attribute):
+        yield _text(node.func.value)
+    if name in _REMOVABLE and node.args and not isinstance(node.args[0], ast.Starred):
+        yield _text(node.args[0])
+
+
+def _returns(function: ast.FunctionDef) -> Iterator[Any]:
+    """The `return` statements of a function with a value, without those of functions inside it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Return) and node.value is not None:
+            yield node
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _other_value(value: ast.expr, kind: str, source: str) -> str:
+    before = ast.get_source_segment(source, value)
+    by_kind = {"float": f"({before}) + 1", "int": f"({before}) + 1", "bool": f"not ({before})", "str": '""'}
+    return by_kind.get(kind, "None")
+
+
+def _with(node: ast.expr, change: Any) -> str:
+    """The text of a copy of `node`, changed in place."""
+    changed = copy.deepcopy(node)
+    change(changed)
+    return _text(changed)
+
+
+def _text(node: ast.expr) -> str:
+    text = ast.unparse(node)
+    return text if isinstance(node, ast.Constant | ast.Name | ast.Call | ast.Attribute) else f"({text})"
+
+
+def _replaced(source: str, node: Any, text: str) -> str:
+    """`source` with the span of `node` replaced. Columns of the syntax tree count bytes."""
+    lines = source.encode().splitlines(keepends=True)
+    start = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
+    end = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset
+    whole = source.encode()
+    return (whole[:start] + text.encode() + whole[end:]).decode()
+
+
+def _compiles(source: str) -> bool:
+    try:
+        compile(source, "mutant", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def diff_of(mutant: Mutant) -> str:
+    """The mutant as a unified diff against the module."""
+    path = path_of(TARGETS[mutant.target])
+    before = path.read_text(encoding="utf-8").splitlines()
+    name = path.relative_to(ROOT).as_posix()
+    lines = difflib.unified_diff(before, mutant.source.splitlines(), name, mutant.name, n=0, lineterm="")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------ running
+
+
+@dataclass(frozen=True)
+class Ran:
+    """status: pytest's exit status, negative where a signal ended it. cpu: seconds. modules: those it had imported."""
+
+    status: int
+    cpu: float
+    modules: list[str]
+
+
+class _Mutated(importlib.machinery.SourceFileLoader):
+    """Compiles the mutant's source wherever Python asks for the module's."""
+
+    def __init__(self, module: str, path: Path, source: str) -> None:
+        super().__init__(module, str(path))
+        self.source = source
+
+    def get_code(self, fullname: str) -> Any:
+        return compile(self.source, self.path, "exec", dont_inherit=True)
+
+
+class _Finder:
+    def __init__(self, target: Target, source: str) -> None:
+        self.target, self.source = target, source
+
+    def find_spec(self, name: str, path: Any = None, module: Any = None) -> Any:
+        if name != self.target.module:
+            return None
+        path = path_of(self.target)
+        return importlib.util.spec_from_file_location(name, path, loader=_Mutated(name, path, self.source))
+
+
+def run(target: Target, source: str | None, cpu_limit: float) -> Ran:
+    """Run the tests of `target` in a forked child, with `source` in place of the module's own.
+
+    cpu_limit: seconds of processor time after which the child is ended; ten times as much of the clock ends it too.
+    """
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(read)
+        _be_child(target, source, cpu_limit, write)
+    os.close(write)
+    deadline = time.monotonic() + 10 * cpu_limit
+    while True:
+        done, status, usage = os.wait4(child, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() > deadline:
+            os.killpg(child, signal.SIGKILL)
+        time.sleep(0.01)
+    with os.fdopen(read) as pipe:
+        modules = json.loads(pipe.read() or "[]")
+    return Ran(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, modules)
+
+
+def _be_child(target: Target, source: str | None, cpu_limit: float, write: int) -> None:
+    status = 99
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        seconds = int(cpu_limit) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        if source is not None:
+            sys.meta_path.insert(0, _Finder(target, source))  # type: ignore[arg-type]
+        status = _pytest(target)
+        if source is None:
+            os.write(write, json.dumps(_third_party()).encode()[:60_000])
+    finally:
+        os._exit(status)
+
+
+def _pytest(target: Target) -> int:
+    import pytest
+    from hypothesis import Phase, settings
+
+    settings.register_profile(
+        "mutants", derandomize=True, database=None, deadline=None, phases=(Phase.explicit, Phase.generate)
+    )
+    settings.load_profile("mutants")
+    files = [f"tests/{name}" for name in target.tests if (ROOT / "tests" / name.partition("::")[0]).exists()]
+    wanted = ["-k", " and ".join(f"not {name}" for name in target.leave_out)] if target.leave_out else []
+    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    return int(pytest.main([*options, *wanted, *files]))
+
+
+def _third_party() -> list[str]:
+    """What a child had imported and the parent may import for all: no module of kwela and none of the tests."""
+    places = [Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib", "platlib", "stdlib")]
+    names = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and name != "__main__" and any(Path(file).resolve().is_relative_to(place) for place in places):
+            names.append(name)
+    return names
+
+
+def baseline(name: str) -> float:
+    """CPU seconds of the tests of a target, unchanged, with the packages they import loaded here. Raises SystemExit
+    where they fail."""
+    first = run(TARGETS[name], None, 120)
+    if first.status:
+        raise SystemExit(f"{name}: its tests do not pass unchanged (pytest's exit status {first.status})")
+    for module in first.modules:
+        try:
+            importlib.import_module(module)
+        except Exception:  # some modules can only be imported in their own package's order
+            continue
+    return run(TARGETS[name], None, 120).cpu
+
+
+def main() -> None:
+    """Draw, run and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1, help="of the draw")
+    parser.add_argument("--count", type=int, default=400, help="mutants to draw; 0: all")
+    parser.add_argument("--module", action="append", choices=TARGETS, help="only this one (may be repeated)")
+    parser.add_argument("--mutant", action="append", help="only this mutant, by its name (may be repeated)")
+    parser.add_argument("--list", action="store_true", help="name the mutants and run none")
+    asked = parser.parse_args()
+    names = asked.module or list(dict.fromkeys(one.rpartition("-")[0] for one in asked.mutant or TARGETS))
+    names = names if asked.module or asked.mutant else list(TARGETS)
+    pool = [mutant for name in names for mutant in mutants_of(name)]
+    if asked.mutant:
+        drawn = [mutant for mutant in pool if mutant.name in asked.mutant]
+    else:
+        count = min(asked.count or len(pool), len(pool))
+        drawn = sorted(random.Random(asked.seed).sample(pool, count), key=lambda mutant: mutant.name)
+    if asked.list:
+        for mutant in drawn:
+            print(f"\n{mutant.name} in {mutant.function}\n{diff_of(mutant)}")
+        return
+    report(drawn, len(pool))
+
+
+def report(drawn: list[Mutant], pool: int) -> None:
+    """Run the mutants, module by module, and print the scores and the survivors."""
+    sys.path[:0] = [str(ROOT / "src")]
+    os.chdir(ROOT)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    survivors, scores = [], {}
+    for name in dict.fromkeys(mutant.target for mutant in drawn):
+        mine = [mutant for mutant in drawn if mutant.target == name]
+        seconds, alive = baseline(name), []
+        for number, mutant in enumerate(mine, 1):
+            ran = run(TARGETS[name], mutant.source, 3 * seconds + 3)
+            if ran.status in (4, 5, 99):
+                raise SystemExit(f"{mutant.name}: pytest did not run (exit status {ran.status})")
+            alive += [mutant] if ran.status == 0 else []
+            print(f"\r{name}: {number} of {len(mine)}, {len(alive)} alive ", end="", file=sys.stderr, flush=True)
+        print(f"(tests: {seconds:.1f} s of CPU)", file=sys.stderr)
+        scores[name] = len(mine) - len(alive), len(mine)
+        survivors += alive
+    for mutant in survivors:
+        print(f"\n{mutant.name} survived, in {mutant.function}\n{diff_of(mutant)}")
+    scores["all"] = sum(killed for killed, _ in scores.values()), len(drawn)
+    print(f"\n{len(drawn)} of {pool} mutants")
+    for name, (killed, count) in scores.items():
+        print(f"{name:20} {killed:4} of {count:4} killed, {killed / count:.0%}")
+
+
+if __name__ == "__main__":
+    main()
