@@ -69,6 +69,106 @@ def test_a_spike_is_seen_where_noise_is_not() -> None:
     assert seen(spiked) == ["loss_spike"]
 
 
+def after(losses: list[float], last: float | None) -> View:
+    """A run of a window a step: `losses`, and one more."""
+    return View(Curve(len(losses) + 1, 1, list(enumerate([*losses, last], 1))), 100.0, [])
+
+
+def test_a_spike_is_eight_deviations_above_the_median_of_the_fifty_windows_before() -> None:
+    before = [1.0, 1.2] * 25  # median 1.1, median deviation 0.1
+    least = 1.1 + 8 * 1.4826 * 0.1
+    assert seen(after(before, least - 0.001)) == [] and seen(after(before, least + 0.001)) == ["loss_spike"]
+    assert seen(after([9.0] * 60 + before, least + 0.001)) == ["loss_spike"], "what is older does not count"
+    (spike,) = look(after(before, 2.5826), LIMITS)
+    assert "2.583" in spike.evidence and "9 dev" not in spike.evidence and "10 deviations above 1.100" in spike.evidence
+
+
+def test_twenty_windows_must_stand_before_a_spike() -> None:
+    assert seen(after([1.0, 1.2] * 10, 9.0)) == ["loss_spike"] and seen(after([1.0, 1.2] * 9 + [1.0], 9.0)) == []
+
+
+def test_where_all_windows_are_alike_a_deviation_is_a_thousandth() -> None:
+    assert seen(after([2.0] * 30, 2.017)) == ["loss_spike"] and seen(after([2.0] * 30, 2.015)) == []
+
+
+def test_only_the_last_loss_need_be_finite() -> None:
+    curve = Curve(3, 1, [(1, None), (2, 3.0)], [(1, None), (2, 3.0)])
+    assert seen(View(curve, 1.0, [])) == []
+    assert seen(View(replace(curve, train=[*curve.train, (3, None)]), 1.0, [])) == ["nan"]
+    assert seen(View(replace(curve, val=[*curve.val, (3, None)]), 1.0, [])) == ["nan"]
+    (flag,) = look(View(replace(curve, val=[(3, None)]), 1.0, []), LIMITS)
+    assert "step 3" in flag.evidence
+
+
+def slow(windows: int, hours: float, fall: float = 0.0) -> View:
+    """A run of `hours` of which `windows` windows, of ten steps each, lie within the last 72 h."""
+    rng = np.random.default_rng(0)
+    train = [(10 * k, 4.0 - fall * k + 0.01 * rng.standard_normal()) for k in range(1, windows + 6)]
+    return View(Curve(train[-1][0], 1, train), hours * HOUR, [(0.0, 0), ((hours - 72) * HOUR, 50)])
+
+
+def test_the_trend_of_the_loss_needs_three_days_and_twenty_windows() -> None:
+    assert seen(slow(20, 72)) == ["loss_not_falling"] and seen(slow(19, 72)) == []
+    assert seen(slow(20, 100, fall=0.01)) == []
+    late = slow(20, 72)
+    assert seen(replace(late, steps_at=[(1.0, 0), (2.0, 50)])) == [], "its training is younger than three days"
+
+
+def test_a_trend_is_of_the_last_three_days_alone() -> None:
+    fell_before = slow(30, 100)
+    steep = [(step, loss + 5.0 - step / 10) if step <= 50 else (step, loss) for step, loss in fell_before.curve.train]
+    assert seen(replace(fell_before, curve=Curve(350, 1, steep))) == ["loss_not_falling"]
+    (flag,) = look(slow(30, 100, fall=-0.01), LIMITS)
+    assert "slope +1 a thousand steps over 72 h" in flag.evidence and "p = 1.00" in flag.evidence
+
+
+@pytest.mark.parametrize(
+    ("samples", "up"),
+    [
+        ([(0, 49.0), (900, 50.0), (1800, 50.0)], True),
+        ([(0, 50.0), (900, 50.0), (1800, 50.0)], False),
+        ([(1, 10.0), (900, 10.0), (1800, 10.0)], False),  # a second less than half an hour
+        ([(0, 100.0), (60, 10.0), (1860, 10.0)], True),  # what is older does not count
+    ],
+)
+def test_a_gpu_is_idle_by_its_mean_of_half_an_hour(samples: list[tuple[float, float]], up: bool) -> None:
+    view = View(Curve(), max(1800.0, samples[-1][0]), [], samples)
+    assert (seen(view) == ["gpu_idle"]) is up
+
+
+def test_a_gpu_that_was_not_measured_for_half_an_hour_is_no_idle_one() -> None:
+    assert seen(View(Curve(), 3600.0, [], [(0, 10.0), (1799, 10.0)])) == []
+
+
+def test_an_idle_gpu_says_its_mean() -> None:
+    (flag,) = look(View(Curve(), 1800.0, [], [(0, 20.0), (1800, 30.0)]), LIMITS)
+    assert flag.evidence == "25 % over 30 min" and flag.threshold == "50 % for 30 min" and flag.action == "warn"
+
+
+def test_just_an_hour_without_a_step_and_just_enough_of_a_disk_are_no_flags() -> None:
+    edge = View(Curve(5), 1.0, [], since_step=3600.0, free_gb=10.0)
+    assert seen(edge) == []
+    assert seen(replace(edge, since_step=3600.1, free_gb=9.99)) == ["no_step", "disk_filling"]
+
+
+def test_validation_must_rise_three_times_in_a_row_and_training_fall_between_each() -> None:
+    train = [(step, 4.0 - step / 1000) for step in range(10, 510, 10)]
+    val = [(0, 9.0), (100, 3.0), (200, 3.1), (300, 3.2), (400, 3.3)]
+    assert seen(View(Curve(400, 1, train, val), 1.0, [])) == ["overfitting"], "the four last ones count"
+    (flag,) = look(View(Curve(400, 1, train, val), 1.0, []), LIMITS)
+    assert "3.000 -> 3.300" in flag.evidence and "3.845 -> 3.645" in flag.evidence and "3 evaluations" in flag.threshold
+    assert seen(View(Curve(400, 1, train, val[1:]), 1.0, [])) == ["overfitting"]
+    assert seen(View(Curve(400, 1, train, val[2:]), 1.0, [])) == [], "two rises"
+    level = [*val[:3], (300, 3.1), (400, 3.3)]
+    assert seen(View(Curve(400, 1, train, level), 1.0, [])) == [], "equal is no rise"
+    blind = [row for row in train if not 200 < row[0] <= 300]
+    assert seen(View(Curve(400, 1, blind, val), 1.0, [])) == [], "no training between two evaluations"
+    stalled = [(step, min(loss, 3.8) if step <= 300 else 3.8) for step, loss in train]
+    assert seen(View(Curve(400, 1, stalled, val), 1.0, [])) == []
+    with_nan = [*val[:3], (250, None), *val[3:]]
+    assert seen(View(Curve(400, 1, train, with_nan), 1.0, [])) == ["overfitting"]
+
+
 @pytest.mark.parametrize(("percent", "minutes", "up"), [(30.0, 40, True), (90.0, 40, False), (30.0, 20, False)])
 def test_an_idle_gpu(percent: float, minutes: int, up: bool) -> None:
     gpu = [(60.0 * k, percent) for k in range(minutes + 1)]

@@ -42,6 +42,78 @@ def test_each_rule_decides_as_written(change: dict, verdict: str, rule: str | No
     assert [one.name for one in found.rules if one.outcome == outcome] == ([rule] if rule else [])
 
 
+@pytest.mark.parametrize(
+    ("change", "name", "outcome"),
+    [
+        ({"interval": (0.35, 0.5)}, "authenticity", "passes"),
+        ({"interval": (0.349, 0.5)}, "authenticity", "open"),
+        ({"authenticity": 0.35, "interval": (0.3, 0.4)}, "authenticity", "open"),
+        ({"authenticity": 0.349, "interval": (0.3, 0.4)}, "authenticity", "fails"),
+        ({"interval": None}, "authenticity", "unknown"),
+        ({"authenticity": None}, "authenticity", "unknown"),
+        ({"val_loss": 3.5, "base_loss": 4.0}, "val loss", "passes"),
+        ({"val_loss": 3.501, "base_loss": 4.0}, "val loss", "fails"),
+        ({"base_loss": 2.834}, "gain over base", "fails"),
+        ({"base_loss": 2.835}, "gain over base", "passes"),
+        ({"forecast_usd": 500.0}, "forecast", "passes"),
+        ({"forecast_usd": 500.01}, "forecast", "open"),
+    ],
+)
+def test_a_figure_on_its_threshold_counts_as_is_written(change: dict, name: str, outcome: str) -> None:
+    rules = {rule.name: rule.outcome for rule in decide(replace(GOOD, **change), LIMITS).rules}
+    assert rules[name] == outcome
+
+
+def test_a_gain_that_is_asked_for_must_be_reached() -> None:
+    asked = Thresholds(min_gain_over_base=0.25)
+    for base, outcome in ((3.25, "passes"), (3.24, "fails")):
+        rules = {rule.name: rule.outcome for rule in decide(replace(GOOD, val_loss=3.0, base_loss=base), asked).rules}
+        assert rules["gain over base"] == outcome
+
+
+@pytest.mark.parametrize("unknown", ["forecast_usd", "budget_usd"])
+def test_without_a_forecast_or_a_budget_the_two_are_not_compared(unknown: str) -> None:
+    rules = decide(replace(GOOD, **{unknown: None}), LIMITS).rules
+    assert [rule.name for rule in rules] == ["authenticity", "cost", "val loss", "gain over base", "red flags"]
+
+
+def test_rules_say_the_figures_and_the_thresholds() -> None:
+    said = {rule.name: rule.said for rule in decide(replace(GOOD, flags=("nan", "gpu_idle")), LIMITS).rules}
+    assert (
+        "45.0%" in said["authenticity"] and "37.0% .. 53.0%" in said["authenticity"] and "35%" in said["authenticity"]
+    )
+    assert "+0.266" in said["gain over base"] and "3.100" in said["gain over base"]
+    assert "2.834" in said["val loss"] and "3.5" in said["val loss"]
+    assert "$462.00" in said["forecast"] and "$500.00" in said["forecast"] and "nan, gpu_idle" in said["red flags"]
+    unknown = replace(GOOD, authenticity=None, interval=None)
+    assert "no samples" in decide(unknown, LIMITS).rules[0].said
+    assert "too few clips" in decide(replace(unknown, why_not="too few clips"), LIMITS).rules[0].said
+
+
+def test_the_block_shows_what_is_known_and_names_what_decided() -> None:
+    whole = gate.block(decide(replace(GOOD, training_days=30.25), LIMITS))
+    assert (
+        "Training: 30.2 days" in whole
+        and "95% Interval: 37.0% .. 53.0%" in whole
+        and "Untuned Val Loss: 3.100" in whole
+    )
+    unknown = gate.block(decide(replace(GOOD, authenticity=None, interval=None, val_loss=None), LIMITS))
+    assert "Training:" not in unknown and "95% Interval" not in unknown
+    assert "Best Val Loss: not measured" in unknown and "authenticity: NOT MEASURED" in unknown
+    assert "HOLD" in unknown and "Not measured: authenticity, val loss" in unknown
+    opened = gate.block(decide(replace(GOOD, flags=("nan",), forecast_usd=501.0), LIMITS))
+    assert "Conditions: red flags, forecast" in opened and "forecast: OPEN" in opened and "cost:" not in opened
+    failed = gate.block(decide(replace(GOOD, cost_usd=601.0, val_loss=4.0), LIMITS))
+    assert "Failed: cost, val loss, gain over base" in failed and "cost: FAIL" in failed
+    assert all(gate.ADVICE[name] in failed for name in ("cost", "val loss", "gain over base"))
+
+
+@pytest.mark.parametrize("change", [{}, {"authenticity": None, "interval": None}, {"flags": ("nan",)}])
+def test_a_verdict_comes_back_from_its_json(change: dict) -> None:
+    found = decide(replace(GOOD, **change), LIMITS)
+    assert gate.restore(json.loads(json.dumps(found.to_dict()))) == found
+
+
 def test_the_playbooks_own_example_is_a_no_go_on_cost_alone() -> None:
     found = decide(PLAYBOOK, LIMITS)
     assert found.verdict == gate.NO_GO and [rule.name for rule in found.those("fails")] == ["cost"]

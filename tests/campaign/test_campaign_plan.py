@@ -58,6 +58,76 @@ def test_spot_hours_have_three_percent_of_repeated_work_and_on_demand_hours_none
     assert planned["playbook", "spot", 20].hours == (1120, 1120, 1120), "the plan's days have it in them"
 
 
+def only_row(found: PlaybookConfig, hours: float) -> plan.Row:
+    """The playbook's on-demand row of a measured plan of `hours`."""
+    return by_way(plan.make(found, plan.measured(hours, "a probe"), 1500))["playbook", "on-demand", 24]
+
+
+def test_a_row_by_hand() -> None:
+    row = only_row(settings(), 96)  # four days at $1.30; 500 GB cost $40 a month of 30 days
+    assert row.days == pytest.approx((3.2, 4, 4.8)) and row.rate == 1.30
+    assert row.disk_usd == pytest.approx(4 * 40 / 30)
+    assert row.usd == pytest.approx(tuple(25 + 5 * 0.09 + days * (24 * 1.30 + 40 / 30) for days in (3.2, 4, 4.8)))
+    assert (row.fits, row.epochs) == ("yes", 20)
+
+
+def test_what_fits_is_judged_by_the_high_and_the_low_figure() -> None:
+    low, likely, high = only_row(settings(), 96).usd
+    fits = [only_row(settings(budget_usd=usd), 96).fits for usd in (high, high - 0.01, likely, low, low - 0.01)]
+    assert fits == ["yes", "perhaps", "perhaps", "perhaps", "no"]
+
+
+def test_the_largest_plan_keeps_the_reserve_back() -> None:
+    likely = only_row(settings(), 96).usd[1]
+    reserve = 1.30 * 150 / 60
+    whole, half = likely + reserve, 25.45 + (likely - 25.45) / 2 + reserve
+    epochs = [
+        only_row(settings(budget_usd=usd), 96).epochs for usd in (whole + 50, whole, whole - 0.1, half, half - 0.1)
+    ]
+    assert epochs == [20, 20, 19, 10, 9]
+    assert only_row(settings(budget_usd=20.0), 96).epochs == 0
+
+
+def test_steps_are_whole_batches_of_accumulated_gradients() -> None:
+    assert plan.steps(settings(), 1500) == 20 * 47  # of 32 clips
+    assert plan.steps(settings(), 1504) == 20 * 47 and plan.steps(settings(), 1505) == 20 * 48
+    assert plan.steps(settings(), None) == 20 * 250
+    assert plan.make(settings(), plan.Work(None, "days"), 1500).steps == 940
+    assert plan.make(settings(), plan.measured(9, "a probe", 123), 1500).steps == 123
+
+
+def test_gates_in_days_have_their_cost_worked_out() -> None:
+    on_demand = 25.45 + 35 * (24 * 1.30 + 40 / 30)  # $1,164 at the gate of day 35
+    (why,) = only_row(settings(budget_usd=on_demand - 1), 24 * 40).unreachable
+    assert f"it has cost ${on_demand:,.0f}" in why and "is spent on day 35.0" in why
+    dear = settings(budget_usd=2000.0)
+    limits = dear.go_nogo_thresholds
+    for most, flag, said in (
+        (on_demand - 1, 400.0, [f"${on_demand - 1:,.0f}: a NO-GO is certain"]),
+        (on_demand + 1, on_demand - 1, [f"past the red flag of ${on_demand - 1:,.0f}"]),
+        (on_demand + 1, on_demand + 1, []),
+    ):
+        found = dear.model_copy(
+            update={"go_nogo_thresholds": limits.model_copy(update={"max_cost_usd": most}), "flag_cost_usd": flag}
+        )
+        reasons = only_row(found, 24 * 40).unreachable
+        assert len(reasons) == len(said) and all(part in why for part, why in zip(said, reasons, strict=True))
+    assert only_row(dear.model_copy(update={"flag_cost_usd": 1e9}), 24 * 35).unreachable[0].count("NO-GO") == 1
+
+
+def test_a_gate_at_a_fraction_comes_when_that_is_sooner() -> None:
+    half = settings(gate_at_fraction=0.5, flag_cost_usd=0.0, budget_usd=5000.0)
+    assert "(day 20)" in only_row(half, 24 * 40).unreachable[0]
+    late = settings(gate_at_fraction=0.95, flag_cost_usd=0.0, budget_usd=5000.0)
+    assert "(day 35)" in only_row(late, 24 * 40).unreachable[0]
+
+
+def test_the_billing_alarm_and_the_gates_limit_are_compared_with_the_budget() -> None:
+    warned = [plan.make(settings(budget_usd=usd), plan.Work(None, "days"), 1500).warnings for usd in (599.99, 600.0)]
+    assert [sum("billing alarm" in why for why in found) for found in warned] == [1, 0]
+    assert [sum("can never fail" in why for why in found) for found in warned] == [1, 0]
+
+
 def test_gates_that_cannot_be_reached_are_named() -> None:
     days = plan.make(settings(), plan.Work(None, "days"), None)
     dear = by_way(days)["playbook", "on-demand", 24].unreachable

@@ -25,6 +25,102 @@ def test_wilson_holds_its_share_inside_0_and_1(case):
     assert 0 <= low <= share <= high <= 1
 
 
+def test_the_middle_of_what_was_drawn_is_known_by_counting():
+    drawn = np.arange(1001.0)
+    assert stats.middle(drawn) == pytest.approx((25, 975))
+    assert stats.middle(np.r_[drawn, np.nan, np.inf]) == pytest.approx((25, 975))
+    assert all(math.isnan(end) for end in stats.middle(np.array([np.nan])))
+
+
+def test_wilson_at_its_ends_and_what_it_refuses():
+    half = 1.959964**2 / 20  # at 0 of 20 and 20 of 20 the interval is z^2 / n over 1 + z^2 / n
+    assert stats.wilson(0, 20) == pytest.approx((0, 0, half / (1 + half)))
+    assert stats.wilson(20, 20) == pytest.approx((1, 1 / (1 + half), 1))
+    assert stats.share(np.array([True, False, True])) == stats.wilson(2, 3)
+    for case in ((-1, 3), (0, 0), (4, 3)):
+        with pytest.raises(ValueError, match=f"{case[0]} of {case[1]}"):
+            stats.wilson(*case)
+
+
+def test_three_groups_have_an_interval_and_two_have_none():
+    values = np.array([1.0, 2.0, 3.0])
+    three = stats.mean_by_group(values)
+    assert three.value == 2 and three.ci == [1, 3]  # one draw in 27 is all of one group
+    two = stats.mean_by_group(values[:2])
+    assert two.value == 1.5 and math.isnan(two.low) and math.isnan(two.high)
+    assert two.to_dict() == {"value": 1.5, "ci": None}
+    assert stats.NOTHING.to_dict() == {"value": None, "ci": None}
+
+
+def test_items_that_are_not_finite_are_left_out_of_a_mean_and_groups_are_drawn_whole():
+    values = np.array([1.0, np.nan, 3.0, np.inf])
+    assert stats.mean_by_group(values).value == 2
+    assert math.isnan(stats.mean_by_group(values[1:2]).value)
+    sizes = set()
+    groups = ["a", "a", "b", "c", "c", "c"]
+    stats.bootstrap(groups, lambda index: sizes.add(tuple(np.bincount(index, minlength=6))) or 0.0, 200)
+    assert all(a == b and d == e == f for a, b, _, d, e, f in sizes) and (3, 3, 0, 0, 0, 0) in sizes
+    assert {a + c + d for a, _, c, d, _, _ in sizes} == {3}, "three groups a draw, with repeats"
+
+
+def test_a_bootstrap_is_a_function_of_its_seed():
+    values = np.random.default_rng(0).normal(size=9)
+    first, same, other = (stats.mean_by_group(values, seed=seed) for seed in (0, 0, 1))
+    assert first == same and first.value == other.value and first.low != other.low
+
+
+def test_a_statistic_without_an_answer_in_a_draw_is_left_out_of_the_interval():
+    """Of three groups a draw holds the first in 19 of 27; where it does not, the statistic has no answer."""
+    found = stats.bootstrap(list("abc"), lambda index: 5.0 if 0 in index else math.nan, 500)
+    assert found == (5, 5, 5)
+
+
+def test_a_permutation_test_by_counting():
+    ones, zeros = np.ones(3), np.zeros(3)
+    assert stats.paired_permutation(ones, zeros) == pytest.approx(2 / 8, abs=0.02)  # all signs alike
+    assert stats.paired_permutation(zeros, ones) == stats.paired_permutation(ones, zeros)
+    assert stats.paired_permutation(zeros, zeros) == 1
+    assert stats.paired_permutation(np.array([3.0, 1, 1]), zeros) == pytest.approx(2 / 8, abs=0.02)
+    assert stats.paired_permutation(np.array([3.0, 1, -1]), zeros) == pytest.approx(6 / 8, abs=0.02)
+    assert stats.paired_permutation(np.ones(40), np.zeros(40)) == 1 / 10_001, "never 0"
+    assert stats.paired_permutation(np.ones(40), np.zeros(40), 99) == 1 / 100
+    a, b = np.random.default_rng(0).normal(size=(2, 20))
+    assert stats.paired_permutation(a, b, seed=1) != stats.paired_permutation(a, b, seed=2)
+
+
+def test_pairs_needed_by_hand():
+    same = np.zeros(98, bool)
+    assert stats.pairs_needed(same, same, 0.2) == 37  # ((1.95996 sqrt(.2) + .84162 sqrt(.2 - .04)) / .2)^2 = 36.8
+    differ = np.arange(98) < 30
+    assert stats.pairs_needed(same, differ, 0.2) == 61  # sqrt(.32) and sqrt(.28) for those: 60.4
+    assert stats.pairs_needed(differ, differ, 0.2) == 37
+
+
+def test_overlap_by_hand():
+    assert stats.overlap(np.array([0.0, 0, 1, 1]), np.array([0.0, 1, 1, 1])) == pytest.approx(0.25 + 0.5)
+    assert stats.overlap(np.array([0.0, 0, np.nan, 1]), np.array([0.0, 1, 1])) == pytest.approx(2 / 3)
+    assert math.isnan(stats.overlap(np.ones(3), np.array([np.nan])))
+    low, high = np.arange(100.0), np.arange(50.0, 150.0)
+    assert stats.overlap(low, high) == pytest.approx(0.5, abs=0.08)
+    assert stats.overlap(low, high, 3) == pytest.approx(0.5, abs=0.08)
+    assert stats.overlap(low[:50], low[:50] + 0.5, 1) == 1, "one cell holds all"
+
+
+def test_auc_by_hand_and_by_group():
+    assert stats.auc(np.array([1, 2]), np.array([0, 1])) == 3.5 / 4
+    assert math.isnan(stats.auc(np.array([]), np.array([1.0])))
+    scores, positive = np.array([1.0, 2, 0, 1]), np.array([True, True, False, False])
+    found = stats.auc_by_group(scores, positive, list("abcd"))
+    assert found.value == 3.5 / 4 and found.low < found.value < found.high <= 1
+
+
+def test_rank_correlation_needs_three_values_and_two_sides_that_move():
+    assert stats.spearman(np.array([1, 5, 9]), np.array([2, 3, 7])) == pytest.approx(1)
+    assert stats.spearman(np.array([1, 5, 9]), np.array([7, 3, 2])) == pytest.approx(-1)
+    assert math.isnan(stats.spearman(np.array([1, 2]), np.array([1, 2])))
+    assert math.isnan(stats.spearman(np.ones(5), np.arange(5)))
+
+
 def test_an_interval_by_group_is_wider_than_one_by_item_where_groups_differ():
     rng = np.random.default_rng(0)
     values = np.repeat(rng.normal(size=20), 30) + 0.1 * rng.normal(size=600)
