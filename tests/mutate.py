@@ -79,10 +79,17 @@ TARGETS = {
     "audio_rhythm": Target(
         "kwela.judge.audio_rhythm", (_KNOWN, "judge/test_audio_features.py"), "audio_ and not less_than_60_ms"
     ),
-    "quality": Target("kwela.judge.quality", ("judge/test_midi_quality.py",)),
+    "quality": Target("kwela.judge.quality", ("judge/test_midi_quality.py",), "not generated_music"),
     "memorisation": Target("kwela.judge.memorisation", ("judge/test_midi_memorisation.py",), "not half_a_million"),
-    "copies": Target("kwela.judge.copies", ("judge/test_damage_sound.py",), skip=("chroma_of",)),
-    "damage_sound": Target("kwela.judge.damage_sound", ("judge/test_damage_sound.py",), skip=("describe", "_native")),
+    "copies": Target(
+        "kwela.judge.copies", ("judge/test_damage_sound.py",), "copy or chroma or stretch or match", skip=("chroma_of",)
+    ),
+    "damage_sound": Target(
+        "kwela.judge.damage_sound",
+        ("judge/test_damage_sound.py",),
+        "not copy and not chroma and not stretch and not test_looping_share",
+        skip=("describe", "_native"),
+    ),
     "cloud_scores": Target("kwela.judge.cloud_scores", ("judge/test_clouds_distances.py",), skip=("score", "_after")),
     "split": Target("kwela.corpus.split", ("corpus/test_split.py",)),
     "evidence": Target("kwela.export.evidence", ("export/test_evidence.py",), skip=("machine",)),

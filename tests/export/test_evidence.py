@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,40 @@ def test_damaged_evidence_does_not_hold(tmp_path: Path, damaged: str) -> None:
     artefact.write_bytes(b"1")
     evidence.path_of(artefact).write_text(damaged)
     assert not evidence.holds(artefact, {})
+
+
+def test_a_folders_hash_is_of_names_sizes_and_contents_in_order_of_path(tmp_path: Path) -> None:
+    package = tmp_path / "x.mlpackage"
+    with pytest.raises(FileNotFoundError, match=r"x\.mlpackage"):
+        evidence.digest(package)
+    for name, content in (("b", b"1"), ("Data/a", b"22"), ("Data/Z/c", b"")):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_bytes(content)
+    written = b"Data/Z/c\0" + b"0\0" + b"Data/a\0" + b"2\0" + b"22" + b"b\0" + b"1\0" + b"1"
+    assert evidence.digest(package) == (hashlib.sha256(written).hexdigest(), 3)
+    assert evidence.digest(package / "b") == (hashlib.sha256(b"1").hexdigest(), 1)
+
+
+@pytest.mark.parametrize(("average", "weights"), [(None, "model"), ({"w": torch.ones(1)}, "average (EMA)")])
+def test_an_origin_says_which_weights_of_which_step_by_which_versions(
+    tmp_path: Path, average: dict[str, Any] | None, weights: str
+) -> None:
+    source = save(tmp_path / "best.pt", "spectocloud", {}, torch.nn.Linear(1, 1), ema=average)
+    found = evidence.origin(source, checkpoint.load(source), ("torch",))
+    assert found["checkpoint"] == {
+        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "family": "spectocloud",
+        "epoch": 3,
+        "step": 12,
+        "weights": weights,
+    }
+    assert found["tokenizer_hash"] == "" and found["versions"]["torch"] == torch.__version__
+    assert found["training_data"] == {
+        "sha256": "d" * 64,
+        "kind": "unknown",
+        "manifests": ["spectocloud_train.jsonl", "spectocloud_val.jsonl"],
+    }
+    assert found["licence"] == {"synthetic": False, "demo": None, "note": found["licence"]["note"]}
 
 
 def test_a_folders_hash_changes_with_a_name_and_with_a_byte(tmp_path: Path) -> None:

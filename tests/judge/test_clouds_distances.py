@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from kwela.judge.cloud_scores import apart, f_score
+from kwela.judge.cloud_scores import FLOOR, MODEL, Scores, _distances, _strangers, apart, f_score, ranked
+from kwela.judge.cloud_windows import Sample, Window
 from kwela.spectocloud.target import Cloud
 
 
@@ -51,6 +55,73 @@ def test_all_points_in_one_place_have_precision_without_recall() -> None:
     wanted = cloud(rng.random((500, 3)))
     heap = cloud(np.repeat(wanted.positions[:1], 500, axis=0))
     assert apart(heap, wanted).fine < 0.02
+
+
+def test_colour_is_of_the_first_four_attributes_and_properties_of_the_others() -> None:
+    place = np.zeros((1, 3), np.float32)
+    zeros, ones = np.zeros((1, 7), np.float32), np.ones((1, 7), np.float32)
+    tinted = ones.copy()
+    tinted[:, :4] = [0.1, 0.2, 0.3, 0.4]
+    far = apart(Cloud(place, zeros), Cloud(place, tinted))
+    assert far.colour == pytest.approx(0.25) and far.properties == 1
+    assert apart(Cloud(place, tinted), Cloud(place, zeros)) == far
+    both = Cloud(np.array([[0, 0, 0], [1, 0, 0]], np.float32), np.concatenate([zeros, ones]))
+    assert apart(both, Cloud(place, zeros)).colour == pytest.approx((0.5 + 0) / 2), "each way is averaged"
+    assert apart(both, Cloud(place, zeros)).coarse == apart(Cloud(place, zeros), both).coarse
+
+
+@pytest.mark.parametrize(("gap", "fine", "coarse"), [(0.02, 1, 1), (0.0201, 0, 1), (0.05, 0, 1), (0.0501, 0, 0)])
+def test_radii_are_two_and_five_hundredths_of_the_cube(gap: float, fine: float, coarse: float) -> None:
+    wanted = Cloud(np.zeros((1, 3)), np.zeros((1, 7)))
+    far = apart(Cloud(np.array([[gap, 0, 0]]), np.zeros((1, 7))), wanted)
+    assert (far.fine, far.coarse) == (fine, coarse) and far.chamfer == pytest.approx(2 * gap**2)
+
+
+@pytest.mark.parametrize("part", ["positions", "attributes"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_points_that_are_not_finite_are_infinitely_far(part: str, side: int) -> None:
+    pair = [cloud([[0, 0, 0], [1, 0, 0]]), cloud([[0, 0, 0]])]
+    values = getattr(pair[side], part).copy()
+    values[0, 0] = np.nan
+    pair[side] = pair[side]._replace(**{part: values})
+    assert apart(*pair) == (np.inf, 0, 0, np.inf, np.inf)
+
+
+def test_f_score_by_hand() -> None:
+    assert f_score(np.array([0, 1.0]), np.array([0, 0, 0, 1.0]), 0.5) == pytest.approx(2 * 0.5 * 0.75 / 1.25)
+    assert f_score(np.array([0, 1.0]), np.ones(3), 0.5) == 0
+
+
+def test_songs_are_ranked_by_the_mean_of_their_windows() -> None:
+    measures = {"chamfer": {MODEL: np.array([1.0, 5.0, 2.0, 3.0])}}
+    assert ranked(Scores(np.array(["b", "b", "c", "a"]), measures)) == ["c", "a", "b"]
+
+
+def test_a_cloud_knows_its_song_if_it_is_nearer_to_its_own_target_than_to_every_other() -> None:
+    wanted, near, far = (cloud([[x, 0, 0]]) for x in (0.0, 0.5, 0.9))
+    sources = {MODEL: cloud([[0.1, 0, 0]]), "nearest neighbour": cloud([[0.45, 0, 0]]), "mean cloud": near}
+    found = _distances(sources, wanted, [far, near])
+    assert found["own_song"] == {MODEL: 1, "nearest neighbour": 0}
+    assert found["chamfer"][MODEL] == pytest.approx(2 * 0.1**2) and found["coarse"]["mean cloud"] == 0
+    assert _distances({MODEL: cloud([[0.25, 0, 0]])}, wanted, [near])["own_song"][MODEL] == 0, "as near is not nearer"
+    assert _distances({FLOOR: wanted}, wanted, [])["own_song"] == {FLOOR: 1}
+
+
+def windows_of(*songs: str) -> list[Sample]:
+    """Held-out windows of which only the song matters."""
+    plain = Window("", Path(), Path(), np.zeros(64), 0.0, 0.0)
+    return [Sample(replace(plain, song=song), None, cloud([[0, 0, 0]])) for song in songs]
+
+
+def test_strangers_are_windows_of_other_songs_one_of_each_up_to_seven() -> None:
+    songs = [f"song {k // 2}" for k in range(20)]
+    chosen = _strangers(windows_of(*songs), seed=0)
+    for song, others in zip(songs, chosen, strict=True):
+        names = [songs[k] for k in others]
+        assert len(names) == len(set(names)) == 7 and song not in names
+    assert chosen == _strangers(windows_of(*songs), seed=0) != _strangers(windows_of(*songs), seed=1)
+    assert {k for others in chosen for k in others} == set(range(20)), "any window of a song may be drawn"
+    assert _strangers(windows_of("a", "b", "b"), seed=0)[1:] == [[0], [0]]
 
 
 def test_f_score_of_nothing_in_reach_is_0() -> None:

@@ -64,6 +64,135 @@ def test_looping_share() -> None:
     assert looping(0 * once) is None and looping(once[:RATE]) is None, "silence, and too short to tell"
 
 
+def test_nothing_above_8_khz_counts_as_100_db_less_and_next_to_no_sound_has_no_answer() -> None:
+    power = np.zeros((4, 1025))
+    power[:, 10] = 1.0
+    assert damage_sound.highs(power) == -100
+    hertz = np.fft.rfftfreq(2048, 1 / RATE)
+    power[:, np.searchsorted(hertz, 8000, side="right")] = 1 / 3
+    assert damage_sound.highs(power) == pytest.approx(10 * np.log10(1 / 4))
+    assert damage_sound.highs(power * 1e-11) is not None and damage_sound.highs(power * 0.7e-11) is None
+
+
+def test_silence_is_below_60_db_in_frames_of_50_ms() -> None:
+    frame = round(0.05 * RATE)
+    levels = np.repeat([10 ** (-59.9 / 20), 10 ** (-60.1 / 20), 0.5, 0.0], frame)
+    assert damage_sound.silent_share(levels) == 0.5
+    assert damage_sound.silent_share(levels[: -frame + 1]) == 0.5, "the last frame is filled with silence"
+    assert damage_sound.silent_share(np.full(frame + 1, 0.5)) == 0
+
+
+def test_cut_off_samples_by_counting() -> None:
+    wave = np.tile(np.linspace(-0.4, 0.4, 50), 2)
+    assert damage_sound.clipping_share(wave[:, None]) == 0
+    for level, count in ((0.999, 3), (1.2, 3), (0.998, 0)):
+        full = wave.copy()
+        full[[5, 50, 90]] = [level, -level, level]
+        assert damage_sound.clipping_share(full[:, None]) == count / 100
+    for long, count in ((3, 0), (4, 4), (7, 7)):
+        flat = wave.copy()
+        flat[20 : 20 + long] = 0.5
+        assert damage_sound.clipping_share(flat[:, None]) == count / 100
+        flat[60] = 0.51  # the row lies more than 1 % under the peak
+        assert damage_sound.clipping_share(flat[:, None]) == 0
+    assert damage_sound.clipping_share(np.full((10, 1), 0.0009)) == 0, "too soft to have tops"
+    assert damage_sound.clipping_share(np.full((10, 1), 0.0011)) == 1
+
+
+def lit(*spans: tuple[int, int], bands: tuple[int, ...] = (300,), steps: int = 200) -> np.ndarray:
+    """Power of a spectrum whose bins `bands` sound in the frames of each span."""
+    power = np.zeros((steps, 1025))
+    for start, end in spans:
+        power[start:end, list(bands)] = 1.0
+    return power
+
+
+def test_bands_are_thirds_of_an_octave() -> None:
+    hertz = np.fft.rfftfreq(2048, 1 / RATE)
+    power = np.zeros((1, 1025))
+    for centre in (1000, 2000, 8000):
+        power[0] = 0
+        power[0, np.argmin(np.abs(hertz - centre))] = 2.0
+        (bands,) = damage_sound._bands(power)
+        assert bands.sum() == 2 and bands.argmax() == np.argmin(np.abs(damage_sound.CENTRES - centre))
+    inside = (hertz >= 1000 * 2 ** (-10.5 / 3)) & (hertz < 1000 * 2 ** (13.5 / 3))
+    assert damage_sound._bands(np.ones((1, 1025))).sum() == inside.sum()
+
+
+def test_a_sound_that_stands_still_repeats_and_one_that_comes_once_does_not() -> None:
+    assert damage_sound.looping_share(lit((0, 200))) == 1
+    assert damage_sound.looping_share(lit((0, 200))[:40]) is None, "1.9 s: no second beside a second, half a clip away"
+    assert damage_sound.looping_share(lit((90, 110))) < 0.4
+    assert damage_sound.looping_share(lit()) is None
+
+
+def test_what_differs_by_2_db_or_more_is_no_repeat() -> None:
+    for decibels, share in ((1.5, 1.0), (-1.5, 1.0), (2.5, 0.0), (-2.5, 0.0)):
+        levels = np.zeros((80, 24))
+        levels[40:] = decibels
+        audible = np.ones((80, 24), bool)
+        assert damage_sound._repeats(levels, audible, 40, 40) == share
+    half = np.zeros((80, 24))
+    half[40:, 12:] = 3.9  # 1.95 in the mean over the bands
+    assert damage_sound._repeats(half, np.ones((80, 24), bool), 40, 40) == 1
+    heard = np.repeat([[False] * 12 + [True] * 12], 80, 0)
+    assert damage_sound._repeats(half, heard, 40, 40) == 0, "3.9 in the mean over those that sound"
+    assert damage_sound._repeats(half, heard & False, 40, 40) == 0, "silence is no repeat"
+
+
+def test_levels_are_in_steps_of_25_ms_and_end_50_db_under_the_loudest() -> None:
+    power = lit((0, 200), bands=(300, 100))
+    power[:, 100] = 1e-4
+    power[:, 40] = 1e-6
+    levels, audible = damage_sound._levels(power)
+    assert levels.shape == (round(200 * 1024 / RATE / 0.025 + 0.5), 24)
+    middle = levels[len(levels) // 2]
+    assert sorted(set(middle.round(6)))[-2:] == pytest.approx([-40, 0], abs=0.01) and middle.min() == -50 + middle.max()
+    assert audible[len(levels) // 2].sum() == 2
+    soft, heard = damage_sound._levels(1e-6 * power)
+    assert soft.min() == -98 and heard[len(soft) // 2].sum() == 1, "-98 dB is silence"
+
+
+def test_a_copy_is_longer_than_3_seconds_and_than_chance_gives() -> None:
+    assert copies.bar([]) == copies.bar([1.0, 2.0]) == 3 and copies.bar([4.0, 2.0]) == 6
+
+
+def test_chroma_counts_neither_what_is_soft_nor_what_is_too_low_or_too_high() -> None:
+    t = np.arange(2 * copies.RATE) / copies.RATE
+    tone = np.sin(2 * np.pi * 440 * t).astype(np.float32)
+    found = copies.chroma(0.3 * tone)
+    assert found.shape == (21, 12) and found.dtype == np.float32 and found.max() == found[10, 9] == 1
+    assert copies.chroma(0.0015 * tone)[10].max() == 1 and not copies.chroma(0.0013 * tone)[10].any(), "-60 dB"
+    other = np.sin(2 * np.pi * 3520 * 2 ** (3 / 12) * t) + np.sin(2 * np.pi * 46 * t)  # C8, F sharp 1
+    both = copies.chroma((0.3 * tone + 0.3 * other).astype(np.float32))[10]
+    assert both[9] == 1 and both[0] < 0.05 and both[6] < 0.05
+    octaves = sum(np.sin(2 * np.pi * hertz * t) for hertz in (523.25, 1046.5)) + 1.2 * np.sin(2 * np.pi * 659.26 * t)
+    two = copies.chroma((0.2 * octaves).astype(np.float32))[10]
+    assert two[0] == 1 and two[4] == pytest.approx(0.6, abs=0.05), "the octaves of a class are added"
+
+
+def test_frames_match_from_a_correlation_of_0_8_on() -> None:
+    first = np.zeros((1, 12))
+    first[0, 0] = 1
+    for other, seconds in ((0.5, copies.HOP_SECONDS), (1.0, 0.0)):
+        second = first.copy()
+        second[0, 5] = other
+        correlation = np.corrcoef(first[0], second[0])[0, 1]
+        assert (correlation >= 0.8) == (seconds > 0)
+        assert copies.longest([first], [second])[0].seconds == seconds
+    assert copies.longest([first], [100 * first + 7])[0].seconds == copies.HOP_SECONDS, "whatever their level"
+
+
+def test_the_first_of_equal_stretches_counts_and_lengths_of_clips_do_not_matter() -> None:
+    rng = np.random.default_rng(4)
+    long, short = rng.random((40, 12)), rng.random((6, 12))
+    found = copies.longest([short, long, long[:0]], [long[10:30], long, short])
+    assert found[0] == (6 * copies.HOP_SECONDS, 2, 0, 0) and found[1] == (40 * copies.HOP_SECONDS, 1, 0, 0)
+    assert found[2] == (0, -1, 0, 0) and copies.longest([], [long]) == []
+    part = copies.longest([long], [long[10:30], long[25:30]])[0]
+    assert part == (20 * copies.HOP_SECONDS, 0, 10 * copies.HOP_SECONDS, 0)
+
+
 def test_chroma_names_the_pitch_class() -> None:
     t = np.arange(2 * copies.RATE) / copies.RATE
     for semitones in (0, 4, 9):

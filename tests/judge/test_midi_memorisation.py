@@ -9,7 +9,7 @@ from symusic import Note, Score, Track
 from toy_pieces import a_piece
 
 from kwela.judge import piece
-from kwela.judge.memorisation import Library, Match, lines
+from kwela.judge.memorisation import Library, Match, lines, outer_voice
 
 
 def tune(pitches: list[int], gaps: list[int], tpq: int = 480) -> Score:
@@ -31,6 +31,63 @@ def slowly(query: np.ndarray, library: list[np.ndarray]) -> int:
             here[1:] = np.where(line == step, above[:-1] + 1, 0)
             best, above = max(best, int(here.max(initial=0))), here
     return best
+
+
+def chords(*notes: tuple[float, float, int]) -> Score:
+    """(onset, length, pitch), in quarters."""
+    score, track = Score(480), Track("", 0, False)
+    for onset, length, pitch in notes:
+        track.notes.append(Note(round(onset * 480), round(length * 480), pitch, 70))
+    score.tracks.append(track)
+    return score
+
+
+def steps_of(line: np.ndarray) -> list[tuple[int, int]]:
+    """(interval, gap in twelfths of a quarter)."""
+    return [(int(step >> 20) - 128, int(step & ((1 << 20) - 1))) for step in line]
+
+
+def test_a_piece_is_read_as_steps_of_all_notes_and_of_its_outer_voices() -> None:
+    score = chords((0, 1, 72), (0, 1.5, 48), (1, 1, 74), (1.5, 0.5, 50), (2, 1, 71))
+    whole, upper, lower = lines(score)
+    assert steps_of(whole) == [(24, 0), (2, 12), (-24, 6), (21, 6)]  # 48 72 74 50 71
+    assert steps_of(upper) == [(2, 12), (-3, 12)] and steps_of(lower) == [(2, 18), (21, 6)]
+    assert [steps_of(line) for line in lines(chords((0, 1, 60), (1, 1, 62)))] == [[(2, 12)]], "one voice is one line"
+
+
+def test_tracks_are_lines_where_there_are_several() -> None:
+    score = chords((0, 1, 60), (2, 1, 62), (4, 1, 64))
+    score.tracks.append(chords((1, 1, 40), (3, 1, 43)).tracks[0])
+    assert [steps_of(line) for line in lines(score)[1:3]] == [[(2, 24), (2, 24)], [(3, 24)]]
+
+
+def test_an_outer_voice_is_what_is_highest_or_lowest_where_it_begins() -> None:
+    held = chords((0, 4, 60), (1, 1, 64), (1, 1, 62), (2.1, 1, 55), (3, 1, 60), (3.5, 1, 50))
+    found = piece.piece(held)
+    pitches = {side: found.pitch[outer_voice(found, side)].tolist() for side in (1, -1)}
+    assert pitches == {1: [60, 64, 60], -1: [60, 55, 60, 50]}
+
+
+def test_a_note_that_ends_within_a_sixth_of_a_quarter_is_over() -> None:
+    for bound, voice in ((0.15, [72, 60]), (0.2, [72])):
+        found = piece.piece(chords((0, 1 + bound, 72), (1, 1, 60)))
+        assert found.pitch[outer_voice(found, 1)].tolist() == voice
+
+
+def test_the_longest_match_says_its_share_of_the_line_and_its_source() -> None:
+    other = tune([60, 61, 60, 61, 60], [3, 3, 3, 3, 3])
+    known = tune([50, 52, 55, 50, 49, 43], [6, 6, 3, 6, 3, 6])
+    asked = tune([70, 72, 75, 70, 60, 61, 73, 40, 41, 30], [6, 6, 3, 6, 6, 9, 6, 2, 6, 6])
+    assert Library([other, known]).longest([asked, other]) == [Match(4, 0.4, 1), Match(5, 1.0, 0)]
+    nothing = Library([known]).longest([tune([60, 80], [1, 1])])
+    assert nothing == [Match(1, 0.0, -1)]
+    assert Library([known]).longest([tune([60, 62], [6, 1])]) == [Match(2, 1.0, 0)]
+
+
+def test_a_run_does_not_go_on_from_one_line_into_the_next() -> None:
+    first, second = tune([60, 62, 65], [6, 3, 3]), tune([65, 60, 58], [3, 9, 6])
+    joined = tune([60, 62, 65, 60, 58], [6, 3, 3, 9, 6])
+    assert Library([first, second]).longest([joined])[0].notes == 3
 
 
 def test_the_longest_run_is_the_textbooks() -> None:

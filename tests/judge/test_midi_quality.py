@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from symusic import Note, Score, Track
 from toy_pieces import QUADRANTS, a_piece
 
-from kwela.judge import quality, symbolic_features
+from kwela.judge import quality, stats, symbolic_features
 from kwela.judge.piece import piece
 
 
@@ -37,6 +38,88 @@ def test_groove_consistency_is_not_one_for_sparse_music() -> None:
     same = notes((0, 1, 60), (2, 1, 60), (4, 1, 60), (6, 1, 60))
     other = notes((0, 1, 60), (2, 1, 60), (5, 1, 60), (7, 1, 60))
     assert quality.groove_consistency(same) == 1 and quality.groove_consistency(other) == 0
+
+
+def with_drums(onsets: list[float], *rows: tuple[float, float, int]) -> quality.Piece:
+    """Notes, and drums at `onsets`."""
+    return replace(notes(*rows), drums=np.array(onsets, float))
+
+
+def test_groove_consistency_by_hand() -> None:
+    # Places in sixteenths of bars 0 to 4: 0 4 8, 0 4, none, none, 3. Shared of all: 2/3, 0/2, left out, 0/1.
+    some = notes((0, 1, 60), (1, 1, 60), (2, 1, 60), (4, 1, 60), (5, 1, 60), (16.75, 1, 60))
+    assert quality.groove_consistency(some) == pytest.approx((2 / 3 + 0 + 0) / 3)
+    assert quality.groove_consistency(with_drums([0, 2, 4, 6], (0, 1, 60), (4, 1, 60))) == 1
+    assert quality.groove_consistency(with_drums([0, 4, 6])) == 0.5
+    assert math.isnan(quality.groove_consistency(notes((0, 1, 60), (3.5, 1, 60)))), "one bar has no neighbour"
+    waltz = replace(notes((0, 1, 60), (1, 1, 60), (3, 1, 60), (4, 1, 60)), bar_q=3.0)
+    assert quality.groove_consistency(waltz) == 1
+
+
+def test_quarters_in_which_nothing_sounds_are_counted_between_the_first_note_and_the_last() -> None:
+    assert quality.empty_beat_rate(notes((2.5, 0.5, 60), (5, 0.25, 60))) == 0.5  # 2 and 5 of 2 to 5
+    assert quality.empty_beat_rate(notes((2, 1, 60), (4, 1, 60))) == pytest.approx(1 / 3), (
+        "an end on a beat is before it"
+    )
+    assert quality.empty_beat_rate(notes((2, 1.1, 60), (4, 1, 60))) == 0
+    assert quality.empty_beat_rate(notes((1, 0.01, 60))) == 0
+    assert math.isnan(quality.empty_beat_rate(notes()))
+
+
+def test_thrown_notes_keep_their_number_and_their_drums_and_stand_on_sixteenths_of_the_piece() -> None:
+    score = a_piece(0.8, 0.8, 1, 8)
+    drums = Track("", 0, True)
+    drums.notes.append(Note(77, 10, 36, 70))
+    score.tracks.append(drums)
+    thrown = quality.thrown_about(score, 1)
+    pitched = list(thrown.tracks[0].notes)
+    assert len(pitched) == len(score.tracks[0].notes) and thrown.tracks[1].notes[0].pitch == 36
+    assert {note.pitch for note in pitched} <= set(range(36, 85)) and len({note.pitch for note in pitched}) > 25
+    assert all(note.time % 120 == 0 and note.time < score.end() for note in pitched)
+    assert max(note.time for note in pitched) > 0.8 * score.end()
+    assert quality.thrown_about(score, 1) == thrown != quality.thrown_about(score, 2)
+    assert score.tracks[0] == a_piece(0.8, 0.8, 1, 8).tracks[0], "the piece itself is left as it was"
+
+
+def test_statistics_stand_in_their_own_columns_and_what_was_not_made_is_nan() -> None:
+    score = a_piece(0.8, 0.8, 1, 4)
+    found = quality.statistics([score, None])
+    assert found.shape == (2, 6) and np.isnan(found[1]).all()
+    assert found[0].tolist() == [statistic(piece(score)) for statistic in quality.STATISTICS.values()]
+
+
+def test_overlaps_by_hand() -> None:
+    """Constants: what was made shares all of the first statistic, half of it is missing in the second, none else."""
+    held_out = np.tile([1.0, 1, 1, 1, 1, 1], (8, 1))
+    made = np.tile([1.0, 1, 2, 2, np.nan, 1], (8, 1))
+    made[::2, 1] = np.nan
+    found = quality.overlaps(made, held_out, [f"song {k // 2}" for k in range(8)], 40)
+    names = list(quality.STATISTICS)
+    assert [found[name][1] for name in names] == [(1, 1, 1)] * 6, "held-out with held-out"
+    assert found[names[0]][0] == (1, 1, 1) and found[names[2]][0] == found[names[4]][0] == (0, 0, 0)
+    half, low, high = found[names[1]][0]
+    assert 0.4 < half < 0.6 and low < half < high <= 1
+    few = quality.overlaps(made[:2], held_out, [f"song {k}" for k in range(8)], 10)
+    assert few[names[0]][0] == (1, 1, 1), "as many are compared as there are"
+    assert math.isnan(quality.overlaps(made[:0], held_out, list("aabbccdd"), 10)[names[0]][0].value)
+    assert quality.overlaps(made, held_out, list("aabbccdd"), 10)[names[0]][0].value == 1, "four songs are enough"
+
+
+def test_a_split_parts_songs_and_not_pieces() -> None:
+    """Each song has a value of its own: a piece finds its song's value only if the song is on both sides."""
+    songs = [f"song {k // 8}" for k in range(32)]
+    values = np.repeat(np.arange(4.0), 8)[:, None] * np.ones(6)
+    found = quality.overlaps(values, values, songs, 20)
+    assert all(ceiling.value == 0 for _, ceiling in found.values())
+    assert all(0.2 < ours.value < 0.8 for ours, _ in found.values())
+
+
+def test_overlap_is_counted_in_as_many_cells_as_the_root_of_the_smaller_sample() -> None:
+    rng = np.random.default_rng(0)
+    for sizes, cells in (((400, 900), 20), ((100, 30), 5), ((4, 500), 3), ((900, 900), 20)):
+        made, reference = rng.normal(size=sizes[0]), rng.normal(size=sizes[1])
+        assert quality.share_overlap(made, reference) == stats.overlap(made, reference, cells)
+    assert quality.share_overlap(np.zeros(0), np.zeros(3)) == 0
 
 
 def test_empty_beat_rate_and_polyphony() -> None:
