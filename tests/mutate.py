@@ -61,33 +61,38 @@ class Target:
     skip: tuple[str, ...] = ()
 
 
-_KNOWN = "judge/test_known_answers.py"
+_KNOWN, _RECORDED = "judge/test_known_answers.py", "judge/test_recorded_features.py"
 TARGETS = {
     "stats": Target("kwela.judge.stats", ("judge/test_stats.py",), "not covers_the_truth"),
     "symbolic_features": Target(
         "kwela.judge.symbolic_features",
-        (_KNOWN, "judge/test_midi_quality.py"),
-        "symbolic_ or (test_midi_quality and not generated_music)",
+        (_RECORDED, _KNOWN, "judge/test_midi_quality.py"),
+        "symbolic or (test_midi_quality and not generated_music)",
     ),
-    "rendering_features": Target("kwela.judge.rendering_features", (_KNOWN,), "rendering_"),
+    "rendering_features": Target("kwela.judge.rendering_features", (_RECORDED, _KNOWN), "rendering"),
     "audio_features": Target(
         "kwela.judge.audio_features",
-        (_KNOWN, "judge/test_audio_features.py"),
-        "audio_features and not less_than_60_ms",
+        (_RECORDED, _KNOWN, "judge/test_audio_features.py"),
+        "(audio_features or (recorded and audio)) and not less_than_60_ms",
         skip=("DOCUMENTED",),
     ),
     "audio_rhythm": Target(
-        "kwela.judge.audio_rhythm", (_KNOWN, "judge/test_audio_features.py"), "audio_ and not less_than_60_ms"
+        "kwela.judge.audio_rhythm",
+        (_RECORDED, _KNOWN, "judge/test_audio_features.py"),
+        "audio and not less_than_60_ms",
     ),
     "quality": Target("kwela.judge.quality", ("judge/test_midi_quality.py",), "not generated_music"),
     "memorisation": Target("kwela.judge.memorisation", ("judge/test_midi_memorisation.py",), "not half_a_million"),
     "copies": Target(
-        "kwela.judge.copies", ("judge/test_damage_sound.py",), "copy or chroma or stretch or match", skip=("chroma_of",)
+        "kwela.judge.copies",
+        ("judge/test_damage_sound.py", _RECORDED),
+        "copy or chroma or stretch or match or (recorded and damage)",
+        skip=("chroma_of",),
     ),
     "damage_sound": Target(
         "kwela.judge.damage_sound",
-        ("judge/test_damage_sound.py",),
-        "not copy and not chroma and not stretch and not test_looping_share",
+        ("judge/test_damage_sound.py", _RECORDED),
+        "damage and not copy and not chroma and not stretch and not test_looping_share",
         skip=("describe", "_native"),
     ),
     "cloud_scores": Target("kwela.judge.cloud_scores", ("judge/test_clouds_distances.py",), skip=("score", "_after")),
@@ -464,21 +469,20 @@ def report(drawn: list[Mutant], pool: int) -> None:
     sys.path[:0] = [str(ROOT / "src")]
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"
-    survivors, scores = [], {}
+    scores: dict[str, tuple[int, int]] = {}
     for name in dict.fromkeys(mutant.target for mutant in drawn):
         mine = [mutant for mutant in drawn if mutant.target == name]
-        seconds, alive = baseline(name), []
+        seconds, alive = baseline(name), 0
         for number, mutant in enumerate(mine, 1):
             ran = run(TARGETS[name], mutant.source, 3 * seconds + 3)
             if ran.status in (4, 5, 99):
                 raise SystemExit(f"{mutant.name}: pytest did not run (exit status {ran.status})")
-            alive += [mutant] if ran.status == 0 else []
-            print(f"\r{name}: {number} of {len(mine)}, {len(alive)} alive ", end="", file=sys.stderr, flush=True)
+            if ran.status == 0:
+                alive += 1
+                print(f"\n{mutant.name} survived, in {mutant.function}\n{diff_of(mutant)}", flush=True)
+            print(f"\r{name}: {number} of {len(mine)}, {alive} alive ", end="", file=sys.stderr, flush=True)
         print(f"(tests: {seconds:.1f} s of CPU)", file=sys.stderr)
-        scores[name] = len(mine) - len(alive), len(mine)
-        survivors += alive
-    for mutant in survivors:
-        print(f"\n{mutant.name} survived, in {mutant.function}\n{diff_of(mutant)}")
+        scores[name] = len(mine) - alive, len(mine)
     scores["all"] = sum(killed for killed, _ in scores.values()), len(drawn)
     print(f"\n{len(drawn)} of {pool} mutants")
     for name, (killed, count) in scores.items():
