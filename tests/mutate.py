@@ -30,18 +30,18 @@ import difflib
 import importlib
 import importlib.machinery
 import importlib.util
-import json
 import os
 import random
 import resource
 import signal
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -364,26 +364,28 @@ def run(target: Target, source: str | None, cpu_limit: float) -> Ran:
 
     cpu_limit: seconds of processor time after which the child is ended; ten times as much of the clock ends it too.
     """
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(read)
-        _be_child(target, source, cpu_limit, write)
-    os.close(write)
-    deadline = time.monotonic() + 10 * cpu_limit
+    with tempfile.TemporaryFile("w+") as imported:
+        child = os.fork()
+        if not child:
+            _be_child(target, source, cpu_limit, imported)
+        status, cpu = _waited_for(child, 10 * cpu_limit)
+        imported.seek(0)
+        return Ran(status, cpu, imported.read().split())
+
+
+def _waited_for(child: int, seconds: float) -> tuple[int, float]:
+    """Exit status and CPU seconds of a child, which is killed with all its processes when `seconds` have passed."""
+    deadline = time.monotonic() + seconds
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
-            break
+            return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
         if time.monotonic() > deadline:
             os.killpg(child, signal.SIGKILL)
         time.sleep(0.01)
-    with os.fdopen(read) as pipe:
-        modules = json.loads(pipe.read() or "[]")
-    return Ran(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, modules)
 
 
-def _be_child(target: Target, source: str | None, cpu_limit: float, write: int) -> None:
+def _be_child(target: Target, source: str | None, cpu_limit: float, imported: IO[str]) -> None:
     status = 99
     try:
         os.setsid()
@@ -396,7 +398,8 @@ def _be_child(target: Target, source: str | None, cpu_limit: float, write: int) 
             sys.meta_path.insert(0, _Finder(target, source))  # type: ignore[arg-type]
         status = _pytest(target)
         if source is None:
-            os.write(write, json.dumps(_third_party()).encode()[:60_000])
+            imported.write("\n".join(_third_party()))
+            imported.flush()
     finally:
         os._exit(status)
 
