@@ -52,7 +52,7 @@ def read(folder: Path, name: str) -> Any:
 
 
 def check(out: Path, names: list[str]) -> None:
-    """Record the subjects `names` in a process of their own, and compare each with what was recorded before."""
+    """Record the subjects `names` in a process of their own, and compare each with its old record."""
     done = subprocess.run([sys.executable, GOLDEN / "record.py", out, *names], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     same_machine = read(out, "machine") == read(RECORDED, "machine")
@@ -83,13 +83,22 @@ def test_slow_subjects_are_as_recorded(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_changed_value_is_seen(part: str, changed: Any) -> None:
-    kept = {"exact": ["word", 3], "arithmetic": {"cost": 1.0}, "trained": {"loss": 2.0}, "bits": {"sha256": "aa"}}
+    kept = {
+        "exact": ["word", 3],
+        "arithmetic": {"cost": 1.0},
+        "trained": {"loss": 2.0},
+        "bits": {"sha256": "aa"},
+    }
     assert compare(kept, kept, same_machine=True) == []
     assert len(compare(kept, kept | {part: changed}, same_machine=True)) >= 1
 
 
 def test_what_another_machine_may_change_is_no_difference() -> None:
     kept = {"arithmetic": {"cost": 1.0}, "trained": {"loss": 2.0}, "bits": {"sha256": "aa", "rows": [1]}}
-    here = {"arithmetic": {"cost": 1.0 + 1e-8}, "trained": {"loss": 2.001}, "bits": {"sha256": "bb", "rows": [2, 3]}}
+    here = {
+        "arithmetic": {"cost": 1.0 + 1e-8},
+        "trained": {"loss": 2.001},
+        "bits": {"sha256": "bb", "rows": [2, 3]},
+    }
     assert compare(kept, here, same_machine=False) == []
     assert len(compare(kept, here, same_machine=True)) == 2

@@ -1,7 +1,7 @@
-"""Small inputs for the golden records: scores, songs with their sound, clips, a tagged collection, a checkout.
+"""Small inputs for the golden records: scores, songs with their sound, clips, collections, a checkout.
 
-Everything is made from seeds by NumPy, symusic and soundfile. Nothing here imports kwela, so that the same inputs are
-made in every version of the repository.
+Everything is made from seeds by NumPy, symusic and soundfile. Nothing here imports kwela, so that the same
+inputs are made in every version of the repository.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def rich_score(seed: int, bars: int = 8) -> Score:
 
 
 def songs(folder: Path, count: int) -> tuple[Path, Path]:
-    """Write `count` songs of about 4 s: folder/audio/<emotion>/song_NN.wav and folder/midi/<emotion>/song_NN.mid."""
+    """Write `count` songs of about 4 s: audio/<emotion>/song_NN.wav and midi/<emotion>/song_NN.mid."""
     for number in range(count):
         mood = list(MOODS)[number % len(MOODS)]
         notes, bpm = _notes(number, mood)
@@ -115,7 +115,7 @@ def _sound(notes: list[tuple[float, float, int, int]], bpm: int) -> np.ndarray:
 
 
 def clip(style: str, artist: int, take: int, seconds: float = 10.0) -> np.ndarray:
-    """Float32 mono at 16 kHz. style: "bass" (low gliding tones off the beat), "beat" (four kicks a bar) or "choir"."""
+    """Float32 mono at 16 kHz. style: "bass" (gliding, off the beat), "beat" (four kicks a bar) or "choir"."""
     rng = np.random.default_rng([{"bass": 1, "beat": 2, "choir": 3}[style], artist, take])
     of_artist = np.random.default_rng([artist, 5])
     wave = np.zeros(round(seconds * CLIP_RATE))
@@ -204,7 +204,17 @@ def musicgen_table(folder: Path) -> Path:
         name = f"clip_{number:02}.flac"
         soundfile.write(folder / name, clip(("bass", "beat", "choir")[number % 3], number, 2, 5.0), CLIP_RATE)
         side = "val" if number % 4 == 1 else "train"
-        rows.append([f"{number:03}", name, 3, ("drums,beat", "house,slow", "piano")[number % 3], 5, side, f"a{number}"])
+        rows.append(
+            [
+                f"{number:03}",
+                name,
+                3,
+                ("drums,beat", "house,slow", "piano")[number % 3],
+                5,
+                side,
+                f"a{number}",
+            ]
+        )
     with (folder / "training_metadata.csv").open("w", newline="") as file:
         header = ["clip_id", "file_path", "amapiano_proxy_score", "tags", "duration", "split", "artist"]
         csv.writer(file).writerows([header, *rows])

@@ -1,7 +1,7 @@
 """Write down what kwela does on small made inputs: `python tests/golden/record.py OUT [SUBJECT...] [--list]`.
 
-One JSON file a subject. Two checkouts behave alike if `diff -r` of their records is empty. A record has up to four
-parts, which differ in how another machine may differ (see tests/test_golden.py):
+One JSON file a subject. Two checkouts behave alike if `diff -r` of their records is empty. A record has up to
+four parts, which differ in how another machine may differ (see tests/test_golden.py):
 
     exact       equal everywhere: text, ids, counts, hashes of integers
     arithmetic  plain arithmetic in floating point
@@ -28,7 +28,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "src")]
 
-import subjects  # noqa: E402
+import campaign_subjects  # noqa: E402, F401
+import command_subjects  # noqa: E402, F401
+import judge_subjects  # noqa: E402, F401
+import training_subjects  # noqa: E402, F401
+from bench import SUBJECTS, Bench  # noqa: E402
 
 
 def fingerprint() -> dict[str, str]:
@@ -43,9 +47,9 @@ def record(out: Path, names: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "machine.json").write_text(json.dumps(fingerprint(), indent=1) + "\n")
     with tempfile.TemporaryDirectory() as scratch:
-        bench = subjects.Bench(Path(scratch).resolve())
+        bench = Bench(Path(scratch).resolve())
         for name in names:
-            found = bench.normal(subjects.SUBJECTS[name](bench))
+            found = bench.normal(SUBJECTS[name](bench))
             text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
             (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
@@ -57,11 +61,11 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the subjects' names and stop")
     asked = parser.parse_args()
     if asked.list:
-        print("\n".join(subjects.SUBJECTS))
+        print("\n".join(SUBJECTS))
         return
-    if unknown := set(asked.subjects) - set(subjects.SUBJECTS):
+    if unknown := set(asked.subjects) - set(SUBJECTS):
         parser.error(f"no such subject: {', '.join(sorted(unknown))}")
-    record(asked.out.resolve(), asked.subjects or list(subjects.SUBJECTS))
+    record(asked.out.resolve(), asked.subjects or list(SUBJECTS))
 
 
 if __name__ == "__main__":
