@@ -16,7 +16,7 @@ import soundfile
 from symusic.core import NoteTick, ScoreTick, TempoTick, TrackTick
 
 import common
-from kwela.corpus import manifest
+from kwela.corpus.pairs import manifest
 
 PAIRS, ALIGNED, DISTINCT = 3000, 120, 12
 RATE, MINUTE = 44_100, 60

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import common
 from kwela.config import MidiModel
-from kwela.midigen.model import CONTEXT, EMOTION, VOCAB, build
+from kwela.midi_generator.model import CONTEXT, EMOTION, VOCAB, build
 
 BATCH, LENGTH, ROUNDS = 8, 512, 9
 

@@ -27,6 +27,7 @@ import common
 from kwela.music import audio
 from kwela.musicgen import base, codes, data, model, tiny
 from kwela.musicgen.delay import IGNORED
+from kwela.musicgen.transformers_output import silence_transformers
 
 CLIPS, SECONDS, CROP, ROUNDS = 8, 29.1, 10.0, 5
 SETTINGS = {"tuning": "lora", "rank": 16, "alpha": 32.0, "dropout": 0.0}
@@ -114,7 +115,7 @@ def compare(folder: Path, clips: list[Path], cache: Path, batch: int) -> tuple[f
 
 def main() -> None:
     torch.set_num_threads(2)
-    base.quiet()
+    silence_transformers()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         clips = [place / f"{number}.mp3" for number in range(CLIPS)]

@@ -11,15 +11,16 @@ import time
 from pathlib import Path
 
 import common
-from kwela.corpus import fanout
+from kwela.corpus import parallel
 from kwela.musicgen import base, codes
+from kwela.musicgen.transformers_output import silence_transformers
 from musicgen_step import PROMPT, mp3, small
 
 CLIPS, SECONDS = 96, 10.0
 
 
 def main() -> None:
-    base.quiet()
+    silence_transformers()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         clips = [place / f"{number}.mp3" for number in range(CLIPS)]
@@ -30,7 +31,7 @@ def main() -> None:
         speed = {}
         for workers in (1, 2):
             began = time.perf_counter()
-            with fanout._pool(workers) as pool:  # also where there is one: our own process would use all cores
+            with parallel._pool(workers) as pool:  # also where there is one: our own process would use all cores
                 codes.cache(clips, [PROMPT], folder, place / str(workers), executor=pool, quiet=True)
             speed[workers] = CLIPS / (time.perf_counter() - began)
     common.write("token_cache", speed[2], speed[1], "clips/s", "one worker", "the same")

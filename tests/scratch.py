@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kwela.cli import main
-from kwela.corpus import manifest, smoke
+from kwela.corpus.demo import smoke
+from kwela.corpus.pairs import manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,7 +15,7 @@ import symusic
 
 import scratch
 from kwela.cli import demo, demo_report
-from kwela.corpus import manifest
+from kwela.corpus.pairs import manifest
 from kwela.errors import Interrupted, KwelaError
 from scratch import kwela
 

@@ -22,7 +22,7 @@ def service(tmp_path_factory) -> Path:
     """A clone's ai-service folder, with the collection's three zip parts where the playbook puts them."""
     import made_mtt_whole
 
-    from kwela.corpus import demo
+    from kwela.corpus.demo import build as demo
 
     place = tmp_path_factory.mktemp("days")
     clone = place / "amapiano-ai"

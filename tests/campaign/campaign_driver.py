@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from kwela import playbook, terminal
-from kwela.campaign import ledger
-from kwela.campaign.clock import Real
-from kwela.campaign.commands import Commands
-from kwela.campaign.orchestrator import Campaign, Surroundings
+from kwela.campaign.money import ledger
+from kwela.campaign.money.clock import Real
+from kwela.campaign.run.evaluation import Commands
+from kwela.campaign.run.orchestrator import Campaign, Surroundings
 from kwela.errors import KwelaError
-from kwela.machines import spot
+from kwela.machines.aws import spot
 
 HERE = Path(__file__).parent
 SAY = "import sys; print(sys.argv[1])"

@@ -16,9 +16,10 @@ import pytest
 from made_campaign import ROOT, config, run
 from moto.server import ThreadedMotoServer
 
-from kwela.campaign import check, ledger
-from kwela.campaign.clock import Fake
-from kwela.campaign.ledger import Ledger, Machine
+from kwela.campaign.money import ledger
+from kwela.campaign.money.clock import Fake
+from kwela.campaign.money.ledger import Ledger, Machine
+from kwela.campaign.run import readiness
 from kwela.machines import doctor
 from scratch import Done, kwela
 
@@ -183,7 +184,7 @@ def test_a_flag_reaches_the_topic(tmp_path: Path, account: None) -> None:
     from moto.core import DEFAULT_ACCOUNT_ID
     from moto.sns.models import sns_backends
 
-    from kwela.campaign.notify import Messenger
+    from kwela.campaign.run.notify import Messenger
     from kwela.playbook import Notify
 
     topic = boto3.client("sns", region_name="us-east-1").create_topic(Name="campaign")["TopicArn"]
@@ -208,8 +209,8 @@ def test_without_credentials_check_says_so_and_goes_on(tmp_path: Path, monkeypat
 
 def test_check_names_a_driver_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_nvidia", lambda quick: ("Tesla T4", "470.82.01"))
-    found = {item.name: item for item in check._local()}
-    assert found["NVIDIA driver"].state == check.FAIL and "470.82.01 is too old" in found["NVIDIA driver"].detail
+    found = {item.name: item for item in readiness._local()}
+    assert found["NVIDIA driver"].state == readiness.FAIL and "470.82.01 is too old" in found["NVIDIA driver"].detail
 
 
 # ------------------------------------------------------------------ reports

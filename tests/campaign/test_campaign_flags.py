@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kwela.campaign import flags, ledger, state
-from kwela.campaign.clock import DAY, HOUR, Fake
-from kwela.campaign.flags import Board, View, look
-from kwela.campaign.ledger import Ledger
-from kwela.campaign.lookout import Lookout
-from kwela.campaign.metrics import Curve
-from kwela.campaign.notify import AGAIN, Messenger
-from kwela.campaign.telling import Teller
+from kwela.campaign.decide import red_flags
+from kwela.campaign.decide.metrics import Curve
+from kwela.campaign.decide.red_flags import Board, View, look
+from kwela.campaign.money import ledger
+from kwela.campaign.money.clock import DAY, HOUR, Fake
+from kwela.campaign.money.ledger import Ledger
+from kwela.campaign.run import state
+from kwela.campaign.run.announce import Teller
+from kwela.campaign.run.monitor import Lookout
+from kwela.campaign.run.notify import AGAIN, Messenger
 from kwela.playbook import Flags, Notify, PlaybookConfig
 
 LIMITS = Flags()
@@ -202,7 +204,7 @@ def test_a_flag_goes_up_once_comes_down_and_is_remembered(tmp_path: Path) -> Non
     again = Board(tmp_path)
     assert list(again.up) == ["disk_filling"] and again.update(one, 3.0, 7) == ([], [])
     assert again.update([], 4.0, 8) == ([], ["disk_filling"]) and Board(tmp_path).up == {}
-    rows = [json.loads(line) for line in (tmp_path / flags.NAME).read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / red_flags.NAME).read_text().splitlines()]
     assert [row["state"] for row in rows] == ["up", "down"]
     assert rows[0]["evidence"] == "1.0 GB free" and rows[0]["threshold"] == "10 GB free" and rows[0]["action"] == "warn"
 
@@ -250,7 +252,7 @@ def test_a_flag_that_stopped_a_session_does_not_stop_the_next_one_too(tmp_path: 
         said.append([session.look(state.look(tmp_path, settings), 0.0) for _ in range(2)])
     assert all("disk_filling" in stop for stop in said[0]) and said[1] == ["", ""]
     settings.flags.disk_filling.free_gb = 0
-    assert session.look(state.look(tmp_path, settings), 0.0) == "" and flags.up(tmp_path) == {}
+    assert session.look(state.look(tmp_path, settings), 0.0) == "" and red_flags.up(tmp_path) == {}
     settings.flags.disk_filling.free_gb = 1e9
     assert "disk_filling" in session.look(state.look(tmp_path, settings), 0.0)  # it came back: that is news
 
@@ -296,9 +298,9 @@ def test_an_unexpected_stop_is_a_flag_for_a_day_and_over_a_restart(tmp_path: Pat
             session.measure(clock.read(), 0.0)
             session.look(state.look(tmp_path, settings), 0.0)
             clock.sleep(HOUR)
-        assert list(flags.up(tmp_path)) == ["instance_stopped"]
+        assert list(red_flags.up(tmp_path)) == ["instance_stopped"]
     clock.sleep(DAY)
     session.measure(clock.read(), 0.0)
     session.look(state.look(tmp_path, settings), 0.0)
-    assert flags.up(tmp_path) == {}
-    assert "suspended for 3.0 h" in (tmp_path / flags.NAME).read_text()
+    assert red_flags.up(tmp_path) == {}
+    assert "suspended for 3.0 h" in (tmp_path / red_flags.NAME).read_text()

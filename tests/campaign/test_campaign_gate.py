@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from kwela.campaign import gate
-from kwela.campaign.gate import Evidence, decide
+from kwela.campaign.decide import gate
+from kwela.campaign.decide.gate import Evidence, decide
 from kwela.playbook import Thresholds
 
 LIMITS = Thresholds()

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwela.campaign import clock, ledger
-from kwela.campaign.clock import DAY, Fake
-from kwela.campaign.ledger import Ledger, Machine
+from kwela.campaign.money import clock, ledger
+from kwela.campaign.money.clock import DAY, Fake
+from kwela.campaign.money.ledger import Ledger, Machine
 from kwela.errors import UserError
 
 T4 = Machine("i-1", "spot", 0.39)

@@ -12,8 +12,10 @@ import pytest
 from made_campaign import config
 
 from kwela import playbook
-from kwela.campaign import check, gate, plan, scenarios, simulate
-from kwela.machines import aws
+from kwela.campaign.decide import gate
+from kwela.campaign.money import plan, scenarios, simulate
+from kwela.campaign.run import readiness
+from kwela.machines.aws import instance
 from kwela.playbook import PlaybookConfig
 
 
@@ -252,15 +254,15 @@ def test_what_costs_nothing_and_a_budget_of_nothing_are_planned_too(free: tuple[
 def test_check_compares_what_is_rented_with_what_is_billed(
     market: str, billed: float, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rented = aws.Machine(
+    rented = instance.Machine(
         "i-1", "phase-2-5", "running", "g4dn.xlarge", market, "us-east-1a", None, datetime.now(UTC), 500, (), None
     )
-    monkeypatch.setattr(aws, "find", lambda session, name: rented)
-    monkeypatch.setattr(aws, "spot_prices", lambda session, instance_type: {"us-east-1a": 0.2})
+    monkeypatch.setattr(instance, "find", lambda session, name: rented)
+    monkeypatch.setattr(instance, "spot_prices", lambda session, instance_type: {"us-east-1a": 0.2})
     key = "spot_cost_per_hour" if market == "spot" else "gpu_cost_per_hour"
     account = SimpleNamespace(region_name="us-east-1")
-    (item,) = check._price(settings(**{key: billed}), account, "phase-2-5")
+    (item,) = readiness._price(settings(**{key: billed}), account, "phase-2-5")
     paid = "0.200" if market == "spot" else "0.526"
     assert item.state == state and item.detail.endswith(f": set it to {paid}") == (state == "fail")
     account.region_name = "eu-west-1"  # whose list prices we don't know
-    assert len(list(check._price(settings(), account, "phase-2-5"))) == (market == "spot")
+    assert len(list(readiness._price(settings(), account, "phase-2-5"))) == (market == "spot")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from kwela.campaign import ledger, plots
-from kwela.campaign.clock import HOUR, Fake
-from kwela.campaign.ledger import Ledger, Machine
+from kwela.campaign.money import ledger
+from kwela.campaign.money.clock import HOUR, Fake
+from kwela.campaign.money.ledger import Ledger, Machine
+from kwela.campaign.report import plots
 
 
 @pytest.mark.parametrize("hours", [2, 30, 24 * 50])

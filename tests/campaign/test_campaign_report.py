@@ -13,9 +13,12 @@ from campaign_driver import SAMPLE
 from made_campaign import config
 
 from kwela import playbook
-from kwela.campaign import deliverables, gate, ledger, outcome, pages, plots, report, state
-from kwela.campaign.clock import Fake
-from kwela.campaign.ledger import Ledger, Machine
+from kwela.campaign.decide import gate
+from kwela.campaign.money import ledger
+from kwela.campaign.money.clock import Fake
+from kwela.campaign.money.ledger import Ledger, Machine
+from kwela.campaign.report import deliverables, documents, plots, report
+from kwela.campaign.run import results, state
 from kwela.errors import KwelaError
 
 
@@ -70,15 +73,15 @@ def test_an_extension_moves_neither_target_nor_criterion(tmp_path: Path) -> None
     settings, book = held(tmp_path, hours=600)
     book.note("budget", budget_usd=9000.0, who="us")
     now = state.look(settings.checkpoint_dir, settings)
-    cost = next(row for row in outcome.dashboard(settings.checkpoint_dir, now) if row.metric == "Training Cost")
+    cost = next(row for row in results.dashboard(settings.checkpoint_dir, now) if row.metric == "Training Cost")
     assert (cost.target, cost.actual, cost.status) == ("≤$500", "$600.00; extended to $9,000", "missed")
-    criteria = outcome.criteria(settings.checkpoint_dir, now)
-    assert (outcome.MISSED, "Total cost ≤ $500 ($600.00; extended to $9,000)") in criteria
+    criteria = results.criteria(settings.checkpoint_dir, now)
+    assert (results.MISSED, "Total cost ≤ $500 ($600.00; extended to $9,000)") in criteria
 
 
 def test_a_prompt_of_700_words_is_clipped_on_paper_alone(tmp_path: Path) -> None:
     for words in ("word " * 700, "W" * 4000, "a\n" * 700):
-        made = pages.write([pages.Table(["File", "Prompt"], [["x", words]])], tmp_path, "page")
+        made = documents.write([documents.Table(["File", "Prompt"], [["x", words]])], tmp_path, "page")
         assert made[2].read_bytes().startswith(b"%PDF") and words in made[1].read_text()
     made_by = [sys.executable, "-c", SAMPLE, str(tmp_path), "1"]
     subprocess.run(made_by, check=True, capture_output=True)
@@ -92,7 +95,7 @@ def test_deliverables_outlive_a_pdf_that_fails(tmp_path: Path, monkeypatch: pyte
     def fail(blocks: Any) -> bytes:
         raise ValueError("The row with index 1 is too high")
 
-    monkeypatch.setattr(pages, "_pdf", fail)
+    monkeypatch.setattr(documents, "_pdf", fail)
     with pytest.raises(KwelaError, match=r"report\.pdf: not written: The row with index 1 is too high"):
         report.write(settings)
     index = (settings.checkpoint_dir / "deliverables/INDEX.md").read_text()

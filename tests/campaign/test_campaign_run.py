@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from made_campaign import config, run, start
 
-from kwela.campaign import child, ledger
-from kwela.campaign.metrics import read_json, read_rows
+from kwela.campaign.decide.metrics import read_json, read_rows
+from kwela.campaign.money import ledger
+from kwela.campaign.run import child
 from scratch import kwela
 
 BAR = "=" * 50

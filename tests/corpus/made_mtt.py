@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from kwela import playbook
-from kwela.corpus.proxyset import Choice
+from kwela.corpus.tagged.dataset import Choice
 
 SHIPPED = playbook.load()
 GROUPS, NEGATIVES = SHIPPED.proxy_groups, SHIPPED.negative_tags

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from symusic.core import NoteTick, ScoreTick, TrackTick
 
-from kwela.corpus.align import MATCH, align
+from kwela.corpus.pairs.align import MATCH, align
 
 RATE = 44_100
 

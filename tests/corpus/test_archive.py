@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_mtt import zip_in_parts
 
-from kwela.corpus.archive import Archive, DamagedPart, _Joined, find_parts
+from kwela.corpus.tagged.archive import Archive, DamagedPart, _Joined, find_parts
 from kwela.errors import UserError
 
 CONTENTS = {f"{k % 3}/clip-{k}.mp3": bytes((k * j) % 251 for j in range(3000 + 500 * k)) for k in range(9)}

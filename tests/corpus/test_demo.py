@@ -19,7 +19,9 @@ import pytest
 import soundfile
 from symusic.core import NoteTick, ScoreTick, TrackTick
 
-from kwela.corpus import demo, notation, split
+from kwela.corpus.demo import build as demo
+from kwela.corpus.demo import notation
+from kwela.corpus.pairs import split
 from kwela.errors import KwelaError, UserError
 from kwela.music import emotion, midi
 

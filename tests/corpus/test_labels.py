@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kwela.corpus.labels import find_label, read_labels
-from kwela.corpus.scan import Pair
+from kwela.corpus.pairs.labels import find_label, read_labels
+from kwela.corpus.pairs.scan import Pair
 from kwela.errors import UserError
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from corpus_files import Tree, write_midi
 
-from kwela.corpus import manifest, opening, split
-from kwela.corpus.rows import read
+from kwela.corpus.pairs import manifest, split, validation
+from kwela.corpus.pairs.rows import read
 from kwela.errors import KwelaError, UserError
 
 
@@ -109,11 +109,11 @@ def test_starts_spread_evenly_inside_the_file(tmp_path):
     import soundfile
 
     soundfile.write(tmp_path / "x.wav", np.zeros(44_100 * 10), 44_100)
-    starts = opening.pick_starts(tmp_path / "x.wav", 4)
+    starts = validation.pick_starts(tmp_path / "x.wav", 4)
     assert len(starts) == 4 and starts[0] >= 0 and starts[-1] + 65_536 / 44_100 <= 10
     assert np.allclose(np.diff(starts), starts[1] - starts[0], atol=2e-3)
     soundfile.write(tmp_path / "short.wav", np.zeros(1000), 44_100)
-    assert opening.pick_starts(tmp_path / "short.wav", 4) == [0.0]
+    assert validation.pick_starts(tmp_path / "short.wav", 4) == [0.0]
 
 
 def test_a_lost_cloud_is_made_again(tree):
@@ -288,7 +288,7 @@ def test_a_name_that_is_not_utf8_is_reported(tree):
 
 
 def test_aligned_builds_drop_a_pair_that_does_not_match(tree):
-    from kwela.corpus import smoke
+    from kwela.corpus.demo import smoke
 
     smoke.make(tree.folder, pieces=4)
     happy, angry = tree.midi / "happy" / "smoke_000.mid", tree.midi / "angry" / "smoke_003.mid"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_mtt import GROUPS, NEGATIVES, TAGS, annotate, name_of, tags_of
 
-from kwela.corpus import magnatagatune, proxy
-from kwela.corpus.proxy import Clip
+from kwela.corpus.tagged import magnatagatune, proxy_score
+from kwela.corpus.tagged.proxy_score import Clip
 from kwela.errors import UserError
 
 
@@ -21,30 +21,30 @@ def clip(*tags: str, artist: str = "a", clip_id: str = "1") -> Clip:
 
 def test_synonyms_count_once_and_unlisted_tags_not_at_all():
     clips = [clip("drum", "drums", "percussion"), clip("drum", "piano", "guitar"), clip("no drums"), clip()]
-    assert proxy.score(clips, GROUPS, NEGATIVES).score.tolist() == [1, 2, 0, 0]
+    assert proxy_score.score(clips, GROUPS, NEGATIVES).score.tolist() == [1, 2, 0, 0]
 
 
 def test_ties_are_ranked_by_weight_then_by_what_speaks_against():
     clips = [clip("drum", "piano", "no beat"), clip("drum", "piano"), clip("drum", "drums", "piano"), clip("drum")]
-    scores = proxy.score(clips, GROUPS, NEGATIVES)
-    assert proxy.choose(clips, scores, 1, 9, 9) == [2, 1, 0, 3]
-    heavy = proxy.score([clip("beat", "jazz"), clip("drum", "piano")], GROUPS, (), {"piano": 3.0})
-    assert proxy.choose(clips[:2], heavy, 1, 1, 9) == [1]
+    scores = proxy_score.score(clips, GROUPS, NEGATIVES)
+    assert proxy_score.choose(clips, scores, 1, 9, 9) == [2, 1, 0, 3]
+    heavy = proxy_score.score([clip("beat", "jazz"), clip("drum", "piano")], GROUPS, (), {"piano": 3.0})
+    assert proxy_score.choose(clips[:2], heavy, 1, 1, 9) == [1]
 
 
 def test_no_artist_gives_more_than_the_cap_and_no_clip_falls_below_the_bar():
     clips = [clip("drum", "piano", "jazz", artist=f"a{k % 3}", clip_id=str(k)) for k in range(30)] + [clip("drum")]
-    scores = proxy.score(clips, GROUPS)
-    chosen = proxy.choose(clips, scores, 3, 100, 4)
+    scores = proxy_score.score(clips, GROUPS)
+    chosen = proxy_score.choose(clips, scores, 3, 100, 4)
     assert Counter(clips[k].artist for k in chosen) == {"a0": 4, "a1": 4, "a2": 4}
-    assert len(proxy.choose(clips, scores, 3, 5, 100)) == 5
+    assert len(proxy_score.choose(clips, scores, 3, 5, 100)) == 5
     with pytest.raises(UserError, match="no clip has 4 of the tag groups; the most is 3"):
-        proxy.choose(clips, scores, 4, 5, 100)
+        proxy_score.choose(clips, scores, 4, 5, 100)
 
 
 @given(st.lists(st.sampled_from([f"artist {k}" for k in range(40)]), min_size=1, max_size=200), st.integers(0, 5))
 def test_no_artist_stands_on_two_sides(artists, seed):
-    sides = proxy.sides(artists, seed)
+    sides = proxy_score.sides(artists, seed)
     assert len(set(zip(artists, sides, strict=True))) == len(set(artists))
     if len(set(artists)) >= 3:
         assert set(sides) == {"train", "val", "test"}
@@ -52,7 +52,7 @@ def test_no_artist_stands_on_two_sides(artists, seed):
 
 def test_an_artist_keeps_its_side_when_others_come():
     few, many = ([f"artist {k}" for k in range(n)] for n in (60, 90))
-    assert proxy.sides(few, 7) == proxy.sides(many, 7)[:60]
+    assert proxy_score.sides(few, 7) == proxy_score.sides(many, 7)[:60]
 
 
 def test_annotations_read_with_their_tags_and_artists(tmp_path):
@@ -106,7 +106,7 @@ def test_a_whole_collections_rows_are_scored_in_well_under_two_seconds(tmp_path)
     annotate(tmp_path, rows, [*TAGS, *(f"tag {k}" for k in range(188 - len(TAGS)))])
     began = time.perf_counter()
     clips, tags = magnatagatune.read(tmp_path, TAGS)
-    chosen = proxy.choose(clips, proxy.score(clips, GROUPS, NEGATIVES), 3, 8000, 150)
-    proxy.sides([clips[k].artist for k in chosen], 42)
+    chosen = proxy_score.choose(clips, proxy_score.score(clips, GROUPS, NEGATIVES), 3, 8000, 150)
+    proxy_score.sides([clips[k].artist for k in chosen], 42)
     assert len(clips) == 25_863 and len(tags) == 188 and len(chosen) > 1000
     assert time.perf_counter() - began < 10  # a loose bound: it takes about half a second

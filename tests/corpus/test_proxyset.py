@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from made_mtt import annotate, chosen, make, mp3, name_of, zip_in_parts
 
-from kwela.corpus import magnatagatune, proxyset
-from kwela.corpus.proxyset import Source
+from kwela.corpus.tagged import dataset, magnatagatune
+from kwela.corpus.tagged.dataset import Source
 from kwela.errors import KwelaError, UserError
 
 
@@ -28,11 +28,11 @@ def collection(tmp_path_factory) -> Path:
 def build(folder: Path, out: Path, say=lambda line: None, **how) -> dict:
     choice = chosen(**{"at_least": 2, "limit": 30} | how)
     clips, tags = magnatagatune.read(folder, choice.tags)
-    return proxyset.build(clips, tags, Source.of(folder), out, choice, say=say, workers=1, quiet=True)
+    return dataset.build(clips, tags, Source.of(folder), out, choice, say=say, workers=1, quiet=True)
 
 
 def table(out: Path) -> list[dict[str, str]]:
-    with (out / proxyset.METADATA).open(newline="") as file:
+    with (out / dataset.METADATA).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -57,7 +57,7 @@ def test_the_playbooks_lines_hold_true_figures(collection, tmp_path):
 def test_the_table_has_the_playbooks_columns_and_true_durations(collection, tmp_path):
     build(collection, tmp_path)
     rows = table(tmp_path)
-    assert tuple(rows[0]) == proxyset.COLUMNS
+    assert tuple(rows[0]) == dataset.COLUMNS
     for row in rows:
         assert (tmp_path / row["file_path"]).is_file() and abs(float(row["duration"]) - 1.5) < 0.15
         assert int(row["amapiano_proxy_score"]) >= 2
@@ -121,7 +121,7 @@ def test_a_damaged_part_ends_the_build_and_is_named(collection, tmp_path):
     (folder / "mp3.zip.002").write_bytes(middle)
     with pytest.raises(UserError, match=r"mp3\.zip\.00[12]: damaged at .*download it again"):
         build(folder, tmp_path / "out")
-    assert not (tmp_path / "out" / proxyset.METADATA).exists()
+    assert not (tmp_path / "out" / dataset.METADATA).exists()
 
 
 def test_a_path_that_leaves_the_folder_is_not_followed(tmp_path):
@@ -135,7 +135,7 @@ def test_a_path_that_leaves_the_folder_is_not_followed(tmp_path):
 
 def test_a_disk_too_small_is_said_before_anything_is_copied(collection, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr("kwela.corpus.proxyset.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("kwela.corpus.tagged.dataset.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(KwelaError, match=r"GB to copy and 0\.00 GB free"):
         build(collection, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -171,7 +171,7 @@ def test_a_build_killed_again_and_again_ends_with_the_same_set(collection, tmp_p
     assert kills >= 2 and running.returncode == 0
     mine, theirs = contents(tmp_path / "killed"), contents(tmp_path / "whole")
     assert mine.keys() == theirs.keys() and all(mine[k] == theirs[k] for k in mine if "journal" not in k)
-    assert json.loads(mine[proxyset.REPORT])["kept"] == len(table(tmp_path / "killed"))
+    assert json.loads(mine[dataset.REPORT])["kept"] == len(table(tmp_path / "killed"))
 
 
 def test_a_set_of_another_collection_is_not_written_over(collection, tmp_path):
@@ -180,5 +180,5 @@ def test_a_set_of_another_collection_is_not_written_over(collection, tmp_path):
     clips, tags = magnatagatune.read(collection, chosen().tags)
     source, choice = Source.of(collection), chosen(at_least=1)
     with pytest.raises(UserError, match="holds a set made from magnatagatune: name another folder with --datasets"):
-        proxyset.build(clips, tags, source, tmp_path, choice, collection="mine", say=lambda line: None)
+        dataset.build(clips, tags, source, tmp_path, choice, collection="mine", say=lambda line: None)
     assert contents(tmp_path) == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kwela.corpus.rows import data_hash, read
+from kwela.corpus.pairs.rows import data_hash, read
 from kwela.errors import UserError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kwela.corpus import scan
+from kwela.corpus.pairs import scan
 from kwela.errors import UserError
 
 

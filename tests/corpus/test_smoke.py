@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from kwela.corpus import manifest, smoke
-from kwela.corpus.rows import read
+from kwela.corpus.demo import smoke
+from kwela.corpus.pairs import manifest
+from kwela.corpus.pairs.rows import read
 from kwela.music import audio, midi
 
 

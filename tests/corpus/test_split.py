@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwela.corpus import split
+from kwela.corpus.pairs import split
 
 NAMES = st.text("abcXYZ019 _-().é", max_size=12).map(lambda text: f"s{text}")
 SEEDS = st.integers(0, 2**32 - 1)

@@ -19,7 +19,7 @@ from trainee import ROWS, ToyTask, config, fit
 import validation
 from kwela.config import EarlyStopping
 from kwela.engine import checkpoint, learner, loop, optim, order, ranks
-from kwela.engine.progress import Stopping
+from kwela.engine.stopping import Stopping
 from kwela.engine.task import Mean, Share
 from kwela.errors import Interrupted, KwelaError, UserError
 

@@ -13,7 +13,7 @@ from tiny_checkpoints import CLOUD_SIZE, MIDI_SIZE, save, sixteen_bars
 from torch import nn
 
 from kwela.export import run, to_coreml
-from kwela.midigen import model as midigen
+from kwela.midi_generator import model as midigen
 from kwela.spectocloud import model as spectocloud
 
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep torch.export's every step

@@ -12,7 +12,7 @@ from tiny_checkpoints import MIDI_SIZE, save
 from kwela.errors import KwelaError
 from kwela.export import evidence, run, to_coreml, to_onnx
 from kwela.export.signature import SIGNATURES
-from kwela.midigen import model as midigen
+from kwela.midi_generator import model as midigen
 from kwela.spectocloud import model as spectocloud
 
 pytestmark = pytest.mark.skipif(not to_coreml.available(), reason="coremltools is not installed")

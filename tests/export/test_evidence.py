@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny_checkpoints import meta, save, settings
 
-from kwela.corpus.manifest import REPORT
-from kwela.corpus.rows import data_hash
+from kwela.corpus.pairs.manifest import REPORT
+from kwela.corpus.pairs.rows import data_hash
 from kwela.engine import checkpoint
 from kwela.export import evidence
 

@@ -21,8 +21,8 @@ from kwela.engine import checkpoint
 from kwela.errors import KwelaError, UserError
 from kwela.export import evidence, greedy, run, to_onnx
 from kwela.export.signature import SIGNATURES
-from kwela.midigen import model as midigen
-from kwela.midigen.generate import OnnxBackend, TorchBackend, generate
+from kwela.midi_generator import model as midigen
+from kwela.midi_generator.generate import OnnxBackend, TorchBackend, generate
 from kwela.music import tokens
 
 Export = tuple[Path, str]

@@ -6,8 +6,9 @@ import made_music
 import numpy as np
 import pytest
 
-from kwela.judge import audio_features, clips
-from kwela.judge.audio_features import NAMES
+from kwela.judge.authenticity import features as audio_features
+from kwela.judge.authenticity.features import NAMES
+from kwela.judge.shared import clips
 
 RNG = np.random.default_rng(0)
 

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from kwela import stats
 from kwela.cli import main
 from kwela.errors import UserError
-from kwela.judge import authenticity, authenticity_folders, clips, listening, stats
-from kwela.judge.authenticity import weigh
-from kwela.judge.authenticity_folders import Folder
+from kwela.judge.authenticity import folders as authenticity_folders
+from kwela.judge.authenticity import judge as authenticity
+from kwela.judge.authenticity import listening
+from kwela.judge.authenticity.folders import Folder
+from kwela.judge.authenticity.judge import weigh
+from kwela.judge.shared import clips
 
 CLIPS = 60
 

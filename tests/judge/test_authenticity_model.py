@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kwela.judge import authenticity_model as model
-from kwela.judge import stats
+from kwela import stats
+from kwela.judge.authenticity import classifier as model
 
 RNG = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from kwela.errors import UserError
-from kwela.judge import clips
+from kwela.judge.shared import clips
 from kwela.music.loudness import loudness
 
 T = np.arange(160_000) / 16_000

@@ -12,11 +12,13 @@ import pytest
 import torch
 from cloud_songs import rows, save
 
-from kwela.judge import cloud_card, cloud_windows, clouds
-from kwela.judge.cloud_baselines import Baselines
-from kwela.judge.cloud_scores import MODEL, SAME, CloudOf, score
-from kwela.judge.cloud_windows import Heard, Sample, Window
-from kwela.judge.page import Scorecard
+from kwela.judge.clouds import judge as clouds
+from kwela.judge.clouds import page as cloud_card
+from kwela.judge.clouds import windows
+from kwela.judge.clouds.baselines import Baselines
+from kwela.judge.clouds.metrics import MODEL, SAME, CloudOf, score
+from kwela.judge.clouds.windows import Heard, Sample, Window
+from kwela.judge.shared.scorecard import Scorecard
 from kwela.spectocloud import target
 from kwela.spectocloud.model import build
 from kwela.spectocloud.target import Cloud
@@ -34,7 +36,7 @@ class Songs:
 
     def hear(self, given: list[dict[str, Any]]) -> list[Sample]:
         left_out: dict[str, str] = {}
-        heard = cloud_windows.listen(cloud_windows.choose(given, 2, 100), left_out, "hearing")
+        heard = windows.listen(windows.choose(given, 2, 100), left_out, "hearing")
         assert not left_out
         return heard
 

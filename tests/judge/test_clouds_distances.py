@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kwela.judge.cloud_scores import FLOOR, MODEL, Scores, _distances, _strangers, apart, f_score, ranked
-from kwela.judge.cloud_windows import Sample, Window
+from kwela.judge.clouds.metrics import FLOOR, MODEL, Scores, _distances, _strangers, apart, f_score, ranked
+from kwela.judge.clouds.windows import Sample, Window
 from kwela.spectocloud.target import Cloud
 
 

@@ -12,8 +12,8 @@ import soundfile
 import soxr
 
 from kwela.errors import UserError
-from kwela.judge import damage
-from kwela.judge.page import Scorecard
+from kwela.judge.damage import judge as damage
+from kwela.judge.shared.scorecard import Scorecard
 
 RATE = 32_000
 SECONDS = 8.0

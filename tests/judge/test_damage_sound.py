@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kwela.judge import copies, damage_sound
-from kwela.judge.damage_sound import RATE
+from kwela.judge.damage import audio_metrics
+from kwela.judge.damage.audio_metrics import RATE
+from kwela.judge.shared import copies
 
 T = np.arange(10 * RATE) / RATE
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(len(T))).astype(np.float32)
@@ -14,30 +15,30 @@ NOISE = (0.1 * np.random.default_rng(0).standard_normal(len(T))).astype(np.float
 
 def test_highs_of_two_equal_tones_are_half_the_energy() -> None:
     both = 0.3 * np.sin(2 * np.pi * 1000 * T) + 0.3 * np.sin(2 * np.pi * 10_000 * T)
-    assert damage_sound.highs(damage_sound.spectrum(both)) == pytest.approx(-3.01, abs=0.05)
+    assert audio_metrics.highs(audio_metrics.spectrum(both)) == pytest.approx(-3.01, abs=0.05)
     low = 0.3 * np.sin(2 * np.pi * 1000 * T)
-    assert damage_sound.highs(damage_sound.spectrum(low)) < -80
-    assert damage_sound.highs(damage_sound.spectrum(0.01 * both)) == pytest.approx(-3.01, abs=0.05), "at any level"
-    assert damage_sound.highs(damage_sound.spectrum(0 * both)) is None
+    assert audio_metrics.highs(audio_metrics.spectrum(low)) < -80
+    assert audio_metrics.highs(audio_metrics.spectrum(0.01 * both)) == pytest.approx(-3.01, abs=0.05), "at any level"
+    assert audio_metrics.highs(audio_metrics.spectrum(0 * both)) is None
 
 
 def test_silent_share() -> None:
     half = NOISE.copy()
     half[len(half) // 2 :] = 0
-    assert damage_sound.silent_share(half) == pytest.approx(0.5, abs=0.01)
-    assert damage_sound.silent_share(NOISE) == 0
-    assert damage_sound.silent_share(0.001 * NOISE) == 1, "-80 dB full scale"
+    assert audio_metrics.silent_share(half) == pytest.approx(0.5, abs=0.01)
+    assert audio_metrics.silent_share(NOISE) == 0
+    assert audio_metrics.silent_share(0.001 * NOISE) == 1, "-80 dB full scale"
 
 
 def test_clipping_counts_cut_tops_at_any_level_and_loud_music_not() -> None:
     sine = np.sin(2 * np.pi * 220 * T)[:, None].astype(np.float32)
-    assert damage_sound.clipping_share(0.99 * sine) == 0
+    assert audio_metrics.clipping_share(0.99 * sine) == 0
     cut = np.clip(1.5 * sine, -1, 1)
     expected = 1 - 2 * np.arcsin(1 / 1.5) / np.pi
-    assert damage_sound.clipping_share(cut) == pytest.approx(expected, abs=0.01)
-    assert damage_sound.clipping_share(0.4 * cut) == pytest.approx(expected, abs=0.01)
-    assert damage_sound.clipping_share(np.hstack([0.1 * sine, cut])) == pytest.approx(expected, abs=0.01)
-    assert damage_sound.clipping_share(0 * sine) == 0
+    assert audio_metrics.clipping_share(cut) == pytest.approx(expected, abs=0.01)
+    assert audio_metrics.clipping_share(0.4 * cut) == pytest.approx(expected, abs=0.01)
+    assert audio_metrics.clipping_share(np.hstack([0.1 * sine, cut])) == pytest.approx(expected, abs=0.01)
+    assert audio_metrics.clipping_share(0 * sine) == 0
 
 
 def tune(seed: int) -> np.ndarray:
@@ -52,7 +53,7 @@ def tune(seed: int) -> np.ndarray:
 
 def test_looping_share() -> None:
     def looping(wave: np.ndarray) -> float | None:
-        return damage_sound.looping_share(damage_sound.spectrum(wave))
+        return audio_metrics.looping_share(audio_metrics.spectrum(wave))
 
     once = tune(0)
     assert looping(once) < 0.1

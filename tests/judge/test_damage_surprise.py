@@ -11,8 +11,11 @@ import torch
 
 from kwela.engine import checkpoint
 from kwela.errors import UserError
-from kwela.judge import clips, damage, damage_card, damage_surprise
-from kwela.judge.page import Scorecard
+from kwela.judge.damage import cross_entropy
+from kwela.judge.damage import judge as damage
+from kwela.judge.damage import page as damage_card
+from kwela.judge.shared import clips
+from kwela.judge.shared.scorecard import Scorecard
 from kwela.musicgen import base, model, tiny
 
 FULL = {"base": "tiny", "tuning": "full", "rank": 4, "alpha": 8.0, "dropout": 0.0}
@@ -52,7 +55,7 @@ def test_an_unchanged_model_is_as_surprised_as_its_base_and_a_broken_one_more(
 ) -> None:
     verdicts = {}
     for noise in (0.0, 3.0):
-        found = damage_surprise.measure(tuned(stand_in, tmp_path / str(noise), noise), unseen, stand_in)
+        found = cross_entropy.measure(tuned(stand_in, tmp_path / str(noise), noise), unseen, stand_in)
         assert found.base.shape == found.tuned.shape == (6,) and (found.tuned == found.base).all() == (noise == 0)
         card = Scorecard("damage")
         damage_card.surprised(card, found)

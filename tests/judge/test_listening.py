@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from kwela.errors import UserError
-from kwela.judge import clips, listening
-from kwela.judge.listening import Rating
+from kwela.judge.authenticity import listening
+from kwela.judge.authenticity.listening import Rating
+from kwela.judge.shared import clips
 from kwela.music.loudness import loudness
 
 NAN = math.nan

@@ -11,11 +11,12 @@ import pytest
 from symusic import Score
 from toy_pieces import a_piece, labels, material
 
-from kwela.judge import evaluators, midi, piece
-from kwela.judge.grid import Size
-from kwela.judge.making import Job, Maker
-from kwela.judge.material import Effort, Labels
-from kwela.judge.page import Scorecard
+from kwela.judge.midi import evaluators, piece
+from kwela.judge.midi import judge as midi
+from kwela.judge.midi.generation import Job, Maker
+from kwela.judge.midi.grid import Size
+from kwela.judge.midi.inputs import Effort, Labels
+from kwela.judge.shared.scorecard import Scorecard
 
 EFFORT = Effort(Size((-0.8, 0.8), (0.2, 1.0), 4, 4), 12, 1, 12, None, 1, 0)
 

@@ -10,8 +10,8 @@ from symusic import Score
 from toy_pieces import QUADRANTS, a_piece, labels
 
 from kwela.errors import UserError
-from kwela.judge import evaluators, material, piece, rendering_features, symbolic_features
-from kwela.judge.following import Judged, refused
+from kwela.judge.midi import evaluators, inputs, piece, rendering_features, symbolic_features
+from kwela.judge.midi.adherence import Judged, refused
 from kwela.music import midi, synth
 
 FEATURES = 73
@@ -119,7 +119,7 @@ HEAD = "file,series,game,piece,valence,arousal,labels\n"
 
 
 def test_a_piece_that_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
-    found = material.read_labels(vgmidi(tmp_path / "v", HEAD + "0.mid,A,a,x,1,-1,1\ngone.mid,B,b,y,-1,0,1\n"))
+    found = inputs.read_labels(vgmidi(tmp_path / "v", HEAD + "0.mid,A,a,x,1,-1,1\ngone.mid,B,b,y,-1,0,1\n"))
     assert [one.name for one in found.pieces] == ["0.mid"] and "gone.mid" in found.left_out
     assert found.pieces[0].valence == 1 and found.pieces[0].series == "A"
 
@@ -135,5 +135,5 @@ def test_a_piece_that_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> No
 )
 def test_bad_labels_are_one_line(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        material.read_labels(vgmidi(tmp_path / "v", text))
+        inputs.read_labels(vgmidi(tmp_path / "v", text))
     assert said in str(error.value)

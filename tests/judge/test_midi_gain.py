@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from toy_pieces import rows
 
-from kwela.judge import gain
+from kwela.judge.midi import teacher_forcing
 from kwela.music import tokens
 
 
@@ -28,11 +28,11 @@ class Told(nn.Module):
         return logits, None, None
 
 
-def found(listens: bool, songs: list[dict[str, Any]] | None = None) -> dict[str, gain.Interval]:
+def found(listens: bool, songs: list[dict[str, Any]] | None = None) -> dict[str, teacher_forcing.Interval]:
     held_out = songs or rows(12, 3)
     mean = np.stack([row["emotion64"] for row in held_out]).mean(0)
-    nats = gain.measure(Told(listens), 128, held_out, mean, draws=4)
-    return gain.gains(nats, [row["group"] for row in held_out])
+    nats = teacher_forcing.measure(Told(listens), 128, held_out, mean, draws=4)
+    return teacher_forcing.gains(nats, [row["group"] for row in held_out])
 
 
 def test_a_model_that_listens_gains_over_every_telling_that_lies_about_what_it_hears() -> None:
@@ -61,13 +61,13 @@ def test_a_dimension_in_which_the_songs_agree_is_not_measured() -> None:
         row["emotion64"][2] = 0.6
     gains = found(True, songs)
     assert "shuffled intensity" not in gains
-    row = next(one for one in gain.gain_rows(gains, 8) if "intensity" in one.row)
+    row = next(one for one in teacher_forcing.gain_rows(gains, 8) if "intensity" in one.row)
     assert row.value is None and "one value" in row.note
 
 
 def test_every_shuffle_tells_another_emotion() -> None:
     emotions = np.stack([row["emotion64"] for row in rows(12, 3)])
-    told = gain.tellings(emotions, emotions.mean(0), 5, 0)
+    told = teacher_forcing.tellings(emotions, emotions.mean(0), 5, 0)
     for drawn in told["shuffled"]:
         assert (drawn != emotions).any(1).all()
     for drawn in told["shuffled valence"]:
@@ -76,6 +76,6 @@ def test_every_shuffle_tells_another_emotion() -> None:
 
 def test_every_id_but_the_first_is_scored_once() -> None:
     held_out = rows(4, 3)
-    nats = gain.measure(Told(False), 64, held_out, np.zeros(64, np.float32), draws=1)
+    nats = teacher_forcing.measure(Told(False), 64, held_out, np.zeros(64, np.float32), draws=1)
     assert nats.ids.tolist() == [len(tokens.encode(row["score"])) - 1 for row in held_out]
     assert nats.by_telling["true"] == pytest.approx(nats.ids * np.log(tokens.VOCAB), rel=1e-6)

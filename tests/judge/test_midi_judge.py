@@ -10,13 +10,14 @@ import pytest
 import torch
 from toy_pieces import rows
 
-from kwela.corpus import rows as manifest_rows
+from kwela.corpus.pairs import rows as manifest_rows
 from kwela.engine import checkpoint
 from kwela.errors import UserError
-from kwela.judge import midi, twin
-from kwela.judge.grid import Size
-from kwela.judge.material import Effort, gather
-from kwela.midigen.model import build
+from kwela.judge.midi import judge as midi
+from kwela.judge.midi import shuffled_labels
+from kwela.judge.midi.grid import Size
+from kwela.judge.midi.inputs import Effort, gather
+from kwela.midi_generator.model import build
 from kwela.music import midi as midi_files
 from kwela.music import tokens
 
@@ -81,7 +82,7 @@ def test_a_twin_is_one_by_its_manifest_and_the_model_itself_is_none(
     monkeypatch.setattr(midi, "BRIEF", SMALL)
     seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
     shuffled = tmp_path / "elsewhere" / "twin.jsonl"
-    twin.write(seen, shuffled)
+    shuffled_labels.write(seen, shuffled)
     best = model(tmp_path, manifest_rows.data_hash([seen, held_out]))
     with pytest.raises(UserError, match="the model's own manifests"):
         midi.judge(best, held_out, seen, None, best, out=tmp_path / "out", quick=True)
@@ -98,13 +99,13 @@ def test_a_twin_is_one_by_its_manifest_and_the_model_itself_is_none(
 
 def test_a_twin_s_rows_are_the_same_songs_told_each_other_s_emotions(tmp_path: Path) -> None:
     seen = manifest(tmp_path, "train.jsonl", 1, 16)
-    twin.write(seen, tmp_path / "twin.jsonl", seed=1)
+    shuffled_labels.write(seen, tmp_path / "twin.jsonl", seed=1)
     mine, theirs = (manifest_rows.read(path, "midi") for path in (seen, tmp_path / "twin.jsonl"))
     assert [row["midi_path"] for row in mine] == [row["midi_path"] for row in theirs]
     assert sorted(map(str, (row["emotion"] for row in mine))) == sorted(map(str, (row["emotion"] for row in theirs)))
-    assert twin.doubt(mine, tmp_path / "twin.jsonl") == ""
-    assert "kept their own emotion" in twin.doubt(mine, seen)
-    assert "same songs" in twin.doubt(manifest_rows.read(manifest(tmp_path, "b.jsonl", 5, 4), "midi"), seen)
+    assert shuffled_labels.doubt(mine, tmp_path / "twin.jsonl") == ""
+    assert "kept their own emotion" in shuffled_labels.doubt(mine, seen)
+    assert "same songs" in shuffled_labels.doubt(manifest_rows.read(manifest(tmp_path, "b.jsonl", 5, 4), "midi"), seen)
 
 
 def test_too_few_held_out_songs_are_refused_without_a_number(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from symusic import Note, Score, Track
 from toy_pieces import a_piece
 
-from kwela.judge import piece
-from kwela.judge.memorisation import Library, Match, lines, outer_voice
+from kwela.judge.midi import piece
+from kwela.judge.midi.memorisation import Library, Match, lines, outer_voice
 
 
 def tune(pitches: list[int], gaps: list[int], tpq: int = 480) -> Score:

@@ -3,8 +3,8 @@
 import json
 import math
 
-from kwela.judge.page import Row, Scorecard, Section
-from kwela.judge.stats import Interval
+from kwela.judge.shared.scorecard import Row, Scorecard, Section
+from kwela.stats import Interval
 
 
 def card():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as peer
 
-from kwela.judge import stats
+from kwela import stats
 
 
 def test_wilson_is_the_textbooks():

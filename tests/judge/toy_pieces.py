@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-from kwela.judge.material import Labelled, Labels, Material
+from kwela.judge.midi.inputs import Labelled, Labels, Material
 from kwela.music.emotion import expand64
 
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)

@@ -27,9 +27,9 @@ from moto.ec2.models import EC2Backend, ec2_backends
 from moto.server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
 
-from kwela.campaign import notify
+from kwela.campaign.run import notify
 from kwela.errors import UserError
-from kwela.machines import aws
+from kwela.machines.aws import instance
 from kwela.playbook import Notify
 from scratch import ROOT, Done, kwela
 
@@ -222,7 +222,7 @@ def test_running_it_twice_names_the_one_that_runs(calls: list[Call]) -> None:
 def test_two_launches_in_the_same_minute_ask_for_the_same_instance(
     calls: list[Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aws, "time", SimpleNamespace(time=lambda: 1.8e9))
+    monkeypatch.setattr(instance, "time", SimpleNamespace(time=lambda: 1.8e9))
     for name in ("phase-2-5", "phase-2-5", "another"):
         assert run(*LAUNCH, "--yes", "--name", name).status == 0
         ec2().terminate_instances(InstanceIds=[each["InstanceId"] for each in instances()])  # not seen by the next
@@ -272,8 +272,8 @@ def test_the_newest_of_amazons_images_is_taken_by_name_and_nobody_elses(calls: l
     amazons_image("Deep Learning AMI (Amazon Linux 2) 20261121", datetime(2026, 11, 21))
     strangers = amazons_image(f"{NAMED}1122", datetime(2026, 11, 22))
     ec2_backends[DEFAULT_ACCOUNT_ID][US].amis[strangers].owner_alias = None
-    session = aws.connect(US)
-    assert aws.image(session) == aws.Image(newest, f"{NAMED}1120", "/dev/sda1")
+    session = instance.connect(US)
+    assert instance.image(session) == instance.Image(newest, f"{NAMED}1120", "/dev/sda1")
     assert "GetParameter" in [operation for _, operation, _ in calls]
 
 
@@ -281,9 +281,9 @@ def test_awss_own_parameter_comes_before_the_search() -> None:
     amazons_image(f"{NAMED}1120", datetime(2026, 11, 20))
     named = amazons_image("whatever it is called", datetime(2026, 1, 1))
     ssm = ssm_backends[DEFAULT_ACCOUNT_ID][US]
-    parameter = Parameter(ssm, aws.IMAGE_PARAMETER, named, "String", "", "", "", 0.0, 1, "text")  # type: ignore[arg-type]
-    ssm._parameters[aws.IMAGE_PARAMETER].append(parameter)
-    assert aws.image(aws.connect(US)).id == named
+    parameter = Parameter(ssm, instance.IMAGE_PARAMETER, named, "String", "", "", "", 0.0, 1, "text")  # type: ignore[arg-type]
+    ssm._parameters[instance.IMAGE_PARAMETER].append(parameter)
+    assert instance.image(instance.connect(US)).id == named
 
 
 def full(*zones: str) -> Any:
@@ -299,14 +299,14 @@ def full(*zones: str) -> Any:
 
 
 def test_a_zone_without_room_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    zones = aws.zones(aws.connect(US), "g4dn.xlarge")
+    zones = instance.zones(instance.connect(US), "g4dn.xlarge")
     monkeypatch.setattr(EC2Backend, "run_instances", full(*zones[:2]))
     assert run(*LAUNCH, "--yes").status == 0
     assert only()["Placement"]["AvailabilityZone"] == zones[2]
 
 
 def test_no_room_anywhere_is_a_failure_and_not_the_callers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EC2Backend, "run_instances", full(*aws.zones(aws.connect(US), "g4dn.xlarge")))
+    monkeypatch.setattr(EC2Backend, "run_instances", full(*instance.zones(instance.connect(US), "g4dn.xlarge")))
     refused(run(*LAUNCH, "--yes"), "no capacity now: try again later", status=1)
 
 
@@ -447,13 +447,13 @@ def test_the_callers_address_is_what_the_outside_sees() -> None:
     server = HTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    assert aws.caller_address(ask=url) == "198.51.100.4"
+    assert instance.caller_address(ask=url) == "198.51.100.4"
     with pytest.raises(UserError, match="not an IPv4 address"):  # a hotel's page is no address
-        aws.caller_address(ask=url)
+        instance.caller_address(ask=url)
     server.shutdown()
     server.server_close()
     with pytest.raises(UserError, match="give it with --from"):
-        aws.caller_address(ask=url)
+        instance.caller_address(ask=url)
 
 
 Call = tuple[str, str, dict[str, Any]]

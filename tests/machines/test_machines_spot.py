@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from machines_imds import Imds, serve
 
-from kwela.machines import spot
+from kwela.machines.aws import spot
 
 NOTICE = '{"action": "terminate", "time": "2026-11-22T08:22:00Z"}'
 MARKED = spot.Notice("terminate", datetime(2026, 11, 22, 8, 22, tzinfo=UTC))

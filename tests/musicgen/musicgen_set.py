@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from kwela import config
-from kwela.corpus import demo
+from kwela.corpus.demo import build as demo
 
 PIECES, HELD_OUT = 8, 2  # pieces in all, and of them for validation: nothing of them is trained on
 SECONDS, RATE = 10, 16_000  # as MagnaTagATune's clips, but shorter

@@ -12,18 +12,18 @@ import torch
 
 from kwela.errors import KwelaError, UserError
 from kwela.music import loudness
-from kwela.musicgen import artefact, making, sample
+from kwela.musicgen import artefact, generation, sample
 from kwela.musicgen.sample import Sampling
 
 
 @pytest.fixture(scope="module")
-def tiny(stand_in) -> making.Model:
-    return making.load("tiny", stand_in, "cpu")
+def tiny(stand_in) -> generation.Model:
+    return generation.load("tiny", stand_in, "cpu")
 
 
 def generate(model, out: Path, seconds: float = 1.2, prompts=("drums", "a slow piano, é"), seeds=(5, 6), **more):
     places = [out / f"test_output_{number + 1}" for number in range(len(prompts))]
-    return making.generate(model, prompts, seconds, seeds, places, Sampling(top_k=20), **more)
+    return generation.generate(model, prompts, seconds, seeds, places, Sampling(top_k=20), **more)
 
 
 def test_each_prompt_is_a_wav_and_a_flac_of_one_level_with_their_provenance(tiny, folder, tmp_path):
@@ -53,7 +53,7 @@ def test_each_prompt_is_a_wav_and_a_flac_of_one_level_with_their_provenance(tiny
 
 def test_the_same_seed_is_the_same_sound_in_a_batch_of_any_size(tiny, tmp_path, monkeypatch):
     generate(tiny, tmp_path / "a")
-    monkeypatch.setattr(making, "BATCH", 1)
+    monkeypatch.setattr(generation, "BATCH", 1)
     generate(tiny, tmp_path / "b")
     generate(tiny, tmp_path / "c", seeds=(5, 7))
     first, again, other = (
@@ -65,7 +65,7 @@ def test_the_same_seed_is_the_same_sound_in_a_batch_of_any_size(tiny, tmp_path, 
 
 
 def test_more_prompts_than_fit_at_once_come_in_turns(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(making, "BATCH", 2)
+    monkeypatch.setattr(generation, "BATCH", 2)
     sizes: list[int] = []
     whole = sample.frames
     monkeypatch.setattr(sample, "frames", lambda model, states, *more, **named: sizes.append(len(states)) or whole(
@@ -104,7 +104,7 @@ def test_a_stream_holds_its_first_second_long_before_the_last_code(tiny, tmp_pat
 
 
 def test_silence_is_written_as_silence(tmp_path):
-    made = making._write(np.zeros(32_000, np.float32), 32_000, tmp_path / "quiet", {"prompt": "nothing", "seed": 1})
+    made = generation._write(np.zeros(32_000, np.float32), 32_000, tmp_path / "quiet", {"prompt": "nothing", "seed": 1})
     assert not soundfile.read(made["wav"])[0].any() and not soundfile.read(made["flac"])[0].any()
 
 
@@ -125,7 +125,7 @@ def test_what_cant_be_played_is_refused_before_anything_is_written(tiny, tmp_pat
 
 
 def test_a_diverged_model_leaves_no_file(stand_in, tmp_path):
-    broken = making.load("tiny", stand_in, "cpu")
+    broken = generation.load("tiny", stand_in, "cpu")
     with torch.no_grad():
         for weight in broken.lm.parameters():
             weight.fill_(float("nan"))
@@ -139,7 +139,7 @@ def test_a_tuned_model_says_so_in_what_it_plays(settings, stand_in, tmp_path):
 
     settings.training.max_steps, settings.data.seconds = 1, 0.5
     tuning.fit(settings, tmp_path / "run", on_best=artefact.strip)
-    model = making.load(str(tmp_path / "run" / "best_model.pt"), stand_in, "cpu")
+    model = generation.load(str(tmp_path / "run" / "best_model.pt"), stand_in, "cpu")
     took = generate(model, tmp_path, 0.2, ["drums"], [1])
     about = json.loads(soundfile.SoundFile(took["samples"][0]["wav"]).comment)
     assert about["model"] == "best_model.pt" and len(about["sha256"]) == 64 and about["step"] == 1
@@ -148,7 +148,7 @@ def test_a_tuned_model_says_so_in_what_it_plays(settings, stand_in, tmp_path):
 
 def test_in_half_precision_it_plays_as_well(stand_in, tmp_path):
     """What a GPU does; bfloat16 here, which CPUs know."""
-    model = making.load("tiny", stand_in, "cpu")
+    model = generation.load("tiny", stand_in, "cpu")
     model.lm.to(torch.bfloat16)
     took = generate(model, tmp_path)
     assert all(np.abs(soundfile.read(one["wav"])[0]).max() > 0.05 for one in took["samples"])
@@ -164,6 +164,6 @@ def test_what_is_no_model_is_refused(stand_in, tmp_path):
         (tmp_path / "nowhere", "no such folder"),
     ):
         with pytest.raises(UserError, match=said):
-            making.load(str(source), stand_in, "cpu")
+            generation.load(str(source), stand_in, "cpu")
     with pytest.raises(UserError, match="--device abc"):
-        making.load("tiny", stand_in, "abc")
+        generation.load("tiny", stand_in, "abc")

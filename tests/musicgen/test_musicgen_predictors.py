@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from kwela.musicgen import predictors
+from kwela.musicgen import baselines as predictors
 
 SIZE = 8
 

@@ -21,7 +21,8 @@ import tuning
 import validation
 from kwela.engine import checkpoint
 from kwela.errors import UserError
-from kwela.musicgen import base, data, predictors, tiny
+from kwela.musicgen import base, data, tiny
+from kwela.musicgen import baselines as predictors
 from kwela.musicgen.delay import IGNORED
 from kwela.musicgen.task import MusicgenTask, summary
 

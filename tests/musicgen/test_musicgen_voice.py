@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kwela.musicgen import voice
-from kwela.musicgen.voice import Voice
+from kwela.musicgen import streaming
+from kwela.musicgen.streaming import Voice
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_too_small_a_reach_would_be_heard(released, monkeypatch):
     with torch.no_grad():
         expected = released.decode(codes[None], [None]).audio_values[:, 0]
     for reach, heard in ((8, False), (0, True)):
-        monkeypatch.setattr(voice, "_REACH", reach)
+        monkeypatch.setattr(streaming, "_REACH", reach)
         assert bool((in_pieces(released, codes, [10] * 5)[0] - expected).abs().max() > 1e-4) == heard
 
 

@@ -63,34 +63,34 @@ def launch(
     kwela aws launch --key-name my-key --market spot
     kwela aws launch --key-name my-key --iam-instance-profile kwela-machine
     """
-    from kwela.machines import aws, bill
+    from kwela.machines.aws import bill, instance
 
     with speaking(as_json) as say:
-        session = aws.connect(region, profile)
-        if there := aws.find(session, name):
+        session = instance.connect(region, profile)
+        if there := instance.find(session, name):
             if elastic_ip:
-                if not yes and not aws.elastic_address(session, name):
+                if not yes and not instance.elastic_address(session, name):
                     print(f"{name} is there already; {bill.address_cost()}")
                     _ask("Give it an Elastic IP?", as_json)
-                there = aws.give_address(session, there)
+                there = instance.give_address(session, there)
             then = "" if there.state in ("pending", "running") else " (kwela aws start starts it)"
             facts = bill.facts(session, there)
             say(facts, f"{name} is there already, {there.state}{then}\n{bill.lines(facts)}")
             return
-        offered = aws.zones(session, instance_type)
-        aws.check_key(session, key_name)
-        caller = aws.caller_address(address)
-        ami = aws.image(session)
-        spot = aws.spot_prices(session, instance_type) if market is Market.spot else None
+        offered = instance.zones(session, instance_type)
+        instance.check_key(session, key_name)
+        caller = instance.caller_address(address)
+        ami = instance.image(session)
+        spot = instance.spot_prices(session, instance_type) if market is Market.spot else None
         print(bill.offer(session, name, instance_type, ami.name, spot, disk_gb, elastic_ip))
         if not yes:
             _ask("Launch it?", as_json)
         if spot:
             offered.sort(key=lambda zone: spot.get(zone, math.inf))  # the cheapest zone first
-        wanted = aws.Wanted(
+        wanted = instance.Wanted(
             name, instance_type, key_name, caller, spot is not None, disk_gb, elastic_ip, machine_profile
         )
-        made = aws.launch(session, wanted, ami, offered)
+        made = instance.launch(session, wanted, ami, offered)
         facts = bill.facts(session, made)
         say(facts, f"{bill.lines(facts)}\nssh -i {key_name}.pem ubuntu@{made.address}")
 
@@ -104,18 +104,18 @@ def start(
     \b
     kwela aws start
     """
-    from kwela.machines import aws, bill
+    from kwela.machines.aws import bill, instance
 
     with speaking(as_json) as say:
-        session = aws.connect(region, profile)
+        session = instance.connect(region, profile)
         caller = None
         try:
-            caller = aws.caller_address(address)
+            caller = instance.caller_address(address)
         except UserError as unknown:
             if address:
                 raise
             print(f"{unknown}; the security group stays as it is")
-        machine = aws.start(session, name, caller)
+        machine = instance.start(session, name, caller)
         facts = bill.facts(session, machine)
         say(facts, bill.lines(facts))
 
@@ -127,11 +127,11 @@ def stop(name: Name = NAME, region: Region = None, profile: Profile = None, as_j
     \b
     kwela aws stop
     """
-    from kwela.machines import aws, bill
+    from kwela.machines.aws import bill, instance
 
     with speaking(as_json) as say:
-        session = aws.connect(region, profile)
-        machine = aws.stop(session, name)
+        session = instance.connect(region, profile)
+        machine = instance.stop(session, name)
         facts = bill.facts(session, machine)
         say(facts, bill.lines(facts))
 
@@ -143,11 +143,11 @@ def status(name: Name = NAME, region: Region = None, profile: Profile = None, as
     \b
     kwela aws status
     """
-    from kwela.machines import aws, bill
+    from kwela.machines.aws import bill, instance
 
     with speaking(as_json) as say:
-        session = aws.connect(region, profile)
-        machine = aws.find(session, name)
+        session = instance.connect(region, profile)
+        machine = instance.find(session, name)
         if machine is None:
             text = f"{name}: no instance in {session.region_name} (kwela aws launch makes one)"
             say({"name": name, "state": "none"}, "\n".join([text, *bill.kept(session, name)]))
@@ -171,12 +171,12 @@ def alarm(
     \b
     kwela aws alarm --email you@example.com
     """
-    from kwela.machines import alarm as billing
-    from kwela.machines import aws
-    from kwela.machines.prices import REGION
+    from kwela.machines.aws import alarm as billing
+    from kwela.machines.aws import instance
+    from kwela.machines.aws.prices import REGION
 
     with speaking(as_json) as say:
-        session = aws.connect(profile=profile)
+        session = instance.connect(profile=profile)
         stands = billing.set_up(session, name, email, dollars) if email else billing.look(session, name)
         if stands.dollars is None:
             raise UserError("no billing alarm yet: kwela aws alarm --email you@example.com makes one")

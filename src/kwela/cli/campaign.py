@@ -19,8 +19,8 @@ from kwela.cli.output import Json, speaking
 from kwela.errors import BudgetSpent, KwelaError, NoGo, UserError
 
 if TYPE_CHECKING:
-    from kwela.campaign.commands import Commands
-    from kwela.campaign.orchestrator import Surroundings
+    from kwela.campaign.run.evaluation import Commands
+    from kwela.campaign.run.orchestrator import Surroundings
     from kwela.playbook import PlaybookConfig
 
 campaign_app = typer.Typer(help="A fine-tune of weeks inside a budget.", no_args_is_help=True, rich_markup_mode=None)
@@ -53,7 +53,7 @@ def check(
     """
     from dataclasses import asdict
 
-    from kwela.campaign import check as readiness
+    from kwela.campaign.run import readiness
 
     settings, file = _settings(config)
     if unknown := set(confirm or []) - set(readiness.QUESTIONS):
@@ -88,8 +88,8 @@ def plan(
     kwela campaign plan --probe
     kwela campaign plan --throughput 2.5
     """
-    from kwela.campaign import plan as planning
-    from kwela.campaign import state
+    from kwela.campaign.money import plan as planning
+    from kwela.campaign.run import state
 
     if throughput is not None and probe:
         raise UserError("kwela campaign plan: --throughput with --probe: choose one")
@@ -132,8 +132,8 @@ def run(
     kwela campaign run --resume --gate-now
     kwela campaign run --preset tiny --speed 100000
     """
-    from kwela.campaign.clock import Real
-    from kwela.campaign.orchestrator import Campaign
+    from kwela.campaign.money.clock import Real
+    from kwela.campaign.run.orchestrator import Campaign
     from kwela.cli import musicgen
 
     settings, file = _settings(config, rehearsal=speed != 1)
@@ -165,8 +165,8 @@ def status(
     \b
     kwela campaign status --watch
     """
-    from kwela.campaign import ledger
-    from kwela.campaign import status as standing
+    from kwela.campaign.money import ledger
+    from kwela.campaign.report import status as standing
 
     settings, _ = _settings(config, rehearsal)
     folder = settings.checkpoint_dir
@@ -198,9 +198,10 @@ def extend(
     """
     import filelock
 
-    from kwela.campaign import ledger, state
-    from kwela.campaign.clock import Real
-    from kwela.campaign.orchestrator import LOCK
+    from kwela.campaign.money import ledger
+    from kwela.campaign.money.clock import Real
+    from kwela.campaign.run import state
+    from kwela.campaign.run.orchestrator import LOCK
 
     settings, _ = _settings(config, rehearsal)
     path = settings.checkpoint_dir / ledger.NAME
@@ -234,7 +235,7 @@ def simulate(
     \b
     kwela campaign simulate --runs 5000
     """
-    from kwela.campaign import simulate as simulation
+    from kwela.campaign.money import simulate as simulation
 
     if market not in ("spot", "on-demand"):
         raise UserError(f"--market {market}: spot or on-demand")
@@ -251,8 +252,8 @@ def report(config: Config = None, rehearsal: Rehearsal = False, as_json: Json = 
     \b
     kwela campaign report
     """
-    from kwela.campaign import ledger
-    from kwela.campaign import report as reporting
+    from kwela.campaign.money import ledger
+    from kwela.campaign.report import report as reporting
 
     settings, _ = _settings(config, rehearsal)
     if not (settings.checkpoint_dir / ledger.NAME).is_file():
@@ -265,7 +266,7 @@ def report(config: Config = None, rehearsal: Rehearsal = False, as_json: Json = 
 def _settings(config: Path | None, rehearsal: bool = False) -> tuple[PlaybookConfig, Path]:
     """The playbook's settings, and their file."""
     from kwela import playbook
-    from kwela.campaign import state
+    from kwela.campaign.run import state
 
     settings = playbook.load(config)
     if rehearsal:
@@ -275,7 +276,8 @@ def _settings(config: Path | None, rehearsal: bool = False) -> tuple[PlaybookCon
 
 def _begin(settings: PlaybookConfig, tuned: str, resume: bool) -> None:
     """What is looked at before the first day is counted. tuned: the base model. Raises UserError."""
-    from kwela.campaign import ledger, state
+    from kwela.campaign.money import ledger
+    from kwela.campaign.run import state
     from kwela.cli import musicgen
     from kwela.musicgen import base
 
@@ -311,8 +313,9 @@ def _commands(
     overrides: list[str] | None,
     device: str | None,
 ) -> Commands:
-    from kwela.campaign import ledger, state
-    from kwela.campaign.commands import Commands
+    from kwela.campaign.money import ledger
+    from kwela.campaign.run import state
+    from kwela.campaign.run.evaluation import Commands
 
     folder, how = settings.checkpoint_dir, settings.evaluation
     on = ["--device", device] if device else []
@@ -352,8 +355,9 @@ def _commands(
 
 def _surroundings(settings: PlaybookConfig, home: Path) -> Surroundings:
     """What this machine is and has. On EC2 its own market is the one that is paid."""
-    from kwela.campaign.orchestrator import Surroundings
-    from kwela.machines import gpu, spot
+    from kwela.campaign.run.orchestrator import Surroundings
+    from kwela.machines import gpu
+    from kwela.machines.aws import spot
 
     metadata = spot.Metadata()
     market = metadata.get("instance-life-cycle")
@@ -376,7 +380,7 @@ def _probe(train: list[str]) -> dict[str, float]:
 
 def _report_after(settings: PlaybookConfig) -> None:
     """The report of a campaign that has ended; one that can't be written doesn't change how it ended."""
-    from kwela.campaign import report as reporting
+    from kwela.campaign.report import report as reporting
 
     try:
         made = reporting.write(settings)

@@ -32,7 +32,7 @@ def demo_corpus(
     \b
     kwela demo-corpus data/demo
     """
-    from kwela.corpus import demo
+    from kwela.corpus.demo import build as demo
 
     with speaking(as_json) as say:
         report = demo.build(out, pieces=pieces, seed=seed, workers=workers)
@@ -61,7 +61,7 @@ def manifests(
     kwela manifests --audio-root a --midi-root m --generate-clouds --segments 8
     """
     from kwela import config
-    from kwela.corpus import manifest
+    from kwela.corpus.pairs import manifest
 
     # A target belongs to a model family, which a corpus knows nothing of: it is handed in.
     from kwela.spectocloud.target import write_cloud
@@ -111,7 +111,8 @@ def smoke_set(folder: Path) -> Path:
     """The synthetic smoke set's manifests, made in `folder` if they are not there yet. Returns their folder."""
     from filelock import FileLock
 
-    from kwela.corpus import manifest, rows, smoke
+    from kwela.corpus.demo import smoke
+    from kwela.corpus.pairs import manifest, rows
 
     manifests = folder / "manifests"
     folder.mkdir(parents=True, exist_ok=True)

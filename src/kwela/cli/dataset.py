@@ -11,7 +11,7 @@ from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
 if TYPE_CHECKING:
-    from kwela.corpus.proxyset import Choice
+    from kwela.corpus.tagged.dataset import Choice
 
 dataset_app = typer.Typer(help="Training sets out of tagged audio.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -46,18 +46,18 @@ def magnatagatune(
     kwela dataset magnatagatune
     kwela dataset magnatagatune --datasets /data --min-tags 2 --limit 4000
     """
-    from kwela.corpus import magnatagatune as mtt
-    from kwela.corpus import proxyset
+    from kwela.corpus.tagged import dataset
+    from kwela.corpus.tagged import magnatagatune as mtt
 
     place, choice = _choice(config, datasets, min_tags, limit, seed)
     folder = place / "magnatagatune"
     with speaking(as_json) as say:
-        source = proxyset.Source.of(folder)
+        source = dataset.Source.of(folder)
         missing = mtt.missing(folder, source.has_audio())
         if missing:
             raise UserError(missing)
         clips, tags = mtt.read(folder, choice.tags)
-        report = proxyset.build(clips, tags, source, place / "amapiano_proxy", choice, workers=workers)
+        report = dataset.build(clips, tags, source, place / "amapiano_proxy", choice, workers=workers)
         if as_json:
             say(report, "")
 
@@ -80,14 +80,15 @@ def folder(
     kwela dataset folder ~/music --tags tags.csv --min-tags 2
     kwela dataset folder data/demo/audio --min-tags 0
     """
-    from kwela.corpus import proxyset, tagged
+    from kwela.corpus.tagged import dataset
+    from kwela.corpus.tagged import folder as tagged
 
     place, choice = _choice(config, datasets, min_tags, limit, seed)
     with speaking(as_json) as say:
         clips, known = tagged.read(audio, tags)
-        source = proxyset.Source((audio.absolute(),))
+        source = dataset.Source((audio.absolute(),))
         out = place / "amapiano_proxy"
-        report = proxyset.build(clips, known, source, out, choice, collection=audio.name, workers=workers)
+        report = dataset.build(clips, known, source, out, choice, collection=audio.name, workers=workers)
         if as_json:
             say(report, "")
 
@@ -95,7 +96,7 @@ def folder(
 def _choice(config: Path | None, datasets: Path | None, min_tags: int, limit: int, seed: int) -> tuple[Path, Choice]:
     """The folder of data sets, and what to choose."""
     from kwela import playbook
-    from kwela.corpus.proxyset import Choice
+    from kwela.corpus.tagged.dataset import Choice
 
     settings = playbook.load(config)
     choice = Choice(

@@ -13,8 +13,8 @@ def measure(root: Path) -> dict[str, Any]:
     """Evaluate both demo models on the held-out songs and draw their loss curves into data/demo/results."""
     from kwela import config
     from kwela.engine import checkpoint, curves
-    from kwela.midigen import model as midi_model
-    from kwela.midigen import task as midi_task
+    from kwela.midi_generator import model as midi_model
+    from kwela.midi_generator import task as midi_task
     from kwela.music import tokens
     from kwela.spectocloud import model as cloud_model
     from kwela.spectocloud import task as cloud_task

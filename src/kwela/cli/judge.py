@@ -10,7 +10,7 @@ import typer
 from kwela.cli.output import Json, speaking
 
 if TYPE_CHECKING:
-    from kwela.judge.page import Scorecard
+    from kwela.judge.shared.scorecard import Scorecard
 
 judge_app = typer.Typer(help="Measure what a model made.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -49,7 +49,7 @@ def midi(
     kwela judge midi --quick
     kwela judge midi --human vgmidi --out judged/midi
     """
-    from kwela.judge import midi as judge
+    from kwela.judge.midi import judge
 
     with speaking(as_json) as say:
         card = judge.judge(model, manifest, training, human, twin_model, out=out, quick=quick, seed=seed)
@@ -72,7 +72,7 @@ def twin(
     kwela train midi --set data.train_manifest=data/manifests/midi_train_twin.jsonl --out checkpoints/midi_twin
     kwela judge midi --twin checkpoints/midi_twin/best.pt
     """
-    from kwela.judge import twin as judge
+    from kwela.judge.midi import shuffled_labels as judge
 
     with speaking(as_json) as say:
         judge.write(training, out, seed)
@@ -98,7 +98,7 @@ def clouds(
     \b
     kwela judge clouds --quick
     """
-    from kwela.judge import clouds as judge
+    from kwela.judge.clouds import judge
 
     with speaking(as_json) as say:
         card = judge.judge(model, manifest, training, out=out, quick=quick, seed=seed)
@@ -126,7 +126,7 @@ def authenticity(
     \b
     kwela judge authenticity --reference amapiano --contrast other --samples tuned --base untuned
     """
-    from kwela.judge import authenticity as judge
+    from kwela.judge.authenticity import judge
 
     with speaking(as_json) as say:
         card = judge.judge(
@@ -164,7 +164,7 @@ def damage(
     kwela judge damage --base untuned --tuned tuned --training clips --unseen others
     """
     from kwela.cli.musicgen import stand_in
-    from kwela.judge import damage as judge
+    from kwela.judge.damage import judge
 
     with speaking(as_json) as say:
         card = judge.judge(base, tuned, training, unseen, model, stand_in(), out=out, quick=quick, seed=seed)

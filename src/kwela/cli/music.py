@@ -15,7 +15,7 @@ from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
 if TYPE_CHECKING:
-    from kwela.midigen.generate import Backend as GeneratorBackend
+    from kwela.midi_generator.generate import Backend as GeneratorBackend
     from kwela.spectocloud.model import Spectocloud
 
 tokens_app = typer.Typer(help="The 388-id MIDI codec.", no_args_is_help=True, rich_markup_mode=None)
@@ -134,7 +134,7 @@ def generate_midi(
     kwela generate midi --emotion grief --bars 16 --out grief.mid --roll grief.png --render grief.wav
     kwela generate midi --emotion "0:grief;8:calm" --guidance 2 --variations 4
     """
-    from kwela.midigen import generate
+    from kwela.midi_generator import generate
     from kwela.music import midi, tokens
 
     curve = generate.parse_emotion(emotion)
@@ -168,7 +168,7 @@ def generate_midi(
 
                 synth.write(wav, synth.render(score)[0])
             if png:
-                from kwela.midigen.roll import draw
+                from kwela.midi_generator.piano_roll import draw
 
                 draw(score, png, title=f"{emotion}, seed {seed + i}")
             made.append({"seed": seed + i, "ids": len(ids), "files": [str(file) for file in files]})
@@ -180,7 +180,7 @@ def generate_midi(
 def _player(backend: Backend, model: Path | None) -> GeneratorBackend:
     """The model behind `generate midi`, with the window it was trained at."""
     from kwela import config
-    from kwela.midigen import generate
+    from kwela.midi_generator import generate
 
     root = config.repo_root()
     if backend == Backend.onnx:
@@ -189,7 +189,7 @@ def _player(backend: Backend, model: Path | None) -> GeneratorBackend:
             raise UserError(f"{file}: no such model (kwela export makes it)")
         return generate.OnnxBackend(file)
     from kwela.engine import checkpoint
-    from kwela.midigen.model import build
+    from kwela.midi_generator.model import build
     from kwela.music import tokens
 
     file = model or root / "checkpoints" / "midi_generator" / "best.pt"
@@ -272,7 +272,7 @@ def compare(
     kwela cloud compare --row 5 --out pair.png --out pair.html
     """
     from kwela import config
-    from kwela.corpus import rows
+    from kwela.corpus.pairs import rows
     from kwela.spectocloud import predict as prediction
     from kwela.spectocloud import render
     from kwela.spectocloud import target as targets

@@ -85,7 +85,7 @@ def task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> Mus
 
 def hooks(carried: Path | None, beside: Path, out: Path) -> dict[str, Any]:
     """What of loop.Session is musicgen's own. carried: a ledger; beside: the config's folder; out: the run's."""
-    from kwela.campaign.ledger import NAME
+    from kwela.campaign.money.ledger import NAME
     from kwela.musicgen import artefact
 
     extra, on_resume = ledger(carried) if carried else (None, None)
@@ -176,23 +176,23 @@ def generate_audio(
     from rich.console import Console
     from rich.progress import Progress
 
-    from kwela.musicgen import artefact, making
+    from kwela.musicgen import artefact, generation
     from kwela.musicgen.sample import Sampling
     from kwela.playbook import Evaluation
 
     with speaking(as_json) as say:
         wanted = [*(prompt or []), *(_lines(prompts) if prompts else [])] or Evaluation().prompts
-        making.check(wanted, duration)
+        generation.check(wanted, duration)
         source = model or ""
         if model in (None, "base"):
             chosen, own, _ = settings(config, None, [])
             source = chosen.model.base if model else str(own.checkpoint_dir / artefact.BEST_MODEL)
-        loaded = making.load(source, stand_in(), device)
+        loaded = generation.load(source, stand_in(), device)
         places = [out / f"test_output_{number + 1}" for number in range(len(wanted))]
         seeds = [seed + number for number in range(len(wanted))]
         with Progress(console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("Generating", total=1.0)
-            took = making.generate(
+            took = generation.generate(
                 loaded, wanted, duration, seeds, places, Sampling(guidance, top_k, temperature), stream=stream,
                 progress=lambda done, total: progress.update(bar, completed=done / total),
             )  # fmt: skip
@@ -201,7 +201,7 @@ def generate_audio(
 
             for sample in took["samples"]:
                 wave, rate = soundfile.read(sample["flac"])
-                making.spectrogram(wave, rate, sample["prompt"], Path(sample["flac"]).with_suffix(".png"))
+                generation.spectrogram(wave, rate, sample["prompt"], Path(sample["flac"]).with_suffix(".png"))
         lines = [f"{sample['wav']}, .flac: {sample['prompt']} (seed {sample['seed']})" for sample in took["samples"]]
         lines.append(
             f"First audio after {took['first_audio_seconds']:.1f} s; {took['seconds_per_second']:.2f} s a second of "

@@ -72,7 +72,7 @@ def train(
     kwela train musicgen --preset tiny --epochs 2
     """
     from kwela import config as settings
-    from kwela.corpus import rows
+    from kwela.corpus.pairs import rows
     from kwela.engine import journal, loop
     from kwela.engine.session import Session
     from kwela.music import tokens
@@ -163,7 +163,7 @@ def _task(chosen: TrainConfig) -> Task:
 
         return SpectocloudTask(chosen)
     assert isinstance(chosen, MidiConfig)
-    from kwela.midigen.task import MidiTask
+    from kwela.midi_generator.task import MidiTask
 
     return MidiTask(chosen)
 
@@ -193,7 +193,7 @@ def _stand_in(chosen: TrainConfig, family: str, *, demo: bool) -> bool:
     """
     from kwela import config as settings
     from kwela.cli.corpus import smoke_set
-    from kwela.corpus import manifest
+    from kwela.corpus.pairs import manifest
 
     root = settings.repo_root()
     default = settings.SCHEMAS[family]().data

@@ -24,12 +24,12 @@ import torch
 
 from kwela import files
 from kwela.config import TrainConfig
-from kwela.engine import checkpoint, journal, optim, order, preview, ranks, signals, trouble
+from kwela.engine import checkpoint, failures, journal, optim, order, preview, ranks, signals
 from kwela.engine import resume as resuming
+from kwela.engine.averages import Tally
 from kwela.engine.learner import Learner
-from kwela.engine.progress import Progress, Stopping, over
 from kwela.engine.session import Extra, Session
-from kwela.engine.tally import Tally
+from kwela.engine.stopping import Progress, Stopping, over
 from kwela.engine.task import Task
 from kwela.errors import Interrupted, KwelaError, UserError
 
@@ -66,7 +66,7 @@ def fit(task: Task, config: TrainConfig, out: Path, session: Session) -> Outcome
         except KwelaError:
             raise
         except Exception as error:  # the model may not fit in memory
-            if known := trouble.known(error, config, config.training.grad_accum_steps, None):
+            if known := failures.known(error, config, config.training.grad_accum_steps, None):
                 raise known from error
             raise
         return run.go()
@@ -120,7 +120,7 @@ class Run:
             try:
                 self._restore(state)
             except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-                if trouble.known(error, config, self.accumulated, None):  # out of memory
+                if failures.known(error, config, self.accumulated, None):  # out of memory
                     raise
                 # checkpoint.load looked at the whole; what lies deeper is found here.
                 why = (str(error).splitlines() or [""])[0]
@@ -171,7 +171,7 @@ class Run:
             self._status("interrupted" if isinstance(error, Interrupted) else "failed", error.status, str(error))
             raise
         except Exception as error:
-            known = trouble.known(error, self.config, self.accumulated, self.at.step)
+            known = failures.known(error, self.config, self.accumulated, self.at.step)
             self._status("failed", 1, str(known or f"{type(error).__name__}: {error}"))
             if known:
                 raise known from error
@@ -291,7 +291,7 @@ class Run:
             raise UserError(f"training.early_stopping.monitor: no figure {early.monitor} (there are {', '.join(val)})")
         value = val[early.monitor]
         if not math.isfinite(value):
-            raise trouble.not_finite(early.monitor, at.step, epoch, None, str(self.config.data.val_manifest))
+            raise failures.not_finite(early.monitor, at.step, epoch, None, str(self.config.data.val_manifest))
         self.val = val
         gain = self.learner.names[early.monitor.removeprefix("val_")].gain
         improved = self.stopping.update(value, epoch, at.step, early, gain)

@@ -18,7 +18,7 @@ from typing import Any
 
 import kwela
 from kwela import files
-from kwela.corpus import manifest, rows
+from kwela.corpus.pairs import manifest, rows
 from kwela.engine import checkpoint
 
 Evidence = dict[str, Any]
@@ -116,6 +116,6 @@ def machine() -> Evidence:
 
 def _recipe(family: str) -> str:
     """Hash of the code that exports, and of the model's: an artefact made by other code is made again."""
-    here, room = Path(__file__).parent, "midigen" if family == "midi_generator" else family
-    sources = [*sorted(here.glob("*.py")), *(here.parent / room / name for name in ("attention.py", "model.py"))]
+    here = Path(__file__).parent
+    sources = [*sorted(here.glob("*.py")), *(here.parent / family / name for name in ("attention.py", "model.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sources if file.is_file())).hexdigest()[:16]

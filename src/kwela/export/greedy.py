@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kwela.errors import KwelaError
-from kwela.midigen.generate import Backend, OnnxBackend, TorchBackend, generate
-from kwela.midigen.model import MidiGenerator
+from kwela.midi_generator.generate import Backend, OnnxBackend, TorchBackend, generate
+from kwela.midi_generator.model import MidiGenerator
 from kwela.music import tokens
 
 BARS = 16

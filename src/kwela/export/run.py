@@ -19,7 +19,7 @@ from kwela import files
 from kwela.engine import checkpoint
 from kwela.export import evidence, greedy, to_coreml, to_onnx
 from kwela.export.signature import SIGNATURES, Signature
-from kwela.midigen.model import MidiGenerator
+from kwela.midi_generator.model import MidiGenerator
 from kwela.music import tokens
 
 Name = Literal["spectocloud", "midi_generator"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kwela.midigen import model as midigen
+from kwela.midi_generator import model as midigen
 from kwela.music import audio, midi
 from kwela.spectocloud import model as spectocloud
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kwela.errors import UserError
+from kwela.musicgen.transformers_output import silence_transformers
 
 TINY = "tiny"
 _FILES = [
@@ -116,7 +117,7 @@ def audio_encoder(folder: Path) -> Any:
 
 
 def _part(kind: Any, folder: Path, name: str) -> Any:
-    quiet()
+    silence_transformers()
     from transformers import MusicgenConfig
 
     try:
@@ -127,7 +128,7 @@ def _part(kind: Any, folder: Path, name: str) -> Any:
 
 
 def _load(kind: Any, folder: Path, **more: Any) -> Any:
-    quiet()
+    silence_transformers()
     try:
         model, about = kind.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, dtype="float32", output_loading_info=True, **more
@@ -151,21 +152,13 @@ def _line(error: Exception) -> str:
 
 def tokenizer(folder: Path) -> Any:
     """The text encoder's tokenizer."""
-    quiet()
+    silence_transformers()
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise UserError(f"{folder}: its text tokenizer is missing or unreadable: {_line(error)}") from None
-
-
-def quiet() -> None:
-    """Keep transformers' notices and bars off the terminal: ours say what matters."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def _download(name: str) -> Path:

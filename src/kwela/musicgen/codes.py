@@ -26,7 +26,7 @@ import numpy as np
 from filelock import FileLock
 
 from kwela import files
-from kwela.corpus import fanout
+from kwela.corpus import parallel
 from kwela.errors import UserError
 from kwela.music import audio
 from kwela.musicgen import base
@@ -123,7 +123,7 @@ def cache(
         groups = [left[at : at + size] for at in range(0, len(left), size)]
         jobs = {group[0]: (folder, {key: items[key] for key in group}, where / what) for group in groups}
         with tempfile.TemporaryDirectory() as scratch:  # the shards themselves are what lasts
-            told = fanout.run(
+            told = parallel.run(
                 one, jobs, Path(scratch) / "journal", label=f"Encoding {what}", crashed=_crashed, executor=executor,
                 workers=workers, quiet=quiet, inline=1,
             )  # fmt: skip

@@ -15,7 +15,8 @@ from kwela.config import MusicgenConfig
 from kwela.engine import ranks
 from kwela.engine.task import Batch, Mean, Share
 from kwela.errors import UserError
-from kwela.musicgen import base, codes, data, memory, model, predictors
+from kwela.musicgen import base, codes, data, memory, model
+from kwela.musicgen import baselines as predictors
 from kwela.musicgen.delay import IGNORED
 
 
@@ -111,12 +112,12 @@ class MusicgenTask:
 
     def preview(self, model: nn.Module, folder: Path) -> None:
         """One sample of the length of a crop for the first validation clip's first prompt, and its spectrogram."""
-        from kwela.musicgen import making
+        from kwela.musicgen import generation
 
         _, held_out, cached = self.clips
         prompt = data.prompts(held_out[0].tags, self.config.data.prompt_templates)[0]
         state = codes.prompt_states(cached.states, prompt)
-        making.preview(model, self.folder, prompt, state, self.frames, self.config.seed, folder)
+        generation.preview(model, self.folder, prompt, state, self.frames, self.config.seed, folder)
 
 
 def summary(task: MusicgenTask) -> dict[str, Any]:

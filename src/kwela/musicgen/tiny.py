@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from kwela.musicgen.transformers_output import silence_transformers
+
 VERSION = 3
 RATE, RATIOS = 32_000, [8, 5, 4, 4]  # as EnCodec's 32 kHz: 50 frames a second
 CODEBOOKS, SIZE = 4, 64
@@ -46,9 +48,7 @@ def _write(folder: Path) -> None:
         T5EncoderModel,
     )
 
-    from kwela.musicgen import base
-
-    base.quiet()
+    silence_transformers()
     text = T5Config(vocab_size=384, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2)
     sound = EncodecConfig(
         target_bandwidths=[CODEBOOKS * 6 * 50 / 1000],

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from kwela.engine import order
 from kwela.spectocloud import data
+from kwela.spectocloud.best_constant import best_cloud
 from kwela.spectocloud.chamfer import chamfer_with_matches
-from kwela.spectocloud.middle import best_cloud
 
 NAMES = ("mean_cloud", "emotion_only", "nearest_neighbour")
 MOST_ROWS = 4_000  # training rows compared with, evenly chosen, so that large sets stay affordable

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kwela.config import SpectocloudConfig
-from kwela.corpus import rows
+from kwela.corpus.pairs import rows
 from kwela.engine import order
 from kwela.engine.task import Batch, Mean
 from kwela.spectocloud import baselines, data, render, space

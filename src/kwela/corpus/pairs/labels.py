@@ -1,0 +1,96 @@
+"""A user's own emotions (`--labels`): a CSV or JSON file of stem -> vector that overrides inference.
+
+CSV: the stem, then 3 or 64 numbers; a first line without any number is a header. JSON: {"track001": [0.7, 0.8, 0.6]}.
+A stem that repeats in the corpus may be written with its folder ("happy/track001"); an extension is ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from kwela.corpus.pairs import scan
+from kwela.errors import UserError
+from kwela.music import emotion
+
+_NAMES = ("valence", "arousal", "intensity")
+Labels = dict[str, np.ndarray]  # "track001" or "happy/track001" -> float32 (3,) or (64,)
+
+
+def read_labels(path: Path) -> Labels:
+    """Raises UserError naming the file, and the row or stem of a bad or repeated label."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: labels not readable: {error}") from None
+    labels: Labels = {}
+    for name, values, where in _json(path, text) if path.suffix.lower() == ".json" else _csv(path, text):
+        stem = _key(name)
+        if stem in labels:
+            raise UserError(f"{where}: {name} is labelled twice")
+        labels[stem] = emotion.check(values, where)
+    if not labels:
+        raise UserError(f"{path}: no labels (CSV: stem,valence,arousal,intensity; JSON: stem -> numbers)")
+    return labels
+
+
+def find_label(labels: Labels, pair: scan.Pair, audio_root: Path, midi_root: Path) -> tuple[str, np.ndarray] | None:
+    """The label of a pair and the key it stands under: by folder and stem on either side, else by stem."""
+    keys = [_key(file.relative_to(root).as_posix()) for file, root in zip(pair, (audio_root, midi_root), strict=True)]
+    keys = [*sorted(keys, key=lambda key: -key.count("/")), scan.stem(pair.audio)]
+    return next(((key, labels[key]) for key in keys if key in labels), None)
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as its items, so that a stem that stands twice is seen twice."""
+
+
+def _key(name: str) -> str:
+    path = PurePosixPath(unicodedata.normalize("NFC", name.strip()))
+    return str(path.with_suffix("") if path.suffix.lower() in scan.AUDIO | scan.MIDI else path)
+
+
+def _json(path: Path, text: str) -> list[tuple[str, Any, str]]:
+    try:
+        values = json.loads(text, object_pairs_hook=_Object)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {str(error)[:200]}") from None
+    if not isinstance(values, _Object):
+        raise UserError(f"{path}: expected an object of stem -> numbers")
+    return [(stem, vector, f"{path}:{stem}") for stem, vector in values]
+
+
+def _csv(path: Path, text: str) -> list[tuple[str, Any, str]]:
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise UserError(f"{path}: not CSV: {error}") from None
+    rows = [(number, cells) for number, cells in enumerate(lines, 1) if any(cell.strip() for cell in cells)]
+    if rows and not any(_is_number(cell) for cell in rows[0][1][1:]):
+        _check_header(rows.pop(0)[1], path)
+    found = []
+    for number, cells in rows:
+        if not all(_is_number(cell) for cell in cells[1:]):
+            raise UserError(f"{path}:row {number}: expected a stem and 3 or {emotion.DIMENSIONS} numbers")
+        found.append((cells[0], [float(cell) for cell in cells[1:]], f"{path}:row {number}"))
+    return found
+
+
+def _check_header(cells: list[str], path: Path) -> None:
+    names = [cell.strip().casefold() for cell in cells[1:]]
+    if set(names) & set(_NAMES) and names != list(_NAMES):
+        raise UserError(f"{path}:row 1: the columns are stem,{','.join(_NAMES)} in this order, not {','.join(cells)}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

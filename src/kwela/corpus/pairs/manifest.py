@@ -1,0 +1,293 @@
+"""From two trees of files to manifests: pair, open, label, split, write, and report what was left out and why.
+
+- The same input gives the same bytes, whatever the number of workers: rows stand in the order of their audio paths, and
+  nothing volatile is written.
+- Manifests appear only when complete, the report last.
+- A killed build goes on where it stopped: each pair's outcome is journalled under the path, size and time of its files
+  and the settings that decide it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kwela.corpus import parallel
+from kwela.corpus.pairs import scan, split
+from kwela.corpus.pairs.labels import Labels, find_label, read_labels
+from kwela.corpus.pairs.rows import REQUIRED, Row
+from kwela.corpus.pairs.validation import MakeCloud, crashed, open_pair
+from kwela.errors import UserError
+from kwela.files import unwritable
+from kwela.music import emotion
+
+FILES = tuple(f"{family}_{side}.jsonl" for family in REQUIRED for side in ("train", "val"))
+REPORT = "manifest_report.json"
+_JOURNAL = ".manifests.journal"
+_TIED = "one stem, and folders don't tell which belong together"
+_FORMAT = 1  # of the journal's results: raised when `open_pair` changes what it finds
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every file; written as `manifest_report.json`."""
+
+    demo: bool
+    settings: dict[str, Any]
+    counts: dict[str, int]
+    emotion_sources: dict[str, int]  # pairs by where their emotion was read: directory, filename, default, user
+    unmatched: list[str]  # no file of the other kind has this stem
+    ambiguous: list[dict[str, Any]]  # {"files", "reason"}: one stem, more than one way to pair
+    rejected: list[dict[str, str]]  # {"file", "pair", "reason"}: matched, but not fit for a row
+    conflicts: list[dict[str, str]]  # {"audio", "midi", "used", "other"}: the two paths name different emotions
+    unused_labels: list[str]  # of --labels: no pair has this stem
+
+
+def build(
+    audio_root: Path,
+    midi_root: Path,
+    out_dir: Path,
+    *,
+    val_split: float = 0.05,
+    seed: int = 42,
+    labels: Path | None = None,
+    align: bool = False,
+    make_cloud: MakeCloud | None = None,
+    clouds_dir: Path | None = None,
+    segments: int = 1,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    demo: bool = False,
+    quiet: bool = False,
+) -> Report:
+    """Write FILES and REPORT into `out_dir` and return the report.
+
+    val_split: share of songs held out, [0, 1). labels: a user's own emotions (`corpus.labels`). align: find each
+    pair's offset and drop pairs that don't match. make_cloud: called in the workers, so a module's own function;
+    writes into clouds_dir. segments: rows a song, each with its `start`, where over 1 or with clouds. executor: where
+    pairs are opened, instead of `workers` processes here.
+
+    Raises UserError if a root is missing or holds no files, no pair matches (with three near misses), none is left
+    once opened, or `demo` would overwrite manifests that are not the demo's; KwelaError on a full disk.
+    """
+    if not 0 <= val_split < 1:
+        raise UserError(f"--val-split {val_split}: must be at least 0 and below 1")
+    if segments < 1:
+        raise UserError(f"--segments {segments}: must be at least 1")
+    if demo and any((out_dir / name).exists() for name in FILES) and not is_demo(out_dir):
+        raise UserError(f"{out_dir}: holds manifests that are not the demo's; move them or name another --out-dir")
+    audio_root, midi_root = (Path(os.path.abspath(root)) for root in (audio_root, midi_root))  # noqa: PTH100 - keeps links
+    given = read_labels(labels) if labels else {}
+    pairing, counts = _scan(audio_root, midi_root)
+    readings = {pair: _emotion(pair, audio_root, midi_root, given) for pair in pairing.pairs}
+    clouds_dir = (clouds_dir or out_dir.parent / "clouds").absolute() if make_cloud else None
+    settings = {"align": align, "segments": segments, "clouds_dir": str(clouds_dir) if clouds_dir else None}
+    places = [folder.absolute() for folder in (clouds_dir, out_dir) if folder]
+    made = [folder for place in places for folder in (place, *place.parents) if not folder.exists()]  # deepest first
+    with _writing(out_dir):
+        opened = _open_all(
+            readings, out_dir, align, segments, make_cloud, clouds_dir, workers=workers, executor=executor, quiet=quiet
+        )
+
+    rejected = [
+        {"file": file, "pair": str(pair.midi if file == str(pair.audio) else pair.audio), "reason": reason}
+        for pair, result in opened.items()
+        for file, reason in result.get("rejected", [])
+    ]
+    groups = {pair: split.group(scan.stem(pair.audio)) for pair, result in opened.items() if "rejected" not in result}
+    if not groups:
+        (out_dir / _JOURNAL).unlink()
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        some = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in rejected[:3])
+        raise UserError(f"no pair is left: {len(opened)} matched and none is fit for a row ({some})")
+
+    held_out = split.validation(groups.values(), seed, val_split)
+    rows: dict[str, list[Row]] = {name: [] for name in FILES}
+    for pair, group in groups.items():
+        side = "val" if group in held_out else "train"
+        clouds, notes = _rows(pair, readings[pair], group, opened[pair])
+        rows[f"spectocloud_{side}.jsonl"] += clouds
+        rows[f"midi_{side}.jsonl"].append(notes)
+    counts |= {"pairs": len(opened), "kept": len(groups), "songs": len(set(groups.values()))}
+    counts |= {"songs_val": len(held_out)} | {Path(name).stem: len(found) for name, found in rows.items()}
+    report = Report(
+        demo=demo,
+        settings={"val_split": val_split, "seed": seed} | settings,
+        counts=counts,
+        emotion_sources=dict(sorted(Counter(readings[pair].source.partition(":")[0] for pair in groups).items())),
+        unmatched=[str(file) for file in pairing.unmatched],
+        ambiguous=[{"files": [str(file) for file in files], "reason": _TIED} for files in pairing.ambiguous],
+        rejected=rejected,
+        conflicts=[
+            {"audio": str(pair.audio), "midi": str(pair.midi), "used": reading.source, "other": reading.other}
+            for pair, reading in readings.items()
+            if reading.other
+        ],
+        unused_labels=sorted(set(given) - {reading.label for reading in readings.values()}),
+    )
+    texts = {name: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found) for name, found in rows.items()}
+    with _writing(out_dir):
+        _publish(out_dir, texts | {REPORT: json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"})
+    return report
+
+
+def is_demo(folder: Path) -> bool:
+    """Whether the manifests in `folder` are the demo's, which a run without roots treats as absent."""
+    try:
+        return json.loads((folder / REPORT).read_text(encoding="utf-8")).get("demo") is True
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def summary(report: Report) -> Iterator[str]:
+    """The report in lines for a terminal: counts, sources, and each file that was left out with its reason."""
+    counts = report.counts
+    yield f"{counts['audio_files']} audio and {counts['midi_files']} MIDI files, {counts['pairs']} pairs"
+    yield f"{counts['kept']} kept: {counts['songs'] - counts['songs_val']} songs train, {counts['songs_val']} val"
+    if not 0 < counts["songs_val"] < counts["songs"]:
+        yield "one side is empty: training needs at least one song on each"
+    yield "emotions from " + ", ".join(f"{source} {count}" for source, count in report.emotion_sources.items())
+    if report.unmatched:
+        yield f"{len(report.unmatched)} files without a partner (listed in {REPORT})"
+    for entry in report.ambiguous:
+        yield f"ambiguous: {', '.join(entry['files'])}: {entry['reason']}"
+    for entry in report.rejected:
+        yield f"left out: {entry['file']}: {entry['reason']}".replace("\n", "\\n")  # one line, whatever the name holds
+    for entry in report.conflicts:
+        yield f"{entry['audio']}: {entry['used']} used; its MIDI says {entry['other']}"
+    for stem in report.unused_labels:
+        yield f"label without a pair: {stem}"
+
+
+# ------------------------------------------------------------------- stages
+
+
+@dataclass(frozen=True)
+class _Emotion:
+    vector: list[float]  # 3 or 64
+    source: str
+    other: str = ""  # what the other path says, where it names another emotion as strongly
+    label: str = ""  # the key of --labels that it came from
+
+
+def _scan(audio_root: Path, midi_root: Path) -> tuple[scan.Pairing, dict[str, int]]:
+    waves, scores = scan.find(audio_root, scan.AUDIO, "audio"), scan.find(midi_root, scan.MIDI, "midi")
+    pairing = scan.pair(waves, scores, audio_root, midi_root)
+    if not pairing.pairs:
+        near = "; ".join(
+            f"{wave.relative_to(audio_root)} ~ {score.relative_to(midi_root)}"
+            for wave, score in scan.near_misses(waves, scores)
+        )
+        tied = f", {len(pairing.ambiguous)} stems are ambiguous" if pairing.ambiguous else ""
+        raise UserError(
+            f"no pair matches: {len(waves)} audio files under {audio_root}, {len(scores)} MIDI files under {midi_root}"
+            f"{tied}; a pair has the same name up to the extension; nearest: {near}"
+        )
+    return pairing, {"audio_files": len(waves), "midi_files": len(scores)}
+
+
+def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, given: Labels) -> _Emotion:
+    """The user's label, else what the audio's path says, unless only the MIDI's says something or says it closer by."""
+    found = find_label(given, pair, audio_root, midi_root)
+    if found:
+        return _Emotion([round(float(value), 6) for value in found[1]], "user", label=found[0])
+    strength = ("directory", "filename", "default")
+    both = [emotion.from_path(file, root) for file, root in zip(pair, (audio_root, midi_root), strict=True)]
+    first, second = sorted(both, key=lambda reading: strength.index(reading.source.partition(":")[0]))
+    differ = first.vector != second.vector and second.source != "default"
+    return _Emotion([round(value, 6) for value in first.vector], first.source, second.source if differ else "")
+
+
+def _open_all(
+    readings: dict[scan.Pair, _Emotion],
+    out_dir: Path,
+    align: bool,
+    segments: int,
+    make_cloud: MakeCloud | None,
+    clouds_dir: Path | None,
+    **how: Any,
+) -> dict[scan.Pair, dict[str, Any]]:
+    """`open_pair` of every pair, from the journal where nothing that decides it has changed."""
+    journal = out_dir / _JOURNAL
+    out_dir.mkdir(parents=True, exist_ok=True)
+    if clouds_dir:
+        clouds_dir.mkdir(parents=True, exist_ok=True)
+        parallel.forget(journal, keep=[key for key, found in parallel.recall(journal).items() if _clouds_exist(found)])
+    identity = json.dumps([_FORMAT, align, segments, str(clouds_dir), _source(make_cloud)])
+    arguments = (align, segments, make_cloud, str(clouds_dir or ""))
+    keys = {pair: _key(pair, reading.vector if make_cloud else None, identity) for pair, reading in readings.items()}
+    items = {keys[pair]: (*map(str, pair), reading.vector, *arguments) for pair, reading in readings.items()}
+    results = parallel.run(open_pair, items, journal, label="Opening pairs", crashed=crashed, **how)
+    parallel.forget(journal, keep=items)
+    return {pair: results[key] for pair, key in keys.items()}
+
+
+def _rows(pair: scan.Pair, reading: _Emotion, group: str, opened: dict[str, Any]) -> tuple[list[Row], Row]:
+    shared = {"emotion": reading.vector, "emotion_source": reading.source, "group": group}
+    files = {"audio_path": str(pair.audio), "midi_path": str(pair.midi)}
+    rows = [files | shared | {"offset": opened["offset"]} for _ in opened["segments"] or [None]]
+    for row, segment in zip(rows, opened["segments"], strict=False):
+        row["start"] = segment["start"]
+        if "cloud" in segment:
+            row["target_pointcloud_path"] = segment["cloud"]
+    return rows, {"midi_path": files["midi_path"]} | shared
+
+
+# ------------------------------------------------------------- what is on disk
+
+
+def _key(pair: scan.Pair, vector: list[float] | None, identity: str) -> str:
+    status = [(str(file), *_status(file)) for file in pair]
+    return hashlib.sha256(json.dumps([status, vector, identity]).encode()).hexdigest()[:32]
+
+
+def _status(file: Path) -> tuple[int, int] | tuple[str]:
+    try:
+        status = file.stat()
+    except OSError as error:  # a dangling link, a file just removed: `open_pair` will say so
+        return (str(error.strerror),)
+    return status.st_size, status.st_mtime_ns
+
+
+def _source(function: MakeCloud | None) -> str:
+    """The hash of the file that a function is written in: clouds of older code are not taken for its own."""
+    return hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest() if function else ""
+
+
+def _clouds_exist(result: dict[str, Any]) -> bool:
+    return all(Path(segment["cloud"]).is_file() for segment in result.get("segments", []) if "cloud" in segment)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(Path(error.filename or folder), error, then="; nothing there was changed") from error
+
+
+def _publish(folder: Path, texts: dict[str, str]) -> None:
+    """Write every file in full beside its place, then move all into place, in order."""
+    fresh = {folder / f".{name}.tmp": text for name, text in texts.items()}
+    try:
+        for temporary, text in fresh.items():
+            with temporary.open("wb") as file:
+                file.write(text.encode("utf-8", "backslashreplace"))  # a name that isn't UTF-8 stands escaped
+                file.flush()
+                os.fsync(file.fileno())
+        for name, temporary in zip(texts, fresh, strict=True):
+            temporary.replace(folder / name)
+    finally:
+        for temporary in fresh:
+            temporary.unlink(missing_ok=True)

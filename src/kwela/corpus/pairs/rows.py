@@ -1,0 +1,97 @@
+"""Read a manifest back: every row checked before training starts.
+
+A hand-written row needs only the runbook's keys (`REQUIRED`); unknown keys are kept.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kwela.corpus.pairs import split
+from kwela.errors import UserError
+from kwela.music import emotion
+
+Row = dict[str, Any]
+
+REQUIRED = {
+    "spectocloud": ("audio_path", "midi_path", "emotion"),
+    "midi": ("midi_path", "emotion"),
+}
+_FILES = ("audio_path", "midi_path", "target_pointcloud_path")
+_SECONDS = ("offset", "start")
+_LONGEST = 1e6  # seconds; eleven days
+
+
+def read(path: Path, family: str) -> list[Row]:
+    """The rows of a manifest: each a dict of its keys, paths absolute (a relative one is beside the manifest), plus
+
+    - "emotion64": float32 (64,), the emotion padded with zeros;
+    - "offset" (s, 0 unless given), "group" (the MIDI's stem without version suffixes unless given);
+    - "where", "file:row N", for messages.
+
+    family: "spectocloud" or "midi". Raises UserError "file:row N: key: what is wrong" at the first bad row: not JSON, a
+    missing key, a bad emotion, a file that doesn't exist, a time that isn't one. The files are not opened.
+    """
+    try:
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise UserError(f"{path}: manifest not readable: {error.strerror}") from None
+    # Not splitlines: it also splits at separators that a file's name may hold.
+    lines = enumerate(data.split(b"\n"), 1)
+    rows = [_row(line, f"{path}:row {number}", path, family) for number, line in lines if line.strip()]
+    if not rows:
+        raise UserError(f"{path}: the manifest holds no rows; build it again (kwela manifests)")
+    return rows
+
+
+def data_hash(paths: Iterable[Path]) -> str:
+    """SHA-256 of manifests in this order: the identity of the data that a checkpoint was trained on."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _row(line: bytes, where: str, manifest: Path, family: str) -> Row:
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON: {str(error)[:200]}") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object, found {type(row).__name__}")
+    for key in REQUIRED[family]:
+        if key not in row:
+            raise UserError(f"{where}: {key}: missing")
+    row["emotion64"] = emotion.expand64(emotion.check(row["emotion"], f"{where}: emotion"))
+    for key in _FILES:
+        if key in row:
+            row[key] = _file(row[key], f"{where}: {key}", manifest)
+    for key in _SECONDS:
+        value = row.get(key, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -_LONGEST < value < _LONGEST:
+            raise UserError(f"{where}: {key}: {repr(value)[:40]} is not a number of seconds")
+    if row.get("start", 0.0) < 0:
+        raise UserError(f"{where}: start: {row['start']} is before the file's beginning")
+    row.setdefault("offset", 0.0)
+    if not isinstance(row.setdefault("group", split.group(Path(row["midi_path"]).stem)), str):
+        raise UserError(f"{where}: group: {row['group']!r} is not a name")
+    row["where"] = where
+    return row
+
+
+def _file(value: object, where: str, manifest: Path) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{where}: expected a path, found {value!r}")
+    path = manifest.parent.absolute() / value
+    try:
+        there = path.is_file()
+    except (OSError, ValueError) as error:  # too long a name, a NUL in it
+        raise UserError(f"{where}: {error}") from None
+    if not there:
+        raise UserError(f"{where}: no such file: {path}")
+    return str(path)

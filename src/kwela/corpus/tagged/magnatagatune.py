@@ -1,0 +1,106 @@
+"""MagnaTagATune's tables: which clips there are, what people tagged them with, and whose music they are.
+
+Both tables are tab-separated and quoted. `annotations_final.csv`: clip_id, one column of 0 and 1 a tag, mp3_path.
+`clip_info_final.csv`: clip_id, artist and more; without it an artist is the file's name up to the first "-".
+Law et al. 2009, "Evaluation of algorithms using games: the case of music tagging"; CC BY-NC-SA.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from kwela.corpus.tagged.proxy_score import Clip
+from kwela.errors import UserError
+
+ANNOTATIONS, INFO, AUDIO, ZIP = "annotations_final.csv", "clip_info_final.csv", "mp3", "mp3.zip"
+_SITE = "https://mirg.city.ac.uk/datasets/magnatagatune/"
+ADDRESSES = {
+    **{f"{ZIP}.{n:03}": f"{_SITE}{ZIP}.{n:03}" for n in (1, 2, 3)},
+    ANNOTATIONS: f"{_SITE}{ANNOTATIONS}",
+    INFO: f"{_SITE}{INFO} (optional: artists)",
+}
+
+
+class Annotations(NamedTuple):
+    clips: list[Clip]
+    tags: list[str]  # the table's tag columns
+
+
+def read(folder: Path, wanted: Iterable[str]) -> Annotations:
+    """Every clip of the annotations in `folder`, its artist from the info table where that is there.
+
+    wanted: configured tags, of which at least one must be a column. Raises UserError naming the file, and the column or
+    row that is wrong.
+    """
+    path = folder / ANNOTATIONS
+    rows = _rows(path)
+    head = next(rows, None)
+    if not head:
+        raise UserError(f"{path}: empty")
+    for column in ("clip_id", "mp3_path"):
+        if column not in head:
+            hint = " (is it split by tabs?)" if len(head) == 1 else ""
+            raise UserError(f"{path}: no column {column}, the first is {head[0][:60]!r}{hint}")
+    at_id, at_path = head.index("clip_id"), head.index("mp3_path")
+    columns = [index for index in range(len(head)) if index not in (at_id, at_path)]
+    tags = [head[index] for index in columns]
+    if not set(tags) & set(wanted):
+        raise UserError(f"{path}: none of the configured tags is a column")
+    artists = _artists(folder / INFO)
+    clips, ids = [], set()
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(head):
+            raise UserError(f"{path}:row {number}: {len(row)} columns, the first row has {len(head)}")
+        clip_id, place = row[at_id], row[at_path]
+        if not re.fullmatch(r"[\w-]{1,64}", clip_id):  # it names a file
+            raise UserError(f"{path}:row {number}: clip_id {clip_id[:80]!r}: letters, digits, - and _ alone")
+        if clip_id in ids:
+            raise UserError(f"{path}:row {number}: clip_id {clip_id} stands twice")
+        ids.add(clip_id)
+        hits = tuple(head[index] for index in columns if row[index] == "1")
+        clips.append(Clip(clip_id, place, hits, artists.get(clip_id) or artist_of(place)))
+    if not clips:
+        raise UserError(f"{path}: no clips")
+    unknown = artists.keys() - ids
+    if artists and len(unknown) == len(artists):
+        raise UserError(f"{folder / INFO}: none of its clips is in {ANNOTATIONS}")
+    return Annotations(clips, tags)
+
+
+def artist_of(path: str) -> str:
+    """ "american_bach_soloists" of "f/american_bach_soloists-j_s__bach-01-....mp3"."""
+    return PurePosixPath(path).stem.split("-")[0]
+
+
+def missing(folder: Path, sound: bool) -> str | None:
+    """One message with the address of each file that is missing, or None. sound: whether there is audio in any form."""
+    lacking = [] if sound else [name for name in ADDRESSES if name.startswith(ZIP)]
+    lacking += [ANNOTATIONS] if not (folder / ANNOTATIONS).is_file() else []
+    if not lacking:
+        return None
+    return f"{folder}: missing " + "; ".join(f"{name} ({ADDRESSES[name]})" for name in lacking)
+
+
+def _artists(path: Path) -> dict[str, str]:
+    """Artist by clip_id; empty without the table."""
+    if not path.is_file():
+        return {}
+    rows = _rows(path)
+    head = next(rows, [])
+    for column in ("clip_id", "artist"):
+        if column not in head:
+            raise UserError(f"{path}: no column {column}")
+    at_id, at_artist = head.index("clip_id"), head.index("artist")
+    return {row[at_id]: row[at_artist] for row in rows if len(row) > max(at_id, at_artist)}
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from csv.reader(file, delimiter="\t")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not readable: {error}") from None

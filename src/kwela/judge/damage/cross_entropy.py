@@ -1,0 +1,56 @@
+"""How surprised a tuned MusicGen is by real music that it was not tuned on, beside its own base: what tuning forgot.
+
+Cross-entropy in nats a code, teacher-forced over the middle 10 s of a clip, told no prompt (the null condition of
+classifier-free guidance), so that no wording has a part in it. The codes are those of the model's own frozen codec.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from kwela.judge.shared import clips
+from kwela.judge.shared.measure import progress
+from kwela.musicgen import artefact, base, model
+from kwela.musicgen.delay import IGNORED, delay
+
+QUICK = 20  # clips with --quick
+
+
+class Surprise(NamedTuple):
+    """Nats a code of each clip, (n,); uniform: of a guess among all codes."""
+
+    base: np.ndarray
+    tuned: np.ndarray
+    uniform: float
+
+
+@torch.inference_mode()
+def measure(checkpoint: Path, paths: Sequence[Path], tiny: Path) -> Surprise:
+    """The surprise of a checkpoint's model, and of the base that it was tuned from, at each of `paths`.
+
+    tiny: where the stand-in base is. Raises UserError as `artefact.restore` does.
+    """
+    tuned, folder, state = artefact.restore(checkpoint, tiny)
+    models = (model.build(state["config"]["model"], tiny).eval(), tuned.eval())
+    codec, encoder = base.codec(folder), base.load(folder).audio_encoder
+    config: Any = tuned.decoder.config
+    width = getattr(tuned.enc_to_dec_proj, "in_features", config.hidden_size)  # of the text encoder's states
+    told = torch.zeros(1, 1, int(width)), torch.zeros(1, 1, dtype=torch.int64)
+    nats = []
+    for path in progress(paths, "Scoring unseen clips"):
+        wave = torch.from_numpy(clips.load(path, codec.rate))
+        inputs, targets = delay(encoder.encode(wave[None, None]).audio_codes[0], codec.size)
+        nats.append([_per_code(one(inputs, *told), targets) for one in models])
+    found = np.array(nats).reshape(-1, 2)
+    return Surprise(found[:, 0], found[:, 1], math.log(codec.size))
+
+
+def _per_code(logits: torch.Tensor, targets: torch.Tensor) -> float:
+    return float(F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=IGNORED))

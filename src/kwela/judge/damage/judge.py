@@ -1,0 +1,108 @@
+"""Judge what fine-tuning broke: clips of the tuned model beside the base model's on the same prompts.
+
+What the figures mean, and how they can mislead, is in docs/judging/damage.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kwela.errors import UserError
+from kwela.judge.damage import audio_metrics, cross_entropy
+from kwela.judge.damage import page as damage_card
+from kwela.judge.damage.measured_folder import MeasuredFolder
+from kwela.judge.shared import clips, copies
+from kwela.judge.shared.scorecard import Scorecard
+
+FEWEST = 10  # different clips a side
+QUICK = 60  # clips a side
+
+
+def judge(
+    base: Path,
+    tuned: Path,
+    training: Path | None = None,
+    unseen: Path | None = None,
+    model: Path | None = None,
+    tiny: Path = Path("cache/musicgen/base"),
+    *,
+    out: Path,
+    quick: bool = False,
+    seed: int = 0,
+) -> Scorecard:
+    """The scorecard of the clips in `tuned` beside those in `base`, written to `out` with its pictures.
+
+    training: the clips the model was tuned on, for the copy check. unseen: real music by artists it was not tuned on:
+    a third column everywhere, and what the copy check is measured by. model: the tuned MusicGen's checkpoint, whose
+    surprise at `unseen` is measured beside its base's; tiny: where the stand-in base is. quick: at most 60 clips a side
+    and 600 of training. Raises UserError for a folder that isn't there or holds no audio that decodes, and for a model
+    without unseen clips; refuses below FEWEST.
+    """
+    if model and not unseen:
+        raise UserError("--model: its cross-entropy is measured on real clips it was not tuned on: give --unseen")
+    folders = {"base": base, "tuned": tuned} | ({"unseen": unseen} if unseen else {})
+    sides = {name: _listen(folder, name, QUICK if quick else None, seed) for name, folder in folders.items()}
+    card = Scorecard(damage_card.TITLE, quick=quick, seed=seed)
+    counts = {name: len(side.paths) for name, side in sides.items()}
+    left_out = {str(file): why for side in sides.values() for file, why in side.left_out.items()}
+    card.more = {"n": counts, "left_out": left_out}
+    if few := [f"{len(side.paths)} in {side.folder}" for side in sides.values() if len(side.paths) < FEWEST]:
+        card.refuse(f"at least {FEWEST} different clips a folder are needed, found {', '.join(few)}")
+    else:
+        pairs = paired(sides["base"].paths, sides["tuned"].paths)
+        shared = None
+        if training is not None:
+            shared = _copies(sides, training, copies.QUICK if quick else None, seed, left_out)
+            counts["training"] = len(shared.training)
+        surprise = None
+        if model:
+            heard = clips.some(sides["unseen"].paths, cross_entropy.QUICK if quick else None, seed)
+            surprise = cross_entropy.measure(model, heard, tiny)
+        damage_card.fill(card, sides, pairs, shared, surprise)
+        damage_card.spectra(sides, out / "spectra.png")
+        damage_card.spectrograms(sides, pairs, out / "spectrograms.png")
+    card.write(out, "damage")
+    return card
+
+
+def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]:
+    """Which clips are of one prompt: (index in base, index in tuned) of equal file names without extension.
+
+    A name that stands twice in a folder pairs nothing. Empty, so that the sides are compared unpaired, unless at least
+    FEWEST pairs are found and they are at least half of either side.
+    """
+    names = [[path.stem for path in side] for side in (base, tuned)]
+    once = [{name: k for k, name in enumerate(side) if side.count(name) == 1} for side in names]
+    pairs = [(once[0][name], once[1][name]) for name in sorted(once[0].keys() & once[1].keys())]
+    return pairs if len(pairs) >= max(FEWEST, len(base) / 2, len(tuned) / 2) else []
+
+
+def _listen(folder: Path, name: str, most: int | None, seed: int) -> MeasuredFolder:
+    """A folder's clips, measured; of equal audio only the first, and what doesn't decode left out by name."""
+    chosen = clips.some(clips.find(folder), most, seed)
+    found, bad = clips.each(audio_metrics.describe, chosen, f"Measuring {name}", folder)
+    side = MeasuredFolder(folder, left_out=bad)
+    seen: dict[str, Path] = {}
+    for path, one in found.items():
+        if (first := seen.setdefault(one["digest"], path)) != path:
+            side.left_out[path] = f"the same audio as {first.name}"
+            continue
+        side.paths.append(path)
+        side.found.append(one)
+    return side
+
+
+def _copies(
+    sides: dict[str, MeasuredFolder], training: Path, most: int | None, seed: int, left_out: dict[str, str]
+) -> damage_card.Copies:
+    """The longest stretch that each clip of each side shares with any training clip."""
+    there = clips.find(training)
+    known, bad = clips.each(copies.chroma_of, clips.some(there, most, seed), "Reading training clips", training)
+    left_out |= {str(path): why for path, why in bad.items()}
+    shared = {}
+    for name, side in sides.items():
+        heard, _ = clips.each(copies.chroma_of, side.paths, f"Reading {name} for copies")
+        asked = [heard.get(path, []) for path in side.paths]  # what can't be read copies nothing
+        shared[name] = copies.longest(asked, list(known.values()), f"Looking for copies in {name}")
+    return damage_card.Copies(shared, list(known), there=len(there))

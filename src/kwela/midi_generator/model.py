@@ -1,0 +1,190 @@
+"""The MIDI generator: emotion and musical context in, a distribution over the next of 388 ids out.
+
+Notable choices:
+- decoder-only, rotary positions, pre-norm, no biases; LayerNorm, which has a fast CPU kernel where RMSNorm has none;
+- emotion enters by cross-attention on every second layer, as *five* condition tokens: valence, arousal, intensity, the
+  other 61 numbers, and a learned sink. To a single token it would add the same constant everywhere, as a softmax over
+  one is 1;
+- NaN in `emotion` means "not given" and becomes that dimension's learned null, which is what classifier-free guidance
+  (Ho & Salimans 2022) compares with;
+- context (key, chord root, chord quality, style of each id's bar) is added to the embedding; 0 adds nothing;
+- one forward serves training (no past, nothing cached) and decoding (past in, present out, keys already rotated).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kwela.midi_generator import attention
+
+VOCAB = 388
+EMOTION = 64
+CONTEXT = (25, 13, 17, 65)  # sizes, 0 = absent: 24 keys, 12 chord roots, 16 chord qualities, 64 styles
+HARMONICS = 4  # an emotion number x in [-1, 1] is described by x and sin, cos of k pi x / 2, k = 1..4
+
+
+class EmotionTokens(nn.Module):
+    """(B, 64) emotion numbers, NaN where not given -> (B, 5, width) condition tokens."""
+
+    harmonic: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scalar = nn.Parameter(torch.randn(3, 1 + 2 * HARMONICS, width) / (1 + 2 * HARMONICS) ** 0.5)
+        self.rest = nn.Parameter(torch.randn(EMOTION - 3, width) / (EMOTION - 3) ** 0.5)
+        self.null = nn.Parameter(torch.randn(EMOTION, width))  # stands in for a number that is not given
+        self.kind = nn.Parameter(torch.randn(5, width))  # which token is which; the last is the sink
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.register_buffer("harmonic", torch.arange(1, HARMONICS + 1) * (torch.pi / 2), persistent=False)
+
+    def forward(self, emotion: Tensor) -> Tensor:
+        absent = torch.isnan(emotion)
+        given = torch.where(absent, torch.zeros_like(emotion), emotion)
+        main = given[:, :3, None]  # (B, 3, 1)
+        waves = main * self.harmonic  # (B, 3, HARMONICS)
+        features = torch.cat((main, waves.sin(), waves.cos()), -1)
+        three = torch.einsum("bdf,dfw->bdw", features, self.scalar)
+        three = torch.where(absent[:, :3, None], self.null[:3], three)
+        rest = given[:, 3:] @ self.rest + absent[:, 3:].to(given.dtype) @ self.null[3:] / (EMOTION - 3) ** 0.5
+        tokens = torch.cat((three, rest[:, None], torch.zeros_like(rest[:, None])), 1) + self.kind
+        return self.norm(tokens)
+
+
+class Block(nn.Module):
+    """Self-attention, then cross-attention to the emotion tokens if `cross`, then the feed-forward layer."""
+
+    def __init__(self, width: int, heads: int, dropout: float, cross: bool) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        if cross:
+            self.cross_norm = nn.LayerNorm(width, bias=False)
+            self.cross_q = nn.Linear(width, width, bias=False)
+            self.cross_kv = nn.Linear(width, 2 * width, bias=False)
+            self.cross_out = nn.Linear(width, width, bias=False)
+        self.cross = cross
+        self.mlp_norm = nn.LayerNorm(width, bias=False)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+
+    def forward(
+        self, x: Tensor, emotion: Tensor, rotation: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (B, T, W). past: rotated keys and values (B, H, P, D). Returns x, keys and values (B, H, P + T, D)."""
+        q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).unbind(2)  # (B, T, H, D)
+        q, k, v = rotate(q, rotation).transpose(1, 2), rotate(k, rotation).transpose(1, 2), v.transpose(1, 2)
+        if past is None:
+            y = attention.causal(q, k, v)
+        else:
+            k, v = torch.cat((past[0].to(k.dtype), k), 2), torch.cat((past[1].to(v.dtype), v), 2)
+            y = attention.cached(q, k, v)
+        x = x + self.drop(self.out(y.transpose(1, 2).flatten(2)))
+        if self.cross:
+            x = x + self.drop(self.cross_attend(self.cross_norm(x), emotion))
+        return x + self.drop(self.down(F.gelu(self.up(self.mlp_norm(x))))), k, v
+
+    def cross_attend(self, x: Tensor, emotion: Tensor) -> Tensor:
+        q = self.cross_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T, D)
+        k, v = self.cross_kv(emotion).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, 5, D) each
+        # Written out: with five keys, SDPA's kernel is eight times slower than two small matmuls.
+        weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1)
+        return self.cross_out((weights @ v).transpose(1, 2).flatten(2))
+
+    def drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.training and self.dropout else x
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embedding (Su et al. 2021) of x: (B, T, H, D), halves paired; rotation: cos and signed sin, (T, 1, D)."""
+    cos, sin = rotation
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+class MidiGenerator(nn.Module):
+    """See the module. Heads have width / heads dimensions each."""
+
+    frequency: Tensor
+
+    def __init__(self, layers: int, width: int, heads: int, cross_every: int, dropout: float) -> None:
+        super().__init__()
+        self.layers, self.heads, self.head_dim = layers, heads, width // heads
+        self.embed = nn.Embedding(VOCAB, width)
+        self.context = nn.ModuleList(nn.Embedding(size, width, padding_idx=0) for size in CONTEXT)
+        self.emotion = EmotionTokens(width)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, cross=i % cross_every == 0) for i in range(layers))
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.head = nn.Linear(width, VOCAB, bias=False)
+        half = torch.arange(self.head_dim // 2) / (self.head_dim // 2)
+        self.register_buffer("frequency", 10_000.0**-half, persistent=False)  # radians a position
+        self.apply(self._init)
+        for block in self.blocks:  # the residual stream starts near the embedding, whatever the depth (GPT-2)
+            for name, parameter in block.named_parameters():
+                if name in ("out.weight", "cross_out.weight", "down.weight"):
+                    nn.init.normal_(parameter, std=0.5 * (parameter.shape[1] * 2 * layers) ** -0.5)
+
+    @staticmethod
+    def _init(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight)  # std 1: at the usual 0.02 the blocks drown it, and learning takes longer
+            if module.padding_idx is not None:
+                nn.init.zeros_(module.weight[module.padding_idx])
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        emotion: Tensor,
+        context: Tensor,
+        past_k: Tensor | None = None,
+        past_v: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Logits of the id after each of `input_ids`.
+
+        input_ids: (B, T) int64. emotion: (B, 64) float, NaN = not given. context: (B, T, 4) int64: key 0-24, chord
+        root 0-12, chord quality 0-16 and style 0-64 of each id's bar, 0 = absent. past_k, past_v: (layers, B, heads, P,
+        head_dim) float32, P >= 0; input i has position P + i. Returns logits (B, T, 388) and the past with T more
+        entries, or None, None where no past came in (training).
+        """
+        x = self.embed(input_ids)
+        for column, table in enumerate(self.context):
+            x = x + table(context[..., column])
+        rotation = self.rotation(0 if past_k is None else past_k.shape[3], input_ids.shape[1], x)
+        condition = self.emotion(emotion)
+        keys, values = [], []
+        for layer, block in enumerate(self.blocks):
+            past = None if past_k is None or past_v is None else (past_k[layer], past_v[layer])
+            x, k, v = block(x, condition, rotation, past)
+            keys.append(k)
+            values.append(v)
+        logits = self.head(self.norm(x))
+        if past_k is None:
+            return logits, None, None
+        return logits, torch.stack(keys).float(), torch.stack(values).float()
+
+    def rotation(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and signed sin of positions start .. start + length - 1: (T, 1, D) each."""
+        angle = torch.arange(start, start + length, device=like.device)[:, None, None] * self.frequency
+        cos, sin = angle.cos(), angle.sin()
+        dtype = (
+            torch.get_autocast_dtype(like.device.type) if torch.is_autocast_enabled(like.device.type) else like.dtype
+        )
+        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
+
+    def empty_past(self, batch: int) -> tuple[Tensor, Tensor]:
+        """A past of no positions, for the first call of a cached decoding."""
+        shape = (self.layers, batch, self.heads, 0, self.head_dim)
+        device = self.embed.weight.device
+        return torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+
+
+def build(settings: dict[str, Any]) -> MidiGenerator:
+    """The model of a checkpoint's `config["model"]`; keys as `kwela.config.MidiModel`."""
+    keys = ("layers", "width", "heads", "cross_every", "dropout")
+    return MidiGenerator(**{key: settings[key] for key in keys})

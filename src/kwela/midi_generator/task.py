@@ -1,0 +1,166 @@
+"""What the engine asks of the MIDI generator, and the held-out comparison a finished model is reported by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kwela.config import MidiConfig
+from kwela.corpus.pairs import rows
+from kwela.engine import order
+from kwela.engine.task import Batch, GeometricMean, Mean, Share
+from kwela.midi_generator import data, ngram, windows
+from kwela.midi_generator.generate import TorchBackend, generate
+from kwela.midi_generator.model import MidiGenerator, build
+from kwela.midi_generator.piano_roll import draw
+from kwela.music import tokens
+from kwela.music.tokens import Kind
+
+# Kinds of id whose cross-entropy is reported apart; together, all that can be predicted.
+KINDS: dict[str, tuple[Kind, ...]] = {
+    "pitch": (Kind.PITCH,),
+    "velocity": (Kind.VELOCITY,),
+    "duration": (Kind.LONGEST, Kind.COARSE, Kind.FINE),
+    "position": (Kind.BEAT, Kind.SUB),
+    "bar": (Kind.BAR, Kind.EOS),
+    "meter": (Kind.NUMERATOR, Kind.DENOMINATOR),
+    "tempo": (Kind.TEMPO_COARSE, Kind.TEMPO_FINE),
+    "program": (Kind.FAMILY, Kind.VARIANT, Kind.DRUM, Kind.PART),
+    "pedal": (Kind.PEDAL,),
+}
+PREVIEW_BARS = 16
+RESAMPLES = 2_000  # bootstrap
+
+
+class MidiTask:
+    name = "midi_generator"
+
+    def __init__(self, config: MidiConfig) -> None:
+        self.config = config
+        group = {kind: number for number, kinds in enumerate(KINDS.values()) for kind in kinds}
+        self.group = torch.tensor([group.get(kind, len(KINDS)) for kind in tokens.KIND_OF])  # of each id
+
+    def model(self) -> nn.Module:
+        return build(self.config.model.model_dump())
+
+    @cached_property
+    def songs(self) -> tuple[list[windows.Song], list[windows.Song]]:
+        """Train and held-out."""
+        where = self.config.data
+        cache = where.cache_dir if where.cache_features else None
+        train, held_out = rows.read(where.train_manifest, "midi"), rows.read(where.val_manifest, "midi")
+        return data.songs(train, cache), data.songs(held_out, cache)
+
+    def datasets(self) -> tuple[data.TrainWindows, windows.WholeSongs]:
+        train, held_out = self.songs
+        window = self.config.model.window
+        return data.TrainWindows(train, window, self.config.augment), windows.WholeSongs(held_out, window)
+
+    def collate(self, items: Sequence[windows.Item]) -> Batch:
+        return windows.collate(items)
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Mean]:
+        """Cross-entropy in nats per id, whole and by kind of id; accuracy; perplexity."""
+        surprise, right, known = scores(model, batch)
+        total, count = surprise.sum(), known.sum()
+        group = self.group.to(known.device)[batch["targets"]].flatten()
+        totals, counts = torch.zeros(2, len(KINDS) + 1, device=known.device)
+        totals.index_add_(0, group, surprise.detach().flatten())
+        counts.index_add_(0, group, known.float().flatten())
+        return {
+            "loss": Mean(total, count),
+            "accuracy": Share(right.sum(), count),
+            "perplexity": GeometricMean(total.detach(), count),
+            **{f"ce_{kind}": Mean(totals[n], counts[n]) for n, kind in enumerate(KINDS)},
+        }
+
+    def baselines(self) -> dict[str, float]:
+        """Cross-entropy of the n-gram models on the held-out songs, nats per id."""
+        return {name: float(np.concatenate(songs).mean()) for name, songs in self.ngrams.items()}
+
+    @cached_property
+    def ngrams(self) -> Mapping[str, list[np.ndarray]]:
+        augment = self.config.augment
+        train, held_out = ([song.ids for song in side] for side in self.songs)
+        return ngram.baselines(train, held_out, augment.transpose if augment.enabled else 0)
+
+    def preview(self, model: nn.Module, folder: Path) -> None:
+        """A sampled song of 16 bars, for the emotion of the first held-out song: MIDI and piano roll."""
+        assert isinstance(model, MidiGenerator)
+        song = self.songs[1][0]
+        backend = TorchBackend(model, self.config.model.window)
+        score = tokens.decode(generate(backend, song.emotion, bars=PREVIEW_BARS, seed=self.config.seed, top_p=0.95))
+        score.dump_midi(folder / "sample.mid")
+        valence, arousal, intensity = song.emotion[:3]
+        draw(score, folder / "sample.png", f"valence {valence:+.1f}, arousal {arousal:+.1f}, intensity {intensity:.1f}")
+
+
+def scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Per id, (B, T): surprise in nats (0 where padded), whether the likeliest id is right, whether it counts."""
+    logits = model(batch["input_ids"], batch["emotion"], batch["context"])[0]
+    targets = batch["targets"]
+    known = targets != tokens.PAD
+    surprise = F.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=tokens.PAD, reduction="none"
+    )
+    return surprise.view_as(targets), (logits.detach().argmax(-1) == targets) & known, known
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, config: MidiConfig) -> dict[str, Any]:
+    """A finished model on the held-out songs, in float32, beside the n-gram baselines.
+
+    Returns nats per id `val_ce` and `baselines`; `songs`, each with its file's stem, ids and cross-entropies; and, with
+    95 % intervals from resampling songs, `ratio_to_bigram` and `less_than_fourgram` (4-gram minus model, nats).
+    """
+    task = MidiTask(config)
+    held_out = task.songs[1]
+    whole = windows.WholeSongs(held_out, config.model.window)
+    which = np.repeat(
+        np.arange(len(held_out)), [len(windows.cover(song.ids, config.model.window)) for song in held_out]
+    )
+    nats, count = np.zeros(len(held_out)), np.array([len(song.ids) - 1 for song in held_out], np.float64)
+    model.eval()
+    device = next(model.parameters()).device
+    for first in range(0, len(whole), config.data.batch_size):
+        part = range(first, min(first + config.data.batch_size, len(whole)))
+        batch = windows.collate([order.held_out_item(whole, index, config.seed) for index in part])
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        surprise = scores(model, batch)[0].double().sum(1)
+        np.add.at(nats, which[part.start : part.stop], surprise.cpu().numpy())
+    rivals = {name: np.array([song.sum() for song in songs]) for name, songs in task.ngrams.items()}
+    rng = np.random.default_rng(config.seed)
+    draws = rng.integers(len(held_out), size=(RESAMPLES, len(held_out)))
+    draws[0] = np.arange(len(held_out))  # the first is no resample but the set itself
+
+    def nats_per_id(sums: np.ndarray) -> np.ndarray:
+        return sums[draws].sum(1) / count[draws].sum(1)
+
+    ours = nats_per_id(nats)
+    return {
+        "val_ce": float(ours[0]),
+        "baselines": {name: float(nats_per_id(sums)[0]) for name, sums in rivals.items()},
+        "ratio_to_bigram": _interval(ours / nats_per_id(rivals["bigram_ce"])),
+        "less_than_fourgram": _interval(nats_per_id(rivals["fourgram_ce"]) - ours),
+        "songs": [
+            {
+                "song": song.path.stem,
+                "ids": int(n),
+                "ce": float(own / n),
+                **{k: float(v[i] / n) for k, v in rivals.items()},
+            }
+            for i, (song, n, own) in enumerate(zip(held_out, count, nats, strict=True))
+        ],
+    }
+
+
+def _interval(values: np.ndarray) -> dict[str, Any]:
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return {"value": float(values[0]), "ci": [float(low), float(high)]}
