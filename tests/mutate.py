@@ -63,49 +63,49 @@ class Target:
 
 _KNOWN, _RECORDED = "judge/test_known_answers.py", "judge/test_recorded_features.py"
 TARGETS = {
-    "stats": Target("kwela.judge.stats", ("judge/test_stats.py",), "not covers_the_truth"),
+    "stats": Target("kwela.stats", ("judge/test_stats.py",), "not covers_the_truth"),
     "symbolic_features": Target(
-        "kwela.judge.symbolic_features",
+        "kwela.judge.midi.symbolic_features",
         (_RECORDED, _KNOWN, "judge/test_midi_quality.py"),
         "symbolic or (test_midi_quality and not generated_music)",
     ),
-    "rendering_features": Target("kwela.judge.rendering_features", (_RECORDED, _KNOWN), "rendering"),
+    "rendering_features": Target("kwela.judge.midi.rendering_features", (_RECORDED, _KNOWN), "rendering"),
     "audio_features": Target(
-        "kwela.judge.audio_features",
+        "kwela.judge.authenticity.features",
         (_RECORDED, _KNOWN, "judge/test_audio_features.py"),
         "(audio_features or (recorded and audio)) and not less_than_60_ms",
         skip=("DOCUMENTED",),
     ),
     "audio_rhythm": Target(
-        "kwela.judge.audio_rhythm",
+        "kwela.judge.authenticity.rhythm",
         (_RECORDED, _KNOWN, "judge/test_audio_features.py"),
         "audio and not less_than_60_ms",
     ),
-    "quality": Target("kwela.judge.quality", ("judge/test_midi_quality.py",), "not generated_music"),
-    "memorisation": Target("kwela.judge.memorisation", ("judge/test_midi_memorisation.py",), "not half_a_million"),
+    "quality": Target("kwela.judge.midi.quality", ("judge/test_midi_quality.py",), "not generated_music"),
+    "memorisation": Target("kwela.judge.midi.memorisation", ("judge/test_midi_memorisation.py",), "not half_a_million"),
     "copies": Target(
-        "kwela.judge.copies",
+        "kwela.judge.shared.copies",
         ("judge/test_damage_sound.py", _RECORDED),
         "copy or chroma or stretch or match or (recorded and damage)",
         skip=("chroma_of",),
     ),
     "damage_sound": Target(
-        "kwela.judge.damage_sound",
+        "kwela.judge.damage.audio_metrics",
         ("judge/test_damage_sound.py", _RECORDED),
         "damage and not copy and not chroma and not stretch and not test_looping_share",
         skip=("describe", "_native"),
     ),
-    "cloud_scores": Target("kwela.judge.cloud_scores", ("judge/test_clouds_distances.py",), skip=("score", "_after")),
-    "split": Target("kwela.corpus.split", ("corpus/test_split.py",)),
+    "cloud_scores": Target("kwela.judge.clouds.metrics", ("judge/test_clouds_distances.py",), skip=("score", "_after")),
+    "split": Target("kwela.corpus.pairs.split", ("corpus/test_split.py",)),
     "evidence": Target("kwela.export.evidence", ("export/test_evidence.py",), skip=("machine",)),
     "plan": Target(
-        "kwela.campaign.plan",
+        "kwela.campaign.money.plan",
         ("campaign/test_campaign_plan.py",),
         "not simulated and not only_money",
         skip=("text", "_range"),
     ),
-    "gate": Target("kwela.campaign.gate", ("campaign/test_campaign_gate.py",)),
-    "flags": Target("kwela.campaign.flags", ("campaign/test_campaign_flags.py",)),
+    "gate": Target("kwela.campaign.decide.gate", ("campaign/test_campaign_gate.py",)),
+    "flags": Target("kwela.campaign.decide.red_flags", ("campaign/test_campaign_flags.py",)),
 }
 
 # ------------------------------------------------------------------ the changes

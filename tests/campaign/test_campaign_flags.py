@@ -271,7 +271,7 @@ def test_the_minutes_without_a_step_are_the_machines_own_however_fast_a_rehearsa
     for minutes, up in ((59, []), (61, ["no_step"])):
         billed = replace(now, bill=replace(now.bill, seconds=now.bill.seconds + minutes * 60 * speed))
         session.look(billed, 0.0)
-        assert list(flags.up(tmp_path)) == up
+        assert list(red_flags.up(tmp_path)) == up
 
 
 @pytest.mark.parametrize("junk", ['{"step": "many"}', '{"split": "val", "step": null, "baselines": [1]}', "[" * 100000])

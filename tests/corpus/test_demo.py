@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_midi_bytes(built: tuple[Path, demo.Report]
 
 def test_a_killed_build_leaves_no_half_file_and_goes_on(built: tuple[Path, demo.Report], tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    code = "import sys; from kwela.corpus import demo; demo.build(sys.argv[1], 4, workers=1, quiet=True)"
+    code = "import sys; from kwela.corpus.demo import build as demo; demo.build(sys.argv[1], 4, workers=1, quiet=True)"
     running = subprocess.Popen([sys.executable, "-c", code, str(out)])
     while running.poll() is None and not list(out.glob("midi/*/*.mid")):
         time.sleep(0.005)

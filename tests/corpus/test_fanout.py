@@ -87,9 +87,9 @@ def test_an_exception_of_the_function_ends_the_run(tmp_path):
 
 PROGRAM = """
 from pathlib import Path
-from kwela.corpus import fanout
+from kwela.corpus import parallel
 items = {str(n): (-n,) for n in range(24)}
-print(fanout.run(abs, items, Path("j"), label="x", crashed=abs, workers=2, quiet=True)["7"])
+print(parallel.run(abs, items, Path("j"), label="x", crashed=abs, workers=2, quiet=True)["7"])
 """
 
 

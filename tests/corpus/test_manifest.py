@@ -336,7 +336,7 @@ def test_a_failure_while_writing_leaves_the_old_manifests(tree, monkeypatch):
 SLOW = """
     import sys, time
     from pathlib import Path
-    from kwela.corpus import manifest
+    from kwela.corpus.pairs import manifest
 
     def slow_cloud(audio, midi, emotion, offset, start, folder):
         with (folder.parent / "log").open("a") as log:

@@ -147,13 +147,13 @@ def test_a_build_killed_again_and_again_ends_with_the_same_set(collection, tmp_p
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from kwela.corpus import proxyset
+        from kwela.corpus.tagged import dataset
         import test_proxyset
-        fetch = proxyset.fetch
+        fetch = dataset.fetch
         def slowly(*arguments):
             time.sleep(0.02)
             return fetch(*arguments)
-        proxyset.fetch = slowly
+        dataset.fetch = slowly
         test_proxyset.build(Path({str(collection)!r}), Path({str(tmp_path / "killed")!r}), print)
     """)
     kills = 0

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from kwela.judge import cloud_card, damage_card
-from kwela.judge.damage_card import MEASURES, Change, verdict
-from kwela.judge.stats import NOTHING, Interval
+from kwela.judge.clouds import page as clouds_page
+from kwela.judge.damage.page import MEASURES, Change, verdict
+from kwela.stats import NOTHING, Interval
 
 LOOPS = MEASURES["looping"]  # worse upwards, from 0.10 on
 HIGHS = MEASURES["highs"]  # worse downwards, from 3 dB on
@@ -38,7 +38,7 @@ def test_lost_highs_are_damage_and_won_ones_are_not() -> None:
     assert verdict(Change(Interval(-5, -6, -4), 0.01), HIGHS) == "worse"
     assert verdict(Change(Interval(-5, -6, -3), 0.01), HIGHS) == "can't tell"
     assert verdict(Change(Interval(5, 4, 6), 0.01), HIGHS) == "not worse"
-    assert damage_card.verdict(Change(NOTHING, math.nan), HIGHS) == "not measured"
+    assert verdict(Change(NOTHING, math.nan), HIGHS) == "not measured"
 
 
 def ratios(**changed: Interval) -> dict[str, Interval]:
@@ -49,14 +49,14 @@ def ratios(**changed: Interval) -> dict[str, Interval]:
 
 @pytest.mark.parametrize("measure", ["moved_1ms", "moved_1ms_colour", "moved_23ms", "moved_23ms_colour"])
 def test_a_cloud_is_steady_only_if_the_whole_interval_of_its_movement_lies_below(measure: str) -> None:
-    assert cloud_card._steady(ratios()) == {"steady": True, "follows": True}
+    assert clouds_page._steady(ratios()) == {"steady": True, "follows": True}
     unsure = ratios(**{measure: Interval(1.2, 0.9, 1.5)})
-    assert cloud_card._steady(unsure) == {"steady": False, "follows": True}
+    assert clouds_page._steady(unsure) == {"steady": False, "follows": True}
     moving = ratios(moved_372ms_colour=Interval(1.2, 0.9, 1.6))
-    assert cloud_card._steady(moving)["steady"], "after 372 ms a cloud may move"
+    assert clouds_page._steady(moving)["steady"], "after 372 ms a cloud may move"
 
 
 def test_a_cloud_follows_only_if_the_whole_interval_of_its_movement_lies_above() -> None:
     unsure = ratios(moved_372ms=Interval(0.9, 0.5, 1.2))
-    assert cloud_card._steady(unsure) == {"steady": True, "follows": False}
-    assert cloud_card._steady(ratios(moved_1ms=NOTHING)) == {"steady": None, "follows": None}
+    assert clouds_page._steady(unsure) == {"steady": True, "follows": False}
+    assert clouds_page._steady(ratios(moved_1ms=NOTHING)) == {"steady": None, "follows": None}
