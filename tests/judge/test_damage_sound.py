@@ -68,36 +68,36 @@ def test_looping_share() -> None:
 def test_nothing_above_8_khz_counts_as_100_db_less_and_next_to_no_sound_has_no_answer() -> None:
     power = np.zeros((4, 1025))
     power[:, 10] = 1.0
-    assert damage_sound.highs(power) == -100
+    assert audio_metrics.highs(power) == -100
     hertz = np.fft.rfftfreq(2048, 1 / RATE)
     power[:, np.searchsorted(hertz, 8000, side="right")] = 1 / 3
-    assert damage_sound.highs(power) == pytest.approx(10 * np.log10(1 / 4))
-    assert damage_sound.highs(power * 1e-11) is not None and damage_sound.highs(power * 0.7e-11) is None
+    assert audio_metrics.highs(power) == pytest.approx(10 * np.log10(1 / 4))
+    assert audio_metrics.highs(power * 1e-11) is not None and audio_metrics.highs(power * 0.7e-11) is None
 
 
 def test_silence_is_below_60_db_in_frames_of_50_ms() -> None:
     frame = round(0.05 * RATE)
     levels = np.repeat([10 ** (-59.9 / 20), 10 ** (-60.1 / 20), 0.5, 0.0], frame)
-    assert damage_sound.silent_share(levels) == 0.5
-    assert damage_sound.silent_share(levels[: -frame + 1]) == 0.5, "the last frame is filled with silence"
-    assert damage_sound.silent_share(np.full(frame + 1, 0.5)) == 0
+    assert audio_metrics.silent_share(levels) == 0.5
+    assert audio_metrics.silent_share(levels[: -frame + 1]) == 0.5, "the last frame is filled with silence"
+    assert audio_metrics.silent_share(np.full(frame + 1, 0.5)) == 0
 
 
 def test_cut_off_samples_by_counting() -> None:
     wave = np.tile(np.linspace(-0.4, 0.4, 50), 2)
-    assert damage_sound.clipping_share(wave[:, None]) == 0
+    assert audio_metrics.clipping_share(wave[:, None]) == 0
     for level, count in ((0.999, 3), (1.2, 3), (0.998, 0)):
         full = wave.copy()
         full[[5, 50, 90]] = [level, -level, level]
-        assert damage_sound.clipping_share(full[:, None]) == count / 100
+        assert audio_metrics.clipping_share(full[:, None]) == count / 100
     for long, count in ((3, 0), (4, 4), (7, 7)):
         flat = wave.copy()
         flat[20 : 20 + long] = 0.5
-        assert damage_sound.clipping_share(flat[:, None]) == count / 100
+        assert audio_metrics.clipping_share(flat[:, None]) == count / 100
         flat[60] = 0.51  # the row lies more than 1 % under the peak
-        assert damage_sound.clipping_share(flat[:, None]) == 0
-    assert damage_sound.clipping_share(np.full((10, 1), 0.0009)) == 0, "too soft to have tops"
-    assert damage_sound.clipping_share(np.full((10, 1), 0.0011)) == 1
+        assert audio_metrics.clipping_share(flat[:, None]) == 0
+    assert audio_metrics.clipping_share(np.full((10, 1), 0.0009)) == 0, "too soft to have tops"
+    assert audio_metrics.clipping_share(np.full((10, 1), 0.0011)) == 1
 
 
 def lit(*spans: tuple[int, int], bands: tuple[int, ...] = (300,), steps: int = 200) -> np.ndarray:
@@ -114,17 +114,17 @@ def test_bands_are_thirds_of_an_octave() -> None:
     for centre in (1000, 2000, 8000):
         power[0] = 0
         power[0, np.argmin(np.abs(hertz - centre))] = 2.0
-        (bands,) = damage_sound._bands(power)
-        assert bands.sum() == 2 and bands.argmax() == np.argmin(np.abs(damage_sound.CENTRES - centre))
+        (bands,) = audio_metrics._bands(power)
+        assert bands.sum() == 2 and bands.argmax() == np.argmin(np.abs(audio_metrics.CENTRES - centre))
     inside = (hertz >= 1000 * 2 ** (-10.5 / 3)) & (hertz < 1000 * 2 ** (13.5 / 3))
-    assert damage_sound._bands(np.ones((1, 1025))).sum() == inside.sum()
+    assert audio_metrics._bands(np.ones((1, 1025))).sum() == inside.sum()
 
 
 def test_a_sound_that_stands_still_repeats_and_one_that_comes_once_does_not() -> None:
-    assert damage_sound.looping_share(lit((0, 200))) == 1
-    assert damage_sound.looping_share(lit((0, 200))[:40]) is None, "1.9 s: no second beside a second, half a clip away"
-    assert damage_sound.looping_share(lit((90, 110))) < 0.4
-    assert damage_sound.looping_share(lit()) is None
+    assert audio_metrics.looping_share(lit((0, 200))) == 1
+    assert audio_metrics.looping_share(lit((0, 200))[:40]) is None, "1.9 s: no second beside a second, half a clip away"
+    assert audio_metrics.looping_share(lit((90, 110))) < 0.4
+    assert audio_metrics.looping_share(lit()) is None
 
 
 def test_what_differs_by_2_db_or_more_is_no_repeat() -> None:
@@ -132,25 +132,25 @@ def test_what_differs_by_2_db_or_more_is_no_repeat() -> None:
         levels = np.zeros((80, 24))
         levels[40:] = decibels
         audible = np.ones((80, 24), bool)
-        assert damage_sound._repeats(levels, audible, 40, 40) == share
+        assert audio_metrics._repeats(levels, audible, 40, 40) == share
     half = np.zeros((80, 24))
     half[40:, 12:] = 3.9  # 1.95 in the mean over the bands
-    assert damage_sound._repeats(half, np.ones((80, 24), bool), 40, 40) == 1
+    assert audio_metrics._repeats(half, np.ones((80, 24), bool), 40, 40) == 1
     heard = np.repeat([[False] * 12 + [True] * 12], 80, 0)
-    assert damage_sound._repeats(half, heard, 40, 40) == 0, "3.9 in the mean over those that sound"
-    assert damage_sound._repeats(half, heard & False, 40, 40) == 0, "silence is no repeat"
+    assert audio_metrics._repeats(half, heard, 40, 40) == 0, "3.9 in the mean over those that sound"
+    assert audio_metrics._repeats(half, heard & False, 40, 40) == 0, "silence is no repeat"
 
 
 def test_levels_are_in_steps_of_25_ms_and_end_50_db_under_the_loudest() -> None:
     power = lit((0, 200), bands=(300, 100))
     power[:, 100] = 1e-4
     power[:, 40] = 1e-6
-    levels, audible = damage_sound._levels(power)
+    levels, audible = audio_metrics._levels(power)
     assert levels.shape == (round(200 * 1024 / RATE / 0.025 + 0.5), 24)
     middle = levels[len(levels) // 2]
     assert sorted(set(middle.round(6)))[-2:] == pytest.approx([-40, 0], abs=0.01) and middle.min() == -50 + middle.max()
     assert audible[len(levels) // 2].sum() == 2
-    soft, heard = damage_sound._levels(1e-6 * power)
+    soft, heard = audio_metrics._levels(1e-6 * power)
     assert soft.min() == -98 and heard[len(soft) // 2].sum() == 1, "-98 dB is silence"
 
 

@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-from kwela.judge.piece import Piece, piece
+from kwela.judge.midi.piece import Piece, piece
 
 MODULES = {
-    "symbolic_features": "kwela.judge.symbolic_features",
-    "rendering_features": "kwela.judge.rendering_features",
-    "audio_features": "kwela.judge.audio_features",
-    "audio_rhythm": "kwela.judge.audio_rhythm",
+    "symbolic_features": "kwela.judge.midi.symbolic_features",
+    "rendering_features": "kwela.judge.midi.rendering_features",
+    "audio_features": "kwela.judge.authenticity.features",
+    "audio_rhythm": "kwela.judge.authenticity.rhythm",
 }
 KNOWN = Path(__file__).with_name("known")
 CASES = [

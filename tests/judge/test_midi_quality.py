@@ -10,8 +10,8 @@ import pytest
 from symusic import Note, Score, Track
 from toy_pieces import QUADRANTS, a_piece
 
-from kwela.judge.midi import quality, symbolic_features
 from kwela import stats
+from kwela.judge.midi import quality, symbolic_features
 from kwela.judge.midi.piece import piece
 
 

@@ -17,8 +17,11 @@ import numpy as np
 import pytest
 from toy_pieces import a_piece
 
-from kwela.judge import audio_features, clips, copies, damage_sound, rendering_features, symbolic_features
-from kwela.judge.piece import piece
+from kwela.judge.authenticity import features as audio_features
+from kwela.judge.damage import audio_metrics
+from kwela.judge.midi import rendering_features, symbolic_features
+from kwela.judge.midi.piece import piece
+from kwela.judge.shared import clips, copies
 
 RECORDED = Path(__file__).with_name("known") / "recorded_features.json"
 STYLES = ("log_drum", "house", "hip_hop", "fiddle")
@@ -46,14 +49,14 @@ def symbolic_values(mood: str) -> dict[str, float]:
 def damage_values(style: str) -> dict[str, float]:
     """What the damage judge measures of a made clip, as if it were at its own rate, and what two clips share."""
     wave = made_music.clip(style, 5, 0)
-    power = damage_sound.spectrum(wave)
+    power = audio_metrics.spectrum(wave)
     chroma = [copies.chroma(made_music.clip(style, 5, take)[:60_000]) for take in (0, 1)]
     shared = copies.longest(chroma[:1], chroma[1:])[0]
-    looping = damage_sound.looping_share(power)
+    looping = audio_metrics.looping_share(power)
     return {
-        "highs": damage_sound.highs(power) or 0.0,
+        "highs": audio_metrics.highs(power) or 0.0,
         "looping": math.nan if looping is None else looping,
-        "levels": float(damage_sound._levels(power)[0].mean()),
+        "levels": float(audio_metrics._levels(power)[0].mean()),
         "chroma": float(chroma[0].mean()),
         "shared": shared.seconds,
         "shared from": shared.start,
