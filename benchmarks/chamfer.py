@@ -68,7 +68,11 @@ def main() -> None:
     ours, peer = (1000 * statistics.median(seconds[form][2:]) for form in FORMS)
     write("chamfer_time", ours, peer, "ms", *PEER, lower_is_better=True)
     ours, peer = (
-        float(subprocess.run([sys.executable, __file__, form], check=True, capture_output=True, text=True).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, __file__, form], check=True, capture_output=True, text=True
+            ).stdout
+        )
         for form in FORMS
     )
     write("chamfer_memory", ours, peer, "MiB", *PEER, lower_is_better=True)

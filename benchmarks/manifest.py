@@ -36,7 +36,9 @@ def write_pieces(folder: Path, pairs: int) -> None:
         if number < DISTINCT:
             soundfile.write(wav, _plucks(onsets, pitches), RATE, "PCM_16")
         else:
-            os.link(folder / "audio" / emotions[number % DISTINCT % 4] / f"track{number % DISTINCT:05}.wav", wav)
+            os.link(
+                folder / "audio" / emotions[number % DISTINCT % 4] / f"track{number % DISTINCT:05}.wav", wav
+            )
         _score(onsets, pitches).dump_midi(midi)
 
 
@@ -45,7 +47,9 @@ def _plucks(onsets: np.ndarray, pitches: np.ndarray) -> np.ndarray:
     moment = np.arange(RATE // 2) / RATE
     for onset, pitch in zip(onsets, pitches, strict=True):
         at = round(onset * RATE)
-        out[at : at + len(moment)] += np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * moment) * np.exp(-6 * moment)
+        out[at : at + len(moment)] += np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * moment) * np.exp(
+            -6 * moment
+        )
     return (out / np.abs(out).max() * 0.8).astype(np.float32)
 
 
@@ -75,7 +79,12 @@ def main() -> None:
         write_pieces(plain, PAIRS)
         write_pieces(aligned, ALIGNED)
         common.write(
-            "manifest", ours=rate(plain, PAIRS, False), peer=None, unit="pairs/s", peer_name=None, peer_version=None
+            "manifest",
+            ours=rate(plain, PAIRS, False),
+            peer=None,
+            unit="pairs/s",
+            peer_name=None,
+            peer_version=None,
         )
         print(f"with --align: {rate(aligned, ALIGNED, True):.1f} pairs/s")
 

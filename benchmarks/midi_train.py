@@ -88,7 +88,10 @@ def main() -> None:
             if number:  # the first round allocates
                 seconds[name].append(taken)
     speed = {name: BATCH * LENGTH / statistics.median(taken) for name, taken in seconds.items()}
-    print(f"{size:,} parameters; ids a second: " + ", ".join(f"{name} {one:,.0f}" for name, one in speed.items()))
+    print(
+        f"{size:,} parameters; ids a second: "
+        + ", ".join(f"{name} {one:,.0f}" for name, one in speed.items())
+    )
     common.write(
         "midi_train",
         speed["kwela"],

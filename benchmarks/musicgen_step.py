@@ -42,7 +42,9 @@ def mp3(seed: int, seconds: float = SECONDS) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format="mp3") as out:
         stream = out.add_stream("mp3", rate=16_000, layout="mono", bit_rate=32_000)
-        frame = av.AudioFrame.from_ndarray((0.1 * wave).astype(np.float32)[None], format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            (0.1 * wave).astype(np.float32)[None], format="fltp", layout="mono"
+        )
         frame.sample_rate = 16_000
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             out.mux(packet)
@@ -56,7 +58,9 @@ def small(folder: Path) -> Path:
         target_bandwidths=[2.2], sampling_rate=32_000, upsampling_ratios=[8, 5, 4, 4], num_filters=64, hidden_size=128,
         codebook_size=2048, codebook_dim=128, use_causal_conv=False, normalize=False,
     )  # fmt: skip
-    decoder = transformers.MusicgenDecoderConfig(pad_token_id=2048, bos_token_id=2048)  # the defaults are small's
+    decoder = transformers.MusicgenDecoderConfig(
+        pad_token_id=2048, bos_token_id=2048
+    )  # the defaults are small's
     config = transformers.MusicgenConfig(
         text_encoder=text.to_dict(), audio_encoder=sound.to_dict(), decoder=decoder.to_dict()
     )
@@ -78,7 +82,9 @@ def compare(folder: Path, clips: list[Path], cache: Path, batch: int) -> tuple[f
     rng = np.random.default_rng(0)
 
     def from_cache() -> dict[str, torch.Tensor]:
-        return data.collate([crops.item(int(i), rng) for i in rng.integers(len(clips), size=batch)], form.size)
+        return data.collate(
+            [crops.item(int(i), rng) for i in rng.integers(len(clips), size=batch)], form.size
+        )
 
     @torch.inference_mode()
     def encoded() -> dict[str, torch.Tensor]:
@@ -90,7 +96,9 @@ def compare(folder: Path, clips: list[Path], cache: Path, batch: int) -> tuple[f
         laid = whole.audio_encoder.encode(torch.from_numpy(np.stack(waves))[:, None]).audio_codes[0]
         text = tokenizer([PROMPT] * batch, return_tensors="pt", padding=True)
         states = whole.text_encoder(**text).last_hidden_state.numpy().astype(np.float16)
-        items = [data.Item(one.numpy(), state, state.shape[1]) for one, state in zip(laid, states, strict=True)]
+        items = [
+            data.Item(one.numpy(), state, state.shape[1]) for one, state in zip(laid, states, strict=True)
+        ]
         return data.collate(items, form.size)
 
     def step(make) -> float:  # type: ignore[no-untyped-def]
@@ -98,7 +106,9 @@ def compare(folder: Path, clips: list[Path], cache: Path, batch: int) -> tuple[f
         one = make()
         with torch.autocast("cpu", torch.bfloat16):
             logits = lm(one["inputs"].clone(), one["states"].clone(), one["mask"].clone())
-            loss = F.cross_entropy(logits.flatten(0, 2).float(), one["targets"].flatten().clone(), ignore_index=IGNORED)
+            loss = F.cross_entropy(
+                logits.flatten(0, 2).float(), one["targets"].flatten().clone(), ignore_index=IGNORED
+            )
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -126,7 +136,9 @@ def main() -> None:
             ("musicgen_step_small", small(place / "small"), 2),
         ):
             ours, peer = compare(folder, clips, place / "cache", batch)
-            common.write(name, ours, peer, "clips/s", "transformers, encoding each step,", transformers.__version__)
+            common.write(
+                name, ours, peer, "clips/s", "transformers, encoding each step,", transformers.__version__
+            )
 
 
 if __name__ == "__main__":

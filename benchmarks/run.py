@@ -45,7 +45,11 @@ def table() -> str:
         r = json.loads(file.read_text(encoding="utf-8"))
         peer, ratio, beside = "", "", ""
         if r["peer"] is not None:
-            peer, ratio, beside = f"{r['peer']:.4g}", f"{r['ratio']:.3g}x", f"{r['peer_name']} {r['peer_version']}"
+            peer, ratio, beside = (
+                f"{r['peer']:.4g}",
+                f"{r['ratio']:.3g}x",
+                f"{r['peer_name']} {r['peer_version']}",
+            )
         cells = [r["name"], f"{r['ours']:.4g}", peer, r["unit"], ratio, beside, r["machine"], r["date"]]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

@@ -31,7 +31,9 @@ def main() -> None:
         speed = {}
         for workers in (1, 2):
             began = time.perf_counter()
-            with parallel._pool(workers) as pool:  # also where there is one: our own process would use all cores
+            with parallel._pool(
+                workers
+            ) as pool:  # also where there is one: our own process would use all cores
                 codes.cache(clips, [PROMPT], folder, place / str(workers), executor=pool, quiet=True)
             speed[workers] = CLIPS / (time.perf_counter() - began)
     common.write("token_cache", speed[2], speed[1], "clips/s", "one worker", "the same")

@@ -20,7 +20,10 @@ def run(*command: str) -> None:
         python = ROOT / ".venv" / "bin" / "python"
         # sys.prefix, not sys.executable: a virtual environment's python is a link to the one that made it.
         if not python.is_file() or Path(sys.prefix).resolve() == python.parents[1].resolve():
-            print(f"{sys.argv[0]}: this Python has no {missing.name}: run scripts/install.sh first", file=sys.stderr)
+            print(
+                f"{sys.argv[0]}: this Python has no {missing.name}: run scripts/install.sh first",
+                file=sys.stderr,
+            )
             sys.exit(2)
         os.execv(python, [str(python), *sys.argv])
     main([*command, *sys.argv[1:]])

@@ -80,7 +80,9 @@ TARGETS = {
         "audio and not less_than_60_ms",
     ),
     "quality": Target("kwela.judge.midi.quality", ("judge/test_midi_quality.py",), "not generated_music"),
-    "memorisation": Target("kwela.judge.midi.memorisation", ("judge/test_midi_memorisation.py",), "not half_a_million"),
+    "memorisation": Target(
+        "kwela.judge.midi.memorisation", ("judge/test_midi_memorisation.py",), "not half_a_million"
+    ),
     "copies": Target(
         "kwela.judge.shared.copies",
         ("judge/test_damage_sound.py", _RECORDED),
@@ -93,7 +95,9 @@ TARGETS = {
         "damage and not copy and not chroma and not stretch and not test_looping_share",
         skip=("describe", "_native"),
     ),
-    "cloud_scores": Target("kwela.judge.clouds.metrics", ("judge/test_clouds_distances.py",), skip=("score", "_after")),
+    "cloud_scores": Target(
+        "kwela.judge.clouds.metrics", ("judge/test_clouds_distances.py",), skip=("score", "_after")
+    ),
     "split": Target("kwela.corpus.pairs.split", ("corpus/test_split.py",)),
     "evidence": Target("kwela.export.evidence", ("export/test_evidence.py",), skip=("machine",)),
     "plan": Target(
@@ -238,7 +242,11 @@ def _third_party() -> list[str]:
     names = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and name != "__main__" and any(Path(file).resolve().is_relative_to(place) for place in places):
+        if (
+            file
+            and name != "__main__"
+            and any(Path(file).resolve().is_relative_to(place) for place in places)
+        ):
             names.append(name)
     return names
 
@@ -259,7 +267,9 @@ def baseline(name: str) -> float:
 
 def main() -> None:
     """Draw, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
     parser.add_argument("--count", type=int, default=400, help="mutants to draw; 0: all")
     parser.add_argument("--module", action="append", choices=TARGETS, help="only this one (may be repeated)")

@@ -50,7 +50,14 @@ _REMOVABLE = {
     "floor", "cumsum", "unwrap",
 }  # fmt: skip
 _METHODS = {"casefold", "lower", "upper", "strip", "rstrip", "lstrip", "copy", "clip", "round", "replace"}
-_KEPT_KEYWORDS = {"strict", "encoding", "dtype", "key", "errors", "out"}  # leaving these out changes little here
+_KEPT_KEYWORDS = {
+    "strict",
+    "encoding",
+    "dtype",
+    "key",
+    "errors",
+    "out",
+}  # leaving these out changes little here
 
 
 def changed_sources(source: str, skip: tuple[str, ...] = ()) -> list[tuple[str, int, str]]:
@@ -64,7 +71,9 @@ def changed_sources(source: str, skip: tuple[str, ...] = ()) -> list[tuple[str, 
     return [(changed, line, function) for changed, (line, function) in placed]
 
 
-def _edits(node: ast.AST, source: str, function: str, skip: tuple[str, ...]) -> Iterator[tuple[Any, str, str]]:
+def _edits(
+    node: ast.AST, source: str, function: str, skip: tuple[str, ...]
+) -> Iterator[tuple[Any, str, str]]:
     """(node, the function it stands in, text that replaces it) for every change below `node`."""
     for child in _mutable_children(node):
         inside = function
@@ -128,7 +137,9 @@ def _changes(node: ast.AST, source: str, parent: ast.AST) -> Iterator[tuple[Any,
             yield node, "pass"
         case ast.Call():
             yield from ((node, text) for text in _calls(node))
-        case ast.Attribute(attr=name) | ast.Name(id=name) if name in _SWAPPED and isinstance(parent, ast.Call):
+        case ast.Attribute(attr=name) | ast.Name(id=name) if name in _SWAPPED and isinstance(
+            parent, ast.Call
+        ):
             if parent.func is node:
                 text = _SWAPPED[name]
                 if isinstance(node, ast.Attribute):
@@ -137,7 +148,10 @@ def _changes(node: ast.AST, source: str, parent: ast.AST) -> Iterator[tuple[Any,
                     yield node, text
         case ast.FunctionDef():
             for inner in _returns(node):
-                yield inner.value, _other_value(inner.value, ast.unparse(node.returns or ast.Constant(None)), source)
+                yield (
+                    inner.value,
+                    _other_value(inner.value, ast.unparse(node.returns or ast.Constant(None)), source),
+                )
 
 
 def _calls(node: ast.Call) -> Iterator[str]:

@@ -129,7 +129,9 @@ def test_a_front_door_hands_over_to_the_repositorys_python(bare_python: Path, tm
 
 
 def test_manifests_built_by_their_script_use_worker_processes(tmp_path: Path) -> None:
-    audio, midi = scratch.pairs(tmp_path, 24)  # enough for a pool: a worker imports the script that started it
+    audio, midi = scratch.pairs(
+        tmp_path, 24
+    )  # enough for a pool: a worker imports the script that started it
     arguments = ["--audio-root", audio, "--midi-root", midi, "--out-dir", tmp_path / "out", "--workers", "2"]
     script = [sys.executable, ROOT / "scripts" / "build_manifests.py"]
     done = subprocess.run([*script, *arguments], capture_output=True, text=True, timeout=120)
@@ -144,7 +146,9 @@ DOORS = sorted([*ROOT.glob("scripts/*.py"), *ROOT.glob("training/cuda_session/*.
 def test_a_front_door_runs_nothing_when_it_is_imported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
     monkeypatch.setattr(sys, "argv", ["imported", "--help"])
-    runpy.run_path(str(path), run_name="__mp_main__")  # the name a worker gives it; a command would end in SystemExit
+    runpy.run_path(
+        str(path), run_name="__mp_main__"
+    )  # the name a worker gives it; a command would end in SystemExit
 
 
 # -------------------------------------------------------------------- health

@@ -56,13 +56,17 @@ def test_a_bad_config_is_one_line_naming_file_and_key(tmp_path: Path, text: str,
 
 
 def test_a_bad_override_names_itself() -> None:
-    with pytest.raises(UserError, match=r"--set optim\.lrr=1: optim\.lrr: unknown key \(did you mean optim\.lr\?\)"):
+    with pytest.raises(
+        UserError, match=r"--set optim\.lrr=1: optim\.lrr: unknown key \(did you mean optim\.lr\?\)"
+    ):
         config.load("midi", overrides=["optim.lrr=1"])
     with pytest.raises(UserError, match=r"write it as a\.b=value"):
         config.load("midi", overrides=["optim.lr"])
 
 
-def test_the_same_paths_come_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_paths_come_from_any_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = config.load("spectocloud", Path("spectocloud_training_config.yaml")).data
     monkeypatch.chdir(config.repo_root() / "training" / "cuda_session")
     beside = config.load("spectocloud", Path("spectocloud_training_config.yaml")).data
@@ -96,11 +100,17 @@ def test_an_odd_file_is_one_short_line(tmp_path: Path, name: str, text: str, exp
 
 def test_a_few_aliases_do_not_become_a_billion_values(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    lists = ["&a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    lists = ["&a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [
+        f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)
+    ]
     file.write_text("seed:\n" + "".join(f"- {one}\n" for one in lists))
-    with pytest.raises(UserError, match=r"mine\.yaml: not readable as a config: line 3: aliases \(\*name\) are not"):
+    with pytest.raises(
+        UserError, match=r"mine\.yaml: not readable as a config: line 3: aliases \(\*name\) are not"
+    ):
         config.load("midi", file)
-    assert len(yaml.safe_load(file.read_text())["seed"][8]) == 9  # the control: YAML itself takes it, 9^9 values
+    assert (
+        len(yaml.safe_load(file.read_text())["seed"][8]) == 9
+    )  # the control: YAML itself takes it, 9^9 values
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def writing(folder: Path, text: str = "as made", **more: bool) -> demo.Stage:
     return demo.Stage("one", [command], inputs=[folder / "input"], outputs=[best, clouds], **more)
 
 
-def test_a_stage_is_reused_with_its_first_seconds(tmp_path: Path, ran: list, capsys: pytest.CaptureFixture) -> None:
+def test_a_stage_is_reused_with_its_first_seconds(
+    tmp_path: Path, ran: list, capsys: pytest.CaptureFixture
+) -> None:
     first = run(tmp_path, writing(tmp_path)).seconds()
     assert run(tmp_path, writing(tmp_path)).seconds() == first
     assert len(ran) == 1
@@ -157,7 +159,9 @@ def test_a_stage_that_leaves_something_out_is_not_done(tmp_path: Path, ran: list
 
 def test_a_signal_reaches_the_stages_command_which_saves(tmp_path: Path) -> None:
     fake = tmp_path / "python"
-    fake.write_text('#!/bin/bash\ntrap "sleep .3; echo saved; exit 75" TERM\necho training\nsleep 20 & wait\n')
+    fake.write_text(
+        '#!/bin/bash\ntrap "sleep .3; echo saved; exit 75" TERM\necho training\nsleep 20 & wait\n'
+    )
     fake.chmod(0o755)
     probe = (
         "import sys; from pathlib import Path; from kwela.cli import demo; from kwela.errors import Interrupted\n"
@@ -227,9 +231,13 @@ def test_a_moved_checkout_is_made_again_where_paths_are_absolute(
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with manifests of eight synthetic songs and a tiny model of each family."""
     folder = scratch.make(tmp_path_factory.mktemp("demo") / "checkout")
-    manifest.build(*scratch.pairs(folder / "music", 8), folder / "data" / "manifests", val_split=0.25, quiet=True)
+    manifest.build(
+        *scratch.pairs(folder / "music", 8), folder / "data" / "manifests", val_split=0.25, quiet=True
+    )
     for family in ("spectocloud", "midi"):
-        done = kwela(folder, "train", family, "--preset", "tiny", "--epochs", "1", "--set", "training.save_every=5")
+        done = kwela(
+            folder, "train", family, "--preset", "tiny", "--epochs", "1", "--set", "training.save_every=5"
+        )
         assert done.status == 0, done.err
         assert "WARNING" not in done.out
     return folder
@@ -269,11 +277,15 @@ def test_the_report_has_the_contracts_keys_and_the_table_its_figures(
 
 def test_generate_midi_writes_the_bars_asked_for_and_the_same_ones_for_a_seed(root: Path) -> None:
     command = ["generate", "midi", "--emotion", "0:grief;1:calm", "--bars", "2", "--seed", "3"]
-    done = kwela(root, *command, "--variations", "2", "--out", "made/song.mid", "--roll", "made/song.png", "--json")
+    done = kwela(
+        root, *command, "--variations", "2", "--out", "made/song.mid", "--roll", "made/song.png", "--json"
+    )
     assert done.status == 0, done.err
     made = json.loads(done.out)["made"]
     assert [entry["seed"] for entry in made] == [3, 4]
-    assert [entry["files"] for entry in made] == [[f"made/song_{n}.mid", f"made/song_{n}.png"] for n in (1, 2)]
+    assert [entry["files"] for entry in made] == [
+        [f"made/song_{n}.mid", f"made/song_{n}.png"] for n in (1, 2)
+    ]
     for entry in made:
         score = symusic.Score(root / entry["files"][0])
         assert score.start() < 2 * 16 * score.ticks_per_quarter  # two bars, of whatever meter

@@ -110,7 +110,9 @@ def test_the_entry_point_and_health_check_are_wired() -> None:
 
 def enter(workspace: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "KWELA_WORKSPACE": str(workspace), **environment}
-    return subprocess.run([str(ENTRYPOINT), *command], env=settings, cwd=workspace, text=True, capture_output=True)
+    return subprocess.run(
+        [str(ENTRYPOINT), *command], env=settings, cwd=workspace, text=True, capture_output=True
+    )
 
 
 @pytest.fixture

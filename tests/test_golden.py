@@ -25,7 +25,9 @@ def differences(old: Any, new: Any, tolerance: float, values: bool = True, where
         return [f"{where}: {old!r} became {new!r}"]
     if isinstance(old, dict):
         pairs = [(key, old.get(key), new.get(key)) for key in sorted({*old, *new})]
-        return [line for key, a, b in pairs for line in differences(a, b, tolerance, values, f"{where}/{key}")]
+        return [
+            line for key, a, b in pairs for line in differences(a, b, tolerance, values, f"{where}/{key}")
+        ]
     if isinstance(old, list) and values:
         if len(old) != len(new):
             return [f"{where}: {len(old)} items became {len(new)}"]

@@ -36,7 +36,9 @@ def service(tmp_path_factory) -> Path:
     demo.build(place / "music", pieces=40, quiet=True)
     music = sorted((place / "music" / "audio").rglob("*.wav"))
     made_mtt_whole.make(clone / "ai-service/datasets/magnatagatune", music, clips=240)
-    config = clone / "ai-service/config.json"  # no weights can be had in a test: the stand-in, which learns faster
+    config = (
+        clone / "ai-service/config.json"
+    )  # no weights can be had in a test: the stand-in, which learns faster
     settings = json.loads(config.read_text()) | {"model_name": "tiny", "num_epochs": 2, "learning_rate": 3e-3}
     config.write_text(json.dumps(settings | {"warmup_steps": 5, "gradient_accumulation_steps": 1}, indent=2))
     return clone / "ai-service"
@@ -45,8 +47,13 @@ def service(tmp_path_factory) -> Path:
 def typed(command: str, where: Path, status: int = 0) -> list[str]:
     """The lines of a shell command that must end with `status`. `python3` and `kwela` are this environment's."""
     source = next(folder / "src" for folder in where.parents if (folder / "pyproject.toml").is_file())
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(source)}
-    done = subprocess.run(["bash", "-c", command], cwd=where, env=env, capture_output=True, text=True, timeout=500)
+    env = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(source),
+    }
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=where, env=env, capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout.splitlines()
 
@@ -59,7 +66,9 @@ def test_days_2_to_8_run_as_written(service):
     lines = typed("python3 dataset_setup.py", service)  # Day 4
     assert lines[0] == "Loaded 25,863 clips with 188 tag columns"
     assert "Filtered to 240 clips with ≥3 Amapiano proxy tags" in lines
-    assert "Copied 237/240 clips..." in lines and sum(line.startswith("left out: clip") for line in lines) == 3
+    assert (
+        "Copied 237/240 clips..." in lines and sum(line.startswith("left out: clip") for line in lines) == 3
+    )
     with (datasets / "amapiano_proxy/training_metadata.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 237 == len(list((datasets / "amapiano_proxy/audio").iterdir()))
@@ -79,11 +88,14 @@ def test_days_2_to_8_run_as_written(service):
     saved = service / "checkpoints/phase_2_5"
     assert {"best_model.pt", "last.pt", "orchestrator_state.json"} <= {path.name for path in saved.iterdir()}
     state = typed(
-        """python3 -c "import json; print(json.load(open('orchestrator_state.json'))['elapsed_time'])" """, saved
+        """python3 -c "import json; print(json.load(open('orchestrator_state.json'))['elapsed_time'])" """,
+        saved,
     )
     assert float(state[0]) > 0
 
-    typed("kwela generate audio --model checkpoints/phase_2_5/best_model.pt --duration 3", service)  # the test prompts
+    typed(
+        "kwela generate audio --model checkpoints/phase_2_5/best_model.pt --duration 3", service
+    )  # the test prompts
     for number in (1, 2):
         wave, rate = soundfile.read(service / f"test_output_{number}.wav")
         assert rate == 32_000 and len(wave) == 3 * rate and abs(wave).max() > 0

@@ -95,7 +95,9 @@ def test_an_older_export_computes_what_it_did_and_its_evidence_holds(root: Path,
 
 
 def test_an_older_export_plays(root: Path) -> None:
-    done = kwela(root, "generate", "midi", "--backend", "onnx", "--emotion", "grief", "--bars", "2", "--out", "a.mid")
+    done = kwela(
+        root, "generate", "midi", "--backend", "onnx", "--emotion", "grief", "--bars", "2", "--out", "a.mid"
+    )
     assert done.status == 0, done.err
     assert (root / "a.mid").read_bytes().startswith(b"MThd")
 

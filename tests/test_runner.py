@@ -24,12 +24,24 @@ CASES = {
     "docker_bare": ["--docker"],
     "docker_demo": ["--docker", "--demo", "--skip-build"],
     "docker_data": ["--docker", "--audio-root", "/data/my audio", "--midi-root", "/data/midi"],
-    "docker_full": ["--docker", "--audio-root", "/d/a", "--midi-root", "/d/m", "--data-mount", "/mnt/datasets"],
+    "docker_full": [
+        "--docker",
+        "--audio-root",
+        "/d/a",
+        "--midi-root",
+        "/d/m",
+        "--data-mount",
+        "/mnt/datasets",
+    ],
 }
 
 
 def runner(
-    arguments: list[str], path: str | None = None, cwd: Path = ROOT, root: Path = ROOT, visible: str | None = None
+    arguments: list[str],
+    path: str | None = None,
+    cwd: Path = ROOT,
+    root: Path = ROOT,
+    visible: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the script of the checkout `root`. visible: CUDA_VISIBLE_DEVICES; None leaves it unset."""
     environment = {**os.environ, "PATH": path or os.environ["PATH"]}
@@ -37,7 +49,9 @@ def runner(
     if visible is not None:
         environment["CUDA_VISIBLE_DEVICES"] = visible
     script = root / "scripts" / "train_cuda_v2.sh"
-    return subprocess.run([script, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [script, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
 def checkout(folder: Path, python: str) -> Path:
@@ -105,7 +119,9 @@ def test_several_gpus_train_under_torchrun(tmp_path: Path) -> None:
     ],
 )
 def test_only_gpus_that_cuda_shows_are_trained_on(tmp_path: Path, visible: str | None, ranks: int) -> None:
-    path = fake_tools(tmp_path, smi="for i in 0 1 2 3; do echo \"GPU $i: A\"; echo '  MIG 1g.5gb Device 0:'; done")
+    path = fake_tools(
+        tmp_path, smi="for i in 0 1 2 3; do echo \"GPU $i: A\"; echo '  MIG 1g.5gb Device 0:'; done"
+    )
     printed = runner(["--local", "--dry-run"], path, visible=visible).stdout
     if ranks > 1:
         assert f"--nproc_per_node={ranks} " in printed
@@ -115,15 +131,17 @@ def test_only_gpus_that_cuda_shows_are_trained_on(tmp_path: Path, visible: str |
     assert ("-e CUDA_VISIBLE_DEVICES" in in_docker) == (visible is not None)
 
 
-WRITES_75 = (
-    """mkdir -p checkpoints/midi_generator; echo '{"exit_status": 75}' > checkpoints/midi_generator/status.json"""
-)
+WRITES_75 = """mkdir -p checkpoints/midi_generator; echo '{"exit_status": 75}' > checkpoints/midi_generator/status.json"""
 
 
 @pytest.mark.parametrize(("writes", "status"), [(WRITES_75, 75), ("", 1)])
-def test_of_torchruns_failures_only_this_runs_own_75_is_relayed(tmp_path: Path, writes: str, status: int) -> None:
+def test_of_torchruns_failures_only_this_runs_own_75_is_relayed(
+    tmp_path: Path, writes: str, status: int
+) -> None:
     path = fake_tools(tmp_path, smi="echo 'GPU 0: A'; echo 'GPU 1: B'")
-    root = checkout(tmp_path / "checkout", f"{writes}\nexit 1")  # torchrun's exit status, whatever its ranks' was
+    root = checkout(
+        tmp_path / "checkout", f"{writes}\nexit 1"
+    )  # torchrun's exit status, whatever its ranks' was
     earlier = root / "checkpoints" / "midi_generator" / "status.json"
     earlier.parent.mkdir(parents=True)
     earlier.write_text('{"exit_status": 75}')  # of an earlier run, that was interrupted
@@ -168,11 +186,17 @@ def test_bad_usage_is_one_line_and_status_2(arguments: list[str], line: str) -> 
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_the_training_and_its_status_comes_back(tmp_path: Path, asked: signal.Signals) -> None:
+def test_a_signal_reaches_the_training_and_its_status_comes_back(
+    tmp_path: Path, asked: signal.Signals
+) -> None:
     # Like a training: it saves when it is asked to stop, which takes a moment, and exits with 75.
-    root = checkout(tmp_path / "checkout", 'trap "sleep .3; echo saved; exit 75" TERM\necho training\nsleep 20 & wait')
+    root = checkout(
+        tmp_path / "checkout", 'trap "sleep .3; echo saved; exit 75" TERM\necho training\nsleep 20 & wait'
+    )
     command = [root / "scripts" / "train_cuda_v2.sh", "--local", "--skip-build", "--skip-spectocloud"]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell can't heed what was ignored when it began
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell can't heed what was ignored when it began
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "training\n"

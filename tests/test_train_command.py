@@ -35,7 +35,12 @@ def tiny_but_for_epochs(family: str) -> list[str]:
     """The tiny preset as --set arguments, without its number of epochs; and previews are seldom."""
     tree = {group: dict(keys) for group, keys in PRESETS[family]["tiny"].items()}
     del tree["training"]["epochs"], tree["training"]["save_every"]
-    return [word for group, keys in tree.items() for key, v in keys.items() for word in ("--set", f"{group}.{key}={v}")]
+    return [
+        word
+        for group, keys in tree.items()
+        for key, v in keys.items()
+        for word in ("--set", f"{group}.{key}={v}")
+    ]
 
 
 def epochs_of(folder: Path) -> int:
@@ -45,7 +50,9 @@ def epochs_of(folder: Path) -> int:
 # ------------------------------------------------------------- the smoke set
 
 
-def test_without_manifests_a_synthetic_set_stands_in_for_five_epochs_under_its_warning(tmp_path: Path) -> None:
+def test_without_manifests_a_synthetic_set_stands_in_for_five_epochs_under_its_warning(
+    tmp_path: Path,
+) -> None:
     root = scratch.make(tmp_path / "checkout")
     done = kwela(root, "train", "midi", *tiny_but_for_epochs("midi"))
     assert done.status == 0, done.err
@@ -66,7 +73,9 @@ def test_the_demos_manifests_are_absent_to_all_but_the_demo(root: Path, tmp_path
     try:
         for file in smoke.glob("*.json*"):
             (folder / file.name).write_bytes(file.read_bytes())
-        assert "WARNING" not in kwela(root, *arguments, "--preset", "tiny").out  # the negative control: the user's own
+        assert (
+            "WARNING" not in kwela(root, *arguments, "--preset", "tiny").out
+        )  # the negative control: the user's own
         report = json.loads((smoke / "manifest_report.json").read_text())
         (folder / "manifest_report.json").write_text(json.dumps(report | {"demo": True}))
         assert kwela(root, *arguments, "--preset", "tiny").out.splitlines()[:2] == WARNINGS
@@ -92,7 +101,12 @@ def test_the_demos_manifests_are_absent_to_all_but_the_demo(root: Path, tmp_path
     ],
 )
 def test_five_epochs_are_a_default_below_every_choice(
-    root: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, preset: str | None, overrides: list[str], epochs: int
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    preset: str | None,
+    overrides: list[str],
+    epochs: int,
 ) -> None:
     monkeypatch.chdir(root)
     file = None
@@ -112,7 +126,9 @@ def test_the_shipped_config_is_no_choice_even_by_its_name(
 
 def test_a_chosen_number_of_epochs_reaches_the_smoke_run(root: Path, tmp_path: Path) -> None:
     for name, arguments in {"set": ["--set", "training.epochs=1"], "epochs": ["--epochs", "1"]}.items():
-        done = kwela(root, "train", "midi", *tiny_but_for_epochs("midi"), *arguments, "--out", str(tmp_path / name))
+        done = kwela(
+            root, "train", "midi", *tiny_but_for_epochs("midi"), *arguments, "--out", str(tmp_path / name)
+        )
         assert done.status == 0, done.err
         assert epochs_of(tmp_path / name) == 1
 
@@ -121,7 +137,9 @@ def test_a_chosen_number_of_epochs_reaches_the_smoke_run(root: Path, tmp_path: P
 
 
 def test_a_folder_of_ones_own_has_curves_of_its_own(root: Path) -> None:
-    done = kwela(root, "train", "midi", "--preset", "tiny", "--epochs", "1", "--out", "checkpoints/second_try")
+    done = kwela(
+        root, "train", "midi", "--preset", "tiny", "--epochs", "1", "--out", "checkpoints/second_try"
+    )
     assert done.status == 0, done.err
     assert (root / "checkpoints" / "second_try" / "best.pt").is_file()
     assert any((root / "runs" / "second_try").iterdir())
@@ -214,7 +232,9 @@ def run(command: list[str], cwd: Path) -> str:
 def test_training_scripts_train_from_either_folder_with_and_without_a_config_and_under_torchrun(
     root: Path, tmp_path: Path, folder: str, family: str, configured: bool, ranks: int
 ) -> None:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
+    torchrun = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
+    )
     script = os.path.relpath(root / "training" / "cuda_session" / f"train_{family}.py", root / folder)
     named = ["--config", f"{family}_training_config.yaml"] if configured else []
     out = tmp_path / "out"
@@ -223,4 +243,6 @@ def test_training_scripts_train_from_either_folder_with_and_without_a_config_and
     assert said.count(f"Best model saved: {out / 'best.pt'}") == 1  # one rank speaks
     written = json.loads((out / "run.json").read_text())
     assert written["batch"]["ranks"] == ranks
-    assert written["config"]["data"]["train_manifest"].startswith(str(root / "data"))  # not the working folder's
+    assert written["config"]["data"]["train_manifest"].startswith(
+        str(root / "data")
+    )  # not the working folder's

@@ -23,5 +23,7 @@ def figures(task: Task, model: torch.nn.Module, batch_size: int) -> dict[str, fl
         for first in range(0, len(drawn), batch_size):
             for name, mean in task.losses(model, task.collate(drawn[first : first + batch_size])).items():
                 before = sums.get(name)
-                sums[name] = type(mean)(*(a + b for a, b in zip(before, mean, strict=True))) if before else mean
+                sums[name] = (
+                    type(mean)(*(a + b for a, b in zip(before, mean, strict=True))) if before else mean
+                )
     return {name: mean.value(float(mean.total), float(mean.weight)) for name, mean in sums.items()}

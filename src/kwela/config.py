@@ -111,7 +111,9 @@ class SpectocloudData(Data):
 
 class SpectocloudModel(Strict):
     # The bounds here and below are far above use: they keep a foreign checkpoint from asking for a machine's memory.
-    width: int = Field(40, ge=8, le=256)  # channels of the fine grid; the coarse grid has 4 x, the point network 2 x
+    width: int = Field(
+        40, ge=8, le=256
+    )  # channels of the fine grid; the coarse grid has 4 x, the point network 2 x
     depth: int = Field(2, ge=1, le=16)  # residual blocks of each grid, and layers of the point network
 
 
@@ -121,7 +123,9 @@ class SpectocloudAugment(Strict):
     freq_mask: int = Field(10, ge=0)  # widest masked run, mel bands
     noise: float = Field(0.02, ge=0)  # standard deviation of noise on the log-mel, in log10 units
     gain_db: float = Field(3.0, ge=0)  # largest gain either way
-    time_stretch: float = Field(0.1, ge=0, lt=1)  # largest change of speed either way, where no target is at hand
+    time_stretch: float = Field(
+        0.1, ge=0, lt=1
+    )  # largest change of speed either way, where no target is at hand
     pitch_shift: int = Field(2, ge=0, le=12)  # semitones either way, likewise
     emotion_dropout: float = Field(0.05, ge=0, le=1)  # chance that a training item forgets its emotion
 
@@ -153,7 +157,9 @@ class MidiModel(Strict):
     @model_validator(mode="after")
     def even_head_width(self) -> MidiModel:
         if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads}) for rotary pairs")
+            raise ValueError(
+                f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads}) for rotary pairs"
+            )
         return self
 
 
@@ -269,7 +275,12 @@ def load(
 
 
 def resolve(
-    family: str, given: dict[str, Any], path: Path, *, preset: str | None = None, overrides: Sequence[str] = ()
+    family: str,
+    given: dict[str, Any],
+    path: Path,
+    *,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> FamilyConfig:
     """`load`, from the settings `given` by the file `path`."""
     schema, merged = SCHEMAS[family], given
@@ -314,9 +325,18 @@ def read_file(path: Path) -> dict[str, Any]:
         values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Yaml)
     except RecursionError:
         raise UserError(f"{path}: not readable as a config: nested too deeply") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: a date such as 2020-13-45, among others
+    except (
+        OSError,
+        ValueError,
+        yaml.YAMLError,
+    ) as error:  # ValueError: a date such as 2020-13-45, among others
         raise UserError(f"{path}: not readable as a config: {str(error).splitlines()[0]}") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError):  # PyYAML's own, for a value unlike its !!tag
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+    ):  # PyYAML's own, for a value unlike its !!tag
         raise UserError(f"{path}: not readable as a config: a value does not fit its tag") from None
     if values is None:
         return {}
@@ -328,7 +348,15 @@ def read_file(path: Path) -> dict[str, Any]:
 def _scalar(key: str, text: str) -> Any:
     try:
         return yaml.load(text, _Yaml)
-    except (yaml.YAMLError, ValueError, RecursionError, ArithmeticError, AttributeError, LookupError, TypeError):
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+    ):
         raise UserError(f"--set {key}={_cut(text)}: not a YAML value") from None
 
 
@@ -337,7 +365,9 @@ class _Yaml(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not supported")
+            raise yaml.YAMLError(
+                f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not supported"
+            )
         return super().compose_node(parent, index)
 
 
@@ -371,7 +401,9 @@ def check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, pref
     for key, value in values.items():
         if key not in schema.model_fields:
             nearest = difflib.get_close_matches(f"{prefix}{key}", _paths(schema, prefix), n=1, cutoff=0.5)
-            hint = f" (did you mean {nearest[0]}?)" if nearest else f" (known: {', '.join(schema.model_fields)})"
+            hint = (
+                f" (did you mean {nearest[0]}?)" if nearest else f" (known: {', '.join(schema.model_fields)})"
+            )
             raise UserError(f"{where}: {prefix}{key}: unknown key{hint}")
         if group := _group(schema, key):
             if not isinstance(value, dict):

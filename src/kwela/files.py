@@ -17,11 +17,17 @@ STAYS = "; what was there before stays"
 def unwritable(path: Path, error: OSError, what: str = "can't write there", then: str = "") -> KwelaError:
     """A failed write in one line: UserError for a file in the way or no permission, else (a full disk) KwelaError."""
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError)
-    kind = UserError if in_the_way or error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP) else KwelaError
+    kind = (
+        UserError
+        if in_the_way or error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+        else KwelaError
+    )
     return kind(f"{path}: {what}: {error.strerror or error}{then}")
 
 
-def write(path: Path, content: bytes | str, durable: bool = True, what: str = "not written", then: str = STAYS) -> None:
+def write(
+    path: Path, content: bytes | str, durable: bool = True, what: str = "not written", then: str = STAYS
+) -> None:
     """Put `content` (text as UTF-8) at `path`, whole or not at all; makes the folder. Devices are written in place.
 
     durable: False doesn't wait for the disk, for what can be made again and shows when it is damaged.

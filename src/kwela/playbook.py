@@ -82,7 +82,9 @@ class Flags(Strict):
 class Notify(Strict):
     """Whom to tell of flags and verdicts, beside the log."""
 
-    webhook: str = Field("", pattern=r"^(https?://.+)?$")  # a URL that takes JSON by POST: {"text", "campaign", ...}
+    webhook: str = Field(
+        "", pattern=r"^(https?://.+)?$"
+    )  # a URL that takes JSON by POST: {"text", "campaign", ...}
     sns_topic: str = Field("", pattern=r"^(arn:[^:]+:sns:[^:]+:[^:]+:.+)?$")  # an ARN
 
 
@@ -130,13 +132,17 @@ class PlaybookConfig(Strict):
     # Tag groups near the style (the data set's words, synonyms together), and tags that speak against it.
     proxy_groups: dict[str, list[str]] = Field(min_length=1)
     negative_tags: list[str] = Field(default_factory=list)
-    tag_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)  # 1 unless given; rank ties
+    tag_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict
+    )  # 1 unless given; rank ties
     max_clips_per_artist: int = Field(150, ge=1)
     prompt_templates: list[str] = Field(["{tags}"], min_length=1)
     plan_days: float = Field(56, gt=0, allow_inf_nan=False)
     hours_per_day: float = Field(20, gt=0, le=24)
     setup_cost_usd: Dollars = 25.0
-    started: datetime | None = None  # when the first instance was billed (UTC): day 1; None: when training first ran
+    started: datetime | None = (
+        None  # when the first instance was billed (UTC): day 1; None: when training first ran
+    )
     market: Literal["on-demand", "spot"] = "on-demand"
     disk_gb: float = Field(500, ge=0, allow_inf_nan=False)
     disk_usd_per_gb_month: Dollars = 0.08
@@ -178,7 +184,9 @@ def load(file: Path | None = None) -> PlaybookConfig:
     except ValidationError as error:
         key, message = config.first_error(error)
         whole = key == "config"  # of several keys together: what was given is the whole file
-        raise UserError(f"{path}: {message.partition(' (got')[0]}" if whole else f"{path}: {key}: {message}") from None
+        raise UserError(
+            f"{path}: {message.partition(' (got')[0]}" if whole else f"{path}: {key}: {message}"
+        ) from None
     folder = path.absolute().parent
     for name in ("dataset_dir", "checkpoint_dir", "tensorboard_dir"):
         setattr(settings, name, folder / getattr(settings, name))

@@ -54,7 +54,10 @@ def bootstrap(
     if len(names) < 3:
         return Interval(value, math.nan, math.nan)
     rng = np.random.default_rng(seed)
-    draws = [np.concatenate([items[k] for k in rng.integers(len(names), size=len(names))]) for _ in range(resamples)]
+    draws = [
+        np.concatenate([items[k] for k in rng.integers(len(names), size=len(names))])
+        for _ in range(resamples)
+    ]
     found = np.array([statistic(draw) for draw in draws], float)
     return Interval(value, *middle(found))
 
@@ -97,7 +100,9 @@ def share(hits: np.ndarray) -> Interval:
     return wilson(int(hits.sum()), len(hits))
 
 
-def paired_permutation(first: np.ndarray, second: np.ndarray, resamples: int = 10_000, seed: int = 0) -> float:
+def paired_permutation(
+    first: np.ndarray, second: np.ndarray, resamples: int = 10_000, seed: int = 0
+) -> float:
     """p of a mean difference at least as large either way, were each pair's order chance (two-sided sign flips).
 
     Never 0: the observed order counts as one of the draws (Phipson and Smyth 2010).
@@ -119,7 +124,9 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> Interval:
     gained, lost = ((1 + int((a & ~b).sum())) / (len(a) + 2) for a, b in ((first, second), (second, first)))
     half = Z95 * math.sqrt((gained + lost - (gained - lost) ** 2) / (len(first) + 2))
     value = float(first.mean() - second.mean())
-    return Interval(value, min(value, max(-1.0, gained - lost - half)), max(value, min(1.0, gained - lost + half)))
+    return Interval(
+        value, min(value, max(-1.0, gained - lost - half)), max(value, min(1.0, gained - lost + half))
+    )
 
 
 def pairs_needed(first: np.ndarray, second: np.ndarray, effect: float) -> int:

@@ -17,7 +17,10 @@ def read(path: Path, columns: tuple[str, ...], what: str) -> list[tuple[str, dic
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = [{key: (cell or "").strip() for key, cell in row.items() if isinstance(key, str)} for row in reader]
+            rows = [
+                {key: (cell or "").strip() for key, cell in row.items() if isinstance(key, str)}
+                for row in reader
+            ]
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: {what} not readable: {error}") from None

@@ -66,7 +66,11 @@ def main() -> int:
         return [sys.executable, "-c", script, str(out), str(count)]
 
     faults = ("silent", "looping", "clipping")
-    shares = [{"row": "base", "value": 0.3}, {"row": "tuned", "value": args.faulty}, {"row": "unseen", "value": 0.1}]
+    shares = [
+        {"row": "base", "value": 0.3},
+        {"row": "tuned", "value": args.faulty},
+        {"row": "unseen", "value": 0.1},
+    ]
     harmless = {"verdicts": dict.fromkeys(faults, "not worse"), "tables": dict.fromkeys(faults, shares)}
     train = [sys.executable, str(HERE / "tiny_training.py"), str(folder), str(folder / ledger.NAME)]
     commands = Commands(

@@ -51,7 +51,12 @@ def start(file: Path, *options: str, speed: float = SPEED) -> subprocess.Popen[s
     command = [sys.executable, str(DRIVER), str(file), "--speed", str(speed), *options]
     one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | one, cwd=file.parent
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | one,
+        cwd=file.parent,
     )
 
 

@@ -37,7 +37,10 @@ def campaign(folder: Path, *arguments: str) -> Done:
             {"week_5_threshold_days": 1001},
             "the gate would come after the end: week_5_threshold_days 1001, plan_days 1000",
         ),
-        ({"go_nogo_thresholds": {"min_authenticity_score": 35}}, "go_nogo_thresholds.min_authenticity_score: "),
+        (
+            {"go_nogo_thresholds": {"min_authenticity_score": 35}},
+            "go_nogo_thresholds.min_authenticity_score: ",
+        ),
         ({"gate_at_fraction": 1.5}, "gate_at_fraction: Input should be less than 1 (got 1.5)"),
         ({"budget": 500}, "budget: unknown key (did you mean budget_usd?)"),
         ({"flags": {"gpu_idle": {"percents": 3}}}, "flags.gpu_idle.percents: unknown key"),
@@ -96,7 +99,9 @@ def test_a_rehearsal_has_a_folder_of_its_own(tmp_path: Path) -> None:
     book = Ledger(tmp_path / "ck-rehearsal" / ledger.NAME, Fake())
     book.open({"speed": 5000.0, "model_name": "tiny"}, 500.0, 0.0)
     assert "no campaign here yet" in campaign(tmp_path, "status").err
-    assert campaign(tmp_path, "status", "--rehearsal").out.startswith("REHEARSAL, no dollar is real: tiny, not started")
+    assert campaign(tmp_path, "status", "--rehearsal").out.startswith(
+        "REHEARSAL, no dollar is real: tiny, not started"
+    )
     done = campaign(tmp_path, "run", "--resume")  # the playbook's line, after a rehearsal
     assert done.status == 2 and "no data set yet" in done.err and not (tmp_path / "ck").exists()
 
@@ -138,10 +143,19 @@ def test_status_is_one_screen_and_one_object(tmp_path: Path) -> None:
     assert told["days_to_gate"] == 25 and told["flags"] == [] and told["base_loss"] == 3.5
     screen = campaign(tmp_path, "status").out
     assert len(screen.splitlines()) <= 24
-    for words in ("step 2,400 of 9,600", "█", "▁ 3.500", "$118.60 of $500.00", "in 25.0 days (day 35)", "forecast"):
+    for words in (
+        "step 2,400 of 9,600",
+        "█",
+        "▁ 3.500",
+        "$118.60 of $500.00",
+        "in 25.0 days (day 35)",
+        "forecast",
+    ):
         assert words in screen
     config(tmp_path, budget_usd=500, week_5_threshold_days=35, gate_at_fraction=0.3)
-    assert "in 2.0 days (day 35, or at 30% of the steps)" in campaign(tmp_path, "status").out  # 480 steps at 240 a day
+    assert (
+        "in 2.0 days (day 35, or at 30% of the steps)" in campaign(tmp_path, "status").out
+    )  # 480 steps at 240 a day
 
 
 # ------------------------------------------------------------------ check, against moto
@@ -167,7 +181,9 @@ def test_check_asks_the_account_and_the_person(tmp_path: Path, account: None) ->
     config(tmp_path)
     before = campaign(tmp_path, "check", "--json")
     found = states(before)
-    assert before.status == 1 and before.err.startswith("error: not ready: billing alarm, confirmed e-mail, key pair")
+    assert before.status == 1 and before.err.startswith(
+        "error: not ready: billing alarm, confirmed e-mail, key pair"
+    )
     assert found["AWS account"] == "pass" and found["approval"] == found["bandwidth"] == "ask"
     assert found["gate's music"] == "pass"
     assert found["auto-shutdown"] in ("pass", "fail") and found["TensorBoard"] in ("pass", "fail")
@@ -195,7 +211,9 @@ def test_a_flag_reaches_the_topic(tmp_path: Path, account: None) -> None:
     assert log == [] and len(sent) == 1 and "12 % over 30 min" in sent[0][1]
 
 
-def test_without_credentials_check_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_check_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -210,7 +228,10 @@ def test_without_credentials_check_says_so_and_goes_on(tmp_path: Path, monkeypat
 def test_check_names_a_driver_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_nvidia", lambda quick: ("Tesla T4", "470.82.01"))
     found = {item.name: item for item in readiness._local()}
-    assert found["NVIDIA driver"].state == readiness.FAIL and "470.82.01 is too old" in found["NVIDIA driver"].detail
+    assert (
+        found["NVIDIA driver"].state == readiness.FAIL
+        and "470.82.01 is too old" in found["NVIDIA driver"].detail
+    )
 
 
 # ------------------------------------------------------------------ reports
@@ -238,7 +259,9 @@ def test_a_go_leaves_a_report_and_checked_deliverables(tmp_path: Path) -> None:
     assert html.count("data:image/png;base64,") == 3 and "http" not in html.split("</style>")[1]
     there = {item["what"]: item["there"] for item in made["deliverables"]}
     assert there["Fine-tuned model weights"] and there["Sample 3"] and there["README draft"]
-    assert not there["Sample 4"] and not there["Training log (TensorBoard)"]  # three were asked for, none was logged
+    assert (
+        not there["Sample 4"] and not there["Training log (TensorBoard)"]
+    )  # three were asked for, none was logged
     index = (folder / "deliverables/INDEX.md").read_text()
     assert "| Sample 4 |" in index and "lacking" in index and "After GO" in index
 
@@ -283,8 +306,12 @@ def test_the_playbooks_commands_run_with_the_tiny_model(tmp_path: Path) -> None:
     held = typed("training_orchestrator.py", *rehearse)
     assert "Model: tiny\nDataset: ./datasets/amapiano_proxy\n" in held.stdout
     assert held.returncode == 5 and "evaluation" not in held.stderr.splitlines()[0], held.stderr
-    assert "authenticity not measured: kwela judge authenticity" in held.stderr  # there are no reference clips
-    state = json.loads((tmp_path / "ck-rehearsal/orchestrator_state.json").read_text())  # the playbook's daily check
+    assert (
+        "authenticity not measured: kwela judge authenticity" in held.stderr
+    )  # there are no reference clips
+    state = json.loads(
+        (tmp_path / "ck-rehearsal/orchestrator_state.json").read_text()
+    )  # the playbook's daily check
     assert state["elapsed_time"] / 3600 * 0.1 == pytest.approx(state["cost_usd"], rel=1e-3)
     assert "Epoch 1/2 | Step 1 | Loss: " in (tmp_path / "training_logs/training.log").read_text()
     done = typed("training_orchestrator.py", *rehearse, "--resume", "--override", "heard by the panel")

@@ -45,7 +45,9 @@ def test_a_loss_that_falls_raises_nothing_and_one_that_does_not_is_seen() -> Non
     assert seen(trained(lambda x: 4.5 - x)) == []
     assert seen(trained(lambda x: 4.5)) == ["loss_not_falling"]
     assert seen(trained(lambda x: 4.5 + x)) == ["loss_not_falling"]
-    assert seen(trained(lambda x: 4.5 - min(1.0, 4 * x))) == ["loss_not_falling"]  # it fell, but not these three days
+    assert seen(trained(lambda x: 4.5 - min(1.0, 4 * x))) == [
+        "loss_not_falling"
+    ]  # it fell, but not these three days
 
 
 def test_before_three_days_nothing_is_said_of_its_slope() -> None:
@@ -82,11 +84,17 @@ def test_a_spike_is_eight_deviations_above_the_median_of_the_fifty_windows_befor
     assert seen(after(before, least - 0.001)) == [] and seen(after(before, least + 0.001)) == ["loss_spike"]
     assert seen(after([9.0] * 60 + before, least + 0.001)) == ["loss_spike"], "what is older does not count"
     (spike,) = look(after(before, 2.5826), LIMITS)
-    assert "2.583" in spike.evidence and "9 dev" not in spike.evidence and "10 deviations above 1.100" in spike.evidence
+    assert (
+        "2.583" in spike.evidence
+        and "9 dev" not in spike.evidence
+        and "10 deviations above 1.100" in spike.evidence
+    )
 
 
 def test_twenty_windows_must_stand_before_a_spike() -> None:
-    assert seen(after([1.0, 1.2] * 10, 9.0)) == ["loss_spike"] and seen(after([1.0, 1.2] * 9 + [1.0], 9.0)) == []
+    assert (
+        seen(after([1.0, 1.2] * 10, 9.0)) == ["loss_spike"] and seen(after([1.0, 1.2] * 9 + [1.0], 9.0)) == []
+    )
 
 
 def test_where_all_windows_are_alike_a_deviation_is_a_thousandth() -> None:
@@ -113,12 +121,17 @@ def test_the_trend_of_the_loss_needs_three_days_and_twenty_windows() -> None:
     assert seen(slow(20, 72)) == ["loss_not_falling"] and seen(slow(19, 72)) == []
     assert seen(slow(20, 100, fall=0.01)) == []
     late = slow(20, 72)
-    assert seen(replace(late, steps_at=[(1.0, 0), (2.0, 50)])) == [], "its training is younger than three days"
+    assert seen(replace(late, steps_at=[(1.0, 0), (2.0, 50)])) == [], (
+        "its training is younger than three days"
+    )
 
 
 def test_a_trend_is_of_the_last_three_days_alone() -> None:
     fell_before = slow(30, 100)
-    steep = [(step, loss + 5.0 - step / 10) if step <= 50 else (step, loss) for step, loss in fell_before.curve.train]
+    steep = [
+        (step, loss + 5.0 - step / 10) if step <= 50 else (step, loss)
+        for step, loss in fell_before.curve.train
+    ]
     assert seen(replace(fell_before, curve=Curve(350, 1, steep))) == ["loss_not_falling"]
     (flag,) = look(slow(30, 100, fall=-0.01), LIMITS)
     assert "slope +1 a thousand steps over 72 h" in flag.evidence and "p = 1.00" in flag.evidence
@@ -144,7 +157,9 @@ def test_a_gpu_that_was_not_measured_for_half_an_hour_is_no_idle_one() -> None:
 
 def test_an_idle_gpu_says_its_mean() -> None:
     (flag,) = look(View(Curve(), 1800.0, [], [(0, 20.0), (1800, 30.0)]), LIMITS)
-    assert flag.evidence == "25 % over 30 min" and flag.threshold == "50 % for 30 min" and flag.action == "warn"
+    assert (
+        flag.evidence == "25 % over 30 min" and flag.threshold == "50 % for 30 min" and flag.action == "warn"
+    )
 
 
 def test_just_an_hour_without_a_step_and_just_enough_of_a_disk_are_no_flags() -> None:
@@ -158,7 +173,11 @@ def test_validation_must_rise_three_times_in_a_row_and_training_fall_between_eac
     val = [(0, 9.0), (100, 3.0), (200, 3.1), (300, 3.2), (400, 3.3)]
     assert seen(View(Curve(400, 1, train, val), 1.0, [])) == ["overfitting"], "the four last ones count"
     (flag,) = look(View(Curve(400, 1, train, val), 1.0, []), LIMITS)
-    assert "3.000 -> 3.300" in flag.evidence and "3.845 -> 3.645" in flag.evidence and "3 evaluations" in flag.threshold
+    assert (
+        "3.000 -> 3.300" in flag.evidence
+        and "3.845 -> 3.645" in flag.evidence
+        and "3 evaluations" in flag.threshold
+    )
     assert seen(View(Curve(400, 1, train, val[1:]), 1.0, [])) == ["overfitting"]
     assert seen(View(Curve(400, 1, train, val[2:]), 1.0, [])) == [], "two rises"
     level = [*val[:3], (300, 3.1), (400, 3.3)]
@@ -171,7 +190,9 @@ def test_validation_must_rise_three_times_in_a_row_and_training_fall_between_eac
     assert seen(View(Curve(400, 1, train, with_nan), 1.0, [])) == ["overfitting"]
 
 
-@pytest.mark.parametrize(("percent", "minutes", "up"), [(30.0, 40, True), (90.0, 40, False), (30.0, 20, False)])
+@pytest.mark.parametrize(
+    ("percent", "minutes", "up"), [(30.0, 40, True), (90.0, 40, False), (30.0, 20, False)]
+)
 def test_an_idle_gpu(percent: float, minutes: int, up: bool) -> None:
     gpu = [(60.0 * k, percent) for k in range(minutes + 1)]
     assert (seen(View(Curve(), minutes * 60.0, [], gpu)) == ["gpu_idle"]) is up
@@ -206,7 +227,11 @@ def test_a_flag_goes_up_once_comes_down_and_is_remembered(tmp_path: Path) -> Non
     assert again.update([], 4.0, 8) == ([], ["disk_filling"]) and Board(tmp_path).up == {}
     rows = [json.loads(line) for line in (tmp_path / red_flags.NAME).read_text().splitlines()]
     assert [row["state"] for row in rows] == ["up", "down"]
-    assert rows[0]["evidence"] == "1.0 GB free" and rows[0]["threshold"] == "10 GB free" and rows[0]["action"] == "warn"
+    assert (
+        rows[0]["evidence"] == "1.0 GB free"
+        and rows[0]["threshold"] == "10 GB free"
+        and rows[0]["action"] == "warn"
+    )
 
 
 def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again(tmp_path: Path) -> None:
@@ -238,7 +263,9 @@ def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again(tmp_path: 
         later = Messenger(hook, log.append, unsent)  # the session ended: the next one knows of them
         later.retry(0.0)
         server.shutdown()
-    assert [message["text"] for message in got] == ["first", "second"] and not later.left and not unsent.exists()
+    assert (
+        [message["text"] for message in got] == ["first", "second"] and not later.left and not unsent.exists()
+    )
 
 
 def test_a_flag_that_stopped_a_session_does_not_stop_the_next_one_too(tmp_path: Path) -> None:
@@ -274,7 +301,9 @@ def test_the_minutes_without_a_step_are_the_machines_own_however_fast_a_rehearsa
         assert list(red_flags.up(tmp_path)) == up
 
 
-@pytest.mark.parametrize("junk", ['{"step": "many"}', '{"split": "val", "step": null, "baselines": [1]}', "[" * 100000])
+@pytest.mark.parametrize(
+    "junk", ['{"step": "many"}', '{"split": "val", "step": null, "baselines": [1]}', "[" * 100000]
+)
 def test_junk_in_the_files_of_a_run_is_no_traceback(tmp_path: Path, junk: str) -> None:
     for name in ("metrics.jsonl", "status.json", "flags.jsonl", "run.json", "ledger.jsonl"):
         (tmp_path / name).write_text(f"{junk}\n")

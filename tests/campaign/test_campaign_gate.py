@@ -67,24 +67,39 @@ def test_a_figure_on_its_threshold_counts_as_is_written(change: dict, name: str,
 def test_a_gain_that_is_asked_for_must_be_reached() -> None:
     asked = Thresholds(min_gain_over_base=0.25)
     for base, outcome in ((3.25, "passes"), (3.24, "fails")):
-        rules = {rule.name: rule.outcome for rule in decide(replace(GOOD, val_loss=3.0, base_loss=base), asked).rules}
+        rules = {
+            rule.name: rule.outcome
+            for rule in decide(replace(GOOD, val_loss=3.0, base_loss=base), asked).rules
+        }
         assert rules["gain over base"] == outcome
 
 
 @pytest.mark.parametrize("unknown", ["forecast_usd", "budget_usd"])
 def test_without_a_forecast_or_a_budget_the_two_are_not_compared(unknown: str) -> None:
     rules = decide(replace(GOOD, **{unknown: None}), LIMITS).rules
-    assert [rule.name for rule in rules] == ["authenticity", "cost", "val loss", "gain over base", "red flags"]
+    assert [rule.name for rule in rules] == [
+        "authenticity",
+        "cost",
+        "val loss",
+        "gain over base",
+        "red flags",
+    ]
 
 
 def test_rules_say_the_figures_and_the_thresholds() -> None:
     said = {rule.name: rule.said for rule in decide(replace(GOOD, flags=("nan", "gpu_idle")), LIMITS).rules}
     assert (
-        "45.0%" in said["authenticity"] and "37.0% .. 53.0%" in said["authenticity"] and "35%" in said["authenticity"]
+        "45.0%" in said["authenticity"]
+        and "37.0% .. 53.0%" in said["authenticity"]
+        and "35%" in said["authenticity"]
     )
     assert "+0.266" in said["gain over base"] and "3.100" in said["gain over base"]
     assert "2.834" in said["val loss"] and "3.5" in said["val loss"]
-    assert "$462.00" in said["forecast"] and "$500.00" in said["forecast"] and "nan, gpu_idle" in said["red flags"]
+    assert (
+        "$462.00" in said["forecast"]
+        and "$500.00" in said["forecast"]
+        and "nan, gpu_idle" in said["red flags"]
+    )
     unknown = replace(GOOD, authenticity=None, interval=None)
     assert "no samples" in decide(unknown, LIMITS).rules[0].said
     assert "too few clips" in decide(replace(unknown, why_not="too few clips"), LIMITS).rules[0].said
@@ -102,7 +117,9 @@ def test_the_block_shows_what_is_known_and_names_what_decided() -> None:
     assert "Best Val Loss: not measured" in unknown and "authenticity: NOT MEASURED" in unknown
     assert "HOLD" in unknown and "Not measured: authenticity, val loss" in unknown
     opened = gate.block(decide(replace(GOOD, flags=("nan",), forecast_usd=501.0), LIMITS))
-    assert "Conditions: red flags, forecast" in opened and "forecast: OPEN" in opened and "cost:" not in opened
+    assert (
+        "Conditions: red flags, forecast" in opened and "forecast: OPEN" in opened and "cost:" not in opened
+    )
     failed = gate.block(decide(replace(GOOD, cost_usd=601.0, val_loss=4.0), LIMITS))
     assert "Failed: cost, val loss, gain over base" in failed and "cost: FAIL" in failed
     assert all(gate.ADVICE[name] in failed for name in ("cost", "val loss", "gain over base"))
@@ -133,13 +150,16 @@ def test_the_printed_block_of_a_go_has_the_playbooks_lines() -> None:
     text = gate.block(decide(GOOD, LIMITS))
     bar = "=" * 50
     assert text.startswith(f"{bar}\nWEEK 5 CHECKPOINT: Go/No-Go DECISION POINT\n{bar}\nWeek 5 Metrics:\n")
-    closing = "All metrics PASS ✅\n\n✅ GO DECISION: Continue to full training\nMetrics meet minimum thresholds\n"
+    closing = (
+        "All metrics PASS ✅\n\n✅ GO DECISION: Continue to full training\nMetrics meet minimum thresholds\n"
+    )
     assert text.endswith(f"Evaluating thresholds...\n{closing}{bar}")
 
 
 def test_an_abort_report_has_the_playbooks_keys_and_survives_json() -> None:
     found = decide(
-        replace(GOOD, authenticity=0.28, interval=(0.2, 0.37), cost_usd=458.5, val_loss=3.2, base_loss=3.5), LIMITS
+        replace(GOOD, authenticity=0.28, interval=(0.2, 0.37), cost_usd=458.5, val_loss=3.2, base_loss=3.5),
+        LIMITS,
     )
     report = json.loads(json.dumps(gate.abort_report(found, 1738160580.0), allow_nan=False))
     assert report["abort_timestamp"] == "2025-01-29T14:23:00"

@@ -137,7 +137,9 @@ def test_a_thousand_campaigns_killed_at_random_moments_never_lose_or_double_a_do
             assert billed == pytest.approx(life.on, abs=1e-3)
 
 
-def test_a_ledger_that_trusted_the_wall_clock_would_be_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ledger_that_trusted_the_wall_clock_would_be_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     life = Life(tmp_path, 1)
     life.train()
     life.book.span["awake"] -= 3600.0  # what a clock that was set would do to it
@@ -156,8 +158,19 @@ def test_on_one_machine_a_killed_campaign_is_billed_to_the_second(tmp_path: Path
 
 def test_the_machine_log_tells_its_earlier_starts(tmp_path: Path) -> None:
     kinds = {"boot": (2, b"reboot"), "login": (7, b"ubuntu"), "off": (1, b"shutdown")}
-    noted = [("login", 5), ("off", 10), ("boot", 100), ("off", 130), ("boot", 200), ("login", 210), ("boot", 300)]
-    records = [(kinds[what][0], 1, b"", b"", kinds[what][1], b"", 0, 0, 0, at, 0, *[0] * 4, b"") for what, at in noted]
+    noted = [
+        ("login", 5),
+        ("off", 10),
+        ("boot", 100),
+        ("off", 130),
+        ("boot", 200),
+        ("login", 210),
+        ("boot", 300),
+    ]
+    records = [
+        (kinds[what][0], 1, b"", b"", kinds[what][1], b"", 0, 0, 0, at, 0, *[0] * 4, b"")
+        for what, at in noted
+    ]
     packed = [clock._UTMP.pack(*record) for record in records]
     (tmp_path / "wtmp").write_bytes(b"".join(packed) + b"torn")
     assert clock._earlier(tmp_path / "wtmp") == ((100.0, 130.0), (200.0, None))
@@ -187,7 +200,10 @@ def test_a_word_in_any_script_stands_in_the_ledger(tmp_path: Path) -> None:
     book = opened(tmp_path / "l", Fake())
     book.note("override", why="heard \u2028 by the panel \udce9 → ja", verdict="HOLD")
     again = Ledger(tmp_path / "l", Fake())
-    assert again.damaged == 0 and ledger.last(again.rows, "override")["why"] == "heard \u2028 by the panel \udce9 → ja"
+    assert (
+        again.damaged == 0
+        and ledger.last(again.rows, "override")["why"] == "heard \u2028 by the panel \udce9 → ja"
+    )
 
 
 def test_stopped_time_is_not_billed_as_gpu_but_its_disk_is(tmp_path: Path) -> None:

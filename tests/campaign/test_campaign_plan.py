@@ -69,13 +69,17 @@ def test_a_row_by_hand() -> None:
     row = only_row(settings(), 96)  # four days at $1.30; 500 GB cost $40 a month of 30 days
     assert row.days == pytest.approx((3.2, 4, 4.8)) and row.rate == 1.30
     assert row.disk_usd == pytest.approx(4 * 40 / 30)
-    assert row.usd == pytest.approx(tuple(25 + 5 * 0.09 + days * (24 * 1.30 + 40 / 30) for days in (3.2, 4, 4.8)))
+    assert row.usd == pytest.approx(
+        tuple(25 + 5 * 0.09 + days * (24 * 1.30 + 40 / 30) for days in (3.2, 4, 4.8))
+    )
     assert (row.fits, row.epochs) == ("yes", 20)
 
 
 def test_what_fits_is_judged_by_the_high_and_the_low_figure() -> None:
     low, likely, high = only_row(settings(), 96).usd
-    fits = [only_row(settings(budget_usd=usd), 96).fits for usd in (high, high - 0.01, likely, low, low - 0.01)]
+    fits = [
+        only_row(settings(budget_usd=usd), 96).fits for usd in (high, high - 0.01, likely, low, low - 0.01)
+    ]
     assert fits == ["yes", "perhaps", "perhaps", "perhaps", "no"]
 
 
@@ -84,7 +88,8 @@ def test_the_largest_plan_keeps_the_reserve_back() -> None:
     reserve = 1.30 * 150 / 60
     whole, half = likely + reserve, 25.45 + (likely - 25.45) / 2 + reserve
     epochs = [
-        only_row(settings(budget_usd=usd), 96).epochs for usd in (whole + 50, whole, whole - 0.1, half, half - 0.1)
+        only_row(settings(budget_usd=usd), 96).epochs
+        for usd in (whole + 50, whole, whole - 0.1, half, half - 0.1)
     ]
     assert epochs == [20, 20, 19, 10, 9]
     assert only_row(settings(budget_usd=20.0), 96).epochs == 0
@@ -110,11 +115,16 @@ def test_gates_in_days_have_their_cost_worked_out() -> None:
         (on_demand + 1, on_demand + 1, []),
     ):
         found = dear.model_copy(
-            update={"go_nogo_thresholds": limits.model_copy(update={"max_cost_usd": most}), "flag_cost_usd": flag}
+            update={
+                "go_nogo_thresholds": limits.model_copy(update={"max_cost_usd": most}),
+                "flag_cost_usd": flag,
+            }
         )
         reasons = only_row(found, 24 * 40).unreachable
         assert len(reasons) == len(said) and all(part in why for part, why in zip(said, reasons, strict=True))
-    assert only_row(dear.model_copy(update={"flag_cost_usd": 1e9}), 24 * 35).unreachable[0].count("NO-GO") == 1
+    assert (
+        only_row(dear.model_copy(update={"flag_cost_usd": 1e9}), 24 * 35).unreachable[0].count("NO-GO") == 1
+    )
 
 
 def test_a_gate_at_a_fraction_comes_when_that_is_sooner() -> None:
@@ -125,7 +135,9 @@ def test_a_gate_at_a_fraction_comes_when_that_is_sooner() -> None:
 
 
 def test_the_billing_alarm_and_the_gates_limit_are_compared_with_the_budget() -> None:
-    warned = [plan.make(settings(budget_usd=usd), plan.Work(None, "days"), 1500).warnings for usd in (599.99, 600.0)]
+    warned = [
+        plan.make(settings(budget_usd=usd), plan.Work(None, "days"), 1500).warnings for usd in (599.99, 600.0)
+    ]
     assert [sum("billing alarm" in why for why in found) for found in warned] == [1, 0]
     assert [sum("can never fail" in why for why in found) for found in warned] == [1, 0]
 
@@ -139,7 +151,9 @@ def test_gates_that_cannot_be_reached_are_named() -> None:
     assert any("a NO-GO is certain" in why for why in by_way(rich)["playbook", "on-demand", 24].unreachable)
     short = by_way(plan.make(settings(), plan.measured(80, "a probe"), 1500))["list", "spot", 24].unreachable
     assert "before the gate of day 35" in short[0]
-    early = by_way(plan.make(settings(gate_at_fraction=0.5), plan.measured(80, "a probe"), 1500))["list", "spot", 24]
+    early = by_way(plan.make(settings(gate_at_fraction=0.5), plan.measured(80, "a probe"), 1500))[
+        "list", "spot", 24
+    ]
     assert early.unreachable == []
 
 
@@ -148,7 +162,10 @@ def test_what_holds_of_every_way_to_rent_is_said_once() -> None:
     said = plan.text(plan.make(found, plan.measured(80, "a probe"), 1500), found)
     assert said.count("before the gate of day 35: the gate is then held at its end") == 1
     some = plan.text(plan.make(found, plan.measured(750, "a probe"), 1500), found)
-    assert "playbook, on-demand, 24 h/day; playbook, spot, 24 h/day; list, on-demand, 24 h/day; list, spot" in some
+    assert (
+        "playbook, on-demand, 24 h/day; playbook, spot, 24 h/day; list, on-demand, 24 h/day; list, spot"
+        in some
+    )
 
 
 def test_a_plan_says_whose_clips_and_whose_prices_it_counts() -> None:
@@ -179,7 +196,9 @@ def test_the_time_of_the_gates_clips_stands_beside_the_hours() -> None:
     found = settings()
     made = plan.make(found, plan.Work(None, "days"), None)
     assert made.gate_hours == pytest.approx((2 * 82 * 60 / 3600, 2 * 82 * 120 / 3600))
-    assert "not in the hours: 2.7 to 5.5 for the gate's 82 tuned and 82 untuned clips" in plan.text(made, found)
+    assert "not in the hours: 2.7 to 5.5 for the gate's 82 tuned and 82 untuned clips" in plan.text(
+        made, found
+    )
 
 
 def test_the_three_scenarios_are_the_playbooks_within_two_percent() -> None:
@@ -199,7 +218,9 @@ def test_the_exclusions_follow_from_the_figures() -> None:
         gpu_cost_per_hour=0.3, budget_usd=800.0, plan_days=28.0, week_5_threshold_days=21.0, setup_cost_usd=0
     )
     sound = [one.figures for one in scenarios.exclusions(cheap)]
-    assert not any(word in figures for figures in sound for word in ("budget", "timeline", "red flag", "setup"))
+    assert not any(
+        word in figures for figures in sound for word in ("budget", "timeline", "red flag", "setup")
+    )
 
 
 def test_simulated_campaigns_never_overspend_and_say_how_they_end() -> None:
@@ -231,7 +252,9 @@ def test_only_money_ends_a_campaign_by_its_budget() -> None:
     free = dict.fromkeys(("gpu_cost_per_hour", "disk_gb", "setup_cost_usd"), 0.0)
     crashing = simulate.Odds(crashes=2.0)
     assert simulate.run(settings(**free), "on-demand", 50, odds=crashing)["outcomes"][simulate.BUDGET] == 0
-    endless = settings(**free, plan_days=2.0 * simulate.MOST_DAYS, week_5_threshold_days=2.0 * simulate.MOST_DAYS)
+    endless = settings(
+        **free, plan_days=2.0 * simulate.MOST_DAYS, week_5_threshold_days=2.0 * simulate.MOST_DAYS
+    )
     assert simulate.run(endless, "on-demand", 2)["outcomes"] == {
         gate.GO: 0, gate.CONDITIONAL: 0, gate.NO_GO: 0, gate.HOLD: 0, simulate.BUDGET: 0, simulate.CAP: 1
     }  # fmt: skip
@@ -249,13 +272,28 @@ def test_what_costs_nothing_and_a_budget_of_nothing_are_planned_too(free: tuple[
 
 @pytest.mark.parametrize(
     ("market", "billed", "state"),
-    [("on-demand", 1.30, "fail"), ("on-demand", 0.53, "pass"), ("spot", 0.39, "fail"), ("spot", 0.21, "pass")],
+    [
+        ("on-demand", 1.30, "fail"),
+        ("on-demand", 0.53, "pass"),
+        ("spot", 0.39, "fail"),
+        ("spot", 0.21, "pass"),
+    ],
 )
 def test_check_compares_what_is_rented_with_what_is_billed(
     market: str, billed: float, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rented = instance.Machine(
-        "i-1", "phase-2-5", "running", "g4dn.xlarge", market, "us-east-1a", None, datetime.now(UTC), 500, (), None
+        "i-1",
+        "phase-2-5",
+        "running",
+        "g4dn.xlarge",
+        market,
+        "us-east-1a",
+        None,
+        datetime.now(UTC),
+        500,
+        (),
+        None,
     )
     monkeypatch.setattr(instance, "find", lambda session, name: rented)
     monkeypatch.setattr(instance, "spot_prices", lambda session, instance_type: {"us-east-1a": 0.2})

@@ -73,7 +73,9 @@ def test_an_extension_moves_neither_target_nor_criterion(tmp_path: Path) -> None
     settings, book = held(tmp_path, hours=600)
     book.note("budget", budget_usd=9000.0, who="us")
     now = state.look(settings.checkpoint_dir, settings)
-    cost = next(row for row in results.dashboard(settings.checkpoint_dir, now) if row.metric == "Training Cost")
+    cost = next(
+        row for row in results.dashboard(settings.checkpoint_dir, now) if row.metric == "Training Cost"
+    )
     assert (cost.target, cost.actual, cost.status) == ("≤$500", "$600.00; extended to $9,000", "missed")
     criteria = results.criteria(settings.checkpoint_dir, now)
     assert (results.MISSED, "Total cost ≤ $500 ($600.00; extended to $9,000)") in criteria

@@ -53,7 +53,10 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     banner += "Dataset: ./datasets/amapiano_proxy\nTarget epochs: 20\nGPU cost: $0.1/hour\nWeek 5 checkpoint: Day 999\n"
     assert out.startswith(f"{banner}{BAR}\n")
     gate = out.index("WEEK 5 CHECKPOINT: Go/No-Go DECISION POINT")
-    assert "All metrics PASS ✅\n\n✅ GO DECISION: Continue to full training\nMetrics meet minimum thresholds\n" in out
+    assert (
+        "All metrics PASS ✅\n\n✅ GO DECISION: Continue to full training\nMetrics meet minimum thresholds\n"
+        in out
+    )
     for line in (
         "Training complete!",
         "Best model saved: ck/best",
@@ -65,14 +68,20 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     assert "✅ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [42.0% .. 58.0%])" in out
     assert "🟡 No catastrophic forgetting (as sure of other music as the untuned model): not measured" in out
     state, bill = json.loads((tmp_path / "ck/orchestrator_state.json").read_text()), spent(tmp_path)
-    assert state["elapsed_time"] == pytest.approx(bill.seconds) and state["gate"] == "GO" and state["step"] == 200
+    assert (
+        state["elapsed_time"] == pytest.approx(bill.seconds)
+        and state["gate"] == "GO"
+        and state["step"] == 200
+    )
     assert bill.usd == pytest.approx(bill.seconds / 3600 * 0.1)
     assert len(rows(tmp_path, "gate")) == 1
     coherent = "Model generates coherent audio (silent 20%, untuned 30%, real music 10%, looping 20%"
     assert f"✅ {coherent}" in out
     worse = ["--score", "0.5", "--ci", "0.37", "0.63", "--faulty", "0.9"]
     again, out, _ = run(tmp_path / "config.json", "--resume", *worse)
-    assert "❌ Model generates coherent audio (silent 90%, untuned 30%" in out  # no worse than noise is not enough
+    assert (
+        "❌ Model generates coherent audio (silent 90%, untuned 30%" in out
+    )  # no worse than noise is not enough
     assert again == 0 and "Training complete!" in out and len(rows(tmp_path, "gate")) == 1  # decided once
     assert "❌ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [37.0% .. 63.0%])" in out
     code, out, err = run(tmp_path / "config.json", "--gate-now")
@@ -85,13 +94,19 @@ def test_a_no_go_aborts_and_stays_aborted(tmp_path: Path) -> None:
     code, out, _ = run(config(tmp_path), "--score", "0.28", "--ci", "0.2", "0.37")
     assert code == 3 and "❌ NO-GO DECISION: Abort" in out
     report = json.loads((tmp_path / "ck/abort_report.json").read_text())
-    assert report["metrics"]["estimated_authenticity"] == 0.28 and list(report["failed_rules"]) == ["authenticity"]
+    assert report["metrics"]["estimated_authenticity"] == 0.28 and list(report["failed_rules"]) == [
+        "authenticity"
+    ]
     assert report["recommendation"] == "Escalate to Phase 3: Full Amapiano dataset collection"
     assert (tmp_path / "ck/last.pt").is_file()
     steps = read_json(tmp_path / "ck/status.json")["step"]
     (tmp_path / "ck/abort_report.json").unlink()  # as if killed between the verdict and its report
     code, out, _err = run(tmp_path / "config.json", "--gate-now")  # better luck doesn't count: decided once
-    assert code == 3 and read_json(tmp_path / "ck/status.json")["step"] == steps and len(rows(tmp_path, "gate")) == 1
+    assert (
+        code == 3
+        and read_json(tmp_path / "ck/status.json")["step"] == steps
+        and len(rows(tmp_path, "gate")) == 1
+    )
     assert json.loads((tmp_path / "ck/abort_report.json").read_text())["metrics"] == report["metrics"]
 
 
@@ -128,8 +143,13 @@ def test_what_the_gate_measured_is_not_said_of_later_weights(tmp_path: Path) -> 
     assert process.wait(60) == 75
     code, out, err = run(file, "--no-samples")
     assert code == 0 and "Authenticity not measured: kwela generate audio (tuned): out of memory" in out, err
-    assert "🟡 Authenticity improved from 10-20% → 40-50% (here not measured → not measured): not measured" in out
-    assert rows(tmp_path, "gate")[0]["evidence"]["authenticity"] == 0.5  # that stays what the verdict stood on
+    assert (
+        "🟡 Authenticity improved from 10-20% → 40-50% (here not measured → not measured): not measured"
+        in out
+    )
+    assert (
+        rows(tmp_path, "gate")[0]["evidence"]["authenticity"] == 0.5
+    )  # that stays what the verdict stood on
 
 
 def test_a_hold_says_which_metric_and_goes_on_by_gate_now_or_override(tmp_path: Path) -> None:
@@ -143,7 +163,9 @@ def test_a_hold_says_which_metric_and_goes_on_by_gate_now_or_override(tmp_path: 
 @pytest.mark.full
 def test_a_recorded_override_goes_on(tmp_path: Path) -> None:
     assert run(config(tmp_path), "--refuse", "too few artists")[0] == 5
-    code, _out, err = run(tmp_path / "config.json", "--override", "the panel heard it", "--refuse", "too few artists")
+    code, _out, err = run(
+        tmp_path / "config.json", "--override", "the panel heard it", "--refuse", "too few artists"
+    )
     assert code == 0, err
     assert rows(tmp_path, "override")[0]["why"] == "the panel heard it"
 
@@ -156,7 +178,9 @@ def test_killed_orchestrator_and_killed_training_cost_nothing_but_time(tmp_path:
     first.kill()
     first.wait()
     until = time.monotonic() + 30
-    while (free := child._locked(tmp_path / "ck/.training.lock")) is None:  # nobody looks at its budget: it may save
+    while (
+        free := child._locked(tmp_path / "ck/.training.lock")
+    ) is None:  # nobody looks at its budget: it may save
         assert time.monotonic() < until
         time.sleep(0.05)
     os.close(free)
@@ -166,7 +190,9 @@ def test_killed_orchestrator_and_killed_training_cost_nothing_but_time(tmp_path:
     assert "Resuming from" in out
     assert "killed by SIGKILL" in first.stdout.read()  # type: ignore[union-attr]
     lived = (time.monotonic() - began) * 432000
-    assert 0.6 * lived < spent(tmp_path).seconds <= lived  # the time in which nobody kept the ledger is billed too
+    assert (
+        0.6 * lived < spent(tmp_path).seconds <= lived
+    )  # the time in which nobody kept the ledger is billed too
     assert len({row["span"] for row in rows(tmp_path, "span")}) == 1
 
 
@@ -297,7 +323,8 @@ def test_a_loss_that_is_not_finite_stops_with_its_flag_and_waits_for_a_person(tm
     for _ in range(2):  # started again at boot, twice
         again, _, why = run(tmp_path / "config.json", "--unattended")
         assert (
-            again == 1 and why == "error: stopped by not finite: a person must look; without --unattended it goes on\n"
+            again == 1
+            and why == "error: stopped by not finite: a person must look; without --unattended it goes on\n"
         )
     assert run(tmp_path / "config.json")[0] == 0
     assert run(tmp_path / "config.json", "--unattended")[0] == 0
@@ -308,7 +335,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_flag_and_waits_for_a_person(tm
 def test_asked_to_stop_between_two_tries_it_starts_no_third(tmp_path: Path) -> None:
     process = start(config(tmp_path), "--crash-at", "3", speed=1.0)
     assert process.stdout
-    said = list(itertools.takewhile(lambda line: "going on from its checkpoint in 60 s" not in line, process.stdout))
+    said = list(
+        itertools.takewhile(lambda line: "going on from its checkpoint in 60 s" not in line, process.stdout)
+    )
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     out, err = process.communicate(timeout=60)
@@ -363,4 +392,8 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(tmp_path: Path) -
     )  # the kernel refuses, as on a full disk
     out, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
-    assert "not saved: File too large" in out and "going on from its checkpoint" in out and "Training complete!" in out
+    assert (
+        "not saved: File too large" in out
+        and "going on from its checkpoint" in out
+        and "Training complete!" in out
+    )

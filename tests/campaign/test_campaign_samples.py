@@ -25,7 +25,11 @@ def silent(folder: Path, clips: int, artists: int = 40) -> Path:
 
 
 def test_music_that_cannot_be_judged_is_told_before_anything_is_sampled(tmp_path: Path) -> None:
-    enough, few, alike = silent(tmp_path / "r", 40), silent(tmp_path / "few", 24), silent(tmp_path / "one", 40, 19)
+    enough, few, alike = (
+        silent(tmp_path / "r", 40),
+        silent(tmp_path / "few", 24),
+        silent(tmp_path / "one", 40, 19),
+    )
     (model := tmp_path / "best.pt").touch()
 
     def paid(*_: Any) -> list[str]:
@@ -34,9 +38,18 @@ def test_music_that_cannot_be_judged_is_told_before_anything_is_sampled(tmp_path
     shortest = {"reference_dir": enough, "contrast_dir": silent(tmp_path / "c", 40), "seconds": 1}
     for given, why in (
         ({}, "evaluation.reference_dir: not set"),
-        ({"reference_dir": enough, "contrast_dir": tmp_path / "none"}, f"evaluation.contrast_dir: {tmp_path / 'none'}"),
-        ({"reference_dir": few, "contrast_dir": enough}, f"{few}: 24 clips by 24 artists, 40 clips by 20 are needed"),
-        ({"reference_dir": enough, "contrast_dir": alike}, f"{alike}: 40 clips by 19 artists, 40 clips by 20 are"),
+        (
+            {"reference_dir": enough, "contrast_dir": tmp_path / "none"},
+            f"evaluation.contrast_dir: {tmp_path / 'none'}",
+        ),
+        (
+            {"reference_dir": few, "contrast_dir": enough},
+            f"{few}: 24 clips by 24 artists, 40 clips by 20 are needed",
+        ),
+        (
+            {"reference_dir": enough, "contrast_dir": alike},
+            f"{alike}: 40 clips by 19 artists, 40 clips by 20 are",
+        ),
         (shortest, "evaluation.seconds: 1: the judge needs 5"),
     ):
         runner = commands.Runner(tmp_path / "lock", lambda: None, lambda: False)
@@ -46,7 +59,9 @@ def test_music_that_cannot_be_judged_is_told_before_anything_is_sampled(tmp_path
     assert unmeasurable(Evaluation(reference_dir=enough, contrast_dir=tmp_path / "c")) == ""
 
 
-def samples(settings: Evaluation, folder: Path, asked: list[int], most: int, **says: Any) -> commands.Measured:
+def samples(
+    settings: Evaluation, folder: Path, asked: list[int], most: int, **says: Any
+) -> commands.Measured:
     """`measure`, told to stop in the middle of the command after `most`; says: what commands answer instead."""
     model = folder / "best.pt"
     if not model.exists():
@@ -57,7 +72,11 @@ def samples(settings: Evaluation, folder: Path, asked: list[int], most: int, **s
 
     def sample(model: str, prompts: Any, seed: int, out: Path, stream: bool) -> list[str]:
         asked.append(seed)
-        return say("sample", 0) if "sample" in says else [sys.executable, "-c", SAMPLE, str(out), str(len(prompts))]
+        return (
+            say("sample", 0)
+            if "sample" in says
+            else [sys.executable, "-c", SAMPLE, str(out), str(len(prompts))]
+        )
 
     good = {"status": "measured", "score": 0.45, "ci": [0.4, 0.5], "base": 0.1}
     told = commands.Commands([], sample, lambda *_: say("authenticity", good), lambda *_: say("damage", {}))

@@ -102,9 +102,19 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     early = {"enabled": False}
-    training = {"epochs": args.epochs, "amp": False, "log_every": 2, "save_every_steps": 5, "early_stopping": early}
+    training = {
+        "epochs": args.epochs,
+        "amp": False,
+        "log_every": 2,
+        "save_every_steps": 5,
+        "early_stopping": early,
+    }
     settings = TinyConfig.model_validate(
-        {"training": {**training, "evaluate_first": True}, "optim": {"lr": args.lr}, "scheduler": {"warmup_steps": 1}}
+        {
+            "training": {**training, "evaluate_first": True},
+            "optim": {"lr": args.lr},
+            "scheduler": {"warmup_steps": 1},
+        }
     )
     crashed = args.out / ".crashed"
     first = args.crash_always or not crashed.exists()

@@ -47,7 +47,12 @@ class Tree:
     """audio/ and midi/ under one folder, to which files are added by their path without the extension."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.audio, self.midi, self.out = folder, folder / "audio", folder / "midi", folder / "manifests"
+        self.folder, self.audio, self.midi, self.out = (
+            folder,
+            folder / "audio",
+            folder / "midi",
+            folder / "manifests",
+        )
 
     def add(self, *names: str, audio: str | None = "wav", midi: str | None = "mid") -> Tree:
         for name in names:

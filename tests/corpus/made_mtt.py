@@ -74,7 +74,9 @@ def tags_of(index: int) -> list[str]:
     return [TAGS[k] for k in sorted(rng.choice(len(TAGS), index % 7, replace=False))]
 
 
-def annotate(folder: Path, rows: list[tuple[str, str, list[str]]], tags: tuple[str, ...] | list[str] = TAGS) -> None:
+def annotate(
+    folder: Path, rows: list[tuple[str, str, list[str]]], tags: tuple[str, ...] | list[str] = TAGS
+) -> None:
     """annotations_final.csv of rows (clip_id, path, tags)."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "annotations_final.csv").open("w", newline="") as file:

@@ -32,7 +32,19 @@ sad plucking girl silence men operatic horns repetitive airy world eerie deep "h
 "soft rock" "no singer" jungle bongos reggae monks clarinet scary synthesizer "female singing" "piano solo" "no voices"
 woodwind happy viola soprano quick clasical"""
 TAGS = [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|(\S+)', _TAGS)]
-NEAR = ("drums", "beat", "techno", "house", "piano", "jazzy", "bass", "funky", "mellow", "ambient", "instrumental")
+NEAR = (
+    "drums",
+    "beat",
+    "techno",
+    "house",
+    "piano",
+    "jazzy",
+    "bass",
+    "funky",
+    "mellow",
+    "ambient",
+    "instrumental",
+)
 
 
 def stretches(files: list[Path], count: int) -> Iterator[tuple[str, bytes]]:

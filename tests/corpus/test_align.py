@@ -24,7 +24,9 @@ def piece(seed: int, seconds: float = 40.0) -> tuple[np.ndarray, ScoreTick]:
         pitch = int(rng.integers(40, 80))
         track.notes.append(NoteTick(round(onset * 960), 240, pitch, 80))
         at = round(onset * RATE)
-        wave[at : at + len(moment)] += np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * moment) * np.exp(-9 * moment)
+        wave[at : at + len(moment)] += np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * moment) * np.exp(
+            -9 * moment
+        )
     score = ScoreTick(480)
     score.tracks.append(track)
     return 0.1 * wave, score
@@ -33,7 +35,9 @@ def piece(seed: int, seconds: float = 40.0) -> tuple[np.ndarray, ScoreTick]:
 @pytest.mark.parametrize("shift", [-12.34, 0.0, 3.21, 28.9])
 def test_the_offset_is_found_within_30_s_to_20_ms(tmp_path, shift):
     wave, score = piece(0)
-    moved = wave[round(-shift * RATE) :] if shift < 0 else np.concatenate([np.zeros(round(shift * RATE)), wave])
+    moved = (
+        wave[round(-shift * RATE) :] if shift < 0 else np.concatenate([np.zeros(round(shift * RATE)), wave])
+    )
     soundfile.write(tmp_path / "x.wav", moved, RATE)
     found = align(tmp_path / "x.wav", score)
     assert abs(found.offset - shift) < 0.02 and found.match > MATCH + 0.2

@@ -64,7 +64,16 @@ def test_each_piece_records_its_rights_and_where_they_were_read(built: tuple[Pat
     rows = rights(out)
     assert len(rows) == PIECES
     for row in rows:
-        for key in ("title", "composer", "collection", "source", "encoder", "terms", "rights", "rights_source"):
+        for key in (
+            "title",
+            "composer",
+            "collection",
+            "source",
+            "encoder",
+            "terms",
+            "rights",
+            "rights_source",
+        ):
             assert isinstance(row[key], str) and row[key], (row["midi"], key)
         assert row["emotion_source"] == "derived: mode-and-tempo rule"
         assert (out / str(row["audio"])).is_file() and (out / str(row["midi"])).is_file()
@@ -88,7 +97,9 @@ def test_the_same_seed_gives_the_same_midi_bytes(built: tuple[Path, demo.Report]
     assert {p["stem"] for p in demo.choose(PIECES, 1)} != {p["stem"] for p in demo.choose(PIECES, 0)}
 
 
-def test_a_killed_build_leaves_no_half_file_and_goes_on(built: tuple[Path, demo.Report], tmp_path: Path) -> None:
+def test_a_killed_build_leaves_no_half_file_and_goes_on(
+    built: tuple[Path, demo.Report], tmp_path: Path
+) -> None:
     out = tmp_path / "killed"
     code = "import sys; from kwela.corpus.demo import build as demo; demo.build(sys.argv[1], 4, workers=1, quiet=True)"
     running = subprocess.Popen([sys.executable, "-c", code, str(out)])
@@ -132,14 +143,18 @@ def test_pieces_no_longer_chosen_are_removed_and_other_files_stay(tmp_path: Path
     assert own.read_bytes() == b"mine"
 
 
-def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_one_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'kwela\[demo\]'"):
         demo.build(tmp_path / "x", PIECES)
     assert not (tmp_path / "x").exists()
 
 
-def test_a_full_disk_is_one_line_and_a_file_in_the_way_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_a_file_in_the_way_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(file: object, target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -205,7 +220,9 @@ def play(abc: str, seconds: float = 60.0) -> notation.Reading:
     return notation.read([abc], "abc", program=40, quarters_per_minute=120.0, seconds=seconds, cut=False)
 
 
-def spans(reading: notation.Reading, quarter: int = notation.TICKS_PER_QUARTER) -> list[tuple[float, float, int]]:
+def spans(
+    reading: notation.Reading, quarter: int = notation.TICKS_PER_QUARTER
+) -> list[tuple[float, float, int]]:
     notes = [n for t in reading.score.tracks for n in t.notes]
     return [(n.time / quarter, n.duration / quarter, n.pitch) for n in notes]
 
@@ -260,7 +277,9 @@ def test_the_encoded_tempo_wins_over_the_default() -> None:
     assert default.tempo == "default" and default.score.tempos[0].qpm == pytest.approx(120)
 
 
-@pytest.mark.parametrize(("steps", "tonic", "mode"), [("CDEFGABcGEC", 0, "major"), ("ABcde^fgaecA", 9, "minor")])
+@pytest.mark.parametrize(
+    ("steps", "tonic", "mode"), [("CDEFGABcGEC", 0, "major"), ("ABcde^fgaecA", 9, "minor")]
+)
 def test_the_key_is_the_one_the_scale_spells(steps: str, tonic: int, mode: str) -> None:
     found = notation.key_of(play(f"X:1\nM:4/4\nL:1/4\nK:C\n{steps}|]\n").score)
     assert found[:2] == (tonic, mode)

@@ -48,7 +48,9 @@ def run(function, items, journal: Path, **how):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_by_key_in_the_order_asked_whatever_the_workers(tmp_path, workers):
     items = {f"k{n}": (n,) for n in range(40)}
-    assert list(run(square, items, tmp_path / "j", workers=workers).items()) == [(f"k{n}", n * n) for n in range(40)]
+    assert list(run(square, items, tmp_path / "j", workers=workers).items()) == [
+        (f"k{n}", n * n) for n in range(40)
+    ]
 
 
 def test_any_executor_will_do(tmp_path):
@@ -104,7 +106,13 @@ def test_a_signal_waits_for_what_is_under_way_and_not_for_the_queue(tmp_path):
     with subprocess.Popen(["sh", "-c", command]):
         try:
             with pytest.raises(KeyboardInterrupt):
-                run(sleep_a_second, {f"k{n}": (str(log),) for n in range(16)}, tmp_path / "j", workers=2, inline=1)
+                run(
+                    sleep_a_second,
+                    {f"k{n}": (str(log),) for n in range(16)},
+                    tmp_path / "j",
+                    workers=2,
+                    inline=1,
+                )
         finally:
             signal.signal(signal.SIGUSR1, before)
     assert 1 <= len(log.read_text().split()) <= 5  # of 8 that were handed to the pool

@@ -27,7 +27,9 @@ def test_csv_with_or_without_a_header(tmp_path, head):
 
 
 def test_a_stem_may_hold_a_line_break(tmp_path):
-    labels = read_labels(write(tmp_path / "l.csv", '\nstem,valence,arousal,intensity\n"a\nb",0,0,0\na\u2028b,0,0,1\n'))
+    labels = read_labels(
+        write(tmp_path / "l.csv", '\nstem,valence,arousal,intensity\n"a\nb",0,0,0\na\u2028b,0,0,1\n')
+    )
     assert list(labels) == ["a\nb", "a\u2028b"]
 
 
@@ -46,7 +48,11 @@ def test_json_with_64_numbers(tmp_path):
         ("l.csv", "stem,v,a,i\n", "no labels"),
         ("l.json", '{"x": [2, 0, 0]}', r"l.json:x: number 1 is 2"),
         ("l.csv", "x,0.1,oops,0.3\ny,0,0,0\n", r"l.csv:row 1: expected a stem and 3 or 64 numbers"),
-        ("l.csv", "\nstem,arousal,valence,intensity\nx,0,0,0\n", r"l.csv:row 1: the columns are stem,valence,arousal"),
+        (
+            "l.csv",
+            "\nstem,arousal,valence,intensity\nx,0,0,0\n",
+            r"l.csv:row 1: the columns are stem,valence,arousal",
+        ),
         ("l.csv", f"x,{'9' * 200_000},0,0\n", "l.csv: not CSV"),
         ("l.json", '{"x": [0, 0, 0], "x": [1, 1, 1]}', r"l.json:x: x is labelled twice"),
         ("l.json", "[" * 100_000, "not JSON"),

@@ -21,7 +21,9 @@ from kwela.errors import KwelaError, UserError
 
 
 def build(tree: Tree, out: Path | None = None, **how) -> manifest.Report:
-    return manifest.build(tree.audio, tree.midi, out or tree.out, quiet=True, **{"val_split": 0.3, "workers": 1} | how)
+    return manifest.build(
+        tree.audio, tree.midi, out or tree.out, quiet=True, **{"val_split": 0.3, "workers": 1} | how
+    )
 
 
 def lines(path: Path) -> list[dict]:
@@ -36,7 +38,9 @@ def contents(out: Path) -> dict[str, bytes]:
     return {name: (out / name).read_bytes() for name in (*manifest.FILES, manifest.REPORT)}
 
 
-def fake_cloud(audio: Path, midi: Path, emotion: np.ndarray, offset: float, start: float, folder: Path) -> str:
+def fake_cloud(
+    audio: Path, midi: Path, emotion: np.ndarray, offset: float, start: float, folder: Path
+) -> str:
     path = folder / f"{audio.stem}-{start}.npy"
     np.save(path, np.zeros((1200, 3), np.float32))
     return str(path)
@@ -50,7 +54,9 @@ def test_rows_have_the_contracts_keys_in_both_manifests(tree):
     assert [list(row) for row in rows(tree.out, "spectocloud")] == [
         ["audio_path", "midi_path", "emotion", "emotion_source", "group", "offset"]
     ] * 4
-    assert [list(row) for row in rows(tree.out, "midi")] == [["midi_path", "emotion", "emotion_source", "group"]] * 4
+    assert [list(row) for row in rows(tree.out, "midi")] == [
+        ["midi_path", "emotion", "emotion_source", "group"]
+    ] * 4
     assert {row["group"]: (row["emotion"], row["emotion_source"]) for row in rows(tree.out, "midi")} == {
         "one": ([0.8, 0.5, 0.6], "directory:happy"),
         "two": ([-0.7, -0.4, 0.6], "directory:sad"),
@@ -92,7 +98,9 @@ def test_the_midis_folder_counts_where_the_audios_says_nothing_and_a_conflict_is
         "one": "directory:sad",
         "two": "directory:happy",
     }
-    assert [(entry["used"], entry["other"]) for entry in report.conflicts] == [("directory:happy", "directory:angry")]
+    assert [(entry["used"], entry["other"]) for entry in report.conflicts] == [
+        ("directory:happy", "directory:angry")
+    ]
 
 
 def test_segments_and_clouds_give_rows_with_a_start_each(tree):
@@ -129,9 +137,13 @@ def test_a_lost_cloud_is_made_again(tree):
 
 
 def test_versions_of_a_song_stand_on_one_side_in_both_manifests(tree):
-    names = [f"{folder}/song{i}{suffix}" for i in range(5) for folder, suffix in (("happy", ""), ("sad", "_v2"))]
+    names = [
+        f"{folder}/song{i}{suffix}" for i in range(5) for folder, suffix in (("happy", ""), ("sad", "_v2"))
+    ]
     build(tree.add(*names))
-    sides = {side: {row["group"] for row in lines(tree.out / f"midi_{side}.jsonl")} for side in ("train", "val")}
+    sides = {
+        side: {row["group"] for row in lines(tree.out / f"midi_{side}.jsonl")} for side in ("train", "val")
+    }
     assert sides["train"].isdisjoint(sides["val"]) and len(sides["train"] | sides["val"]) == 5
     for side, groups in sides.items():
         assert {row["group"] for row in lines(tree.out / f"spectocloud_{side}.jsonl")} == groups
@@ -144,7 +156,9 @@ def test_a_song_stays_on_its_side_when_files_are_added(tree):
 
     names = {f"song{i}" for i in range(8)}
     before = tree.add(*names) and held_out()
-    assert before == {name for name in names if split.position(name, 42) < 0.3} != set()  # not the filled-in case
+    assert (
+        before == {name for name in names if split.position(name, 42) < 0.3} != set()
+    )  # not the filled-in case
     tree.add(*(f"more{i}" for i in range(8)))
     assert held_out() & names == before
 
@@ -179,7 +193,12 @@ def spoil(tree: Tree) -> dict[str, str]:
     (tree.midi / "empty.mid").write_bytes(b"")
     header = b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk"
     (tree.midi / "bomb.mid").write_bytes(header + (2**32 - 1).to_bytes(4, "big") + b"\0\x90\x3c\x40" * 9)
-    return {"cut.wav": "truncated", "text.mp3": "not readable as audio", "empty.mid": "empty", "bomb.mid": "claims"}
+    return {
+        "cut.wav": "truncated",
+        "text.mp3": "not readable as audio",
+        "empty.mid": "empty",
+        "bomb.mid": "claims",
+    }
 
 
 def test_bad_files_are_reported_with_their_reasons_and_left_out(tree):
@@ -190,7 +209,11 @@ def test_bad_files_are_reported_with_their_reasons_and_left_out(tree):
     assert all(word in reasons[name] for name, word in expected.items())
     assert {row["group"] for row in rows(tree.out, "midi")} == {"good", "fine"}
     written = json.loads((tree.out / manifest.REPORT).read_text())
-    assert written["rejected"] == report.rejected and written["counts"]["pairs"] == 6 and written["demo"] is False
+    assert (
+        written["rejected"] == report.rejected
+        and written["counts"]["pairs"] == 6
+        and written["demo"] is False
+    )
     assert sum("left out" in line for line in manifest.summary(report)) == 4
 
 
@@ -240,7 +263,12 @@ def test_a_file_in_the_folders_place_is_bad_input(tree):
 def test_a_build_of_bad_files_leaves_no_folder_it_made(tree, tmp_path):
     spoil(tree)
     with pytest.raises(UserError, match="no pair is left"):
-        build(tree, tmp_path / "deep" / "er" / "out", make_cloud=fake_cloud, clouds_dir=tmp_path / "deep" / "clouds")
+        build(
+            tree,
+            tmp_path / "deep" / "er" / "out",
+            make_cloud=fake_cloud,
+            clouds_dir=tmp_path / "deep" / "clouds",
+        )
     assert not (tmp_path / "deep").exists()
 
 
@@ -257,7 +285,9 @@ def test_no_match_shows_three_near_misses_and_writes_nothing(tree):
     tree.add(*(f"happy/track{i:03}" for i in range(5)), audio=None)
     with pytest.raises(UserError, match="no pair matches: 5 audio files") as error:
         build(tree)
-    assert str(error.value).count(" ~ ") == 3 and "happy/song_001.wav ~ happy/track001.mid" in str(error.value)
+    assert str(error.value).count(" ~ ") == 3 and "happy/song_001.wav ~ happy/track001.mid" in str(
+        error.value
+    )
     assert not tree.out.exists()
 
 

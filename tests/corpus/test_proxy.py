@@ -25,7 +25,12 @@ def test_synonyms_count_once_and_unlisted_tags_not_at_all():
 
 
 def test_ties_are_ranked_by_weight_then_by_what_speaks_against():
-    clips = [clip("drum", "piano", "no beat"), clip("drum", "piano"), clip("drum", "drums", "piano"), clip("drum")]
+    clips = [
+        clip("drum", "piano", "no beat"),
+        clip("drum", "piano"),
+        clip("drum", "drums", "piano"),
+        clip("drum"),
+    ]
     scores = proxy_score.score(clips, GROUPS, NEGATIVES)
     assert proxy_score.choose(clips, scores, 1, 9, 9) == [2, 1, 0, 3]
     heavy = proxy_score.score([clip("beat", "jazz"), clip("drum", "piano")], GROUPS, (), {"piano": 3.0})
@@ -33,7 +38,9 @@ def test_ties_are_ranked_by_weight_then_by_what_speaks_against():
 
 
 def test_no_artist_gives_more_than_the_cap_and_no_clip_falls_below_the_bar():
-    clips = [clip("drum", "piano", "jazz", artist=f"a{k % 3}", clip_id=str(k)) for k in range(30)] + [clip("drum")]
+    clips = [clip("drum", "piano", "jazz", artist=f"a{k % 3}", clip_id=str(k)) for k in range(30)] + [
+        clip("drum")
+    ]
     scores = proxy_score.score(clips, GROUPS)
     chosen = proxy_score.choose(clips, scores, 3, 100, 4)
     assert Counter(clips[k].artist for k in chosen) == {"a0": 4, "a1": 4, "a2": 4}
@@ -42,7 +49,9 @@ def test_no_artist_gives_more_than_the_cap_and_no_clip_falls_below_the_bar():
         proxy_score.choose(clips, scores, 4, 5, 100)
 
 
-@given(st.lists(st.sampled_from([f"artist {k}" for k in range(40)]), min_size=1, max_size=200), st.integers(0, 5))
+@given(
+    st.lists(st.sampled_from([f"artist {k}" for k in range(40)]), min_size=1, max_size=200), st.integers(0, 5)
+)
 def test_no_artist_stands_on_two_sides(artists, seed):
     sides = proxy_score.sides(artists, seed)
     assert len(set(zip(artists, sides, strict=True))) == len(set(artists))
@@ -96,7 +105,9 @@ def test_clips_that_the_annotations_do_not_know_are_an_error(tmp_path):
 def test_what_is_missing_is_said_in_one_message_with_addresses(tmp_path):
     said = magnatagatune.missing(tmp_path, sound=False)
     assert said and "\n" not in said
-    assert all(f"{name} (https://" in said for name in ("mp3.zip.001", "mp3.zip.003", "annotations_final.csv"))
+    assert all(
+        f"{name} (https://" in said for name in ("mp3.zip.001", "mp3.zip.003", "annotations_final.csv")
+    )
     annotate(tmp_path, [("2", name_of(0), ["drum"])])
     assert magnatagatune.missing(tmp_path, sound=True) is None
 

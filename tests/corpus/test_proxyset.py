@@ -37,7 +37,9 @@ def table(out: Path) -> list[dict[str, str]]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()
+    }
 
 
 def test_the_playbooks_lines_hold_true_figures(collection, tmp_path):
@@ -45,7 +47,9 @@ def test_the_playbooks_lines_hold_true_figures(collection, tmp_path):
     report = build(collection, tmp_path, lines.append)
     kept, rows = report["kept"], table(tmp_path)
     assert lines[0] == "Loaded 40 clips with 26 tag columns"
-    assert lines[1].startswith("Not among its tags: ") and "bassline, chords, groove, chill, soulful" in lines[1]
+    assert (
+        lines[1].startswith("Not among its tags: ") and "bassline, chords, groove, chill, soulful" in lines[1]
+    )
     assert lines[2] == f"Filtered to {report['qualifying']} clips with ≥2 Amapiano proxy tags"
     assert lines[3] == "Score distribution:" and lines[4].startswith("  ")
     assert f"Copied {kept}/{report['chosen']} clips..." in lines and "Created training subset:" in lines
@@ -62,7 +66,11 @@ def test_the_table_has_the_playbooks_columns_and_true_durations(collection, tmp_
         assert (tmp_path / row["file_path"]).is_file() and abs(float(row["duration"]) - 1.5) < 0.15
         assert int(row["amapiano_proxy_score"]) >= 2
     sides = {row["artist"]: row["split"] for row in rows}
-    assert all(sides[row["artist"]] == row["split"] for row in rows) and set(sides.values()) == {"train", "val", "test"}
+    assert all(sides[row["artist"]] == row["split"] for row in rows) and set(sides.values()) == {
+        "train",
+        "val",
+        "test",
+    }
     assert [int(row["amapiano_proxy_score"]) for row in rows] == sorted(
         (int(row["amapiano_proxy_score"]) for row in rows), reverse=True
     )
@@ -79,7 +87,10 @@ def test_too_few_says_so_and_what_loosening_would_give(collection, tmp_path):
     lines: list[str] = []
     report = build(collection, tmp_path, lines.append, at_least=3, limit=500, per_artist=1)
     (line,) = [line for line in lines if line.startswith("Only ")]
-    assert f"Only {report['chosen']} of the 500 asked for qualify" in line and "over 1 an artist left out" in line
+    assert (
+        f"Only {report['chosen']} of the 500 asked for qualify" in line
+        and "over 1 an artist left out" in line
+    )
     assert f"--min-tags 2 would give {report['looser'][2]}" in line
     assert report["looser"][1] > report["looser"][2] > report["qualifying"]
 
@@ -179,6 +190,8 @@ def test_a_set_of_another_collection_is_not_written_over(collection, tmp_path):
     before = contents(tmp_path)
     clips, tags = magnatagatune.read(collection, chosen().tags)
     source, choice = Source.of(collection), chosen(at_least=1)
-    with pytest.raises(UserError, match="holds a set made from magnatagatune: name another folder with --datasets"):
+    with pytest.raises(
+        UserError, match="holds a set made from magnatagatune: name another folder with --datasets"
+    ):
         dataset.build(clips, tags, source, tmp_path, choice, collection="mine", say=lambda line: None)
     assert contents(tmp_path) == before

@@ -77,7 +77,13 @@ def test_the_hash_is_the_same_on_every_machine():
 
 @pytest.mark.parametrize(
     ("name", "other"),
-    [("My Song", "MY SONG"), ("My Song", "my_song"), ("Straße", "STRASSE"), ("a - b", "a.b"), (" (a)", "(A)_")],
+    [
+        ("My Song", "MY SONG"),
+        ("My Song", "my_song"),
+        ("Straße", "STRASSE"),
+        ("a - b", "a.b"),
+        (" (a)", "(A)_"),
+    ],
 )
 def test_case_and_separators_do_not_move_a_song(name, other):
     assert split.position(name, 7) == split.position(other, 7)
@@ -94,4 +100,6 @@ def test_of_songs_that_all_lie_below_the_share_the_largest_hash_trains():
     songs = sorted((f"song {k}" for k in range(9)), key=lambda name: split.position(name, 3))
     assert split.validation(songs, 3, 0.9999) == set(songs[:-1])
     assert split.validation(["song"], 3, 0.9999) == split.validation(["song"], 3, 0.0) == {"song"}
-    assert split.validation(["a song", "A_SONG"], 3, 0.9999) == {"a song", "A_SONG"}, "two spellings of one song"
+    assert split.validation(["a song", "A_SONG"], 3, 0.9999) == {"a song", "A_SONG"}, (
+        "two spellings of one song"
+    )

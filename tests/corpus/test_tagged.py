@@ -58,7 +58,9 @@ def test_a_bad_table_is_named(folder, text, complaint):
 def test_it_becomes_a_set_of_the_same_form(folder, tmp_path):
     clips, tags = tagged.read(folder)
     choice = chosen(at_least=1)
-    report = dataset.build(clips, tags, Source((folder,)), tmp_path / "out", choice, say=lambda line: None, quiet=True)
+    report = dataset.build(
+        clips, tags, Source((folder,)), tmp_path / "out", choice, say=lambda line: None, quiet=True
+    )
     assert report["kept"] == 3 and (tmp_path / "out" / dataset.METADATA).read_text().count("audio/") == 3
 
 
@@ -66,7 +68,9 @@ def test_a_set_of_whatever_tags_counts_what_is_absent_and_says_where_it_is(folde
     clips, tags = tagged.read(folder)
     lines: list[str] = []
     out = tmp_path / "out"
-    report = dataset.build(clips, tags, Source((folder,)), out, chosen(at_least=0), say=lines.append, quiet=True)
+    report = dataset.build(
+        clips, tags, Source((folder,)), out, chosen(at_least=0), say=lines.append, quiet=True
+    )
     assert lines[1] == f"{len(report['tags_missing'])} of the tags looked for are not among its own"
     assert lines[2] == "All 4 clips qualify, whatever their tags"
     split = report["clips_by_split"]

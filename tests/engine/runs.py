@@ -45,7 +45,11 @@ def unequal(mine: Any, theirs: Any, where: str = "") -> list[str]:
         keys = list({**mine, **theirs})
         return [p for key in keys for p in unequal(mine.get(key), theirs.get(key), f"{where}.{key}")]
     if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
-        return [p for at, (a, b) in enumerate(zip(mine, theirs, strict=True)) for p in unequal(a, b, f"{where}[{at}]")]
+        return [
+            p
+            for at, (a, b) in enumerate(zip(mine, theirs, strict=True))
+            for p in unequal(a, b, f"{where}[{at}]")
+        ]
     return [] if type(mine) is type(theirs) and mine == theirs else [where]
 
 
@@ -83,6 +87,8 @@ def start(out: Path, workers: int, ranks: int, dtype: str, *flags: str) -> list[
     team = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     environments = [team | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
     return [
-        subprocess.Popen(command, env=os.environ | more, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, env=os.environ | more, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         for more in environments
     ]

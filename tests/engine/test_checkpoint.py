@@ -35,7 +35,11 @@ def sealed(path, body):
 def test_what_is_saved_comes_back_and_plain_torch_opens_it_too(tmp_path):
     path, kept = tmp_path / "last.pt", state()
     checkpoint.save(kept, path, tmp_path / "best.pt")
-    for loaded in (checkpoint.load(path), checkpoint.load(tmp_path / "best.pt"), torch.load(path, weights_only=True)):
+    for loaded in (
+        checkpoint.load(path),
+        checkpoint.load(tmp_path / "best.pt"),
+        torch.load(path, weights_only=True),
+    ):
         assert torch.equal(loaded["model"]["w"], kept["model"]["w"])
         assert torch.equal(loaded["model"]["half"], kept["model"]["half"])
         assert loaded["progress"] == kept["progress"]
@@ -92,8 +96,26 @@ def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "place",
     [
-        *("family", "tokenizer_hash", "model", "ema", "optimizer", "scaler", "progress", "progress.step", "stopping"),
-        *("config", "config.seed", "config.training.grad_accum_steps", "extra", "meta", "meta.data_hash", "meta.facts"),
+        *(
+            "family",
+            "tokenizer_hash",
+            "model",
+            "ema",
+            "optimizer",
+            "scaler",
+            "progress",
+            "progress.step",
+            "stopping",
+        ),
+        *(
+            "config",
+            "config.seed",
+            "config.training.grad_accum_steps",
+            "extra",
+            "meta",
+            "meta.data_hash",
+            "meta.facts",
+        ),
     ],
 )
 def test_a_foreign_state_is_refused_naming_what_it_lacks_and_skipped_by_auto(tmp_path, place):
@@ -156,11 +178,15 @@ def rezipped(path, compression, names=None):
     return body.getvalue()
 
 
-@pytest.mark.parametrize("instructions", [b"\x80\x02.", b"\x80\x02h\x05.", b"\x80\x02}(K\x01u.", b"\x80\x02a."])
+@pytest.mark.parametrize(
+    "instructions", [b"\x80\x02.", b"\x80\x02h\x05.", b"\x80\x02}(K\x01u.", b"\x80\x02a."]
+)
 def test_an_odd_pickle_is_one_line(tmp_path, instructions):
     torch.save(state(), tmp_path / "odd.pt")
     with zipfile.ZipFile(tmp_path / "odd.pt") as old:
-        names = [(name, instructions if name.endswith("data.pkl") else old.read(name)) for name in old.namelist()]
+        names = [
+            (name, instructions if name.endswith("data.pkl") else old.read(name)) for name in old.namelist()
+        ]
     sealed(tmp_path / "odd.pt", rezipped(tmp_path / "odd.pt", zipfile.ZIP_STORED, names))
     with pytest.raises(UserError, match=r"odd\.pt: "):
         checkpoint.load(tmp_path / "odd.pt")
@@ -204,7 +230,12 @@ def test_records_that_overlap_or_do_not_begin_the_file_are_refused(tmp_path):
 
 
 def test_the_newest_whole_checkpoint_is_found_and_the_skipped_are_named(tmp_path):
-    for name, step in (("last.pt", 30), ("checkpoint_epoch_1.pt", 10), ("checkpoint_epoch_2.pt", 20), ("best.pt", 10)):
+    for name, step in (
+        ("last.pt", 30),
+        ("checkpoint_epoch_1.pt", 10),
+        ("checkpoint_epoch_2.pt", 20),
+        ("best.pt", 10),
+    ):
         checkpoint.save(state(step), tmp_path / name)
     said = []
     assert checkpoint.latest_valid(tmp_path, said.append) == tmp_path / "last.pt"
@@ -222,7 +253,9 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(tmp_path):
     path = tmp_path / "last.pt"
     checkpoint.save(state(3), path)
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the kernel refuses, as on a full disk
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (len(before) // 2, limits[1])
+    )  # the kernel refuses, as on a full disk
     try:
         with pytest.raises(KwelaError, match=r"last\.pt: not saved: File too large") as caught:
             checkpoint.save(state(4), path)

@@ -15,5 +15,7 @@ def test_a_curve_needs_a_validation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no validation yet"):
         curves.draw(metrics, tmp_path / "curve.png")
     with metrics.open("a") as file:
-        file.write(json.dumps({"step": 1, "split": "val", "val_loss": 2.5, "baselines": {"bigram_ce": 2.2}}) + "\n")
+        file.write(
+            json.dumps({"step": 1, "split": "val", "val_loss": 2.5, "baselines": {"bigram_ce": 2.2}}) + "\n"
+        )
     assert curves.draw(metrics, tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -86,7 +86,9 @@ def survives(tmp_path: Path, workers: int, ranks: int, dtype: str, kills: int) -
     assert differences(whole, part) == []
     assert status(part)["state"] == "finished"
     assert not list(part.glob(".*.tmp"))
-    assert [pid for pid in Path("/proc").glob("[0-9]*") if str(part) in command_of(pid)] == []  # no worker is left
+    assert [
+        pid for pid in Path("/proc").glob("[0-9]*") if str(part) in command_of(pid)
+    ] == []  # no worker is left
 
 
 def command_of(process: Path) -> str:

@@ -43,7 +43,13 @@ def test_a_run_leaves_what_the_contract_names(tmp_path, capsys):
         "best.pt", "last.pt", "checkpoint_epoch_2.pt", "metrics.jsonl", "run.json", "status.json", "previews"
     }  # fmt: skip
     assert [p.name for p in (out / "previews").iterdir()] == ["epoch_2"]
-    assert status(out) == {"state": "finished", "step": 16, "epoch": 2, "exit_status": 0, "why": "ran to its end"}
+    assert status(out) == {
+        "state": "finished",
+        "step": 16,
+        "epoch": 2,
+        "exit_status": 0,
+        "why": "ran to its end",
+    }
     run = json.loads((out / "run.json").read_text())
     assert {"config", "seed", "versions", "commit", "manifest_hash", "tokenizer_hash", "hardware", "wall_seconds",
             "device_seconds", "cost"} <= set(run)  # fmt: skip
@@ -126,7 +132,9 @@ def gradients(monkeypatch, out, *settings):
 def test_accumulated_gradients_are_those_of_the_whole_batch_even_at_an_uneven_end(tmp_path, monkeypatch):
     """61 rows at 16 a step: the last step has 13, in micro-batches of 5 5 3."""
     whole = gradients(monkeypatch, tmp_path / "a", "data.batch_size=16", "optim.lr=1e-9")
-    parts = gradients(monkeypatch, tmp_path / "b", "data.batch_size=4", "training.grad_accum_steps=4", "optim.lr=1e-9")
+    parts = gradients(
+        monkeypatch, tmp_path / "b", "data.batch_size=4", "training.grad_accum_steps=4", "optim.lr=1e-9"
+    )
     assert len(whole) == 4
     for a, b in zip(whole, parts, strict=True):
         for x, y in zip(a, b, strict=True):
@@ -141,7 +149,9 @@ def test_a_mean_of_means_would_not_pass_that(tmp_path, monkeypatch):
     def mean(self, model, batch):
         parts = losses(self, model, batch)
         one = torch.ones(())
-        return parts | {"loss": parts["loss"]._replace(total=parts["loss"].total / parts["loss"].weight, weight=one)}
+        return parts | {
+            "loss": parts["loss"]._replace(total=parts["loss"].total / parts["loss"].weight, weight=one)
+        }
 
     ToyTask.losses = mean
     try:
@@ -166,28 +176,49 @@ def test_a_sum_too_large_for_float16_still_trains(tmp_path, monkeypatch):
     fit(tmp_path / "a", *SHORT, quiet=True)
     monkeypatch.setattr(learner.Learner, "_unit", lambda self, found: torch.ones(()))
     fit(tmp_path / "b", *SHORT, quiet=True)
-    taken = [checkpoint.load(tmp_path / run / "last.pt")["optimizer"]["state"][0]["step"].item() for run in "ab"]
+    taken = [
+        checkpoint.load(tmp_path / run / "last.pt")["optimizer"]["state"][0]["step"].item() for run in "ab"
+    ]
     assert taken[0] >= 13 and taken[1] == 0  # of 16 steps; the others overflowed and were skipped
 
 
 def test_early_stopping_waits_for_patience_and_for_min_epochs(tmp_path, capsys):
-    stuck = ("optim.lr=1e-12", "training.epochs=20", "training.amp=false", "training.early_stopping.patience=2")
-    assert fit(tmp_path / "a", *stuck, "training.min_epochs=0").epoch == 3  # the first sets the mark, two wait
+    stuck = (
+        "optim.lr=1e-12",
+        "training.epochs=20",
+        "training.amp=false",
+        "training.early_stopping.patience=2",
+    )
+    assert (
+        fit(tmp_path / "a", *stuck, "training.min_epochs=0").epoch == 3
+    )  # the first sets the mark, two wait
     assert status(tmp_path / "a")["why"].startswith("early stopping: val_loss")
     assert fit(tmp_path / "b", *stuck, "training.min_epochs=5").epoch == 5
-    assert fit(tmp_path / "c", *stuck, "training.min_epochs=0", "training.early_stopping.enabled=false").epoch == 20
+    assert (
+        fit(tmp_path / "c", *stuck, "training.min_epochs=0", "training.early_stopping.enabled=false").epoch
+        == 20
+    )
     capsys.readouterr()
     assert fit(tmp_path / "a", *stuck, "training.min_epochs=0").epoch == 3
     assert "Already finished at step 24" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("monitor", "figures"), [("val_accuracy", (0.2, 0.6, 0.4)), ("val_surprise", (5.0, 3.0, 4.0))])
+@pytest.mark.parametrize(
+    ("monitor", "figures"), [("val_accuracy", (0.2, 0.6, 0.4)), ("val_surprise", (5.0, 3.0, 4.0))]
+)
 def test_the_best_checkpoint_is_that_of_the_best_monitored_figure(tmp_path, monkeypatch, monitor, figures):
     script = iter(figures)
     monkeypatch.setattr(loop.Run, "_evaluate", lambda self, feed: {"val_loss": 1.0, monitor: next(script)})
-    outcome = fit(tmp_path, *SHORT, "training.epochs=3", f"training.early_stopping.monitor={monitor}", quiet=True)
+    outcome = fit(
+        tmp_path, *SHORT, "training.epochs=3", f"training.early_stopping.monitor={monitor}", quiet=True
+    )
     assert checkpoint.load(tmp_path / "best.pt")["progress"]["step"] == 16
-    assert (outcome.monitor, outcome.best, outcome.best_step, outcome.best_epoch) == (monitor, figures[1], 16, 2)
+    assert (outcome.monitor, outcome.best, outcome.best_step, outcome.best_epoch) == (
+        monitor,
+        figures[1],
+        16,
+        2,
+    )
     assert (outcome.step, outcome.epoch) == (24, 3)
 
 
@@ -247,14 +278,17 @@ def test_float16_on_a_cpu_falls_back_and_says_so(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before(tmp_path, monkeypatch, scaled):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before(
+    tmp_path, monkeypatch, scaled
+):
     if scaled:
         monkeypatch.setattr(optim, "precision", lambda training, device: (torch.float16, None))
     with pytest.raises(Interrupted):
         fit(tmp_path, *SHORT, quiet=True, switches={"signal_at": (2,)})
     good, row = (tmp_path / "last.pt").read_bytes(), order.permutation(42, 1, ROWS)[5 * 8 + 3]
     with pytest.raises(
-        KwelaError, match=rf"the loss is not finite at step 6 \(epoch 1\), rows [\d ]*\b{row}\b.* of toy_train"
+        KwelaError,
+        match=rf"the loss is not finite at step 6 \(epoch 1\), rows [\d ]*\b{row}\b.* of toy_train",
     ) as caught:
         fit(tmp_path, *SHORT, quiet=True, switches={"nan_row": row})
     assert caught.value.status == 1
@@ -278,7 +312,14 @@ def test_out_of_memory_names_the_two_keys_and_values_to_try(tmp_path):
         fit(tmp_path, *SHORT, "training.grad_accum_steps=3", quiet=True, switches={"memory_for": 4})
     assert caught.value.status == 1
     assert "set data.batch_size to 6 (now 8) and training.grad_accum_steps to 4 (now 3)" in str(caught.value)
-    fit(tmp_path, *SHORT, "data.batch_size=4", "training.grad_accum_steps=6", quiet=True, switches={"memory_for": 4})
+    fit(
+        tmp_path,
+        *SHORT,
+        "data.batch_size=4",
+        "training.grad_accum_steps=6",
+        quiet=True,
+        switches={"memory_for": 4},
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -309,7 +350,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_leaves_the_checkpoint_before(tmp_
 
     ToyTask.preview = fill
     try:
-        with pytest.raises(KwelaError, match="not saved: File too large; what was there before stays") as caught:
+        with pytest.raises(
+            KwelaError, match="not saved: File too large; what was there before stays"
+        ) as caught:
             fit(tmp_path, *SHORT, "training.save_every=1", quiet=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -327,7 +370,9 @@ def test_a_disk_that_is_full_from_the_start_is_not_bad_usage(tmp_path, monkeypat
         raise OSError(number, os.strerror(number), str(out / "metrics.jsonl"))
 
     monkeypatch.setattr("kwela.engine.journal.Journal.open", refuse)
-    with pytest.raises(KwelaError, match=rf"metrics\.jsonl: can't write there: {os.strerror(number)}") as caught:
+    with pytest.raises(
+        KwelaError, match=rf"metrics\.jsonl: can't write there: {os.strerror(number)}"
+    ) as caught:
         fit(tmp_path, *SHORT, quiet=True)
     assert caught.value.status == exit_status
 
@@ -447,6 +492,8 @@ def test_rows_are_all_drawn_once_an_epoch(tmp_path, monkeypatch):
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_training_gives_the_same_figures(tmp_path):
     a = fit(tmp_path / "a", *SHORT, "training.epochs=1", "model.dropout=0", quiet=True).val["val_loss"]
-    b = fit(tmp_path / "b", *SHORT, "training.epochs=1", "model.dropout=0", "training.compile=true", quiet=True).val
+    b = fit(
+        tmp_path / "b", *SHORT, "training.epochs=1", "model.dropout=0", "training.compile=true", quiet=True
+    ).val
     assert b["val_loss"] == pytest.approx(a, rel=1e-4)
     assert all("_orig_mod" not in name for name in weights(tmp_path / "b"))

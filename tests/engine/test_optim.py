@@ -11,7 +11,9 @@ SCHEDULE = Scheduler(warmup_steps=500, min_lr_ratio=0.1)
 
 
 def test_the_rate_warms_up_and_ends_at_the_set_ratio():
-    assert optim.rate(10, 16_000, 1e-5, SCHEDULE) == pytest.approx(2e-7)  # the playbook's line, with its true value
+    assert optim.rate(10, 16_000, 1e-5, SCHEDULE) == pytest.approx(
+        2e-7
+    )  # the playbook's line, with its true value
     assert optim.rate(500, 16_000, 1e-5, SCHEDULE) == pytest.approx(1e-5)
     assert optim.rate(8_250, 16_000, 1e-5, SCHEDULE) == pytest.approx(5.5e-6)  # half-way down
     assert optim.rate(16_000, 16_000, 1e-5, SCHEDULE) == pytest.approx(1e-6)
@@ -70,6 +72,8 @@ def test_precision_is_what_was_asked_or_says_so():
     assert optim.precision(Training(amp_dtype="bfloat16"), cpu) == (torch.bfloat16, None)
     for dtype in ("float16", "bfloat16"):  # a scaler is not sure to work on Apple's GPU
         assert optim.precision(Training(amp_dtype=dtype), torch.device("mps"))[0] is torch.bfloat16
-    assert "needs a CUDA GPU" in (optim.precision(Training(amp_dtype="float16"), torch.device("mps"))[1] or "")
+    assert "needs a CUDA GPU" in (
+        optim.precision(Training(amp_dtype="float16"), torch.device("mps"))[1] or ""
+    )
     dtype, note = optim.precision(Training(amp_dtype="float16"), cpu)
     assert dtype in (torch.bfloat16, None) and "float16 needs a GPU" in note

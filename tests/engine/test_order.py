@@ -39,7 +39,11 @@ def test_seeds_for_different_uses_do_not_meet():
 def test_ranks_share_a_step_without_loss_or_repeat(count, batch, ranks):
     indexes = order.permutation(1, 1, 100)[:count]
     dealt = [order.shares(indexes, 1, batch, rank, ranks) for rank in range(ranks)]
-    assert len({len(draws) for draws in dealt}) == 1  # as many micro-batches each: they meet in the same collectives
-    live = [draw.indexes for number in range(len(dealt[0])) for draws in dealt if (draw := draws[number]).live]
+    assert (
+        len({len(draws) for draws in dealt}) == 1
+    )  # as many micro-batches each: they meet in the same collectives
+    live = [
+        draw.indexes for number in range(len(dealt[0])) for draws in dealt if (draw := draws[number]).live
+    ]
     assert np.concatenate(live).tolist() == indexes.tolist()  # and in the order of one rank
     assert all(len(draw.indexes) > 0 for draws in dealt for draw in draws)

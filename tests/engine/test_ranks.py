@@ -120,7 +120,9 @@ def test_accumulation_makes_up_for_ranks_and_batch(batch, accumulated, ranks, ex
 
 def test_sigterm_to_torchrun_stops_all_ranks_with_a_checkpoint(tmp_path):
     out = tmp_path / "out"
-    run = torchrun(out, "--slow", "0.05", settings=("training.epochs=50", "data.num_workers=1", "model.idle=false"))
+    run = torchrun(
+        out, "--slow", "0.05", settings=("training.epochs=50", "data.num_workers=1", "model.idle=false")
+    )
     while not (out / "last.pt").exists():
         assert run.poll() is None, run.communicate()[0]
         time.sleep(0.02)

@@ -140,7 +140,9 @@ def test_going_back_to_an_older_checkpoint_is_remembered(runs, tmp_path):
     whole = tmp_path / "whole"
     shutil.copytree(runs / "whole", whole)
     with pytest.raises(Interrupted):  # at its first step, before the first save of its own
-        fit(whole, *SETTINGS, quiet=True, resume=whole / "checkpoint_epoch_1.pt", switches={"signal_at": (1,)})
+        fit(
+            whole, *SETTINGS, quiet=True, resume=whole / "checkpoint_epoch_1.pt", switches={"signal_at": (1,)}
+        )
     assert checkpoint.load(whole / "last.pt")["progress"]["step"] == 9
 
 
@@ -166,7 +168,9 @@ def test_another_run_keeps_its_folder_under_another_name(runs, tmp_path, capsys,
 def test_weights_of_another_version_of_the_model_are_not_taken(runs, tmp_path, monkeypatch, capsys):
     build = ToyTask.model
     monkeypatch.setattr("trainee.ToyTask.model", lambda self: nn.Sequential(build(self)))
-    with pytest.raises(UserError, match=r"last\.pt: can't resume from it: it has weights .*body.* by another version"):
+    with pytest.raises(
+        UserError, match=r"last\.pt: can't resume from it: it has weights .*body.* by another version"
+    ):
         fit(tmp_path / "out", *SETTINGS, resume=runs / "part" / "last.pt")
     resumed(runs, tmp_path, "training.epochs=1")
     out = capsys.readouterr().out
@@ -223,7 +227,9 @@ def test_whatever_changed_is_said(runs, tmp_path, capsys):
 def test_the_best_of_another_figure_is_forgotten(runs, tmp_path):
     monitor = "training.early_stopping.monitor=val_accuracy"
     part = resumed(runs, tmp_path, monitor, quiet=True)
-    after = {row["step"]: row["val_accuracy"] for row in rows(part) if row["split"] == "val" and row["step"] > 12}
+    after = {
+        row["step"]: row["val_accuracy"] for row in rows(part) if row["split"] == "val" and row["step"] > 12
+    }
     assert checkpoint.load(part / "last.pt")["stopping"]["best"] == max(after.values())
     assert checkpoint.load(part / "best.pt")["progress"]["step"] in after
 
@@ -257,7 +263,9 @@ def test_a_foreign_checkpoint_in_the_folder_is_skipped(runs, tmp_path, capsys):
 
 
 def test_a_changed_global_batch_is_refused(runs, tmp_path):
-    with pytest.raises(UserError, match=r"data.batch_size x training.grad_accum_steps is 8 x 2 and was 4 x 2"):
+    with pytest.raises(
+        UserError, match=r"data.batch_size x training.grad_accum_steps is 8 x 2 and was 4 x 2"
+    ):
         resumed(runs, tmp_path, "data.batch_size=8")
 
 
@@ -274,7 +282,9 @@ def test_resume_from_is_where_an_empty_folder_starts_and_no_more(runs, tmp_path,
     fit(tmp_path / "out", *SETTINGS, start)
     said = capsys.readouterr().out
     assert f"Resuming from {runs / 'part' / 'last.pt'} at step 12" in said
-    passed_over = f"training.resume_from is passed over: {tmp_path / 'out' / 'last.pt'} has step 14 of this run"
+    passed_over = (
+        f"training.resume_from is passed over: {tmp_path / 'out' / 'last.pt'} has step 14 of this run"
+    )
     assert said.count("is passed over") == 1 and passed_over in said
     assert f"Resuming from {tmp_path / 'out' / 'last.pt'} at step 14" in said
 
@@ -282,7 +292,13 @@ def test_resume_from_is_where_an_empty_folder_starts_and_no_more(runs, tmp_path,
 def test_what_the_caller_keeps_travels_in_the_checkpoint(tmp_path):
     got = []
     with pytest.raises(Interrupted):
-        fit(tmp_path / "out", *SETTINGS, quiet=True, extra=lambda: {"dollars": 12.5}, switches={"signal_at": (3,)})
+        fit(
+            tmp_path / "out",
+            *SETTINGS,
+            quiet=True,
+            extra=lambda: {"dollars": 12.5},
+            switches={"signal_at": (3,)},
+        )
     fit(tmp_path / "out", *SETTINGS, quiet=True, on_resume=got.append)
     assert got == [{"dollars": 12.5}]
     assert checkpoint.load(tmp_path / "out" / "last.pt")["extra"] == {"dollars": 12.5}

@@ -72,7 +72,9 @@ class Rows:
 class ToyNet(nn.Module):
     def __init__(self, width: int, dropout: float, idle: bool = True) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(WIDTH, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.body = nn.Sequential(
+            nn.Linear(WIDTH, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 2)
         if idle:

@@ -32,14 +32,20 @@ def test_the_midi_package_primes_and_goes_on(tmp_path: Path, monkeypatch: pytest
     assert found["sha256"] == evidence.digest(package)[0]
     assert found["max_abs_error"] is None and "Apple's systems only" in found["not_checked"][0]
     past = "float32 (1, 1, 2, 1..1024, 16)"
-    first = {"input_ids": "int32 (1, 1..1024)", "emotion": "float32 (1, 64)", "context": "int32 (1, 1..1024, 4)"}
+    first = {
+        "input_ids": "int32 (1, 1..1024)",
+        "emotion": "float32 (1, 64)",
+        "context": "int32 (1, 1..1024, 4)",
+    }
     assert found["functions"]["prime"]["inputs"] == first
     assert found["functions"]["main"]["inputs"] == {**first, "past_k": past, "past_v": past}
     for function in ("prime", "main"):
         assert set(found["functions"][function]["outputs"]) == {"logits", "present_k", "present_v"}
 
 
-def test_the_cloud_package_has_the_contracts_names(cloud_model: spectocloud.Spectocloud, tmp_path: Path) -> None:
+def test_the_cloud_package_has_the_contracts_names(
+    cloud_model: spectocloud.Spectocloud, tmp_path: Path
+) -> None:
     found = to_coreml.convert(
         cloud_model, SIGNATURES["spectocloud"], {"family": "x"}, tmp_path / "spectocloud.mlpackage"
     )

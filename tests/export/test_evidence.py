@@ -47,7 +47,13 @@ def said_of(folder: Path, report: dict[str, Any], change_after: bool = False) ->
     ],
 )
 def test_the_kind_of_data_is_said_only_while_its_manifests_prove_it(
-    tmp_path: Path, place: str, report: dict[str, Any], changed: bool, kind: str, synthetic: bool, demo: bool | None
+    tmp_path: Path,
+    place: str,
+    report: dict[str, Any],
+    changed: bool,
+    kind: str,
+    synthetic: bool,
+    demo: bool | None,
 ) -> None:
     found, licence = said_of(tmp_path / place, report, changed)
     assert (found, licence["synthetic"], licence["demo"]) == (kind, synthetic, demo)

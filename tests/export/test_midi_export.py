@@ -71,7 +71,9 @@ def test_outputs_equal_pytorchs(
     with torch.no_grad():
         wanted = midi_model(**inputs)
     session = onnxruntime.InferenceSession(str(midi_export[0] / "midi_generator.onnx"))
-    for array, right in zip(session.run(None, {name: x.numpy() for name, x in inputs.items()}), wanted, strict=True):
+    for array, right in zip(
+        session.run(None, {name: x.numpy() for name, x in inputs.items()}), wanted, strict=True
+    ):
         np.testing.assert_allclose(array, right.numpy(), rtol=0, atol=2e-5)
 
 
@@ -194,9 +196,13 @@ def test_settings_of_a_foreign_checkpoint_are_checked_before_a_model_is_built(
 
 
 @pytest.mark.parametrize("name", ["out", "out/below"])
-def test_a_file_where_the_folder_should_be_is_bad_usage(name: str, midi_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_file_where_the_folder_should_be_is_bad_usage(
+    name: str, midi_checkpoint: Path, tmp_path: Path
+) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(UserError, match=r"midi_generator\.onnx: can't write there: (File exists|Not a directory)"):
+    with pytest.raises(
+        UserError, match=r"midi_generator\.onnx: can't write there: (File exists|Not a directory)"
+    ):
         run.export("midi_generator", midi_checkpoint, tmp_path / name)
     assert (tmp_path / "out").read_text() == "a file"
 
@@ -212,7 +218,9 @@ def test_onnx_files_that_are_no_midi_generator_are_refused(
         OnnxBackend(odd)
     with pytest.raises(UserError, match="can't read it"):
         OnnxBackend(tmp_path / "none.onnx")
-    with pytest.raises(UserError, match=r"spectocloud\.onnx: not a MIDI generator \(its inputs: spectrogram, "):
+    with pytest.raises(
+        UserError, match=r"spectocloud\.onnx: not a MIDI generator \(its inputs: spectrogram, "
+    ):
         OnnxBackend(cloud_export / "spectocloud.onnx")
     model = onnx.load(good)
     onnx.helper.set_model_props(model, {"window": "256", "tokenizer_hash": "another"})
@@ -232,7 +240,11 @@ class Bomb:
 
 @pytest.mark.parametrize("kind", ["bomb", "family", "tokenizer", "settings", "torn", "missing"])
 def test_a_checkpoint_that_is_not_ours_is_refused(
-    kind: str, midi_model: midigen.MidiGenerator, midi_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    midi_model: midigen.MidiGenerator,
+    midi_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path, out = tmp_path / "best.pt", tmp_path / "exports"

@@ -25,7 +25,14 @@ def settings(manifests: dict[str, str]) -> dict[str, Any]:
 
 def meta(data_hash: str) -> dict[str, Any]:
     facts = {"started": "2025-01-01", "resumes": []}
-    return {"data_hash": data_hash, "global_batch": 8, "val": {}, "window": [], "seconds": 1.0, "facts": facts}
+    return {
+        "data_hash": data_hash,
+        "global_batch": 8,
+        "val": {},
+        "window": [],
+        "seconds": 1.0,
+        "facts": facts,
+    }
 
 
 def save(path: Path, family: str, size: dict[str, Any], model: nn.Module, **changes: Any) -> Path:

@@ -117,7 +117,9 @@ def sha256(data: bytes) -> str:
 def files_in(folder: Path) -> list[str]:
     """The files below `folder`; names that are hashes are shown as HASH."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted({re.sub(r"[0-9a-f]{16,}", "HASH", re.sub(r"events\.out\S+", "EVENTS", name)) for name in names})
+    return sorted(
+        {re.sub(r"[0-9a-f]{16,}", "HASH", re.sub(r"events\.out\S+", "EVENTS", name)) for name in names}
+    )
 
 
 def kind_of(path: Path) -> str:

@@ -54,7 +54,9 @@ def _held_campaign(folder: Path, name: str) -> Path:
     source = Path(__file__).with_name("inputs") / name
     changes = json.loads((source / "changes.json").read_text())
     made_inputs.campaign_config(folder, **changes)
-    shutil.copytree(source / "ck", folder / "ck", copy_function=shutil.copyfile)  # new files: written just now
+    shutil.copytree(
+        source / "ck", folder / "ck", copy_function=shutil.copyfile
+    )  # new files: written just now
     for side in ("base", "tuned"):
         for number in range(3):
             place = folder / "ck" / "evaluation" / side / f"test_output_{number + 1}.wav"
@@ -87,7 +89,9 @@ def campaign_ahead(bench: Bench) -> Record:
 def _money(value: Any) -> Any:
     """Rename the keys of hours and dollars, which elsewhere are durations of this run."""
     if isinstance(value, dict):
-        return {f"{key}_" if key in ("hours", "dollars") else key: _money(item) for key, item in value.items()}
+        return {
+            f"{key}_" if key in ("hours", "dollars") else key: _money(item) for key, item in value.items()
+        }
     return [_money(item) for item in value] if isinstance(value, list) else value
 
 

@@ -64,7 +64,9 @@ def _type_name(annotation: Any) -> Any:
     """A parameter's type without its module: the choices of an enumeration, else its plain name."""
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return [item.value for item in annotation]
-    return re.sub(r"\w+\.(?=\w)", "", annotation.__name__ if isinstance(annotation, type) else str(annotation))
+    return re.sub(
+        r"\w+\.(?=\w)", "", annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    )
 
 
 @subject
@@ -136,7 +138,9 @@ def tokens(bench: Bench) -> Record:
         }
         losses[seed] = bench.kwela("tokens", "check", f"{seed}.mid", "--json", cwd=folder)["json"]["files"]
     exact["check"] = bench.kwela("tokens", "check", "0.mid", "1.mid", cwd=folder)
-    exact["encode"] = sha256("\n".join(bench.kwela("tokens", "encode", "0.mid", cwd=folder)["stdout"]).encode())
+    exact["encode"] = sha256(
+        "\n".join(bench.kwela("tokens", "encode", "0.mid", cwd=folder)["stdout"]).encode()
+    )
     (folder / "odd.json").write_text(json.dumps([384, 5, 999, -3, 387, 160, 60, 130, 223, 386, 387]))
     exact["any_ids"] = bench.kwela("tokens", "decode", "odd.json", "odd.mid", cwd=folder)["status"]
     exact["any_ids_sha256"] = sha256((folder / "odd.mid").read_bytes())

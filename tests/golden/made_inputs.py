@@ -70,7 +70,9 @@ def songs(folder: Path, count: int) -> tuple[Path, Path]:
         for kind in ("audio", "midi"):
             (folder / kind / mood).mkdir(parents=True, exist_ok=True)
         _write_midi(folder / "midi" / mood / f"{name}.mid", notes, bpm)
-        soundfile.write(folder / "audio" / mood / f"{name}.wav", _sound(notes, bpm), AUDIO_RATE, subtype="PCM_16")
+        soundfile.write(
+            folder / "audio" / mood / f"{name}.wav", _sound(notes, bpm), AUDIO_RATE, subtype="PCM_16"
+        )
     return folder / "audio", folder / "midi"
 
 
@@ -85,7 +87,9 @@ def _notes(number: int, mood: str) -> tuple[list[tuple[float, float, int, int]],
         for k in range(4 * per_quarter):
             degree = int(np.clip(degree + rng.integers(-2, 3), -3, 9))
             velocity = int(np.clip(loudness + rng.integers(-8, 9), 1, 127))
-            notes.append((4 * bar + k * step, 0.9 * step, tonic + 12 * (degree // 7) + scale[degree % 7], velocity))
+            notes.append(
+                (4 * bar + k * step, 0.9 * step, tonic + 12 * (degree // 7) + scale[degree % 7], velocity)
+            )
     return notes, bpm
 
 

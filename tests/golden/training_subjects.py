@@ -22,7 +22,9 @@ def _run(bench: Bench, folder: Path, root: Path) -> Record:
     weights = {name: tensor.cpu().numpy() for name, tensor in sorted(state["model"].items())}
     about = json.loads((folder / "run.json").read_text())
     status = json.loads((folder / "status.json").read_text())
-    plain = {key: state[key] for key in ("format", "family", "tokenizer_hash", "progress", "stopping", "scheduler")}
+    plain = {
+        key: state[key] for key in ("format", "family", "tokenizer_hash", "progress", "stopping", "scheduler")
+    }
     return {
         "exact": {
             "files": files_in(folder),
@@ -48,7 +50,9 @@ def _run(bench: Bench, folder: Path, root: Path) -> Record:
             "metrics": [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows],
             "stopping": plain["stopping"],
             "scheduler": plain["scheduler"],
-            "weights": {name: [float(np.abs(array).mean())] for name, array in weights.items() if array.size > 64},
+            "weights": {
+                name: [float(np.abs(array).mean())] for name, array in weights.items() if array.size > 64
+            },
         },
         "bits": {
             "weights_sha256": sha256(b"".join(array.tobytes() for array in weights.values())),
@@ -68,7 +72,9 @@ def train_spectocloud(bench: Bench) -> Record:
     song = "data/songs/audio/happy/song_00.wav"
     words = [song, "--midi", "data/songs/midi/happy/song_00.mid", *out]
     found["exact"]["predict"] = bench.kwela("cloud", "predict", *words, cwd=bench.corpus)
-    found["exact"]["compare"] = bench.kwela("cloud", "compare", "--row", "2", "--out", "pair.html", cwd=bench.corpus)
+    found["exact"]["compare"] = bench.kwela(
+        "cloud", "compare", "--row", "2", "--out", "pair.html", cwd=bench.corpus
+    )
     cloud = np.load(bench.corpus / "seen.npy")
     found["trained"]["predicted"] = figures(cloud)
     found["bits"]["predicted_sha256"] = sha256(cloud.tobytes())
@@ -123,7 +129,9 @@ def smoke_set(bench: Bench) -> Record:
     root = made_inputs.checkout(bench.folder / "smoke")
     small = ["--set", "training.max_steps=2", "--epochs", "1", "--out", "out"]
     said = bench.kwela("train", "midi", "--preset", "tiny", "--device", "cpu", *small, cwd=root)
-    rows = {path.name: path.read_text().splitlines() for path in sorted(root.glob("data/smoke/manifests/*.jsonl"))}
+    rows = {
+        path.name: path.read_text().splitlines() for path in sorted(root.glob("data/smoke/manifests/*.jsonl"))
+    }
     sounds = [sha256(path.read_bytes()) for path in sorted((root / "data/smoke").rglob("*.mid"))]
     return {
         "exact": {

@@ -52,12 +52,26 @@ def row(folder: Path, name: str, number: int) -> dict[str, Any]:
 def save(path: Path, model: nn.Module) -> Path:
     """A checkpoint as the engine saves it, in short."""
     state: dict[str, Any] = {"format": checkpoint.FORMAT, "family": "spectocloud", "tokenizer_hash": ""}
-    state |= {"model": model.state_dict(), "ema": None, "optimizer": {}, "scheduler": {}, "scaler": {}, "extra": {}}
+    state |= {
+        "model": model.state_dict(),
+        "ema": None,
+        "optimizer": {},
+        "scheduler": {},
+        "scaler": {},
+        "extra": {},
+    }
     state |= {"rng_per_rank": [], "progress": {"epoch": 1, "samples": 8, "step": 1}, "stopping": {}}
     data = {"batch_size": 8, "train_manifest": "gone/train.jsonl", "val_manifest": "gone/val.jsonl"}
     training = {"grad_accum_steps": 1, "early_stopping": {"monitor": "val_loss"}}
     state["config"] = {"model": {"width": 16, "depth": 1}, "seed": 42, "data": data, "training": training}
     facts: dict[str, Any] = {"started": "2025-01-01", "resumes": []}
-    state["meta"] = {"data_hash": "d" * 64, "global_batch": 8, "val": {}, "window": [], "seconds": 1.0, "facts": facts}
+    state["meta"] = {
+        "data_hash": "d" * 64,
+        "global_batch": 8,
+        "val": {},
+        "window": [],
+        "seconds": 1.0,
+        "facts": facts,
+    }
     checkpoint.save(state, path)
     return path

@@ -74,7 +74,9 @@ def _times(seconds: float) -> np.ndarray:
     return np.arange(round(seconds * RATE), dtype=np.float32) / np.float32(RATE)
 
 
-def note(midi: float, seconds: float, partials: int, fade: float, attack: float, vibrato: float = 0.0) -> np.ndarray:
+def note(
+    midi: float, seconds: float, partials: int, fade: float, attack: float, vibrato: float = 0.0
+) -> np.ndarray:
     turn = np.float32(2 * np.pi * 440 * 2 ** ((midi - 69) / 12)) * (t := _times(seconds))
     if vibrato:
         turn = turn + np.float32(vibrato * 10) * np.sin(np.float32(2 * np.pi * 5.5) * t)
@@ -87,7 +89,9 @@ def note(midi: float, seconds: float, partials: int, fade: float, attack: float,
     return wave * np.exp(-t / fade) * np.minimum(1, t / attack) * np.minimum(1, (seconds - t) / 0.02)
 
 
-def chord(mix: Mix, root: float, shape: tuple[int, ...], second: float, seconds: float, gain: float, soft: int) -> None:
+def chord(
+    mix: Mix, root: float, shape: tuple[int, ...], second: float, seconds: float, gain: float, soft: int
+) -> None:
     for step in shape:
         mix.put(note(root + step, seconds, soft, 1.2, 0.01), second, gain / len(shape))
 
@@ -100,7 +104,9 @@ def log_drum(
 ) -> np.ndarray:
     mix = Mix()
     bpm = (
-        artist.uniform(108, 114) if not unseen else artist.choice([artist.uniform(107, 109), artist.uniform(112, 115)])
+        artist.uniform(108, 114)
+        if not unseen
+        else artist.choice([artist.uniform(107, 109), artist.uniform(112, 115)])
     )
     step = 60 / bpm / 4
     patterns = STRAIGHT if straight else LOG_UNSEEN if unseen else LOG_PATTERNS
@@ -116,7 +122,9 @@ def log_drum(
         for k, s in enumerate(pattern):
             if take.random() < 0.92:
                 hertz = 440 * 2 ** ((key + line[(k + bar) % 6] - 69) / 12)
-                mix.put(drum_tone(hertz, ring, glide, drive), (bar * 16 + s - shift) * step, take.uniform(0.7, 1))
+                mix.put(
+                    drum_tone(hertz, ring, glide, drive), (bar * 16 + s - shift) * step, take.uniform(0.7, 1)
+                )
         for s in kicks:
             mix.put(kick(48, 0.12), (bar * 16 + s - shift) * step, 0.5)
         for s in range(16):
@@ -190,7 +198,11 @@ def fiddle(artist: np.random.Generator, take: np.random.Generator, unseen: bool)
     place, drone = 4, artist.random() < 0.6
     for k in range(int(SECONDS / eighth)):
         place = int(np.clip(place + take.integers(-2, 3), 0, 9))
-        mix.put(note(key + scale[place], eighth * 1.05, bright, 2.0, 0.02, vibrato), k * eighth, take.uniform(0.7, 1))
+        mix.put(
+            note(key + scale[place], eighth * 1.05, bright, 2.0, 0.02, vibrato),
+            k * eighth,
+            take.uniform(0.7, 1),
+        )
         if drone and k % 6 == 0:
             mix.put(note(key - 12, 6 * eighth, 6, 3.0, 0.05), k * eighth, 0.3)
     return mix.wave

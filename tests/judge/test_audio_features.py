@@ -14,10 +14,14 @@ RNG = np.random.default_rng(0)
 
 
 def heard(wave: np.ndarray) -> dict[str, float]:
-    return dict(zip(NAMES, audio_features.features(clips.alike(wave.astype(np.float32)[:160_000])), strict=True))
+    return dict(
+        zip(NAMES, audio_features.features(clips.alike(wave.astype(np.float32)[:160_000])), strict=True)
+    )
 
 
-def pattern(bpm: float, steps: tuple[int, ...], sound: np.ndarray, per_beat: int = 4, late: float = 0.0) -> np.ndarray:
+def pattern(
+    bpm: float, steps: tuple[int, ...], sound: np.ndarray, per_beat: int = 4, late: float = 0.0
+) -> np.ndarray:
     """`sound` at steps of a bar of 4 beats; odd steps `late` of a step later."""
     mix = made_music.Mix()
     step = 60 / bpm / per_beat
@@ -34,7 +38,10 @@ KICK = made_music.kick(48, 0.12)
 
 def test_every_feature_is_documented_and_in_a_family() -> None:
     assert len(NAMES) == len(set(NAMES)) == 30
-    assert all(f.meaning and f.unit and f.family in audio_features.FAMILIES for f in audio_features.DOCUMENTED.values())
+    assert all(
+        f.meaning and f.unit and f.family in audio_features.FAMILIES
+        for f in audio_features.DOCUMENTED.values()
+    )
 
 
 @pytest.mark.parametrize("bpm", [92.0, 111.0, 123.5, 148.0])
@@ -64,7 +71,9 @@ def test_a_tone_without_glide_has_none() -> None:
 
 
 def test_a_bass_line_spreads_and_one_note_does_not() -> None:
-    line = sum(pattern(111, (s,), made_music.drum_tone(h, 0.4, 4, 1.0)) for s, h in ((0, 50), (6, 65), (11, 80)))
+    line = sum(
+        pattern(111, (s,), made_music.drum_tone(h, 0.4, 4, 1.0)) for s, h in ((0, 50), (6, 65), (11, 80))
+    )
     assert heard(line)["low_spread"] > 2.5
     assert heard(pattern(111, (0, 6, 11), LOG))["low_spread"] < 0.5
 
@@ -106,7 +115,9 @@ def test_features_are_blind_to_level() -> None:
     wave = made_music.clip("log_drum", 5, 0)
     loud, soft = (audio_features.features(clips.alike(wave * gain)) for gain in (1.0, 0.03))
     assert np.allclose(loud, soft, rtol=0.05, atol=0.15)
-    assert not np.allclose(loud, audio_features.features(clips.alike(made_music.clip("house", 5, 0))), atol=0.5)
+    assert not np.allclose(
+        loud, audio_features.features(clips.alike(made_music.clip("house", 5, 0))), atol=0.5
+    )
 
 
 def test_features_are_finite_where_there_is_nothing_to_hear() -> None:

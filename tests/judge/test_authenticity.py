@@ -82,7 +82,9 @@ def test_a_tuned_model_is_told_from_its_base(music: Path, folders: dict[str, Fol
         assert len(found["tables"][table]) >= 3
 
 
-def test_auc_is_high_on_patterns_and_artists_that_training_had_not(folders: dict[str, Folder], music: Path) -> None:
+def test_auc_is_high_on_patterns_and_artists_that_training_had_not(
+    folders: dict[str, Folder], music: Path
+) -> None:
     evidence = weigh(folders, quick=True)
     assert evidence.evaluator is not None
     odds = evidence.judged["base"].log_odds
@@ -128,7 +130,9 @@ def test_a_generator_that_only_scales_velocity_is_caught(tmp_path: Path, music: 
     assert "no difference worth finding" in found["verdicts"]["against_base"]
 
 
-def test_sixty_prompts_without_a_difference_are_an_answer_and_four_are_none(folders: dict[str, Folder]) -> None:
+def test_sixty_prompts_without_a_difference_are_an_answer_and_four_are_none(
+    folders: dict[str, Folder],
+) -> None:
     same = folders | {"samples": Folder("samples", folders["base"].clips)}
     enough = weigh(same, quick=True)
     assert enough.status == "measured" and enough.p_value == 1 and enough.difference is not None
@@ -137,7 +141,9 @@ def test_sixty_prompts_without_a_difference_are_an_answer_and_four_are_none(fold
     assert few.status == "refused" and few.needed is not None and few.needed > 4
 
 
-def test_signals_that_are_no_music_score_nothing(tmp_path: Path, music: Path, folders: dict[str, Folder]) -> None:
+def test_signals_that_are_no_music_score_nothing(
+    tmp_path: Path, music: Path, folders: dict[str, Folder]
+) -> None:
     for name, wave in made_music.signals().items():
         (tmp_path / "signals").mkdir(exist_ok=True)
         made_music.write(tmp_path / "signals" / f"{name}.wav", wave)
@@ -168,7 +174,11 @@ def test_too_few_clips_are_refused(folders: dict[str, Folder]) -> None:
 def test_too_few_prompts_are_refused_with_how_many_would_do(folders: dict[str, Folder]) -> None:
     some = {name: Folder(name, folders[name].clips[:4]) for name in ("samples", "base")}
     evidence = weigh(folders | some, quick=True)
-    assert evidence.status == "refused" and evidence.needed is not None and f"About {evidence.needed}" in evidence.why
+    assert (
+        evidence.status == "refused"
+        and evidence.needed is not None
+        and f"About {evidence.needed}" in evidence.why
+    )
     assert 4 < evidence.needed < CLIPS
     other = Folder("base", folders["contrast"].clips[:9])
     assert "prompts can't be paired" in weigh(folders | {"base": other}, quick=True).why
@@ -221,7 +231,9 @@ def test_unreadable_and_short_samples(tmp_path: Path, music: Path) -> None:
     assert list(found["left_out"]["samples"]) == [str(samples / "broken.wav")]
     assert found["overlap"]["samples_under_5_s"] == ["short.wav"] and found["n"]["samples"] == CLIPS + 1
     whole = judged(music, tmp_path / "out", music / "tuned")["score"]
-    assert found["score"] == pytest.approx(whole * CLIPS / (CLIPS + 2))  # neither a stump nor a broken file passes
+    assert found["score"] == pytest.approx(
+        whole * CLIPS / (CLIPS + 2)
+    )  # neither a stump nor a broken file passes
 
 
 def test_quick_takes_the_same_prompts_of_samples_and_base_and_artists_in_turn(tmp_path: Path) -> None:
@@ -243,7 +255,9 @@ def test_quick_compares_all_files_before_it_draws_some_and_says_that_it_drew(
     assert len(found["overlap"]["samples_in_reference"]) == len(stolen)
     assert found["n"]["samples"] == found["n"]["reference"] == 41
     assert found["quick"] is True and found["seed"] == 3
-    assert "With --quick" in (page := (tmp_path / "out" / "authenticity.md").read_text()) and "Seed 3." in page
+    assert (
+        "With --quick" in (page := (tmp_path / "out" / "authenticity.md").read_text()) and "Seed 3." in page
+    )
 
 
 def test_a_near_copy_of_a_reference_clip_is_named_and_does_not_pass(tmp_path: Path, music: Path) -> None:
@@ -258,7 +272,10 @@ def test_a_near_copy_of_a_reference_clip_is_named_and_does_not_pass(tmp_path: Pa
     assert [line.split(" (")[0] for line in named] == [f"near{k}.wav" for k in range(6)]
     assert all(source.name in line for line, source in zip(named, sources, strict=True))
     clean = judged(music, tmp_path / "clean", music / "base")
-    assert "samples_near_reference" not in clean["overlap"] and clean["verdicts"]["near_copies_of_reference"] == 0
+    assert (
+        "samples_near_reference" not in clean["overlap"]
+        and clean["verdicts"]["near_copies_of_reference"] == 0
+    )
     assert found["score"] == pytest.approx(clean["score"] * CLIPS / (CLIPS + 6))
 
 
@@ -275,7 +292,9 @@ def test_the_floor_that_is_so_by_construction_says_so_and_one_that_is_not_stands
     assert ends[0] >= found["score"] >= ends[1]
 
 
-def test_one_folder_given_twice_is_bad_usage_and_the_same_clips_in_two_are_refused(tmp_path: Path, music: Path) -> None:
+def test_one_folder_given_twice_is_bad_usage_and_the_same_clips_in_two_are_refused(
+    tmp_path: Path, music: Path
+) -> None:
     with pytest.raises(UserError, match="is --reference too"):
         judged(music, tmp_path, music / "base", contrast=music / "reference")
     again = tmp_path / "again"
@@ -284,12 +303,17 @@ def test_one_folder_given_twice_is_bad_usage_and_the_same_clips_in_two_are_refus
     assert found["status"] == "refused" and "nothing is left of it" in found["why"]
 
 
-def test_clips_without_an_artist_are_warned_of(folders: dict[str, Folder], tmp_path: Path, music: Path) -> None:
+def test_clips_without_an_artist_are_warned_of(
+    folders: dict[str, Folder], tmp_path: Path, music: Path
+) -> None:
     nameless = tmp_path / "nameless"
     nameless.mkdir()
     for k, path in enumerate(clips.find(music / "reference")):
         (nameless / f"{k:03}.wav").symlink_to(path)
-    assert "60 clips name no artist" in judged(music, tmp_path / "out", music / "base", reference=nameless)["warning"]
+    assert (
+        "60 clips name no artist"
+        in judged(music, tmp_path / "out", music / "base", reference=nameless)["warning"]
+    )
     assert judged(music, tmp_path / "out", music / "base")["warning"] == ""
 
 
@@ -302,14 +326,23 @@ def test_a_folder_with_nothing_to_hear_is_an_error(tmp_path: Path, music: Path) 
 
 
 def test_the_same_seed_gives_the_same_card(tmp_path: Path, music: Path) -> None:
-    first, second, other = (judged(music, tmp_path / str(k), music / "base", seed=s) for k, s in enumerate((0, 0, 1)))
+    first, second, other = (
+        judged(music, tmp_path / str(k), music / "base", seed=s) for k, s in enumerate((0, 0, 1))
+    )
     assert first == second != other
 
 
 def test_the_command_prints_json_and_takes_a_sheet_and_its_ratings(
     tmp_path: Path, music: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["judge", "authenticity", "--contrast", str(music / "contrast"), "--samples", str(music / "tuned")]
+    command = [
+        "judge",
+        "authenticity",
+        "--contrast",
+        str(music / "contrast"),
+        "--samples",
+        str(music / "tuned"),
+    ]
     command += ["--reference", str(music / "reference"), "--quick", "--json", "--out", str(tmp_path / "out")]
     sheet = tmp_path / "sheet.csv"
     assert _status([*command, "--sheet", str(sheet)]) == 0

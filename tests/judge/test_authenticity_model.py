@@ -9,7 +9,9 @@ from kwela.judge.authenticity import classifier as model
 RNG = np.random.default_rng(0)
 
 
-def sides(shift: float, artists: int = 24, takes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def sides(
+    shift: float, artists: int = 24, takes: int = 4, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Gaussian features (N, 6), `shift` between the sides in the first, half of the variance the artist's."""
     rng = np.random.default_rng(seed)
     genuine = np.repeat([True, False], artists * takes)
@@ -39,7 +41,9 @@ def test_an_artist_is_never_on_both_sides_of_a_split() -> None:
         genuine = (rng.permutation(40) % 2 == 0)[artists]
         features = rng.normal(size=(40, 25))[artists] + 0.1 * rng.normal(size=(160, 25))
         honest.append(held_out_auc(features, genuine, [str(a) for a in artists]))
-        leaking.append(held_out_auc(features, genuine, [str(k) for k in range(160)]))  # each clip its own artist
+        leaking.append(
+            held_out_auc(features, genuine, [str(k) for k in range(160)])
+        )  # each clip its own artist
     assert np.mean(honest) < 0.65 and np.mean(leaking) > 0.9
 
 
@@ -65,7 +69,9 @@ def test_what_is_like_neither_side_is_out_of_distribution_and_never_passes() -> 
     beyond = np.zeros((1, 6))
     beyond[0, 0] = 40.0  # the line says reference, louder than of any reference clip
     judged = found.judge(beyond)
-    assert judged.log_odds[0] > found.threshold and judged.outside[0] and not judged.passes(found.threshold)[0]
+    assert (
+        judged.log_odds[0] > found.threshold and judged.outside[0] and not judged.passes(found.threshold)[0]
+    )
     assert found.held_out.outside.mean() < 0.03
     fresh, real, _ = sides(3.0, seed=9)
     assert found.judge(fresh[real]).outside.mean() < 0.1

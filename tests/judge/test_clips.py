@@ -36,7 +36,9 @@ def test_mp3_keeps_length_and_place_in_time() -> None:
     back = clips.through_mp3(wave)
     assert back.shape == wave.shape and back.dtype == np.float32
     middle = slice(20_000, 140_000)
-    shifts = {k: float(np.corrcoef(np.roll(back, k)[middle], wave[middle])[0, 1]) for k in (-300, -1, 0, 1, 300)}
+    shifts = {
+        k: float(np.corrcoef(np.roll(back, k)[middle], wave[middle])[0, 1]) for k in (-300, -1, 0, 1, 300)
+    }
     assert max(shifts, key=lambda k: shifts[k]) == 0 and shifts[0] > 0.95
 
 
@@ -87,7 +89,8 @@ def test_the_artist_is_listed_or_stands_before_the_first_dash(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("clip,by\na,b\n", "columns file,artist"), ("file,artist\na,\n", "row 2"), ("", "columns")]
+    ("text", "says"),
+    [("clip,by\na,b\n", "columns file,artist"), ("file,artist\na,\n", "row 2"), ("", "columns")],
 )
 def test_a_bad_list_of_artists_is_named(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "a.csv").write_text(text)

@@ -110,7 +110,9 @@ def test_flicker_loses_on_steadiness_and_on_nothing_else(songs: Songs, part: str
 
     card = songs.judge(flickering)
     assert not card.verdicts["steady"]
-    assert card.verdicts["beats_every_baseline"] and card.verdicts["knows_its_song"] and card.verdicts["follows"]
+    assert (
+        card.verdicts["beats_every_baseline"] and card.verdicts["knows_its_song"] and card.verdicts["follows"]
+    )
     table = "moved_1ms" if part == "positions" else "moved_1ms_colour"
     assert value(card, table, MODEL) > 1.5 * value(card, table, SAME)
 
@@ -143,7 +145,9 @@ def test_one_cloud_that_is_none_is_enough(songs: Songs) -> None:
 def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(songs: Songs, tmp_path: Path) -> None:
     paths = {side: tmp_path / f"{side}.jsonl" for side in ("held", "training")}
     for side, given in (("held", songs.asked), ("training", songs.known)):
-        lines = [json.dumps(row | {"emotion": row["emotion64"][:3].tolist(), "emotion64": None}) for row in given]
+        lines = [
+            json.dumps(row | {"emotion": row["emotion64"][:3].tolist(), "emotion64": None}) for row in given
+        ]
         paths[side].write_text("\n".join(lines))
     torch.manual_seed(0)
     model = save(tmp_path / "tiny.pt", build({"width": 16, "depth": 1}))
@@ -164,7 +168,11 @@ def test_fewer_than_five_songs_are_refused(songs: Songs, tmp_path: Path) -> None
 
 
 def test_songs_that_training_has_seen_do_not_count(songs: Songs, tmp_path: Path) -> None:
-    renamed = [dict(row, group=f"new{k}") for k, row in enumerate(songs.known[:2])]  # the same audio under new names
-    card = clouds.judge_clouds(honest, songs.asked[:4] + renamed + songs.known[2:4], songs.known, out=tmp_path)
+    renamed = [
+        dict(row, group=f"new{k}") for k, row in enumerate(songs.known[:2])
+    ]  # the same audio under new names
+    card = clouds.judge_clouds(
+        honest, songs.asked[:4] + renamed + songs.known[2:4], songs.known, out=tmp_path
+    )
     assert card.verdicts["status"] == "refused"
     assert len(card.more["left_out"]) == 4

@@ -70,7 +70,9 @@ def test_colour_is_of_the_first_four_attributes_and_properties_of_the_others() -
     assert apart(both, Cloud(place, zeros)).coarse == apart(Cloud(place, zeros), both).coarse
 
 
-@pytest.mark.parametrize(("gap", "fine", "coarse"), [(0.02, 1, 1), (0.0201, 0, 1), (0.05, 0, 1), (0.0501, 0, 0)])
+@pytest.mark.parametrize(
+    ("gap", "fine", "coarse"), [(0.02, 1, 1), (0.0201, 0, 1), (0.05, 0, 1), (0.0501, 0, 0)]
+)
 def test_radii_are_two_and_five_hundredths_of_the_cube(gap: float, fine: float, coarse: float) -> None:
     wanted = Cloud(np.zeros((1, 3)), np.zeros((1, 7)))
     far = apart(Cloud(np.array([[gap, 0, 0]]), np.zeros((1, 7))), wanted)
@@ -103,7 +105,9 @@ def test_a_cloud_knows_its_song_if_it_is_nearer_to_its_own_target_than_to_every_
     found = _distances(sources, wanted, [far, near])
     assert found["own_song"] == {MODEL: 1, "nearest neighbour": 0}
     assert found["chamfer"][MODEL] == pytest.approx(2 * 0.1**2) and found["coarse"]["mean cloud"] == 0
-    assert _distances({MODEL: cloud([[0.25, 0, 0]])}, wanted, [near])["own_song"][MODEL] == 0, "as near is not nearer"
+    assert _distances({MODEL: cloud([[0.25, 0, 0]])}, wanted, [near])["own_song"][MODEL] == 0, (
+        "as near is not nearer"
+    )
     assert _distances({FLOOR: wanted}, wanted, [])["own_song"] == {FLOOR: 1}
 
 

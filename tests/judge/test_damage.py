@@ -82,7 +82,9 @@ def judged(folders: Path, tuned: Path, out: Path, **more: Path) -> Scorecard:
 
 
 def test_nothing_broken_is_nothing_worse(folders: Path, tmp_path: Path) -> None:
-    card = judged(folders, folders / "tuned", tmp_path, training=folders / "training", unseen=folders / "unseen")
+    card = judged(
+        folders, folders / "tuned", tmp_path, training=folders / "training", unseen=folders / "unseen"
+    )
     assert card.verdicts["status"] == "measured" and card.more["pairs"] == 12
     assert {card.verdicts[name] for name in ("highs", "silent", "looping", "clipping")} == {"not worse"}
     assert card.verdicts["copies"] == 0 and card.more["copied"] == []

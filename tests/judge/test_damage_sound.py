@@ -18,7 +18,9 @@ def test_highs_of_two_equal_tones_are_half_the_energy() -> None:
     assert audio_metrics.highs(audio_metrics.spectrum(both)) == pytest.approx(-3.01, abs=0.05)
     low = 0.3 * np.sin(2 * np.pi * 1000 * T)
     assert audio_metrics.highs(audio_metrics.spectrum(low)) < -80
-    assert audio_metrics.highs(audio_metrics.spectrum(0.01 * both)) == pytest.approx(-3.01, abs=0.05), "at any level"
+    assert audio_metrics.highs(audio_metrics.spectrum(0.01 * both)) == pytest.approx(-3.01, abs=0.05), (
+        "at any level"
+    )
     assert audio_metrics.highs(audio_metrics.spectrum(0 * both)) is None
 
 
@@ -122,7 +124,9 @@ def test_bands_are_thirds_of_an_octave() -> None:
 
 def test_a_sound_that_stands_still_repeats_and_one_that_comes_once_does_not() -> None:
     assert audio_metrics.looping_share(lit((0, 200))) == 1
-    assert audio_metrics.looping_share(lit((0, 200))[:40]) is None, "1.9 s: no second beside a second, half a clip away"
+    assert audio_metrics.looping_share(lit((0, 200))[:40]) is None, (
+        "1.9 s: no second beside a second, half a clip away"
+    )
     assert audio_metrics.looping_share(lit((90, 110))) < 0.4
     assert audio_metrics.looping_share(lit()) is None
 
@@ -148,7 +152,10 @@ def test_levels_are_in_steps_of_25_ms_and_end_50_db_under_the_loudest() -> None:
     levels, audible = audio_metrics._levels(power)
     assert levels.shape == (round(200 * 1024 / RATE / 0.025 + 0.5), 24)
     middle = levels[len(levels) // 2]
-    assert sorted(set(middle.round(6)))[-2:] == pytest.approx([-40, 0], abs=0.01) and middle.min() == -50 + middle.max()
+    assert (
+        sorted(set(middle.round(6)))[-2:] == pytest.approx([-40, 0], abs=0.01)
+        and middle.min() == -50 + middle.max()
+    )
     assert audible[len(levels) // 2].sum() == 2
     soft, heard = audio_metrics._levels(1e-6 * power)
     assert soft.min() == -98 and heard[len(soft) // 2].sum() == 1, "-98 dB is silence"
@@ -163,11 +170,15 @@ def test_chroma_counts_neither_what_is_soft_nor_what_is_too_low_or_too_high() ->
     tone = np.sin(2 * np.pi * 440 * t).astype(np.float32)
     found = copies.chroma(0.3 * tone)
     assert found.shape == (21, 12) and found.dtype == np.float32 and found.max() == found[10, 9] == 1
-    assert copies.chroma(0.0015 * tone)[10].max() == 1 and not copies.chroma(0.0013 * tone)[10].any(), "-60 dB"
+    assert copies.chroma(0.0015 * tone)[10].max() == 1 and not copies.chroma(0.0013 * tone)[10].any(), (
+        "-60 dB"
+    )
     other = np.sin(2 * np.pi * 3520 * 2 ** (3 / 12) * t) + np.sin(2 * np.pi * 46 * t)  # C8, F sharp 1
     both = copies.chroma((0.3 * tone + 0.3 * other).astype(np.float32))[10]
     assert both[9] == 1 and both[0] < 0.05 and both[6] < 0.05
-    octaves = sum(np.sin(2 * np.pi * hertz * t) for hertz in (523.25, 1046.5)) + 1.2 * np.sin(2 * np.pi * 659.26 * t)
+    octaves = sum(np.sin(2 * np.pi * hertz * t) for hertz in (523.25, 1046.5)) + 1.2 * np.sin(
+        2 * np.pi * 659.26 * t
+    )
     two = copies.chroma((0.2 * octaves).astype(np.float32))[10]
     assert two[0] == 1 and two[4] == pytest.approx(0.6, abs=0.05), "the octaves of a class are added"
 

@@ -35,16 +35,35 @@ def tuned(stand_in: Path, folder: Path, noise: float) -> Path:
     """A checkpoint whose weights are `noise` away from the base's."""
     folder_of_base = tiny.build(stand_in)
     torch.manual_seed(0)
-    weights = {name: w + noise * torch.randn_like(w) for name, w in model.build(FULL, stand_in).state_dict().items()}
+    weights = {
+        name: w + noise * torch.randn_like(w) for name, w in model.build(FULL, stand_in).state_dict().items()
+    }
     assert any("lm_heads" in name for name in weights)
     state: dict[str, Any] = {"format": checkpoint.FORMAT, "family": "musicgen", "model": weights, "ema": None}
-    state |= {"tokenizer_hash": base.fingerprint(folder_of_base), "optimizer": {}, "scheduler": {}, "scaler": {}}
-    state |= {"extra": {}, "rng_per_rank": [], "stopping": {}, "progress": {"epoch": 1, "samples": 8, "step": 1}}
+    state |= {
+        "tokenizer_hash": base.fingerprint(folder_of_base),
+        "optimizer": {},
+        "scheduler": {},
+        "scaler": {},
+    }
+    state |= {
+        "extra": {},
+        "rng_per_rank": [],
+        "stopping": {},
+        "progress": {"epoch": 1, "samples": 8, "step": 1},
+    }
     data = {"batch_size": 8, "train_manifest": "gone", "val_manifest": "gone"}
     training = {"grad_accum_steps": 1, "early_stopping": {"monitor": "val_loss"}}
     state["config"] = {"model": FULL, "seed": 42, "data": data, "training": training}
     facts: dict[str, Any] = {"started": "2025-01-01", "resumes": []}
-    state["meta"] = {"data_hash": "d", "global_batch": 8, "val": {}, "window": [], "seconds": 1.0, "facts": facts}
+    state["meta"] = {
+        "data_hash": "d",
+        "global_batch": 8,
+        "val": {},
+        "window": [],
+        "seconds": 1.0,
+        "facts": facts,
+    }
     folder.mkdir()
     checkpoint.save(state, folder / "best_model.pt")
     return folder / "best_model.pt"
@@ -56,11 +75,17 @@ def test_an_unchanged_model_is_as_surprised_as_its_base_and_a_broken_one_more(
     verdicts = {}
     for noise in (0.0, 3.0):
         found = cross_entropy.measure(tuned(stand_in, tmp_path / str(noise), noise), unseen, stand_in)
-        assert found.base.shape == found.tuned.shape == (6,) and (found.tuned == found.base).all() == (noise == 0)
+        assert found.base.shape == found.tuned.shape == (6,) and (found.tuned == found.base).all() == (
+            noise == 0
+        )
         card = Scorecard("damage")
         damage_card.surprised(card, found)
         verdicts[noise] = card.verdicts["cross_entropy"]
-        assert [row.row for row in card.sections["cross_entropy"].rows][:3] == ["base", "tuned", "tuned - base"]
+        assert [row.row for row in card.sections["cross_entropy"].rows][:3] == [
+            "base",
+            "tuned",
+            "tuned - base",
+        ]
     assert verdicts == {0.0: "not worse", 3.0: "worse"}
 
 

@@ -38,7 +38,9 @@ CASES = [
 PROFILES = json.loads((KNOWN / "key_profiles.json").read_text())["profiles"]
 
 
-def made_piece(notes: list[list[float]], bpm: float = 60, meter: tuple[int, int] = (4, 4), **more: Any) -> Piece:
+def made_piece(
+    notes: list[list[float]], bpm: float = 60, meter: tuple[int, int] = (4, 4), **more: Any
+) -> Piece:
     """notes: [onset, length, pitch, velocity, track]; the last two may be left out. Onsets and lengths are quarters.
 
     drums: onsets. tempos: [onset, bpm], instead of one `bpm`.
@@ -47,10 +49,15 @@ def made_piece(notes: list[list[float]], bpm: float = 60, meter: tuple[int, int]
     for onset, tempo in more.get("tempos", [[0, bpm]]):
         score.tempos.append(Tempo(round(onset * 480), tempo))
     score.time_signatures.append(TimeSignature(0, *meter))
-    tracks = [Track("", 0, False) for _ in range(1 + max((int(note[4]) for note in notes if len(note) > 4), default=0))]
+    tracks = [
+        Track("", 0, False)
+        for _ in range(1 + max((int(note[4]) for note in notes if len(note) > 4), default=0))
+    ]
     for onset, length, pitch, *rest in notes:
         velocity, track = (*rest, *(64, 0)[len(rest) :])
-        tracks[int(track)].notes.append(Note(round(onset * 480), round(length * 480), int(pitch), int(velocity)))
+        tracks[int(track)].notes.append(
+            Note(round(onset * 480), round(length * 480), int(pitch), int(velocity))
+        )
     drums = Track("", 0, True)
     for onset in more.get("drums", []):
         drums.notes.append(Note(round(onset * 480), 10, 36, 100))
@@ -131,7 +138,9 @@ def differences(answer: Any, expected: Any, within: float) -> dict[str, tuple[fl
         places = expected if isinstance(expected, dict) else range(len(expected))
         assert isinstance(expected, dict) or len(answer) == len(expected)
         inner = {key: differences(answer[key], expected[key], within) for key in places}
-        return {f"{key} {place}".strip(): pair for key, found in inner.items() for place, pair in found.items()}
+        return {
+            f"{key} {place}".strip(): pair for key, found in inner.items() for place, pair in found.items()
+        }
     right = value_of(expected)
     return {} if answer == pytest.approx(right, abs=within, rel=0, nan_ok=True) else {"": (answer, right)}
 

@@ -55,7 +55,9 @@ def test_the_sheet_says_nothing_of_where_a_clip_is_from(
     with sheet.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["clip"] for row in rows] == [path.name for path in heard] and len(rows) == 9
-    assert not any(word in sheet.read_text() for word in ("log_drum", "house", "reference", "contrast", "samples-"))
+    assert not any(
+        word in sheet.read_text() for word in ("log_drum", "house", "reference", "contrast", "samples-")
+    )
     levels = [loudness(clips.load(path), clips.RATE) for path in heard]
     assert max(levels) - min(levels) < 0.7 and len({path.stat().st_size for path in heard}) == 1
     again = listening.write_sheet(tmp_path / "again.csv", folders, seed=1)
@@ -76,7 +78,11 @@ def told(folders: dict[str, list[str]], rate: dict[str, float], raters: int, noi
 
 def test_ratings_come_back_by_folder_with_agreement_and_intervals() -> None:
     folders = {name: [f"{name}{k}" for k in range(12)] for name in ("reference", "contrast", "samples")}
-    odds = {d: {"r": 2.0, "c": -2.0, "s": 0.0}[d[0]] + 0.01 * k for ds in folders.values() for k, d in enumerate(ds)}
+    odds = {
+        d: {"r": 2.0, "c": -2.0, "s": 0.0}[d[0]] + 0.01 * k
+        for ds in folders.values()
+        for k, d in enumerate(ds)
+    }
     ratings = told(folders, {"reference": 4.5, "samples": 3, "contrast": 1.5}, 3, 0.5)
     heard = listening.summarise([*ratings, Rating("nobody", "r0", 3)], folders, odds)
     assert heard.raters == 3 and heard.clips == 36 and heard.unknown == ["nobody"]

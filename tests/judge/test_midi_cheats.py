@@ -31,7 +31,9 @@ def loud(jobs: Sequence[Job]) -> list[Score | None]:
     out: list[Score | None] = []
     for job in jobs:
         valence, arousal = np.nan_to_num(job.emotion[:2])
-        plain = a_piece(0.8 if job.seed % 2 else -0.8, 0.8 if job.seed % 3 else -0.8, job.seed, job.bars, even=True)
+        plain = a_piece(
+            0.8 if job.seed % 2 else -0.8, 0.8 if job.seed % 3 else -0.8, job.seed, job.bars, even=True
+        )
         out.append(piece.edited(plain, 2 ** (0.6 * arousal), 2 ** (0.8 * arousal - 0.1 * valence)))
     return out
 
@@ -110,7 +112,9 @@ def test_a_flattened_evaluator_that_is_deaf_clears_nobody_and_accuses_nobody(tmp
     pieces = []
     for number, one in enumerate(known.pieces):
         even = a_piece(0.8, 0.8, 500 + number, 8, even=True)
-        pieces.append(replace(one, score=piece.edited(even, 2 ** (0.5 * one.arousal), 2 ** (0.5 * one.arousal))))
+        pieces.append(
+            replace(one, score=piece.edited(even, 2 ** (0.5 * one.arousal), 2 ** (0.5 * one.arousal)))
+        )
     card = midi.score(jittery, material(), Labels(pieces), EFFORT, tmp_path, Scorecard("toy"))
     assert "arousal" in card.verdicts["heard_as_asked"]["symbolic"]
     assert card.verdicts["evaluators"]["symbolic (flattened)"] == []
@@ -160,7 +164,9 @@ def test_a_copied_training_piece_is_caught_in_another_key_tempo_and_velocity(tmp
                 note.pitch += 5
         return [stolen if job.seed == 5_003 else one for job, one in zip(jobs, made, strict=True)]
 
-    card = midi.score(copies, material("so that no evaluator is needed"), None, EFFORT, tmp_path, Scorecard("toy"))
+    card = midi.score(
+        copies, material("so that no evaluator is needed"), None, EFFORT, tmp_path, Scorecard("toy")
+    )
     assert card.verdicts["copies"] == 1
     assert card.more["copies"][0]["training"] == material().training[3]["midi_path"]
     assert card.more["copies"][0]["share"] == 1

@@ -59,7 +59,9 @@ def test_an_empty_piece_has_every_feature_by_name() -> None:
 
 
 def test_mode_pace_and_velocity_are_what_they_say() -> None:
-    happy, sad = (symbolic_features.features(piece.piece(a_piece(*q, 3, 16))) for q in (QUADRANTS[0], QUADRANTS[3]))
+    happy, sad = (
+        symbolic_features.features(piece.piece(a_piece(*q, 3, 16))) for q in (QUADRANTS[0], QUADRANTS[3])
+    )
     assert happy["mode"] > 0 > sad["mode"] and happy["onset_rate"] > sad["onset_rate"]
     assert happy["tempo"] == pytest.approx(np.log2(130), abs=1e-3) and sad["tempo"] == pytest.approx(
         np.log2(80), abs=1e-3

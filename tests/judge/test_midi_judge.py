@@ -46,7 +46,14 @@ def model(folder: Path, data_hash: str, name: str = "best.pt", trained: str = "g
     training = {"grad_accum_steps": 1, "early_stopping": {"monitor": "val_loss"}}
     state["config"] = {"model": SETTINGS, "seed": 42, "data": data, "training": training}
     facts: dict[str, Any] = {"started": "2025-01-01", "resumes": []}
-    state["meta"] = {"data_hash": data_hash, "global_batch": 8, "val": {}, "window": [], "seconds": 1.0, "facts": facts}
+    state["meta"] = {
+        "data_hash": data_hash,
+        "global_batch": 8,
+        "val": {},
+        "window": [],
+        "seconds": 1.0,
+        "facts": facts,
+    }
     checkpoint.save(state, folder / name)
     return folder / name
 
@@ -59,7 +66,9 @@ def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(
     best = model(tmp_path, manifest_rows.data_hash([seen, held_out]))
     card = midi.judge(best, held_out, seen, None, out=tmp_path / "out", quick=True)
     written = json.loads((tmp_path / "out" / "midi.json").read_text(), parse_constant=lambda word: 1 / 0)
-    assert {"evaluators", "nll", "gain", "grid", "flips", "quality", "memorisation"} <= written["tables"].keys()
+    assert {"evaluators", "nll", "gain", "grid", "flips", "quality", "memorisation"} <= written[
+        "tables"
+    ].keys()
     assert written["verdicts"]["labels"] == "given" and written["quick"] is True and written["seed"] == 0
     assert written["verdicts"]["status"] == "measured"
     assert "other manifests" not in card.warning and "too few" in card.warning  # six rows train no evaluator
@@ -102,10 +111,14 @@ def test_a_twin_s_rows_are_the_same_songs_told_each_other_s_emotions(tmp_path: P
     shuffled_labels.write(seen, tmp_path / "twin.jsonl", seed=1)
     mine, theirs = (manifest_rows.read(path, "midi") for path in (seen, tmp_path / "twin.jsonl"))
     assert [row["midi_path"] for row in mine] == [row["midi_path"] for row in theirs]
-    assert sorted(map(str, (row["emotion"] for row in mine))) == sorted(map(str, (row["emotion"] for row in theirs)))
+    assert sorted(map(str, (row["emotion"] for row in mine))) == sorted(
+        map(str, (row["emotion"] for row in theirs))
+    )
     assert shuffled_labels.doubt(mine, tmp_path / "twin.jsonl") == ""
     assert "kept their own emotion" in shuffled_labels.doubt(mine, seen)
-    assert "same songs" in shuffled_labels.doubt(manifest_rows.read(manifest(tmp_path, "b.jsonl", 5, 4), "midi"), seen)
+    assert "same songs" in shuffled_labels.doubt(
+        manifest_rows.read(manifest(tmp_path, "b.jsonl", 5, 4), "midi"), seen
+    )
 
 
 def test_too_few_held_out_songs_are_refused_without_a_number(tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def test_a_piece_is_read_as_steps_of_all_notes_and_of_its_outer_voices() -> None
     whole, upper, lower = lines(score)
     assert steps_of(whole) == [(24, 0), (2, 12), (-24, 6), (21, 6)]  # 48 72 74 50 71
     assert steps_of(upper) == [(2, 12), (-3, 12)] and steps_of(lower) == [(2, 18), (21, 6)]
-    assert [steps_of(line) for line in lines(chords((0, 1, 60), (1, 1, 62)))] == [[(2, 12)]], "one voice is one line"
+    assert [steps_of(line) for line in lines(chords((0, 1, 60), (1, 1, 62)))] == [[(2, 12)]], (
+        "one voice is one line"
+    )
 
 
 def test_tracks_are_lines_where_there_are_several() -> None:
@@ -124,7 +126,9 @@ def test_a_stolen_voice_is_found_under_new_ones() -> None:
     assert found.share == 1 and found.notes == piece.note_count(piece.excerpt(known, 0, 16))
 
 
-def test_a_stolen_melody_is_found_over_a_new_accompaniment_in_its_own_track_and_a_bass_line_under_one() -> None:
+def test_a_stolen_melody_is_found_over_a_new_accompaniment_in_its_own_track_and_a_bass_line_under_one() -> (
+    None
+):
     rng = np.random.default_rng(3)
     tune_of, bass_of = [(72 + rng.integers(0, 13, 60)).tolist()], [(36 + rng.integers(0, 13, 60)).tolist()]
     lengths = rng.choice([6, 12], 60).tolist()
@@ -163,7 +167,10 @@ def test_empty_pieces_and_an_empty_library_share_nothing() -> None:
 
 def test_half_a_million_steps_are_searched_in_seconds() -> None:
     rng = np.random.default_rng(1)
-    long = [tune((40 + rng.integers(0, 40, 5000)).tolist(), rng.choice([3, 6, 12], 5000).tolist()) for _ in range(50)]
+    long = [
+        tune((40 + rng.integers(0, 40, 5000)).tolist(), rng.choice([3, 6, 12], 5000).tolist())
+        for _ in range(50)
+    ]
     began = time.process_time()
     found = Library(long).longest([piece.excerpt(long[7], 100, 32), piece.excerpt(long[20], 50, 64)])
     assert [one.source for one in found] == [7, 20] and time.process_time() - began < 10

@@ -26,7 +26,9 @@ def notes(*rows: tuple[float, float, int]) -> quality.Piece:
 
 def test_pitch_class_entropy() -> None:
     assert quality.pitch_class_entropy(notes((0, 1, 60), (1, 1, 72))) == 0
-    assert quality.pitch_class_entropy(notes(*((i, 1, 60 + i) for i in range(12)))) == pytest.approx(math.log2(12))
+    assert quality.pitch_class_entropy(notes(*((i, 1, 60 + i) for i in range(12)))) == pytest.approx(
+        math.log2(12)
+    )
 
 
 def test_scale_consistency() -> None:
@@ -75,7 +77,9 @@ def test_thrown_notes_keep_their_number_and_their_drums_and_stand_on_sixteenths_
     thrown = quality.thrown_about(score, 1)
     pitched = list(thrown.tracks[0].notes)
     assert len(pitched) == len(score.tracks[0].notes) and thrown.tracks[1].notes[0].pitch == 36
-    assert {note.pitch for note in pitched} <= set(range(36, 85)) and len({note.pitch for note in pitched}) > 25
+    assert {note.pitch for note in pitched} <= set(range(36, 85)) and len(
+        {note.pitch for note in pitched}
+    ) > 25
     assert all(note.time % 120 == 0 and note.time < score.end() for note in pitched)
     assert max(note.time for note in pitched) > 0.8 * score.end()
     assert quality.thrown_about(score, 1) == thrown != quality.thrown_about(score, 2)
@@ -103,7 +107,9 @@ def test_overlaps_by_hand() -> None:
     few = quality.overlaps(made[:2], held_out, [f"song {k}" for k in range(8)], 10)
     assert few[names[0]][0] == (1, 1, 1), "as many are compared as there are"
     assert math.isnan(quality.overlaps(made[:0], held_out, list("aabbccdd"), 10)[names[0]][0].value)
-    assert quality.overlaps(made, held_out, list("aabbccdd"), 10)[names[0]][0].value == 1, "four songs are enough"
+    assert quality.overlaps(made, held_out, list("aabbccdd"), 10)[names[0]][0].value == 1, (
+        "four songs are enough"
+    )
 
 
 def test_a_split_parts_songs_and_not_pieces() -> None:

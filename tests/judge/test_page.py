@@ -13,7 +13,9 @@ def card():
         Row.of("floor", Interval(math.nan, math.nan, math.nan), note="no second draw"),
     ]
     section = Section("Distance", rows, "Lower is better.", "Chamfer", "distance.png")
-    return Scorecard("Clouds", "Labels are derived.", True, 7, {"distance": section}, {"beats_baselines": True})
+    return Scorecard(
+        "Clouds", "Labels are derived.", True, 7, {"distance": section}, {"beats_baselines": True}
+    )
 
 
 def test_the_json_has_the_contracts_shape_and_no_nan(tmp_path):
@@ -32,7 +34,12 @@ def test_the_page_opens_with_its_warning_and_says_what_was_not_measured():
 
 
 def test_verdicts_read_as_words_and_short_figures():
-    verdicts = {"gap_closed": {"value": 0.8714523, "ci": [0.7734, 0.934]}, "steady": True, "not_beaten": [], "p": None}
+    verdicts = {
+        "gap_closed": {"value": 0.8714523, "ci": [0.7734, 0.934]},
+        "steady": True,
+        "not_beaten": [],
+        "p": None,
+    }
     page = Scorecard("Clouds", verdicts=verdicts).page()
     assert "- **gap closed**: 0.871 [0.773 .. 0.934]" in page and "- **steady**: yes" in page
     assert "- **not beaten**: none" in page and "- **p**: not measured" in page

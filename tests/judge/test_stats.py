@@ -90,7 +90,9 @@ def test_a_permutation_test_by_counting():
 
 def test_pairs_needed_by_hand():
     same = np.zeros(98, bool)
-    assert stats.pairs_needed(same, same, 0.2) == 37  # ((1.95996 sqrt(.2) + .84162 sqrt(.2 - .04)) / .2)^2 = 36.8
+    assert (
+        stats.pairs_needed(same, same, 0.2) == 37
+    )  # ((1.95996 sqrt(.2) + .84162 sqrt(.2 - .04)) / .2)^2 = 36.8
     differ = np.arange(98) < 30
     assert stats.pairs_needed(same, differ, 0.2) == 61  # sqrt(.32) and sqrt(.28) for those: 60.4
     assert stats.pairs_needed(differ, differ, 0.2) == 37
@@ -160,7 +162,12 @@ def test_an_interval_of_paired_shares_is_the_textbooks_and_no_difference_in_a_fe
     half = 1.959964 * math.sqrt((12 / 42 - (10 / 42) ** 2) / 42)
     assert found.value == 0.25 and found.ci == pytest.approx([10 / 42 - half, 10 / 42 + half])
     same = np.ones(4, bool)
-    assert stats.paired_difference(same, same).high > 0.4 > 0.1 > stats.paired_difference(*np.ones((2, 60), bool)).high
+    assert (
+        stats.paired_difference(same, same).high
+        > 0.4
+        > 0.1
+        > stats.paired_difference(*np.ones((2, 60), bool)).high
+    )
     with pytest.raises(ValueError, match="no pairs"):
         stats.paired_difference(same[:0], same[:0])
 
@@ -170,7 +177,9 @@ def test_pairs_needed_find_the_difference_as_often_as_is_said():
     pilot = rng.random((2, 100_000)) < [[0.4], [0.2]]
     needed = stats.pairs_needed(*pilot, 0.2)
     assert 75 < needed < 95
-    found = [stats.paired_permutation(*(rng.random((2, needed)) < [[0.4], [0.2]]), 500) < 0.05 for _ in range(300)]
+    found = [
+        stats.paired_permutation(*(rng.random((2, needed)) < [[0.4], [0.2]]), 500) < 0.05 for _ in range(300)
+    ]
     assert 0.72 < np.mean(found) < 0.88
 
 

@@ -25,7 +25,9 @@ def serve() -> Iterator[Imds]:
 
     class Answer(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
-            if self.path != "/latest/api/token" or not self.headers.get("X-aws-ec2-metadata-token-ttl-seconds"):
+            if self.path != "/latest/api/token" or not self.headers.get(
+                "X-aws-ec2-metadata-token-ttl-seconds"
+            ):
                 return self.say(400, "")
             token = secrets.token_hex(8)
             imds.tokens.add(token)

@@ -42,14 +42,18 @@ def program(folder: Path, name: str, script: str) -> None:
         ("510.1", None, False),
     ],
 )
-def test_a_driver_is_old_or_new_enough_for_the_cuda_of_torch(installed: str, cuda: str | None, ok: bool) -> None:
+def test_a_driver_is_old_or_new_enough_for_the_cuda_of_torch(
+    installed: str, cuda: str | None, ok: bool
+) -> None:
     check = doctor.driver(installed, cuda)
     assert check.ok is ok
     assert installed in check.detail
     assert ok or ("too old" in check.detail and "kwela train" in check.fix)
 
 
-def test_a_card_behind_an_old_driver_is_named_with_it(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_behind_an_old_driver_is_named_with_it(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("this machine has a driver of its own")
     program(programs, "nvidia-smi", "echo 'NVIDIA GeForce RTX 3090, 24576 MiB, 470.42.01'")
@@ -59,7 +63,9 @@ def test_a_card_behind_an_old_driver_is_named_with_it(programs: Path, monkeypatc
     assert not checks["NVIDIA driver"].ok and "470.42.01 is too old" in checks["NVIDIA driver"].detail
 
 
-def test_a_cpu_build_of_torch_beside_a_card_is_pointed_out(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_build_of_torch_beside_a_card_is_pointed_out(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("this machine has a driver of its own")
     program(programs, "nvidia-smi", "echo 'NVIDIA L4, 23034 MiB, 535.104.05'")
@@ -83,7 +89,9 @@ def test_docker_is_missing_or_silent_or_lacks_the_nvidia_runtime_or_is_ready(pro
 
 def test_a_missing_extra_names_the_commands_and_the_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda package: None if package == "midirenderer" else real(package))
+    monkeypatch.setattr(
+        doctor, "_version", lambda package: None if package == "midirenderer" else real(package)
+    )
     check = named(doctor.examine(quick=True))["music and sounds"]
     assert not check.ok and "midirenderer" in check.detail and "music21" not in check.detail
     assert "demo-corpus" in check.fix and "kwela[demo]" in check.fix

@@ -127,7 +127,9 @@ def test_launch_asks_aws_for_the_playbooks_machine() -> None:
     assert f"ssh -i my-key.pem ubuntu@{machine['PublicIpAddress']}" in done.out
 
 
-def test_the_price_is_said_beside_the_playbooks_before_anything_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_price_is_said_beside_the_playbooks_before_anything_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     done = run(*LAUNCH)  # nobody answers
     refused(done, "--yes goes on without asking")
@@ -167,10 +169,14 @@ def test_the_machine_may_do_what_its_profile_says_and_no_more() -> None:
     done = run(*LAUNCH, "--yes", "--iam-instance-profile", "kwela-machine")
     assert done.status == 0, done.err
     assert only()["IamInstanceProfile"]["Arn"].endswith(":instance-profile/kwela-machine")
-    assert not any(action.split(":")[1].startswith(("Run", "Start", "Stop", "Create")) for action in actions(may))
+    assert not any(
+        action.split(":")[1].startswith(("Run", "Start", "Stop", "Create")) for action in actions(may)
+    )
     ec2().terminate_instances(InstanceIds=[only()["InstanceId"]])
     assert run(*LAUNCH, "--yes").status == 0  # the control: nothing unless asked
-    assert "IamInstanceProfile" not in next(each for each in instances() if each["State"]["Name"] == "running")
+    assert "IamInstanceProfile" not in next(
+        each for each in instances() if each["State"]["Name"] == "running"
+    )
 
 
 def actions(policy: str) -> list[str]:
@@ -179,7 +185,9 @@ def actions(policy: str) -> list[str]:
 
 def test_a_persistent_request_that_would_launch_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     run(*LAUNCH, "--yes", "--market", "spot")
-    assert "to end it for good" not in run("aws", "status").out  # moto doesn't give the request's id; AWS does
+    assert (
+        "to end it for good" not in run("aws", "status").out
+    )  # moto doesn't give the request's id; AWS does
     real = BaseClient._make_api_call
 
     def with_request(self: Any, operation: str, wanted: Any) -> Any:
@@ -193,7 +201,9 @@ def test_a_persistent_request_that_would_launch_another_is_named(monkeypatch: py
     assert ends in run("aws", "stop").out
 
 
-def test_an_instance_that_is_there_can_be_given_an_address_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_instance_that_is_there_can_be_given_an_address_that_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run(*LAUNCH, "--yes")
     monkeypatch.setattr("sys.stdin", io.StringIO())
     asked = run(*LAUNCH, "--elastic-ip")  # it costs money: nobody answers
@@ -201,7 +211,11 @@ def test_an_instance_that_is_there_can_be_given_an_address_that_stays(monkeypatc
     assert ec2().describe_addresses()["Addresses"] == []
     given = run(*LAUNCH, "--elastic-ip", "--yes")
     (address,) = ec2().describe_addresses()["Addresses"]
-    assert given.status == 0 and address["InstanceId"] == only()["InstanceId"] and address["PublicIp"] in given.out
+    assert (
+        given.status == 0
+        and address["InstanceId"] == only()["InstanceId"]
+        and address["PublicIp"] in given.out
+    )
     again = run(*LAUNCH, "--elastic-ip")  # it has one: nothing to ask
     (same,) = ec2().describe_addresses()["Addresses"]
     assert again.status == 0 and same["PublicIp"] == address["PublicIp"] and same["PublicIp"] in again.out
@@ -225,14 +239,20 @@ def test_two_launches_in_the_same_minute_ask_for_the_same_instance(
     monkeypatch.setattr(instance, "time", SimpleNamespace(time=lambda: 1.8e9))
     for name in ("phase-2-5", "phase-2-5", "another"):
         assert run(*LAUNCH, "--yes", "--name", name).status == 0
-        ec2().terminate_instances(InstanceIds=[each["InstanceId"] for each in instances()])  # not seen by the next
+        ec2().terminate_instances(
+            InstanceIds=[each["InstanceId"] for each in instances()]
+        )  # not seen by the next
     tokens = [wanted["ClientToken"] for _, operation, wanted in calls if operation == "RunInstances"]
     assert tokens[0] == tokens[1] != tokens[2] and len(tokens[0]) == 64
 
 
 def rules() -> set[tuple[int, str]]:
-    (group,) = ec2().describe_security_groups(Filters=[{"Name": "group-name", "Values": ["kwela-*"]}])["SecurityGroups"]
-    return {(rule["FromPort"], span["CidrIp"]) for rule in group["IpPermissions"] for span in rule["IpRanges"]}
+    (group,) = ec2().describe_security_groups(Filters=[{"Name": "group-name", "Values": ["kwela-*"]}])[
+        "SecurityGroups"
+    ]
+    return {
+        (rule["FromPort"], span["CidrIp"]) for rule in group["IpPermissions"] for span in rule["IpRanges"]
+    }
 
 
 def test_only_the_callers_address_of_today_is_let_in() -> None:
@@ -246,7 +266,9 @@ def test_only_the_callers_address_of_today_is_let_in() -> None:
 def test_start_stop_and_status_tell_what_it_costs() -> None:
     run(*LAUNCH, "--yes")
     stopped = run("aws", "stop")
-    assert stopped.status == 0 and "stopped" in stopped.out and "$40.00 a month, running or not" in stopped.out
+    assert (
+        stopped.status == 0 and "stopped" in stopped.out and "$40.00 a month, running or not" in stopped.out
+    )
     assert only()["State"]["Name"] == "stopped"
     assert run("aws", "stop").status == 0  # stopped already
     started = json.loads(run("aws", "start", "--from", "203.0.113.7", "--json").out)
@@ -263,7 +285,9 @@ def test_the_disk_outlives_its_instance_and_is_not_forgotten() -> None:
     (disk,) = ec2().describe_volumes()["Volumes"]
     gone = run("aws", "status")
     assert "phase-2-5: no instance in us-east-1" in gone.out
-    assert f"{disk['VolumeId']} (500 GB" in gone.out and "$40.00 a month until aws ec2 delete-volume" in gone.out
+    assert (
+        f"{disk['VolumeId']} (500 GB" in gone.out and "$40.00 a month until aws ec2 delete-volume" in gone.out
+    )
     assert run(*LAUNCH, "--yes").status == 0  # a terminated one is in nobody's way
 
 
@@ -292,7 +316,9 @@ def full(*zones: str) -> Any:
 
     def run_instances(self: EC2Backend, *arguments: Any, **settings: Any) -> Any:
         if self.get_subnet(settings["subnet_id"]).availability_zone in zones:
-            raise EC2ClientError("InsufficientInstanceCapacity", "We currently do not have sufficient capacity.")
+            raise EC2ClientError(
+                "InsufficientInstanceCapacity", "We currently do not have sufficient capacity."
+            )
         return real(self, *arguments, **settings)
 
     return run_instances
@@ -306,11 +332,15 @@ def test_a_zone_without_room_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_room_anywhere_is_a_failure_and_not_the_callers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EC2Backend, "run_instances", full(*instance.zones(instance.connect(US), "g4dn.xlarge")))
+    monkeypatch.setattr(
+        EC2Backend, "run_instances", full(*instance.zones(instance.connect(US), "g4dn.xlarge"))
+    )
     refused(run(*LAUNCH, "--yes"), "no capacity now: try again later", status=1)
 
 
-def test_the_alarm_is_made_where_billing_is_counted_and_tells_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_alarm_is_made_where_billing_is_counted_and_tells_somebody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     nothing = run("aws", "alarm")
     assert nothing.status == 2 and "no billing alarm yet" in nothing.err
@@ -350,7 +380,10 @@ def test_a_stop_of_an_instance_is_mailed_to_the_same_people() -> None:
     before = json.loads(sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"])["Statement"]
     for _ in range(2):  # twice: one rule, one target, one statement
         done = run("aws", "alarm", "--email", "you@example.com")
-        assert done.status == 0 and "mails too when an instance of us-east-1 stops; of another region's" in done.out
+        assert (
+            done.status == 0
+            and "mails too when an instance of us-east-1 stops; of another region's" in done.out
+        )
     (rule,) = events.list_rules()["Rules"]
     arn, about = rule["Arn"], json.loads(rule["EventPattern"])
     assert rule["State"] == "ENABLED" and about["detail"] == {"state": ["stopping", "stopped", "terminated"]}
@@ -363,7 +396,11 @@ def test_a_stop_of_an_instance_is_mailed_to_the_same_people() -> None:
     after = json.loads(sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"])["Statement"]
     assert after[:-1] == before != []  # what the account's own may do stays
     assert after[-1]["Principal"] == {"Service": ["cloudwatch.amazonaws.com", "events.amazonaws.com"]}
-    assert (after[-1]["Effect"], after[-1]["Action"], after[-1]["Resource"]) == ("Allow", "sns:Publish", topic)
+    assert (after[-1]["Effect"], after[-1]["Action"], after[-1]["Resource"]) == (
+        "Allow",
+        "sns:Publish",
+        topic,
+    )
     events.disable_rule(Name=rule["Name"])  # the control
     assert "nobody is told when an instance stops" in run("aws", "alarm").out
 
@@ -371,7 +408,10 @@ def test_a_stop_of_an_instance_is_mailed_to_the_same_people() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--key-name", "nobody's"], ["--key-name nobody's: no such key pair in us-east-1", "there are my-key"]),
+        (
+            ["--key-name", "nobody's"],
+            ["--key-name nobody's: no such key pair in us-east-1", "there are my-key"],
+        ),
         (["--type", "q9.huge"], ["us-east-1 has no q9.huge"]),
         (["--region", "mars-1"], ["mars-1: no such AWS region"]),
         (["--from", "nowhere"], ["--from nowhere: not an IPv4 address"]),
@@ -389,7 +429,8 @@ def test_bad_input_is_one_line_and_launches_nothing(arguments: list[str], says: 
 def test_what_is_not_there_is_one_line_too() -> None:
     for command in ("start", "stop"):
         refused(
-            run("aws", command, *(["--from", "203.0.113.7"] if command == "start" else [])), "kwela aws launch makes"
+            run("aws", command, *(["--from", "203.0.113.7"] if command == "start" else [])),
+            "kwela aws launch makes",
         )
     refused(run("aws", "alarm", "--email", "you@nowhere"), "not an e-mail address")
     refused(run("aws", "alarm", "--email", "you@example.com", "--dollars", "nan"), "--dollars")
@@ -413,7 +454,9 @@ def test_without_permission_one_line_names_what_was_refused(monkeypatch: pytest.
         raise EC2ClientError("UnauthorizedOperation", "You are not authorized\nto perform this operation.")
 
     monkeypatch.setattr(EC2Backend, "run_instances", denied)
-    refused(run(*LAUNCH, "--yes"), "AWS refused RunInstances: You are not authorized to perform this operation.")
+    refused(
+        run(*LAUNCH, "--yes"), "AWS refused RunInstances: You are not authorized to perform this operation."
+    )
 
 
 def test_an_aws_that_does_not_answer_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,11 +518,16 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 def asked_for(calls: list[Call]) -> set[str]:
     """As a policy's actions. What an account may always ask, who it is, is none of them."""
-    asked = {f"{'cloudwatch' if service == 'monitoring' else service}:{operation}" for service, operation, _ in calls}
+    asked = {
+        f"{'cloudwatch' if service == 'monitoring' else service}:{operation}"
+        for service, operation, _ in calls
+    }
     return asked - {"sts:GetCallerIdentity"}
 
 
-def test_the_machines_role_allows_what_its_campaign_asks_and_nothing_else(calls: list[Call], tmp_path: Path) -> None:
+def test_the_machines_role_allows_what_its_campaign_asks_and_nothing_else(
+    calls: list[Call], tmp_path: Path
+) -> None:
     run(*LAUNCH, "--yes")
     topic = json.loads(run("aws", "alarm", "--email", "you@example.com", "--json").out)["topic"]
     calls.clear()

@@ -103,9 +103,13 @@ def test_the_second_run_says_the_same_and_disturbs_nothing(checkout: Checkout) -
     assert (again.returncode, again.stdout) == (0, FIVE_LINES)
     assert {file.name: file.stat().st_mtime_ns for file in checkout.units.iterdir()} == before
     calls = checkout.log()
-    assert "systemctl start kwela-tensorboard.service" in calls and not any("restart" in call for call in calls)
+    assert "systemctl start kwela-tensorboard.service" in calls and not any(
+        "restart" in call for call in calls
+    )
     checkout.run("deploy_training.sh", "--tensorboard-host", "0.0.0.0", "--idle-hours", "4")
-    assert "systemctl restart kwela-tensorboard.service" in checkout.log()  # the control: what changed is started anew
+    assert (
+        "systemctl restart kwela-tensorboard.service" in checkout.log()
+    )  # the control: what changed is started anew
     assert "--host 0.0.0.0" in (checkout.units / "kwela-tensorboard.service").read_text()
     assert "--hours 4\n" in (checkout.units / "kwela-idle-watch.service").read_text()
 
@@ -204,7 +208,10 @@ def test_an_old_python_is_joined_by_a_new_one(checkout: Checkout) -> None:
     checkout.program("python3", "exit 1")
     checkout.program("curl", "exit 1")
     done = checkout.run("deploy_training.sh")
-    assert done.returncode == 2 and "uv brings no Python 3.12: install Python 3.11" in done.stderr.splitlines()[-1]
+    assert (
+        done.returncode == 2
+        and "uv brings no Python 3.12: install Python 3.11" in done.stderr.splitlines()[-1]
+    )
     assert [call for call in checkout.log() if call.startswith(("python3 -m", "curl"))] == [
         "python3 -m pip install --quiet --user uv",
         "curl -LsSf https://astral.sh/uv/install.sh",

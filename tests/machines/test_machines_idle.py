@@ -95,7 +95,9 @@ def test_two_quiet_hours_stop_the_machine_and_it_is_warned_first(watch: idle.Wat
         "WARNING: idle for 1 h 45 min; stops in 0 h 15 min unless used",
         f"stopping: idle for 2 h 00 min: {watch.shutdown}",
     ]
-    assert (watch.state.parent / "wall").read_text() == "kwela: this machine is idle and stops in 0 h 15 min\n"
+    assert (
+        watch.state.parent / "wall"
+    ).read_text() == "kwela: this machine is idle and stops in 0 h 15 min\n"
 
 
 def test_a_training_step_starts_the_two_hours_anew(watch: idle.Watch) -> None:
@@ -110,7 +112,9 @@ def test_a_training_step_starts_the_two_hours_anew(watch: idle.Watch) -> None:
 
 
 @pytest.mark.parametrize(("percent", "ends"), [(40, 0), (1, 1)])
-def test_a_gpu_in_use_keeps_the_machine_up_and_one_at_rest_does_not(watch: idle.Watch, percent: int, ends: int) -> None:
+def test_a_gpu_in_use_keeps_the_machine_up_and_one_at_rest_does_not(
+    watch: idle.Watch, percent: int, ends: int
+) -> None:
     smi = watch.state.parent / "bin" / "nvidia-smi"
     smi.write_text(f"#!/bin/sh\necho 0\necho {percent}\n")  # the second of two cards
     smi.chmod(0o755)
@@ -150,7 +154,9 @@ def test_the_tensorboard_service_logs_its_requests_and_nothing_else(tmp_path: Pa
     place = {"@PYTHON@": sys.executable, "@ROOT@": str(tmp_path), "@HOST@": "127.0.0.1", "6006": str(port)}
     for mark, value in place.items():
         text = text.replace(mark, value)
-    start = next(line.removeprefix("ExecStart=") for line in text.splitlines() if line.startswith("ExecStart="))
+    start = next(
+        line.removeprefix("ExecStart=") for line in text.splitlines() if line.startswith("ExecStart=")
+    )
     log = tmp_path / "ai-service" / "training_logs" / "requests.log"
     service = subprocess.Popen(shlex.split(start), stdout=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -169,7 +175,9 @@ def test_the_tensorboard_service_logs_its_requests_and_nothing_else(tmp_path: Pa
         assert log.stat().st_mtime == first
         urllib.request.urlopen(page).close()
         time.sleep(0.5)
-        assert log.stat().st_mtime > first and all("GET / HTTP/1" in line for line in log.read_text().splitlines())
+        assert log.stat().st_mtime > first and all(
+            "GET / HTTP/1" in line for line in log.read_text().splitlines()
+        )
     finally:
         os.killpg(service.pid, signal.SIGTERM)
         service.wait(30)
@@ -220,7 +228,11 @@ def test_a_timer_that_slept_or_a_boot_does_not_count_as_idle(watch: idle.Watch) 
 
 DAMAGED = [
     *("", "{", "[1]", '{"no": "such"}', '{"boot": "boot-1", "idle": "y"}', '{"boot": "boot-1", "idle": NaN}'),
-    *('{"boot": "boot-1", "idle": -1e9}', '{"boot": "boot-1", "seen": 1e9}', '{"boot": "boot-1", "seen": "x"}'),
+    *(
+        '{"boot": "boot-1", "idle": -1e9}',
+        '{"boot": "boot-1", "seen": 1e9}',
+        '{"boot": "boot-1", "seen": "x"}',
+    ),
     *(
         '{"boot": "boot-1", "idle": 60, "warned": 1e9}',
         '{"boot": "boot-1", "warned": "soon"}',
@@ -247,7 +259,9 @@ def test_a_shutdown_that_fails_is_said_and_tried_again(watch: idle.Watch) -> Non
     assert stops(watch) == 1
 
 
-def test_a_full_disk_does_not_keep_the_machine_up(watch: idle.Watch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_does_not_keep_the_machine_up(
+    watch: idle.Watch, capfd: pytest.CaptureFixture[str]
+) -> None:
     (watch.folders[0] / "in the way").touch()
     nowhere = watch.folders[0] / "in the way" / "state.json"
     full = replace(watch, log=Path("/dev/full"), state=nowhere)
@@ -270,7 +284,9 @@ def test_the_spare_count_ends_with_the_full_disk(watch: idle.Watch) -> None:
 
 
 def test_with_nowhere_to_write_a_watch_that_goes_on_remembers(watch: idle.Watch) -> None:
-    lost = replace(watch, log=Path("/dev/full"), state=Path("/proc/nothing/state"), spare=Path("/proc/nothing/spare"))
+    lost = replace(
+        watch, log=Path("/dev/full"), state=Path("/proc/nothing/state"), spare=Path("/proc/nothing/spare")
+    )
     saw = None
     for minute in range(121):
         saw = idle.look(lost, saw, now=1000 + minute * MINUTE, boot="boot-1")
@@ -290,7 +306,9 @@ def test_a_wall_that_hangs_holds_up_nothing(watch: idle.Watch, monkeypatch: pyte
     assert stops(watch) == 1
 
 
-def test_every_minute_tries_again_where_the_shutdown_failed_and_nothing_can_be_printed(watch: idle.Watch) -> None:
+def test_every_minute_tries_again_where_the_shutdown_failed_and_nothing_can_be_printed(
+    watch: idle.Watch,
+) -> None:
     tries = watch.state.parent / "tries"
     stop = f"sh -c 'echo >> {tries}; exit 1'"
     quiet = asdict(idle.State(idle.BOOT.read_text().strip(), 0.0, 2 * HOUR, 0.0, {}, ""))
@@ -311,7 +329,12 @@ def test_every_minute_tries_again_where_the_shutdown_failed_and_nothing_can_be_p
 
 
 def command(watch: idle.Watch) -> list[str]:
-    options = {"--folder": watch.folders[0], "--log": watch.log, "--state": watch.state, "--shutdown": watch.shutdown}
+    options = {
+        "--folder": watch.folders[0],
+        "--log": watch.log,
+        "--state": watch.state,
+        "--shutdown": watch.shutdown,
+    }
     options |= {"--ssh-port": watch.ssh[0], "--port": watch.requests[0]}
     options["--request-log"] = watch.request_logs[0]
     return ["idle-watch", *(str(word) for option in options.items() for word in option)]

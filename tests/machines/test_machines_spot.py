@@ -59,7 +59,9 @@ def test_a_watch_that_was_ended_calls_nobody(imds: Imds) -> None:
 
 def test_a_malformed_answer_does_not_end_the_watch() -> None:
     body = NOTICE.encode()
-    token, notice = (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(b), b) for b in (b"token", body))
+    token, notice = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(b), b) for b in (b"token", body)
+    )
     answers = [b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", token, notice]
     called = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -85,7 +87,9 @@ def test_the_instance_says_what_it_is(imds: Imds, monkeypatch: pytest.MonkeyPatc
     assert metadata.get("no/such") is None
 
 
-@pytest.mark.parametrize("body", ["", "null", "[]", "<html>", '{"action": "stop"}', '{"action": "stop", "time": "x"}'])
+@pytest.mark.parametrize(
+    "body", ["", "null", "[]", "<html>", '{"action": "stop"}', '{"action": "stop", "time": "x"}']
+)
 def test_what_is_no_notice_is_not_taken_for_one(imds: Imds, body: str) -> None:
     imds.paths["spot/instance-action"] = body
     assert spot.Metadata(imds.base).notice() is None

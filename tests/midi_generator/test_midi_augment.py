@@ -19,7 +19,9 @@ WIDE = MidiAugment(transpose=11, tempo=0.5, velocity=40)
 
 def notes(ids: np.ndarray) -> list[tuple[int, bool, int, int, int, int]]:
     score = tokens.decode(ids)
-    return [(t.program, t.is_drum, n.time, n.duration, n.pitch, n.velocity) for t in score.tracks for n in t.notes]
+    return [
+        (t.program, t.is_drum, n.time, n.duration, n.pitch, n.velocity) for t in score.tracks for n in t.notes
+    ]
 
 
 @settings(max_examples=60, deadline=None)

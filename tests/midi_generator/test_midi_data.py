@@ -21,7 +21,10 @@ FEELING = emotion.expand64([0.5, -0.5, 0.3])
 
 
 def songs(count: int = 6, **context: object) -> list[windows.Song]:
-    return [windows.Song(Path(f"{seed}.mid"), a_song(seed, 6 + 4 * seed), FEELING, context) for seed in range(count)]
+    return [
+        windows.Song(Path(f"{seed}.mid"), a_song(seed, 6 + 4 * seed), FEELING, context)
+        for seed in range(count)
+    ]
 
 
 @pytest.fixture
@@ -31,7 +34,9 @@ def midi_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_cached_song_is_read_from_the_cache_and_only_there(midi_file: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_cached_song_is_read_from_the_cache_and_only_there(
+    midi_file: Path, tmp_path: Path, monkeypatch
+) -> None:
     cache = tmp_path / "cache"
     first = data.cached_ids(midi_file, cache)
     assert first.dtype == np.int16 and np.array_equal(first, tokens.encode(midi.read(midi_file)))
@@ -103,7 +108,9 @@ def test_a_file_that_is_not_midi_is_named(tmp_path: Path) -> None:
 
 
 def test_context_follows_the_bars() -> None:
-    ids = np.array([tokens.BOS, tokens.BAR, tokens.BAR, 160, 60, 130, 205, tokens.BAR, 160, 60, 130, 205, tokens.EOS])
+    ids = np.array(
+        [tokens.BOS, tokens.BAR, tokens.BAR, 160, 60, 130, 205, tokens.BAR, 160, 60, 130, 205, tokens.EOS]
+    )
     rows = windows.context_of(ids, {"key": 3, "style": 7, "chords": [[1, 2], [5, 1]]})
     assert rows[:, 0].tolist() == [3] * 13 and rows[:, 3].tolist() == [7] * 13
     assert rows[:, 1].tolist() == [0, 1, *[5] * 5, *[0] * 6]  # the third bar's chord is not given

@@ -26,7 +26,9 @@ class Noise:
         self.seed, self.window, self.spread = seed, window, spread
         self.calls: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
 
-    def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+    def step(
+        self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
+    ) -> tuple[np.ndarray, Any]:
         before = past or 0
         self.calls.append((ids, emotion, context, before))
         rng = np.random.default_rng((self.seed, before, int(ids.sum())))
@@ -97,7 +99,9 @@ def test_context_is_that_of_each_id_s_bar() -> None:
 
 def test_guidance_adds_a_row_that_is_not_told_the_emotion() -> None:
     class Told(Noise):
-        def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+        def step(
+            self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
+        ) -> tuple[np.ndarray, Any]:
             logits, past = super().step(ids, emotion, context, past)
             assert np.isnan(emotion[1]).all() and not np.isnan(emotion[0]).any()
             logits[:] = 0
@@ -129,7 +133,9 @@ def test_a_full_window_is_primed_again_from_the_bar_nearest_half_of_it() -> None
 
 def test_a_bar_that_would_never_end_is_ended() -> None:
     class Endless(Noise):
-        def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+        def step(
+            self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
+        ) -> tuple[np.ndarray, Any]:
             logits, past = super().step(ids, emotion, context, past)
             logits[:, [tokens.BAR, tokens.EOS]] = -1e9
             logits[:, 160:200] = -1e9
@@ -166,15 +172,29 @@ def test_the_filters_keep_what_they_say() -> None:
     odd = EVERY.copy()
     odd[[0, 2]] = False
     assert choose(logits, odd, (), Sampling(temperature=0), 0.0) == 1
-    shares = np.bincount([choose(logits, EVERY, (), ANY, draw) for draw in np.linspace(0, 1, 1000, endpoint=False)])
+    shares = np.bincount(
+        [choose(logits, EVERY, (), ANY, draw) for draw in np.linspace(0, 1, 1000, endpoint=False)]
+    )
     assert shares[:4] / 1000 == pytest.approx([0.4, 0.3, 0.2, 0.1], abs=0.01)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"bars": 0}, {"temperature": -1}, {"top_p": 0}, {"top_k": -2}, {"min_p": 1}, {"repetition_penalty": 0}),
-        *({"seed": -1}, {"temperature": math.inf}, {"temperature": math.nan}, {"repetition_penalty": math.inf}),
+        *(
+            {"bars": 0},
+            {"temperature": -1},
+            {"top_p": 0},
+            {"top_k": -2},
+            {"min_p": 1},
+            {"repetition_penalty": 0},
+        ),
+        *(
+            {"seed": -1},
+            {"temperature": math.inf},
+            {"temperature": math.nan},
+            {"repetition_penalty": math.inf},
+        ),
         *({"guidance": math.nan}, {"guidance": -math.inf}, {"top_p": math.nan}, {"min_p": math.nan}),
     ],
 )

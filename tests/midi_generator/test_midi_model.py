@@ -131,7 +131,10 @@ def test_block_attention_is_sdpa_and_so_is_its_gradient(length: int) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, length, 16, requires_grad=True) for _ in range(3))
     grad = torch.randn(2, 3, length, 16)
-    ours, theirs = attention.BlockCausal.apply(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    ours, theirs = (
+        attention.BlockCausal.apply(q, k, v),
+        F.scaled_dot_product_attention(q, k, v, is_causal=True),
+    )
     assert torch.allclose(ours, theirs, atol=1e-5)
     mine, peer = (torch.autograd.grad(out, (q, k, v), grad) for out in (ours, theirs))
     for a, b in zip(mine, peer, strict=True):

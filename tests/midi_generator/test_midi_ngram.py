@@ -14,7 +14,10 @@ from kwela.music import tokens
 
 def toy(seed: int, songs: int = 12) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    return [np.array([tokens.BOS, *np.minimum(rng.geometric(0.3, 40), 9), tokens.EOS], np.int16) for _ in range(songs)]
+    return [
+        np.array([tokens.BOS, *np.minimum(rng.geometric(0.3, 40), 9), tokens.EOS], np.int16)
+        for _ in range(songs)
+    ]
 
 
 def plain_kneser_ney(train: list[np.ndarray], ids: np.ndarray, order: int) -> list[float]:
@@ -37,7 +40,10 @@ def plain_kneser_ney(train: list[np.ndarray], ids: np.ndarray, order: int) -> li
         y = times[1] / max(1, times[1] + 2 * times[2])
         d = [
             0.0,
-            *(float(np.clip(k - (k + 1) * y * times[k + 1] / max(1, times[k]), 0.05, k - 0.05)) for k in (1, 2, 3)),
+            *(
+                float(np.clip(k - (k + 1) * y * times[k + 1] / max(1, times[k]), 0.05, k - 0.05))
+                for k in (1, 2, 3)
+            ),
         ]
         followers = {g: c for g, c in table.items() if g[:-1] == gram[:-1]}
         lower = probability(gram[1:])
@@ -65,14 +71,17 @@ def test_probabilities_of_all_ids_sum_to_one(order: int, copied: bool) -> None:
     levels = ngram.fit(ngram.copies(train, 4) if copied else train, order)
     for history in (a_song(0)[:30], a_song(9)[:7], np.array([tokens.BOS, 5, 6, 7])):
         whole = sum(
-            np.exp(-ngram.surprise(levels, np.append(history, one).astype(np.int64))[-1]) for one in range(tokens.VOCAB)
+            np.exp(-ngram.surprise(levels, np.append(history, one).astype(np.int64))[-1])
+            for one in range(tokens.VOCAB)
         )
         assert whole == pytest.approx(1, abs=1e-9)
 
 
 def test_more_context_predicts_repetitive_music_better_and_noise_not() -> None:
     loop = np.array([tokens.BOS, *[60, 62, 60, 64] * 60, tokens.EOS])
-    noise = [np.array([tokens.BOS, *np.random.default_rng(s).integers(0, 128, 240), tokens.EOS]) for s in (0, 1)]
+    noise = [
+        np.array([tokens.BOS, *np.random.default_rng(s).integers(0, 128, 240), tokens.EOS]) for s in (0, 1)
+    ]
 
     def means(train: np.ndarray, held_out: np.ndarray) -> list[float]:
         return [float(songs[0].mean()) for songs in ngram.baselines([train], [held_out], 0).values()]
@@ -98,6 +107,8 @@ def test_code_digits_are_the_ids_before_and_bos_fills_the_start() -> None:
     grams = defaultdict(list)
     for order in (1, 2, 4):
         for code in ngram.codes(np.array([tokens.BOS, 3, 4]), order).tolist():
-            grams[order].append([code // tokens.VOCAB**back % tokens.VOCAB for back in range(order - 1, -1, -1)])
+            grams[order].append(
+                [code // tokens.VOCAB**back % tokens.VOCAB for back in range(order - 1, -1, -1)]
+            )
     bos = tokens.BOS
     assert grams == {1: [[3], [4]], 2: [[bos, 3], [3, 4]], 4: [[bos, bos, bos, 3], [bos, bos, 3, 4]]}

@@ -25,7 +25,14 @@ def test_bar_lines_follow_the_meters() -> None:
 
 def test_pedal_spans_are_cc64_from_64_up() -> None:
     track = Track("", 0, False)
-    for time, number, value in ((0, 64, 63), (10, 64, 64), (15, 7, 0), (20, 64, 127), (30, 64, 0), (90, 64, 100)):
+    for time, number, value in (
+        (0, 64, 63),
+        (10, 64, 64),
+        (15, 7, 0),
+        (20, 64, 127),
+        (30, 64, 0),
+        (90, 64, 100),
+    ):
         track.controls.append(ControlChange(time, number, value))
     assert piano_roll.pedal_spans(track, 100) == [(10, 30), (90, 100)]
 

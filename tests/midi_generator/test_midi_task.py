@@ -30,7 +30,9 @@ def settings(tmp_path: Path) -> config.MidiConfig:
         for seed in seeds:
             path = tmp_path / f"song{seed}.mid"
             a_score(seed, 5).dump_midi(path)
-            rows.append({"midi_path": path.name, "emotion": [0.1 * seed, -0.5, 0.5], "context": {"key": 1 + seed}})
+            rows.append(
+                {"midi_path": path.name, "emotion": [0.1 * seed, -0.5, 0.5], "context": {"key": 1 + seed}}
+            )
         manifest = tmp_path / f"midi_{side}.jsonl"
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
         overrides.append(f"data.{side}_manifest={manifest}")
@@ -47,13 +49,19 @@ def test_figures_are_the_same_however_songs_are_batched(settings: config.MidiCon
         assert one[name] == pytest.approx(five[name], rel=1e-5, nan_ok=True), name
 
 
-def test_figures_by_kind_add_up_to_the_loss_and_perplexity_is_its_exponential(settings: config.MidiConfig) -> None:
+def test_figures_by_kind_add_up_to_the_loss_and_perplexity_is_its_exponential(
+    settings: config.MidiConfig,
+) -> None:
     task = MidiTask(settings)
     batch = task.collate(validation.items(task))
     with torch.no_grad():
         found = task.losses(task.model().eval(), batch)
     parts = [found[f"ce_{kind}"] for kind in KINDS]
-    assert float(sum(part.weight for part in parts)) == float(found["loss"].weight) == (batch["targets"] != 384).sum()
+    assert (
+        float(sum(part.weight for part in parts))
+        == float(found["loss"].weight)
+        == (batch["targets"] != 384).sum()
+    )
     assert float(sum(part.total for part in parts)) == pytest.approx(float(found["loss"].total), rel=1e-5)
     values = {name: mean.value(float(mean.total), float(mean.weight)) for name, mean in found.items()}
     assert values["perplexity"] == pytest.approx(math.exp(values["loss"]))
@@ -145,7 +153,9 @@ def test_long_songs_score_the_same_ids_with_any_window(settings: config.MidiConf
             torch.manual_seed(0)
             self.table = torch.nn.Parameter(torch.randn(tokens.VOCAB, tokens.VOCAB))
 
-        def forward(self, ids: torch.Tensor, emotion: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor]:
+        def forward(
+            self, ids: torch.Tensor, emotion: torch.Tensor, context: torch.Tensor
+        ) -> tuple[torch.Tensor]:
             return (self.table[ids],)
 
     figures = []
@@ -158,7 +168,9 @@ def test_long_songs_score_the_same_ids_with_any_window(settings: config.MidiConf
 def test_scores_know_which_ids_count(settings: config.MidiConfig) -> None:
     task = MidiTask(settings)
     train, _ = task.datasets()
-    batch = windows.collate([train.item(0, np.random.default_rng(0)), train.item(1, np.random.default_rng(1))])
+    batch = windows.collate(
+        [train.item(0, np.random.default_rng(0)), train.item(1, np.random.default_rng(1))]
+    )
     surprise, right, known = scores(task.model().eval(), batch)
     assert torch.equal(known, batch["targets"] != tokens.PAD)
     assert (surprise[~known] == 0).all() and (surprise[known] > 0).all() and not right[~known].any()

@@ -33,12 +33,16 @@ def write(path: Path, wave: np.ndarray, rate: int = RATE) -> Path:
     if path.suffix in (".wav", ".flac", ".ogg"):
         soundfile.write(path, np.stack([wave, wave], 1), rate)
         return path
-    codec, container = {".mp3": ("libmp3lame", "mp3"), ".m4a": ("aac", "ipod"), ".aac": ("aac", "adts")}[path.suffix]
+    codec, container = {".mp3": ("libmp3lame", "mp3"), ".m4a": ("aac", "ipod"), ".aac": ("aac", "adts")}[
+        path.suffix
+    ]
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=rate, layout="stereo")
         whole = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
         whole.sample_rate, whole.pts = rate, 0
-        cut = av.AudioResampler(format=stream.format, layout="stereo", rate=rate, frame_size=stream.frame_size or 1152)
+        cut = av.AudioResampler(
+            format=stream.format, layout="stereo", rate=rate, frame_size=stream.frame_size or 1152
+        )
         for frame in [*cut.resample(whole), *cut.resample(None), None]:
             out.mux(stream.encode(frame))
     return path
@@ -53,7 +57,9 @@ def test_every_format_probes_and_knows_its_length(file: Path) -> None:
     audio.probe(file)
     codec_padding = 0.05  # AAC encoders pad whole frames
     assert audio.duration(file) == pytest.approx(6.0, abs=codec_padding)
-    assert len(audio.load(file)) == pytest.approx(6.0 * audio.SAMPLE_RATE, abs=codec_padding * audio.SAMPLE_RATE)
+    assert len(audio.load(file)) == pytest.approx(
+        6.0 * audio.SAMPLE_RATE, abs=codec_padding * audio.SAMPLE_RATE
+    )
 
 
 def test_a_segment_is_the_same_samples_as_that_stretch_of_the_whole(file: Path) -> None:
@@ -63,7 +69,9 @@ def test_a_segment_is_the_same_samples_as_that_stretch_of_the_whole(file: Path) 
     assert segment.dtype == np.float32
     assert len(segment) == round(1.5 * audio.SAMPLE_RATE)
     np.testing.assert_allclose(segment, whole[at : at + len(segment)], atol=2e-6)
-    assert np.abs(segment - whole[at + 40 : at + 40 + len(segment)]).max() > 0.01  # a shift by 1 ms would show
+    assert (
+        np.abs(segment - whole[at + 40 : at + 40 + len(segment)]).max() > 0.01
+    )  # a shift by 1 ms would show
 
 
 def test_every_format_holds_the_wave_that_was_written(file: Path) -> None:
@@ -81,7 +89,9 @@ def test_a_segment_past_the_end_is_short_and_then_empty(file: Path) -> None:
     assert len(audio.load(file, 60.0, 1.5)) == 0
 
 
-@pytest.mark.parametrize("name", ["text.mp3", "text.wav", "text.ogg", "empty.wav", "empty.mp3", "cut.wav", "no.wav"])
+@pytest.mark.parametrize(
+    "name", ["text.mp3", "text.wav", "text.ogg", "empty.wav", "empty.mp3", "cut.wav", "no.wav"]
+)
 @pytest.mark.parametrize("read", [audio.probe, audio.duration, audio.load])
 def test_a_file_that_is_not_audio_is_refused_by_name(name: str, read: object, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -184,13 +194,19 @@ def log_mel_by_hand(wave: np.ndarray, htk: bool = False) -> np.ndarray:
     """The contract's sentence in SciPy and double precision, band by band."""
     padded = np.pad(wave.astype(np.float64), 512, mode="reflect")
     window = scipy.signal.get_window("hann", 2048)
-    columns = [np.abs(scipy.fft.rfft(padded[at : at + 2048] * window)) ** 2 for at in range(0, 64 * 1024, 1024)]
+    columns = [
+        np.abs(scipy.fft.rfft(padded[at : at + 2048] * window)) ** 2 for at in range(0, 64 * 1024, 1024)
+    ]
     power = np.array(columns).T
     hertz = np.arange(1025) * 44_100 / 2048
 
     def slaney(f: float) -> float:
         return (
-            2595 * np.log10(1 + f / 700) if htk else f * 0.015 if f < 1000 else 15 + 27 * np.log(f / 1000) / np.log(6.4)
+            2595 * np.log10(1 + f / 700)
+            if htk
+            else f * 0.015
+            if f < 1000
+            else 15 + 27 * np.log(f / 1000) / np.log(6.4)
         )
 
     fine = np.geomspace(15, 21_000, 400_001)

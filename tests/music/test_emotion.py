@@ -116,7 +116,11 @@ def test_signs_are_those_of_russells_circumplex():
         ("music/unhappy song.wav", "filename:unhappy", "unhappy"),
         ("music/not_happy_but_calm.wav", "filename:calm", "calm"),
         ("music/Sadie.wav", "default", "neutral"),
-        ("music/sadly_ever_after/x.wav", "default", "neutral"),  # a directory *is* a word, it doesn't hold one
+        (
+            "music/sadly_ever_after/x.wav",
+            "default",
+            "neutral",
+        ),  # a directory *is* a word, it doesn't hold one
         ("music/crossfade_enjoyment.wav", "default", "neutral"),
         ("music/not very happy.wav", "default", "neutral"),
         ("x.wav", "default", "neutral"),
@@ -149,7 +153,9 @@ def test_a_degree_moves_a_word_between_its_tiers():
         for degree in ("barely", "slightly", "somewhat", "", "very", "extremely")
     ] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert emotion.lookup("very inconsolable").vector[2] == 1.0
-    assert emotion.from_path("take_very_sad_2.wav") == emotion.lookup("very sad")._replace(source="filename:very sad")
+    assert emotion.from_path("take_very_sad_2.wav") == emotion.lookup("very sad")._replace(
+        source="filename:very sad"
+    )
 
 
 def test_an_unknown_word_names_the_nearest():

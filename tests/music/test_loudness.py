@@ -37,7 +37,8 @@ def test_the_weighting_is_the_standards_table_at_48_khz():
 def test_weighting_at_another_rate_answers_alike():
     hertz = np.array([30.0, 100, 1000, 3000, 6000])
     at_48, at_32 = (
-        20 * np.log10(np.abs(sosfreqz(loudness._k_weighting(rate), hertz, fs=rate)[1])) for rate in (48_000, 32_000)
+        20 * np.log10(np.abs(sosfreqz(loudness._k_weighting(rate), hertz, fs=rate)[1]))
+        for rate in (48_000, 32_000)
     )
     assert at_32 == pytest.approx(at_48, abs=0.15)
     assert at_48[0] < -8 and at_48[-1] > 3.5  # deep tones count for little, high ones for more

@@ -97,7 +97,9 @@ def test_caps_on_size_events_and_length(tmp_path, monkeypatch):
     )
     slow = b"\0\xff\x51\3\xff\xff\xff\0\x90\x3c\x40" + varlen(480 * 3000) + b"\x80\x3c\x40"
     assert "over 10 hours" in error(tmp_path / "slow.mid", one_track(slow))
-    wraps = b"\0\x90\x3c\x40" + b"".join(varlen(2**28 - 1) + b"\xb0\7\1" for _ in range(9)) + b"\0\x80\x3c\x40"
+    wraps = (
+        b"\0\x90\x3c\x40" + b"".join(varlen(2**28 - 1) + b"\xb0\7\1" for _ in range(9)) + b"\0\x80\x3c\x40"
+    )
     assert error(tmp_path / "wrap.mid", one_track(wraps))
     monkeypatch.setattr(midi, "MAX_EVENTS", 40)
     assert "events, over 40" in error(tmp_path / "many.mid", SONG)
@@ -118,7 +120,10 @@ def test_a_small_file_that_unfolds_into_gigabytes_is_refused(tmp_path):
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.integers(0, len(SONG) - 1), st.integers(0, 255)), max_size=12), st.integers(0, len(SONG)))
+@given(
+    st.lists(st.tuples(st.integers(0, len(SONG) - 1), st.integers(0, 255)), max_size=12),
+    st.integers(0, len(SONG)),
+)
 def test_mutated_files_parse_or_are_refused(tmp_path, changes, keep):
     data = bytearray(SONG)
     for at, value in changes:
@@ -194,7 +199,9 @@ def test_the_tempo_is_120_until_the_first_and_the_last_of_a_tick_wins():
 @settings(max_examples=50, deadline=None)
 def test_seconds_are_symusics(tempos, tpq):
     ticks = range(0, 6000, 370)
-    score = score_of((0, [(tick, 10, 60, 80) for tick in ticks]), tempos=sorted(dict(tempos).items()), tpq=tpq)
+    score = score_of(
+        (0, [(tick, 10, 60, 80) for tick in ticks]), tempos=sorted(dict(tempos).items()), tpq=tpq
+    )
     theirs = [note.start for note in score.to("second").tracks[0].notes]
     assert midi.tick_to_seconds(score, np.array(ticks)) == pytest.approx(theirs, rel=1e-4)
 
@@ -247,8 +254,12 @@ def test_an_empty_window_is_zeros_and_one_empty_share():
 
 
 def test_pitch_classes_are_weighed_by_time_in_the_window_and_velocity():
-    found = features((0, [(0, 960, 60, 60), (480, 960, 67, 120), (0, 960, 74, 30)]), ("drums", [(0, 960, 61, 127)]))
-    assert [found[f"pitch_class_{name}"] for name in ("c", "g", "d", "cs")] == pytest.approx([0.4, 0.4, 0.2, 0])
+    found = features(
+        (0, [(0, 960, 60, 60), (480, 960, 67, 120), (0, 960, 74, 30)]), ("drums", [(0, 960, 61, 127)])
+    )
+    assert [found[f"pitch_class_{name}"] for name in ("c", "g", "d", "cs")] == pytest.approx(
+        [0.4, 0.4, 0.2, 0]
+    )
 
 
 def test_counting_features():

@@ -20,7 +20,9 @@ def melody(seconds: float, program: int = 73, voices: int = 1) -> symusic.Score:
     score.tempos.append(symusic.Tempo(0, 120.0))
     for voice in range(voices):
         track = symusic.Track("", program, False)
-        track.notes.extend([symusic.Note(480 * i, 480, 60 + i % 12 + 4 * voice, 127) for i in range(int(2 * seconds))])
+        track.notes.extend(
+            [symusic.Note(480 * i, 480, 60 + i % 12 + 4 * voice, 127) for i in range(int(2 * seconds))]
+        )
         score.tracks.append(track)
     return score
 

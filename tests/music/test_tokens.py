@@ -130,7 +130,9 @@ def test_a_ninth_track_of_one_program_is_dropped_and_counted():
 
 
 def test_more_programs_than_midi_channels_survive_a_file():
-    score = score_of(*[(program, [(0, TPQ, C, 64)]) for program in range(0, 120, 3)], ("drums", [(0, TPQ, 36, 64)]))
+    score = score_of(
+        *[(program, [(0, TPQ, C, 64)]) for program in range(0, 120, 3)], ("drums", [(0, TPQ, 36, 64)])
+    )
     back = written(tokens.decode(ids(score)))
     assert [track.program for track in back.tracks if not track.is_drum] == list(range(0, 120, 3))
 
@@ -297,7 +299,11 @@ def test_decode_takes_broken_sequences():
 
     def notes(*broken):
         decoded = tokens.decode(broken)
-        return [(n.time, n.duration, n.pitch, n.velocity) for track in written(decoded).tracks for n in track.notes]
+        return [
+            (n.time, n.duration, n.pitch, n.velocity)
+            for track in written(decoded).tracks
+            for n in track.notes
+        ]
 
     whole = [(0, 24, C, 66)]
     assert notes(BOS, BAR, BEAT, *note, EOS) == whole

@@ -60,7 +60,9 @@ def test_a_trailing_empty_bar_cannot_end_the_song():
     ("numerator", "denominators"), [(1, "2 4 8 16"), (8, "2 4 8 16"), (9, "4 8 16"), (16, "4 8 16")]
 )
 def test_meters_over_16_quarters_are_masked(numerator, denominators):
-    assert after(BOS, BAR, 327 + numerator) == {344 + (2, 4, 8, 16).index(int(d)) for d in denominators.split()}
+    assert after(BOS, BAR, 327 + numerator) == {
+        344 + (2, 4, 8, 16).index(int(d)) for d in denominators.split()
+    }
 
 
 def test_positions_lie_inside_the_bar():
@@ -74,7 +76,9 @@ def test_positions_ascend_strictly():
     assert after(BOS, BAR, BEAT) == {*range(177, 200), *range(280, 312), *ITEMS, *beats(0), BAR, EOS}
     in_beat_2 = (BOS, BAR, BEAT + 2, 180)
     assert after(*in_beat_2) & set(range(BEAT, BEAT + 16)) == beats(2)
-    assert after(*in_beat_2, BEAT + 2) == set(range(181, 200))  # the beat's own tick is past: a later SUB must follow
+    assert after(*in_beat_2, BEAT + 2) == set(
+        range(181, 200)
+    )  # the beat's own tick is past: a later SUB must follow
     assert after(BOS, BAR, BEAT + 2, 199) & set(range(BEAT, BEAT + 16)) == beats(3)
     assert not after(BOS, BAR, BEAT + 3, 199) & set(range(BEAT, BEAT + 16))
     assert after(*in_beat_2, BAR) & set(range(BEAT, BEAT + 16)) == beats(0)
@@ -128,7 +132,9 @@ def expression(text: str, **names: int) -> int:
 def test_the_tables_alone_give_the_same_grammar():
     """A host's interpreter of grammar.json walks at random beside ours."""
     tables = json.loads(json.dumps(tokens.tables()))
-    kind_of = {i: kind for kind, ranges in tables["kinds"].items() for a, b in ranges for i in range(a, b + 1)}
+    kind_of = {
+        i: kind for kind, ranges in tables["kinds"].items() for a, b in ranges for i in range(a, b + 1)
+    }
     names = {name: name for name in tables["follows"]}
 
     def value(token, state, rule):
@@ -157,7 +163,9 @@ def test_the_tables_alone_give_the_same_grammar():
                 result = expression(text, **{**names, **host, "value": seen.get("value", 0)})
                 host[name] = result
             ours = tokens.advance(ours, token)
-            assert (ours.last.name, ours.numerator, ours.bar, ours.free) == tuple(host[k] for k in ours._fields)
+            assert (ours.last.name, ours.numerator, ours.bar, ours.free) == tuple(
+                host[k] for k in ours._fields
+            )
     assert checked > 1000
 
 

@@ -25,7 +25,9 @@ def scores(draw) -> Score:
     times = st.one_of(grid, st.integers(0, 12 * tpq))
     lengths = st.one_of(grid, st.integers(0, 3 * tpq), st.integers(0, 100 * tpq))
     notes = st.builds(Note, times, lengths, st.sampled_from([60, 61, 0, 127]), st.integers(1, 127))
-    pedals = st.builds(ControlChange, times, st.sampled_from([64, 64, 64, 7]), st.sampled_from([0, 63, 64, 127]))
+    pedals = st.builds(
+        ControlChange, times, st.sampled_from([64, 64, 64, 7]), st.sampled_from([0, 63, 64, 127])
+    )
     score = Score(tpq)
     for program in draw(st.lists(st.sampled_from([0, 0, 1, 127, "drums"]), max_size=5)):
         track = Track("", 0 if program == "drums" else program, program == "drums")
@@ -168,7 +170,9 @@ def accepted(ids) -> bool:
 def test_the_grammar_accepts_what_is_encoded_and_not_its_corruptions(score, random):
     ids = tokens.encode(score).tolist()
     assert accepted(ids)
-    assert not accepted(ids[:-1])  # the negative controls: an end cut off, a beat moved back, a bar's id doubled
+    assert not accepted(
+        ids[:-1]
+    )  # the negative controls: an end cut off, a beat moved back, a bar's id doubled
     beats = [i for i, token in enumerate(ids) if tokens.KIND_OF[token] is tokens.Kind.BEAT]
     if beats:
         at = random.choice(beats)
@@ -212,7 +216,10 @@ def is_valid(score: Score) -> bool:
     """Every value fits MIDI, and the score is the same after a trip through a file."""
     for track in score.tracks:
         assert 0 <= track.program < 128
-        assert all(n.time >= 0 and n.duration > 0 and 0 <= n.pitch < 128 and 0 < n.velocity < 128 for n in track.notes)
+        assert all(
+            n.time >= 0 and n.duration > 0 and 0 <= n.pitch < 128 and 0 < n.velocity < 128
+            for n in track.notes
+        )
     back = Score.from_midi(score.dumps_midi())
 
     def facts(s: Score):

@@ -36,7 +36,9 @@ def test_clicks_come_out_at_their_time_over_the_rate(rate: float) -> None:
     loud = warp.log_mel(wave, warp.Warp(rate)).max(0)
     for at in seconds / rate * audio.SAMPLE_RATE / audio.HOP - 0.5:  # frame k is centred k + 1/2 hops in
         assert loud[round(at)] > loud.min() + 2
-        assert abs(np.average(np.arange(64), weights=(10**loud) * (np.abs(np.arange(64) - at) < 4)) - at) < 0.6
+        assert (
+            abs(np.average(np.arange(64), weights=(10**loud) * (np.abs(np.arange(64) - at) < 4)) - at) < 0.6
+        )
 
 
 def test_what_ends_early_is_silence() -> None:

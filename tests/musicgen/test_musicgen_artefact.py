@@ -86,10 +86,16 @@ def test_the_card_names_figures_and_licences(run, exported):
     card = (exported / "README.md").read_text()
     assert "CC BY-NC 4.0" in card and "CC BY-NC-SA" in card and "license: cc-by-nc-4.0" in card
     state = checkpoint.load(run[1] / "best.pt")
-    for figure in (f"{state['meta']['val']['val_loss']:.4f}", f"{state['meta']['untrained']:.4f}", "1,234 (9.9 hours)"):
+    for figure in (
+        f"{state['meta']['val']['val_loss']:.4f}",
+        f"{state['meta']['untrained']:.4f}",
+        "1,234 (9.9 hours)",
+    ):
         assert figure in card
     assert "base_model: tiny" in card and ("peft" in card) == (run[0] == "lora")
-    assert artefact.card(state | {"meta": {"val": {}}}, {"kept": "many", "hours": 1}).count("not measured") == 3
+    assert (
+        artefact.card(state | {"meta": {"val": {}}}, {"kept": "many", "hours": 1}).count("not measured") == 3
+    )
 
 
 def test_an_export_replaces_another_whole(run, exported, stand_in):
@@ -119,12 +125,16 @@ def test_another_bases_checkpoint_is_refused(run, exported, another, stand_in, t
     state = checkpoint.load(run[1] / "best.pt")
     state["config"]["model"]["base"] = str(another)
     checkpoint.save(state, tmp_path / "theirs.pt")
-    with pytest.raises(UserError, match=r"theirs\.pt: tuned from another model than the .*another that is here"):
+    with pytest.raises(
+        UserError, match=r"theirs\.pt: tuned from another model than the .*another that is here"
+    ):
         artefact.restore(tmp_path / "theirs.pt", stand_in)
     if run[0] == "lora":
         copy = shutil.copytree(exported, tmp_path / "adapter")
         config = json.loads((copy / "adapter_config.json").read_text())
-        (copy / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(another)}))
+        (copy / "adapter_config.json").write_text(
+            json.dumps(config | {"base_model_name_or_path": str(another)})
+        )
         with pytest.raises(UserError, match="tuned from another model"):
             artefact.load_folder(copy, stand_in)
 

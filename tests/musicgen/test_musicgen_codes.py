@@ -38,7 +38,9 @@ def same(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
     return mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
-def fill(clips: list[Path], folder: Path, place: Path, prompts: tuple[str, ...] = ("drums",), **more) -> codes.Cached:
+def fill(
+    clips: list[Path], folder: Path, place: Path, prompts: tuple[str, ...] = ("drums",), **more
+) -> codes.Cached:
     return codes.cache(clips, prompts, folder, place, workers=1, quiet=True, **{"say": str, **more})
 
 
@@ -131,7 +133,11 @@ def test_a_damaged_shard_is_removed_and_made_anew(three, folder, tmp_path):
     place = tmp_path / "cache"
     fill(three, folder, place)
     good = everything(place)
-    for damage in (lambda raw: raw[:-40], lambda raw: raw[:300] + bytes([raw[300] ^ 1]) + raw[301:], lambda _: b"no"):
+    for damage in (
+        lambda raw: raw[:-40],
+        lambda raw: raw[:300] + bytes([raw[300] ^ 1]) + raw[301:],
+        lambda _: b"no",
+    ):
         (path,) = place.glob("*/codes/*.safetensors")
         path.write_bytes(damage(path.read_bytes()))
         assert not same(everything_but_broken(place), good)
@@ -187,9 +193,13 @@ def test_resampling_is_said_once_with_counts(three, folder, tmp_path):
 # ------------------------------------------------------------------ killed, crowded
 
 
-def encoding(table: Path, folder: Path, place: Path, pause: float = 0.0, workers: int = 1) -> subprocess.Popen:
+def encoding(
+    table: Path, folder: Path, place: Path, pause: float = 0.0, workers: int = 1
+) -> subprocess.Popen:
     command = [sys.executable, str(ENCODING), *map(str, (table, folder, place, pause, workers))]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
 
 
 PROMPTS = ("drums", "piano, slow", "bass")

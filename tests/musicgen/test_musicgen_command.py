@@ -18,7 +18,15 @@ from kwela.musicgen import codes, data
 from scratch import ROOT, kwela
 
 TRAIN = ("train", "musicgen", "--preset", "tiny", "--device", "cpu", "--workers", "1")
-SHORT = (*TRAIN, "--set", "data.seconds=0.5", "--set", "training.log_every=1", "--set", "training.max_steps=3")
+SHORT = (
+    *TRAIN,
+    "--set",
+    "data.seconds=0.5",
+    "--set",
+    "training.log_every=1",
+    "--set",
+    "training.max_steps=3",
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +75,15 @@ def test_a_run_says_the_playbooks_lines_and_leaves_its_files(root, tuned):
     assert re.search(r"^Epoch 1/20 \| Step 0 \| Val Loss: \d", log, re.M)
     assert "Best model saved: tuned/best_model.pt\n" in said
     names = {path.name for path in tuned.iterdir()}
-    assert {"best.pt", "last.pt", "best_model.pt", "metrics.jsonl", "run.json", "status.json", "model"} <= names
+    assert {
+        "best.pt",
+        "last.pt",
+        "best_model.pt",
+        "metrics.jsonl",
+        "run.json",
+        "status.json",
+        "model",
+    } <= names
     assert json.loads((tuned / "status.json").read_text())["state"] == "finished"
     assert list((root / "ai-service/runs/tuned").glob("events*"))
     assert (tuned / "model/README.md").is_file() and (tuned / "model/model.safetensors").is_file()
@@ -135,7 +151,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(root, tmp_path, monkeypatch):
     refused(with_table("tabs.csv"), "tabs.csv", "separated by commas")
     refused(with_table("untagged.csv"), "untagged.csv", "no column tags")
     refused(with_table("gone.csv"), "no such clip", "kwela dataset")
-    refused(kwela(root, *train, "--set", "model.base=facebook/musicgen-small"), "Place it by hand", "huggingface.co")
+    refused(
+        kwela(root, *train, "--set", "model.base=facebook/musicgen-small"),
+        "Place it by hand",
+        "huggingface.co",
+    )
     refused(kwela(root, *train, "--set", "model.base=/no/where"), "no such folder")
     refused(kwela(root, *train, "--set", 'data.prompt_templates=[" , "]'), "prompt_templates", "empty prompt")
     (tmp_path / "bare").mkdir()
@@ -178,7 +198,9 @@ def test_without_options_it_is_the_campaigns_model_and_the_two_test_prompts(root
     refused(kwela(root, "generate", "audio"), "best_model.pt: no such checkpoint")
     place.mkdir(parents=True)
     shutil.copy(tuned / "best_model.pt", place)
-    done = kwela(root, "generate", "audio", "--duration", "0.4", "--out", str(tmp_path), "--spectrogram", "--json")
+    done = kwela(
+        root, "generate", "audio", "--duration", "0.4", "--out", str(tmp_path), "--spectrogram", "--json"
+    )
     assert done.status == 0, done.err
     took = json.loads(done.out)
     assert [one["prompt"] for one in took["samples"]] == [
@@ -195,7 +217,9 @@ def test_without_options_it_is_the_campaigns_model_and_the_two_test_prompts(root
 def test_without_the_extra_a_line_says_how_to_get_it(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     refused(kwela(root, "generate", "audio"), "MusicGen needs transformers: pip install 'kwela[musicgen]'")
-    refused(kwela(root, *SHORT, "--out", "lacking"), "MusicGen needs transformers: pip install 'kwela[musicgen]'")
+    refused(
+        kwela(root, *SHORT, "--out", "lacking"), "MusicGen needs transformers: pip install 'kwela[musicgen]'"
+    )
 
 
 def test_every_kind_of_model_plays_and_its_report_is_said(root, tuned, tmp_path):
@@ -205,7 +229,9 @@ def test_every_kind_of_model_plays_and_its_report_is_said(root, tuned, tmp_path)
         assert done.status == 0, done.err
         assert done.out.splitlines()[0] == f"{tmp_path}/test_output_1.wav, .flac: drums (seed 42)"
         last = done.out.splitlines()[-1]
-        assert re.match(r"First audio after [\d.]+ s; [\d.]+ s a second of audio; peak memory [\d,]+ MB on cpu", last)
+        assert re.match(
+            r"First audio after [\d.]+ s; [\d.]+ s a second of audio; peak memory [\d,]+ MB on cpu", last
+        )
 
 
 def test_prompts_come_from_a_file_too(root, tmp_path):

@@ -30,7 +30,9 @@ def test_a_table_is_read_with_paths_beside_it(tmp_path):
     clips = data.read(the_table(tmp_path, HEAD + ROWS))
     assert clips[0] == data.Clip("1", tmp_path / "a.mp3", ("drums", "piano"), "train", "x")
     assert [clip.split for clip in clips] == ["train", "val"]
-    with_more = data.read(the_table(tmp_path, "\ufeff" + HEAD.strip() + ",own\n" + ROWS.replace(",x\n", ",x,9\n")))
+    with_more = data.read(
+        the_table(tmp_path, "\ufeff" + HEAD.strip() + ",own\n" + ROWS.replace(",x\n", ",x,9\n"))
+    )
     assert with_more == clips  # a column of one's own, and a spreadsheet's mark at the beginning
 
 
@@ -58,7 +60,11 @@ def test_a_table_that_wont_do_is_refused_in_one_line_that_names_it(tmp_path, tex
 
 def test_what_is_no_table_is_refused(tmp_path):
     (tmp_path / "training_metadata.csv").write_bytes(b"\xff\xfe\x00clip")
-    for path, said in ((tmp_path / "none.csv", "no such table"), (tmp_path, "not readable"), (None, "not readable")):
+    for path, said in (
+        (tmp_path / "none.csv", "no such table"),
+        (tmp_path, "not readable"),
+        (None, "not readable"),
+    ):
         with pytest.raises(UserError, match=said):
             data.read(path or tmp_path / "training_metadata.csv")
 
@@ -124,7 +130,9 @@ def test_an_item_is_a_piece_of_its_clip_and_a_prompt_of_it(crops):
 
 
 def test_prompts_are_forgotten_as_often_as_asked_and_never_in_validation(table, cached, crops):
-    forgotten = np.mean([len(drawn(crops, index, epoch).states) == 0 for index in range(15) for epoch in range(40)])
+    forgotten = np.mean(
+        [len(drawn(crops, index, epoch).states) == 0 for index in range(15) for epoch in range(40)]
+    )
     assert forgotten == pytest.approx(0.3, abs=0.06)
     held_out = data.Crops(data.read(table), cached, TEMPLATES, 150, 0.0)
     assert all(len(drawn(held_out, index, epoch).states) for index in range(20) for epoch in range(5))

@@ -66,7 +66,10 @@ def test_our_loss_is_transformers_own_with_delayed_labels_and_only_with_those(wh
     model = copy.deepcopy(whole)
     model.config.decoder.decoder_start_token_id = PAD  # a forward with labels reads it there
     codes = some_codes(2, 4, 25)
-    tokens = {"input_ids": torch.tensor([[5, 6, 7, 1], [9, 9, 1, 0]]), "attention_mask": torch.ones(2, 4).long()}
+    tokens = {
+        "input_ids": torch.tensor([[5, 6, 7, 1], [9, 9, 1, 0]]),
+        "attention_mask": torch.ones(2, 4).long(),
+    }
     tokens["attention_mask"][1, 3] = 0
     states = whole.text_encoder(**tokens).last_hidden_state
 

@@ -21,7 +21,9 @@ def tiny(stand_in) -> generation.Model:
     return generation.load("tiny", stand_in, "cpu")
 
 
-def generate(model, out: Path, seconds: float = 1.2, prompts=("drums", "a slow piano, é"), seeds=(5, 6), **more):
+def generate(
+    model, out: Path, seconds: float = 1.2, prompts=("drums", "a slow piano, é"), seeds=(5, 6), **more
+):
     places = [out / f"test_output_{number + 1}" for number in range(len(prompts))]
     return generation.generate(model, prompts, seconds, seeds, places, Sampling(top_k=20), **more)
 
@@ -43,7 +45,9 @@ def test_each_prompt_is_a_wav_and_a_flac_of_one_level_with_their_provenance(tiny
             assert about["prompt"] == one["prompt"] and about["seed"] == one["seed"] == seed
             assert about["guidance"] == 3.0 and about["top_k"] == 20 and about["seconds"] == 1.2
             assert about["model"] == "tiny" and len(about["base_fingerprint"]) == 64
-        assert len(waves[0]) == 60 * 640 and np.abs(waves[0] - waves[1]).max() <= 1 / 32768  # the codecs round apart
+        assert (
+            len(waves[0]) == 60 * 640 and np.abs(waves[0] - waves[1]).max() <= 1 / 32768
+        )  # the codecs round apart
         level, peak = loudness.loudness(waves[0], 32_000), np.abs(waves[0]).max()
         assert level == pytest.approx(-16, abs=0.1) or (peak == pytest.approx(0.95, abs=1e-3) and level < -16)
     assert took["first_audio_seconds"] <= took["seconds"]
@@ -99,12 +103,16 @@ def test_a_stream_holds_its_first_second_long_before_the_last_code(tiny, tmp_pat
     assert np.abs(whole - normal).max() < 2e-4
     inside = np.abs(streamed) < 0.9  # the rest may be clipped
     gain = streamed[inside] @ normal[inside] / (streamed[inside] @ streamed[inside])
-    assert np.abs(streamed * gain - normal)[inside].max() < 1e-3  # one gain apart: its level is the model's own
+    assert (
+        np.abs(streamed * gain - normal)[inside].max() < 1e-3
+    )  # one gain apart: its level is the model's own
     assert abs(gain - 1) > 0.01
 
 
 def test_silence_is_written_as_silence(tmp_path):
-    made = generation._write(np.zeros(32_000, np.float32), 32_000, tmp_path / "quiet", {"prompt": "nothing", "seed": 1})
+    made = generation._write(
+        np.zeros(32_000, np.float32), 32_000, tmp_path / "quiet", {"prompt": "nothing", "seed": 1}
+    )
     assert not soundfile.read(made["wav"])[0].any() and not soundfile.read(made["flac"])[0].any()
 
 

@@ -61,7 +61,9 @@ def test_activations_are_within_a_quarter_of_what_backward_keeps(lora, amp):
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", torch.bfloat16, enabled=amp):
         logits = made(inputs, torch.randn(BATCH, 8, 32), torch.ones(BATCH, 8).long())
-        F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=IGNORED, reduction="none")
+        F.cross_entropy(
+            logits.flatten(0, 2).float(), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        )
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / memory.GB
     plan = memory.plan(made, settings(lora, amp), FRAMES, torch.device("cpu"))
     exact = sum(parameter.numel() * parameter.element_size() for parameter in made.parameters()) / memory.GB

@@ -26,7 +26,9 @@ def prompts(whole, folder):
     texts = ["log drums, soulful piano and a shaker", "bass"]
     both = tokenizer(texts, return_tensors="pt", padding=True)
     with torch.no_grad():
-        alone = [whole.text_encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in texts]
+        alone = [
+            whole.text_encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in texts
+        ]
     states = torch.zeros(2, both.input_ids.shape[1], alone[0].shape[1])
     for row, state in enumerate(alone):
         states[row, : len(state)] = state
@@ -42,7 +44,9 @@ def theirs(whole, codes, **more):
     """transformers' logits (B, K, T, size)."""
     batch, books, steps = codes.shape
     with torch.no_grad():
-        return whole(decoder_input_ids=codes.view(batch * books, steps), **more).logits.view(batch, books, steps, -1)
+        return whole(decoder_input_ids=codes.view(batch * books, steps), **more).logits.view(
+            batch, books, steps, -1
+        )
 
 
 def test_logits_are_transformers_for_prompts_of_unequal_length(whole, stand_in, prompts, codes):
@@ -66,7 +70,9 @@ def test_no_prompt_is_the_null_condition_that_transformers_guides_by(whole, stan
     with torch.no_grad():
         ours = lm(codes, blank, torch.zeros(2, 7).long())
         null = whole.decoder(
-            input_ids=codes.view(8, -1), encoder_hidden_states=torch.zeros(2, 7, 64), encoder_attention_mask=None
+            input_ids=codes.view(8, -1),
+            encoder_hidden_states=torch.zeros(2, 7, 64),
+            encoder_attention_mask=None,
         ).logits.view(ours.shape)
         mixed = lm(codes, states, tokens.attention_mask * torch.tensor([[1], [0]]))
         prompted = lm(codes, states, tokens.attention_mask)
@@ -93,7 +99,9 @@ def test_a_new_adapter_changes_nothing_and_is_the_whole_state(stand_in, prompts,
     tokens, states = prompts
     plain, tuned = model.build(FULL, stand_in).eval(), model.build(LORA, stand_in).eval()
     with torch.no_grad():
-        assert torch.equal(plain(codes, states, tokens.attention_mask), tuned(codes, states, tokens.attention_mask))
+        assert torch.equal(
+            plain(codes, states, tokens.attention_mask), tuned(codes, states, tokens.attention_mask)
+        )
     state = tuned.state_dict()
     assert state and all(".lora_" in name for name in state)
     trained = {name for name, parameter in tuned.named_parameters() if parameter.requires_grad}
@@ -101,7 +109,9 @@ def test_a_new_adapter_changes_nothing_and_is_the_whole_state(stand_in, prompts,
     layers = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in state}
     assert layers == {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}
     assert sum(value.numel() for value in state.values()) < sum(p.numel() for p in plain.parameters()) / 4
-    assert plain.state_dict().keys() == dict(plain.named_parameters()).keys()  # the control: full tuning saves all
+    assert (
+        plain.state_dict().keys() == dict(plain.named_parameters()).keys()
+    )  # the control: full tuning saves all
 
 
 def test_a_state_of_other_names_or_shapes_is_refused(stand_in):
@@ -128,7 +138,11 @@ def test_a_frozen_base_in_half_precision_keeps_its_adapter_and_gradients_in_sing
     for one in (tuned, exact):
         with torch.autocast("cpu", torch.bfloat16):
             one(inputs, states, tokens.attention_mask).float().square().mean().backward()
-    grads = [(p.grad, q.grad) for p, q in zip(tuned.parameters(), exact.parameters(), strict=True) if p.requires_grad]
+    grads = [
+        (p.grad, q.grad)
+        for p, q in zip(tuned.parameters(), exact.parameters(), strict=True)
+        if p.requires_grad
+    ]
     assert all(mine.dtype == torch.float32 for mine, _ in grads)
     mine, full = (torch.cat([pair[side].flatten() for pair in grads]) for side in (0, 1))
     assert torch.nn.functional.cosine_similarity(mine, full, dim=0) > 0.99
@@ -145,9 +159,18 @@ def test_dropout_of_layers_is_off_for_its_draws_are_not_torchs(stand_in):
         (lambda at: at / "nowhere", "no such folder"),
         (lambda at: at, "it has no config.json"),
         (lambda at: (at / "config.json").write_text("{}") and at, "without weights"),
-        (lambda at: [(at / n).write_text("{}") for n in ("config.json", "pytorch_model.bin")] and at, "pytorch_model"),
-        (lambda at: [(at / n).write_text("{}") for n in ("config.json", "a.safetensors")] and at, "not the config of"),
-        (lambda at: [(at / n).write_text("[]") for n in ("config.json", "a.safetensors")] and at, "not the config of"),
+        (
+            lambda at: [(at / n).write_text("{}") for n in ("config.json", "pytorch_model.bin")] and at,
+            "pytorch_model",
+        ),
+        (
+            lambda at: [(at / n).write_text("{}") for n in ("config.json", "a.safetensors")] and at,
+            "not the config of",
+        ),
+        (
+            lambda at: [(at / n).write_text("[]") for n in ("config.json", "a.safetensors")] and at,
+            "not the config of",
+        ),
     ],
 )
 def test_a_folder_that_is_no_base_is_named_with_what_it_lacks(tmp_path, stand_in, make, said):
@@ -192,7 +215,9 @@ def test_parts_are_those_of_the_whole_also_under_the_names_of_older_files(tmp_pa
     for place in (folder, old):
         for part in ("text_encoder", "audio_encoder"):
             mine, theirs = getattr(base, part)(place).state_dict(), getattr(whole, part).state_dict()
-            assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in theirs)
+            assert mine.keys() == theirs.keys() and all(
+                torch.equal(mine[name], theirs[name]) for name in theirs
+            )
 
 
 CONFIG = {"decoder": {}, "audio_encoder": {"upsampling_ratios": [8, 5, 4, 4], "sampling_rate": 32_000}}
@@ -225,14 +250,18 @@ def test_no_code_of_a_folder_is_run(tmp_path, folder, monkeypatch):
     from transformers import AutoTokenizer, dynamic_module_utils
 
     for name in ("HF_MODULES_CACHE", "TRANSFORMERS_DYNAMIC_MODULE_NAME"):
-        monkeypatch.setattr(dynamic_module_utils, name, str(tmp_path / "modules") if "CACHE" in name else "of_a_test")
+        monkeypatch.setattr(
+            dynamic_module_utils, name, str(tmp_path / "modules") if "CACHE" in name else "of_a_test"
+        )
     monkeypatch.setattr(sys, "path", list(sys.path))
     crafted, mark = shutil.copytree(folder, tmp_path / "crafted"), tmp_path / "ran"
     (crafted / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
     for name, key in (("config.json", "AutoModel"), ("tokenizer_config.json", "AutoTokenizer")):
         config = json.loads((crafted / name).read_text())
         config |= {"auto_map": {key: ["evil.Evil", "evil.Evil"]}}
-        (crafted / name).write_text(json.dumps(config | ({"tokenizer_class": "Evil"} if "tok" in name else {})))
+        (crafted / name).write_text(
+            json.dumps(config | ({"tokenizer_class": "Evil"} if "tok" in name else {}))
+        )
     for load in (base.load, base.text_encoder, base.audio_encoder, base.tokenizer):
         with contextlib.suppress(UserError):
             load(crafted)
@@ -252,7 +281,9 @@ def test_a_hub_id_without_network_says_how_to_place_the_folder(monkeypatch, tmp_
     with pytest.raises(UserError, match="Place it by hand") as refused:
         base.find("facebook/musicgen-small", stand_in)
     said = str(refused.value)
-    assert "https://huggingface.co/facebook/musicgen-small" in said and "model_name" in said and "\n" not in said
+    assert (
+        "https://huggingface.co/facebook/musicgen-small" in said and "model_name" in said and "\n" not in said
+    )
 
 
 def test_another_base_has_another_fingerprint_and_the_stand_in_is_the_same_everywhere(tmp_path, folder):

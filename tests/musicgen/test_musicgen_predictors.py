@@ -31,7 +31,9 @@ def slow(train: list[np.ndarray], held_out: list[np.ndarray], book: int) -> tupl
         followers = [count for (first, _), count in pairs.items() if first == before]
         if not followers:
             return alone(code)
-        return (pairs.get((before, code), 0) + len(followers) * alone(code)) / (sum(followers) + len(followers))
+        return (pairs.get((before, code), 0) + len(followers) * alone(code)) / (
+            sum(followers) + len(followers)
+        )
 
     nats, pair_nats, count = 0.0, 0.0, 0
     for clip in held_out:
@@ -54,7 +56,9 @@ def chain(rng: np.random.Generator, frames: int, stay: float) -> np.ndarray:
 
 def test_they_are_the_direct_computation_also_for_codes_never_seen():
     rng = np.random.default_rng(0)
-    train = [rng.integers(SIZE - 3, size=(3, n)).astype(np.int16) for n in (9, 30, 1)]  # three codes never occur
+    train = [
+        rng.integers(SIZE - 3, size=(3, n)).astype(np.int16) for n in (9, 30, 1)
+    ]  # three codes never occur
     held_out = [rng.integers(SIZE, size=(3, n)).astype(np.int16) for n in (12, 1, 25)]
     found = predictors.baselines(iter(train), held_out, SIZE)
     direct = [slow(train, held_out, book) for book in range(3)]

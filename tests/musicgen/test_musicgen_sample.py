@@ -33,7 +33,8 @@ def states(whole, folder):
     tokenizer = base.tokenizer(folder)
     with torch.no_grad():
         return [
-            whole.text_encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].numpy() for text in TEXTS
+            whole.text_encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].numpy()
+            for text in TEXTS
         ]
 
 
@@ -67,7 +68,9 @@ def test_a_prompts_codes_depend_on_its_seed_and_on_nothing_beside_it(lm, states)
         assert torch.equal(codes(lm, [states[row]], 40, [row + 1])[0], together[row])
     swapped = codes(lm, [states[2], states[0]], 40, [3, 1])
     assert torch.equal(swapped[0], together[2]) and torch.equal(swapped[1], together[0])
-    assert torch.equal(codes(lm, states, 25)[..., :22], together[..., :22])  # nor on frames that the pattern hasn't met
+    assert torch.equal(
+        codes(lm, states, 25)[..., :22], together[..., :22]
+    )  # nor on frames that the pattern hasn't met
     other = codes(lm, states, 40, [9, 2, 3])
     assert not torch.equal(other[0], together[0]) and torch.equal(other[1], together[1])
     assert not torch.equal(codes(lm, [states[1]], 40, [1])[0], together[0])  # the prompt is heard

@@ -77,7 +77,11 @@ def test_a_loss_counts_every_code_once_and_no_padding(settings):
     batch = task.collate(drawn)
     with torch.no_grad():
         found = task.losses(task.model().eval(), batch)
-    assert float(found["loss"].weight) == 4 * (drawn[0].codes.shape[1] + 40) == (batch["targets"] != IGNORED).sum()
+    assert (
+        float(found["loss"].weight)
+        == 4 * (drawn[0].codes.shape[1] + 40)
+        == (batch["targets"] != IGNORED).sum()
+    )
     assert 0 <= found["accuracy"].value(*map(float, found["accuracy"])) <= 1
 
 
@@ -98,7 +102,9 @@ def test_silent_and_broken_clips_are_left_out_and_said(settings, table, tmp_path
     soundfile.write(tmp_path / "silence.flac", np.zeros(160_000), 16_000)
     (tmp_path / "broken.mp3").write_bytes(b"not sound" * 99)
     known = data.read(table)
-    rows = [[c.clip_id, c.path, 3, ",".join(c.tags), 10, c.split, c.artist] for c in known]  # absolute paths will do
+    rows = [
+        [c.clip_id, c.path, 3, ",".join(c.tags), 10, c.split, c.artist] for c in known
+    ]  # absolute paths will do
     extra = [[name, name, 3, "slow", 10, "train", "x"] for name in ("silence.flac", "broken.mp3")]
     settings.data.train_manifest = musicgen_set.write(tmp_path / "training_metadata.csv", [*rows, *extra])
     said: list[str] = []
@@ -134,7 +140,9 @@ def test_a_preview_is_a_sample_and_its_picture(settings, tmp_path):
 def test_checkpointing_and_workers_change_nothing(table, place, stand_in, cached, tmp_path, runs):
     def run(name: str, *overrides: str) -> Path:
         tuning.fit(
-            tuning.settings(table, place, stand_in, *tuning.SETTINGS, *tuning.LORA, "training.max_steps=4", *overrides),
+            tuning.settings(
+                table, place, stand_in, *tuning.SETTINGS, *tuning.LORA, "training.max_steps=4", *overrides
+            ),
             tmp_path / name,
         )
         return tmp_path / name
@@ -145,7 +153,9 @@ def test_checkpointing_and_workers_change_nothing(table, place, stand_in, cached
     assert runs.differences(plain, run("other", "augment.condition_dropout=0.9")) != []  # the control
 
 
-def test_the_base_models_loss_stands_beside_every_figure_also_after_a_resume(table, place, stand_in, cached, tmp_path):
+def test_the_base_models_loss_stands_beside_every_figure_also_after_a_resume(
+    table, place, stand_in, cached, tmp_path
+):
     made = tuning.settings(table, place, stand_in, *tuning.SETTINGS, "training.max_steps=5")
     tuning.fit(made, tmp_path)
     made.training.max_steps = 10
@@ -179,14 +189,18 @@ def step_of(out: Path) -> int:
         return 0
 
 
-def survives(data_set: tuple[Path, Path, Path], tmp_path: Path, runs: ModuleType, kills: int, *overrides: str) -> None:
+def survives(
+    data_set: tuple[Path, Path, Path], tmp_path: Path, runs: ModuleType, kills: int, *overrides: str
+) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     settings = (*tuning.SETTINGS, *overrides)
     tuning.fit(tuning.settings(*data_set, *settings), whole)
     dice = random.Random(str(overrides))
     command = [sys.executable, str(TUNING), *map(str, data_set), str(part), *settings]
     for _ in range(kills):
-        run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        run = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         goal = step_of(part) + dice.randint(2, 4)
         while step_of(part) < goal:
             assert run.poll() is None, run.communicate()[1]
@@ -229,7 +243,14 @@ def test_two_ranks_fill_one_cache_and_are_one_run(table, stand_in, tmp_path, run
     """Both ranks want the codes at once; with the same global batch, one rank ends in nearly the same weights."""
     settings = (*tuning.SETTINGS, "training.max_steps=4", "data.batch_size=4")
     (place := tmp_path / "cache").mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(TUNING)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        str(TUNING),
+    ]
     command += [*map(str, (table, place, stand_in, tmp_path / "two")), *settings]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr

@@ -130,7 +130,12 @@ def write_data(place: Path) -> None:
     """Write five short songs, the manifests of the V2 families, and a campaign's folder with its training table."""
     data = place / "data" / "recorded"
     data.mkdir(parents=True)
-    rows: dict[str, list[str]] = {"spectocloud_train": [], "spectocloud_val": [], "midi_train": [], "midi_val": []}
+    rows: dict[str, list[str]] = {
+        "spectocloud_train": [],
+        "spectocloud_val": [],
+        "midi_train": [],
+        "midi_val": [],
+    }
     table = ["clip_id,file_path,amapiano_proxy_score,tags,duration,split,artist"]
     for number, (name, emotion) in enumerate(SONGS.items()):
         write_song(data, name, number)
@@ -162,10 +167,15 @@ def write_data(place: Path) -> None:
 def write_base(runner: Runner) -> None:
     """Build MusicGen's stand-in where the commands look for it, with weights of 16 bits: half the bytes to keep."""
     place = runner.place / "cache" / "musicgen" / "base"
-    build = "import sys; from pathlib import Path; from kwela.musicgen import tiny; tiny.build(Path(sys.argv[1]))"
+    build = (
+        "import sys; from pathlib import Path; from kwela.musicgen import tiny; tiny.build(Path(sys.argv[1]))"
+    )
     subprocess.run([sys.executable, "-c", build, str(place)], env=runner.environment, check=True)
     for path in place.glob("*/model.safetensors"):
-        halves = {name: value.half() if value.is_floating_point() else value for name, value in load_file(path).items()}
+        halves = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in load_file(path).items()
+        }
         save_file(halves, path, {"format": "pt"})
 
 
@@ -195,7 +205,9 @@ def record_run(runner: Runner, family: str) -> dict[str, Any]:
     if family == "musicgen":
         words = ["--config", "campaign/config.json"]
     else:
-        settings |= {f"data.{side}_manifest": f"data/recorded/{family}_{side}.jsonl" for side in ("train", "val")}
+        settings |= {
+            f"data.{side}_manifest": f"data/recorded/{family}_{side}.jsonl" for side in ("train", "val")
+        }
         words = []
     words = ["train", family, *words, "--preset", "tiny", "--device", "cpu"]
     for key, value in settings.items():
@@ -226,7 +238,9 @@ def record_campaign(runner: Runner) -> dict[str, Any]:
     folder = Path("campaign/checkpoints/phase_2_5-rehearsal")
     state = json.loads((runner.place / folder / "orchestrator_state.json").read_text())
     steps = json.loads((runner.place / folder / "run.json").read_text())["steps"]
-    assert 0 < state["step"] < steps - 20 and state["gate"] == "HOLD" and state["flags"] == ["disk_filling"], state
+    assert (
+        0 < state["step"] < steps - 20 and state["gate"] == "HOLD" and state["flags"] == ["disk_filling"]
+    ), state
     return {"command": words, "folder": str(folder), "stopped": state["step"], "finished": steps}
 
 
@@ -259,8 +273,12 @@ def cpu() -> str:
     """The processor's name, family and model, and the instructions that torch uses: what equal bits depend on."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    parts = dict(tuple(part.strip() for part in line.split(":", 1)) for line in reversed(lines) if ":" in line)
-    named = [parts[key] for key in ("model name", "cpu family", "model") if key in parts] or [platform.machine()]
+    parts = dict(
+        tuple(part.strip() for part in line.split(":", 1)) for line in reversed(lines) if ":" in line
+    )
+    named = [parts[key] for key in ("model name", "cpu family", "model") if key in parts] or [
+        platform.machine()
+    ]
     return " / ".join([*named, torch.backends.cpu.get_cpu_capability()])
 
 

@@ -12,7 +12,13 @@ from kwela.music import audio
 
 Notes = list[tuple[float, float, int, int]]  # onset s, length s, pitch, velocity
 
-TUNE: Notes = [(0.1, 0.5, 60, 90), (0.6, 0.5, 64, 80), (0.6, 1.2, 67, 70), (1.4, 1.0, 72, 100), (2.2, 1.5, 55, 60)]
+TUNE: Notes = [
+    (0.1, 0.5, 60, 90),
+    (0.6, 0.5, 64, 80),
+    (0.6, 1.2, 67, 70),
+    (1.4, 1.0, 72, 100),
+    (2.2, 1.5, 55, 60),
+]
 
 
 def sing(notes: Notes, seconds: float) -> np.ndarray:

@@ -69,8 +69,12 @@ def test_a_hand_made_cloud_has_no_attributes_and_starts_at_0(pair: tuple[Path, P
     assert item["has_attributes"] == 0 and not item["attributes"].any()
 
 
-@pytest.mark.parametrize("array", [np.zeros((1199, 3)), np.zeros((1200, 2)), np.full((1200, 3), np.nan), np.zeros(3)])
-def test_a_cloud_that_is_none_is_refused_by_name(array: np.ndarray, pair: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "array", [np.zeros((1199, 3)), np.zeros((1200, 2)), np.full((1200, 3), np.nan), np.zeros(3)]
+)
+def test_a_cloud_that_is_none_is_refused_by_name(
+    array: np.ndarray, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     np.save(tmp_path / "odd.npy", array)
     row = make_row(pair, target_pointcloud_path=str(tmp_path / "odd.npy"))
     with pytest.raises(UserError, match=r"odd\.npy"):
@@ -165,7 +169,9 @@ def test_a_start_past_the_end_is_not_silence(pair: tuple[Path, Path]) -> None:
         data.Segments([make_row(pair, start=60.0)], None).item(0, rng())
 
 
-def test_speed_and_pitch_change_only_where_the_segment_is_drawn(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_speed_and_pitch_change_only_where_the_segment_is_drawn(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     moving = STILL.model_copy(update={"time_stretch": 0.3, "pitch_shift": 5})
     hand_made = tmp_path / "mine.npy"
     np.save(hand_made, rng().random((1200, 3)).astype(np.float32))
@@ -175,7 +181,9 @@ def test_speed_and_pitch_change_only_where_the_segment_is_drawn(pair: tuple[Path
             np.testing.assert_array_equal(value, data.Segments([row], None).item(0, rng())[name])
     drawn = [data.Segments([make_row(pair)], None, moving).item(0, rng(seed)) for seed in (1, 1, 2)]
     for name in ("spectrogram", "midi_features", "positions"):
-        assert np.array_equal(drawn[0][name], drawn[1][name]) and not np.array_equal(drawn[0][name], drawn[2][name])
+        assert np.array_equal(drawn[0][name], drawn[1][name]) and not np.array_equal(
+            drawn[0][name], drawn[2][name]
+        )
 
 
 def test_the_target_of_a_warped_segment_lies_on_what_is_heard(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def inputs(batch: int) -> tuple[Tensor, Tensor, Tensor]:
 @torch.no_grad()
 def test_shapes_and_ranges_are_the_contracts() -> None:
     positions, colors, properties, density = shaken()(*inputs(3), with_density=True)
-    assert positions.shape == (3, 1200, 3) and colors.shape == (3, 1200, 4) and properties.shape == (3, 1200, 3)
+    assert (
+        positions.shape == (3, 1200, 3) and colors.shape == (3, 1200, 4) and properties.shape == (3, 1200, 3)
+    )
     for values in (positions, colors, properties):
         assert values.dtype == torch.float32 and values.min() >= 0 and values.max() <= 1
     assert density.shape == (3, 2, 120, 64)
@@ -69,7 +71,9 @@ def test_a_louder_recording_gives_the_same_cloud() -> None:
     louder = mel + (mel > -4.5) * 0.2
     moved = (model(mel, emotion, features)[0] - model(louder, emotion, features)[0]).abs()
     assert moved.mean() < 1e-4  # not 0: of what lay at the floor, some came nearer
-    softer = mel.clamp_min(-4) - 0.2 * (mel > -2)  # not the same sound: its faint parts are louder beside the rest
+    softer = mel.clamp_min(-4) - 0.2 * (
+        mel > -2
+    )  # not the same sound: its faint parts are louder beside the rest
     assert (model(mel, emotion, features)[0] - model(softer, emotion, features)[0]).abs().mean() > 5e-4
 
 

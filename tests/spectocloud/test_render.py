@@ -33,7 +33,9 @@ def test_points_are_drawn_where_they_are_and_in_their_colour() -> None:
     attributes[:, [0, 3, 4]] = 1  # red, opaque, large
     empty = render.image(Cloud(np.zeros((0, 3), np.float32), np.zeros((0, 7), np.float32)), size=200)
     for x, y in ((0.1, 0.5), (0.9, 0.9)):
-        drawn = render.image(Cloud(np.array([[x, y, 0.5]], np.float32), attributes), size=200, azimuth=0, elevation=0)
+        drawn = render.image(
+            Cloud(np.array([[x, y, 0.5]], np.float32), attributes), size=200, azimuth=0, elevation=0
+        )
         bare = render.image(Cloud(np.zeros((0, 3), np.float32), np.zeros((0, 7), np.float32)), 200, 0, 0)
         added = drawn.astype(int) - bare
         row, column = np.unravel_index(added[..., 0].argmax(), (200, 200))
@@ -49,7 +51,8 @@ def test_glow_lights_its_surroundings() -> None:
     glowing = attributes.copy()
     glowing[:, 5] = 1
     assert (
-        render.image(Cloud(positions, glowing), 200).sum() > 1.1 * render.image(Cloud(positions, attributes), 200).sum()
+        render.image(Cloud(positions, glowing), 200).sum()
+        > 1.1 * render.image(Cloud(positions, attributes), 200).sum()
     )
 
 

@@ -48,7 +48,9 @@ def test_points_and_attributes_stay_in_the_unit_cube(pair: tuple[Path, Path]) ->
 
 def test_note_points_lie_on_the_notes(tmp_path: Path) -> None:
     calm = np.array([0.0, -1.0, 0.5])
-    positions = cloud_of([(0.3, 0.5, 60, 90), (0.9, 0.4, 72, 90)], calm, tmp_path).positions[: target.NOTE_POINTS]
+    positions = cloud_of([(0.3, 0.5, 60, 90), (0.9, 0.4, 72, 90)], calm, tmp_path).positions[
+        : target.NOTE_POINTS
+    ]
     times, pitches = positions[:, 0] * space.SECONDS, positions[:, 1] * space.ROWS + space.LOWEST
     low, high = pitches < 66, pitches >= 66
     assert low.sum() > 200 and high.sum() > 200
@@ -74,7 +76,9 @@ def test_arousal_spreads_the_points(tmp_path: Path) -> None:
     for arousal in (-1.0, 0.0, 1.0):
         positions = cloud_of(notes, np.array([0.0, arousal, 0.5]), tmp_path).positions[: target.NOTE_POINTS]
         spread.append(positions[:, 1].std())
-    assert spread[0] == pytest.approx(target.CALM, rel=0.1) and spread[2] == pytest.approx(target.AROUSED, rel=0.1)
+    assert spread[0] == pytest.approx(target.CALM, rel=0.1) and spread[2] == pytest.approx(
+        target.AROUSED, rel=0.1
+    )
     assert spread[0] < spread[1] < spread[2]
 
 
@@ -99,7 +103,9 @@ def test_energy_sizes_and_brightens(pair: tuple[Path, Path]) -> None:
 
 def test_dissonance_lifts_z(tmp_path: Path) -> None:
     def mean_z(pitches: tuple[int, ...]) -> float:
-        return float(cloud_of([(0.0, 2.0, pitch, 90) for pitch in pitches], CALM, tmp_path).positions[:, 2].mean())
+        return float(
+            cloud_of([(0.0, 2.0, pitch, 90) for pitch in pitches], CALM, tmp_path).positions[:, 2].mean()
+        )
 
     assert mean_z((60, 61, 66)) > mean_z((60, 67, 72)) + 0.1
 
@@ -138,7 +144,8 @@ def test_a_louder_recording_gives_the_same_cloud() -> None:
     wave = sing(TUNE, 2.0)
     notes = np.zeros(0, midi.NOTE)
     quiet, loud = (
-        target.draw(target.listen(space.log_mel(wave * gain), notes, 0.0), CALM, 5).positions for gain in (0.5, 1.0)
+        target.draw(target.listen(space.log_mel(wave * gain), notes, 0.0), CALM, 5).positions
+        for gain in (0.5, 1.0)
     )
     assert np.abs(quiet - loud).max() < 0.02 and np.abs(quiet - loud).mean() < 1e-3
 

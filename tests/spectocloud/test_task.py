@@ -27,9 +27,18 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> config.SpectocloudConf
         audio_path, midi_path = write_pair(folder, f"song{number}", notes, 4.2)
         emotion = [0.7, 0.6, 0.6] if number % 2 else [-0.6, -0.5, 0.6]
         for start in (0.1, 1.2, 2.4):
-            row = {"audio_path": str(audio_path), "midi_path": str(midi_path), "emotion": emotion, "start": start}
-            where = target.write_cloud(audio_path, midi_path, np.array(emotion), 0.0, start, folder / "clouds")
-            lines["val" if number > 6 else "train"].append(json.dumps(row | {"target_pointcloud_path": where}))
+            row = {
+                "audio_path": str(audio_path),
+                "midi_path": str(midi_path),
+                "emotion": emotion,
+                "start": start,
+            }
+            where = target.write_cloud(
+                audio_path, midi_path, np.array(emotion), 0.0, start, folder / "clouds"
+            )
+            lines["val" if number > 6 else "train"].append(
+                json.dumps(row | {"target_pointcloud_path": where})
+            )
     for side, rows in lines.items():
         (folder / f"{side}.jsonl").write_text("\n".join(rows) + "\n")
     found = config.load("spectocloud", preset="tiny")
@@ -72,7 +81,9 @@ def test_a_cloud_without_attributes_trains_positions_only(settings: config.Spect
     assert (subject.losses(model, batch)["loss"].total - after["loss"].total).abs() > 1e-3
 
 
-def test_colours_are_compared_with_each_points_match_whatever_the_order(settings: config.SpectocloudConfig) -> None:
+def test_colours_are_compared_with_each_points_match_whatever_the_order(
+    settings: config.SpectocloudConfig,
+) -> None:
     subject = task.SpectocloudTask(settings)
     torch.manual_seed(0)
     model = subject.model()
@@ -88,13 +99,17 @@ def test_colours_are_compared_with_each_points_match_whatever_the_order(settings
 def test_surprise_is_that_of_the_cells_where_points_lie() -> None:
     density = torch.full((1, 2, 120, 64), 1 / 7680)
     points = torch.tensor([[[0.5, 0.5, 0.1], [1.0, 0.0, 0.9]]])
-    torch.testing.assert_close(task.surprise(density, points), torch.tensor([np.log(7680)]).float(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        task.surprise(density, points), torch.tensor([np.log(7680)]).float(), rtol=1e-3, atol=0
+    )
     density[0, :, 60, 32] *= 100
     assert task.surprise(density, points) < np.log(7680) - 2
 
 
 def test_learning_beats_the_baselines_on_held_out_songs(settings: config.SpectocloudConfig) -> None:
-    subject = task.SpectocloudTask(settings.model_copy(update={"model": config.SpectocloudModel(width=16, depth=1)}))
+    subject = task.SpectocloudTask(
+        settings.model_copy(update={"model": config.SpectocloudModel(width=16, depth=1)})
+    )
     train, _ = subject.datasets()
     torch.manual_seed(0)
     model = subject.model()
@@ -116,7 +131,9 @@ def test_learning_beats_the_baselines_on_held_out_songs(settings: config.Spectoc
     low, high = report["ratio"]["ci"]
     assert low <= report["ratio"]["value"] <= high
     assert len(report["songs"]) == 3 and all(song["segments"] == 3 for song in report["songs"])
-    assert np.mean([song["model"] for song in report["songs"]]) == pytest.approx(report["val_chamfer"], rel=1e-5)
+    assert np.mean([song["model"] for song in report["songs"]]) == pytest.approx(
+        report["val_chamfer"], rel=1e-5
+    )
     assert set(report["baselines"]) == {"mean_cloud", "emotion_only", "nearest_neighbour"}
     assert report["floor"] < min(report["baselines"].values())
     json.dumps(report)
@@ -132,7 +149,9 @@ def test_baselines_are_the_same_each_time_and_logged_by_name(
 
 def test_the_mean_cloud_is_better_than_any_training_cloud(settings: config.SpectocloudConfig) -> None:
     train = data.Segments(task.SpectocloudTask(settings).segments[0].rows, None)
-    clouds = data.collate([train.item(index, np.random.default_rng(0)) for index in range(len(train))])["positions"]
+    clouds = data.collate([train.item(index, np.random.default_rng(0)) for index in range(len(train))])[
+        "positions"
+    ]
 
     def mean_distance(cloud: torch.Tensor) -> float:
         return float(chamfer(cloud.expand(len(clouds), -1, -1), clouds))

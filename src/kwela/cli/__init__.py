@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave("interrupted", 130)
     except BrokenPipeError:
         sys.exit(0)
-    except OSError as error:  # a folder in a file's way, no permission, a full disk: the user's to mend, not a defect
+    except (
+        OSError
+    ) as error:  # a folder in a file's way, no permission, a full disk: the user's to mend, not a defect
         if error.errno is None or not error.filename:
             raise
         _leave(f"{error.filename}: {error.strerror}", 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2)

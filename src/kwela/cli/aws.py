@@ -13,7 +13,9 @@ import typer
 from kwela.cli.output import Json, speaking
 from kwela.errors import KwelaError, UserError
 
-aws_app = typer.Typer(help="A GPU instance on AWS, and its bill.", no_args_is_help=True, rich_markup_mode=None)
+aws_app = typer.Typer(
+    help="A GPU instance on AWS, and its bill.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 class Market(StrEnum):
@@ -30,7 +32,9 @@ def _plain(name: str) -> str:
 Name = Annotated[str, typer.Option(help="Which one, if you have several.", callback=_plain)]
 Region = Annotated[str | None, typer.Option(help="Default: as the AWS CLI finds it, else us-east-1.")]
 Profile = Annotated[str | None, typer.Option(help="Of ~/.aws; default: as the AWS CLI finds it.")]
-From = Annotated[str | None, typer.Option("--from", help="The one IPv4 address let in; default: this machine's.")]
+From = Annotated[
+    str | None, typer.Option("--from", help="The one IPv4 address let in; default: this machine's.")
+]
 NAME = "phase-2-5"
 
 
@@ -97,7 +101,11 @@ def launch(
 
 @aws_app.command("start")
 def start(
-    address: From = None, name: Name = NAME, region: Region = None, profile: Profile = None, as_json: Json = False
+    address: From = None,
+    name: Name = NAME,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: Json = False,
 ) -> None:
     """Start the stopped instance and wait until it runs; your address of today is let in.
 
@@ -158,7 +166,9 @@ def status(name: Name = NAME, region: Region = None, profile: Profile = None, as
 
 @aws_app.command("alarm")
 def alarm(
-    email: Annotated[str | None, typer.Option(help="Who is told; without it, say how the alarm stands.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="Who is told; without it, say how the alarm stands.")
+    ] = None,
     dollars: Annotated[float, typer.Option(min=1, help="The account's charges in a month.")] = 600,
     name: Name = NAME,
     profile: Profile = None,
@@ -182,15 +192,21 @@ def alarm(
             raise UserError("no billing alarm yet: kwela aws alarm --email you@example.com makes one")
         lines = [f"Billing alarm at ${stands.dollars:,.2f} a month ({stands.state})"]
         for who, confirmed in stands.emails.items():
-            lines.append(f"  {who}: {'confirmed' if confirmed else 'NOT CONFIRMED: follow the link that AWS mailed'}")
+            lines.append(
+                f"  {who}: {'confirmed' if confirmed else 'NOT CONFIRMED: follow the link that AWS mailed'}"
+            )
         if stands.topic:
             lines.append(f"  topic {stands.topic} (a campaign's notify.sns_topic may be the same)")
         if stops := billing.mails_stops(session, name):
-            lines.append(f"  mails too when an instance of {REGION} stops; of another region's it doesn't hear")
+            lines.append(
+                f"  mails too when an instance of {REGION} stops; of another region's it doesn't hear"
+            )
         else:
             lines.append("  nobody is told when an instance stops: kwela aws alarm --email you@example.com")
         if stands.state == "INSUFFICIENT_DATA":
-            lines.append("  No charges counted yet. Is Billing > Preferences > CloudWatch billing alerts switched on?")
+            lines.append(
+                "  No charges counted yet. Is Billing > Preferences > CloudWatch billing alerts switched on?"
+            )
         say({**asdict(stands), "ready": stands.ready, "mails_stops": stops}, "\n".join(lines))
 
 

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from kwela.campaign.run.orchestrator import Surroundings
     from kwela.playbook import PlaybookConfig
 
-campaign_app = typer.Typer(help="A fine-tune of weeks inside a budget.", no_args_is_help=True, rich_markup_mode=None)
+campaign_app = typer.Typer(
+    help="A fine-tune of weeks inside a budget.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Config = Annotated[Path | None, typer.Option(help="JSON; default: ai-service/config.json.")]
 Preset = Annotated[str | None, typer.Option(help="Of the training: tiny, for a rehearsal.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="a.b=value, of the training.")]
-Rehearsal = Annotated[bool, typer.Option("--rehearsal", help="Of run --speed, which has a folder of its own.")]
+Rehearsal = Annotated[
+    bool, typer.Option("--rehearsal", help="Of run --speed, which has a folder of its own.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda; default: the best there is.")]
 
 
@@ -57,7 +61,9 @@ def check(
 
     settings, file = _settings(config)
     if unknown := set(confirm or []) - set(readiness.QUESTIONS):
-        raise UserError(f"--confirm {min(unknown)}: no such question (there are {', '.join(readiness.QUESTIONS)})")
+        raise UserError(
+            f"--confirm {min(unknown)}: no such question (there are {', '.join(readiness.QUESTIONS)})"
+        )
     with speaking(as_json) as say:
         if confirm:
             readiness.confirm(settings, confirm, getpass.getuser())
@@ -114,14 +120,18 @@ def run(
         bool, typer.Option("--resume", help="Go on; what there is to go on from is found anyway.")
     ] = False,
     gate_now: Annotated[bool, typer.Option("--gate-now", help="Hold the Go/No-Go gate at once.")] = False,
-    override: Annotated[str, typer.Option(help="Go on against a HOLD or NO-GO, for this reason; recorded.")] = "",
+    override: Annotated[
+        str, typer.Option(help="Go on against a HOLD or NO-GO, for this reason; recorded.")
+    ] = "",
     unattended: Annotated[
         bool, typer.Option("--unattended", help="Nobody is there: what stopped for a person stays stopped.")
     ] = False,
     preset: Preset = None,
     overrides: Set = None,
     device: Device = None,
-    speed: Annotated[float, typer.Option(min=1, max=1e7, help="Rehearse: a clock so many times as fast.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(min=1, max=1e7, help="Rehearse: a clock so many times as fast.")
+    ] = 1.0,
 ) -> None:
     """Train for weeks: resumes by itself, stops before the budget is overspent, holds the gate, ends with a report.
 
@@ -211,7 +221,9 @@ def extend(
         with filelock.FileLock(path.parent / LOCK, blocking=False):
             book = ledger.Ledger(path, Real())
             if ledger.opening(book.rows) is None:
-                raise UserError(f"{path}: its first line is damaged: kwela campaign run mends it from a checkpoint")
+                raise UserError(
+                    f"{path}: its first line is damaged: kwela campaign run mends it from a checkpoint"
+                )
             before = ledger.total(book.rows).budget_usd
             if not to > before:
                 raise UserError(f"--to {to:g}: the budget is ${before:,.2f} already")
@@ -287,7 +299,9 @@ def _begin(settings: PlaybookConfig, tuned: str, resume: bool) -> None:
     if any(folder.glob("*.pt")):
         if ledger.in_checkpoint(folder):
             return
-        raise UserError(f"{folder}: a run that no campaign made: move it away, or take another checkpoint_dir")
+        raise UserError(
+            f"{folder}: a run that no campaign made: move it away, or take another checkpoint_dir"
+        )
     if not table.is_file():
         raise UserError(f"{table}: no data set yet: python3 dataset_setup.py (kwela dataset --help) makes it")
     musicgen.need_extra()
@@ -331,15 +345,41 @@ def _commands(
         if model == "base" and (preset or overrides):  # which may have chosen another than the config's
             model = settings.model_name
         said = [word for prompt in prompts for word in ("--prompt", prompt)]
-        words = ["--model", model, *said, "--duration", str(how.seconds), "--seed", str(seed), "--out", str(out)]
+        words = [
+            "--model",
+            model,
+            *said,
+            "--duration",
+            str(how.seconds),
+            "--seed",
+            str(seed),
+            "--out",
+            str(out),
+        ]
         return _kwela(
-            "generate", "audio", *words, "--config", str(file), *on, *(["--stream"] if stream else []), "--json"
+            "generate",
+            "audio",
+            *words,
+            "--config",
+            str(file),
+            *on,
+            *(["--stream"] if stream else []),
+            "--json",
         )
 
     def authenticity(tuned: Path, base: Path, out: Path) -> list[str]:
         real = ["--reference", str(how.reference_dir), "--contrast", str(how.contrast_dir)]
         return _kwela(
-            "judge", "authenticity", *real, "--samples", str(tuned), "--base", str(base), "--out", str(out), "--json"
+            "judge",
+            "authenticity",
+            *real,
+            "--samples",
+            str(tuned),
+            "--base",
+            str(base),
+            "--out",
+            str(out),
+            "--json",
         )
 
     def damage(tuned: Path, base: Path, model: Path, out: Path) -> list[str]:
@@ -347,7 +387,17 @@ def _commands(
         known = ["--training", str(clips)] if clips.is_dir() else []
         unseen = ["--unseen", str(how.contrast_dir), "--model", str(model)]
         return _kwela(
-            "judge", "damage", "--tuned", str(tuned), "--base", str(base), *known, *unseen, "--out", str(out), "--json"
+            "judge",
+            "damage",
+            "--tuned",
+            str(tuned),
+            "--base",
+            str(base),
+            *known,
+            *unseen,
+            "--out",
+            str(out),
+            "--json",
         )
 
     return Commands(train, sample, authenticity, damage)  # type: ignore[arg-type]
@@ -366,7 +416,9 @@ def _surroundings(settings: PlaybookConfig, home: Path) -> Surroundings:
         settings.market = market  # type: ignore[assignment]
     instance = metadata.get("instance-id") if market else None
     log = home / "training_logs" / "training.log"
-    return Surroundings(instance or platform.node(), gpu.utilisation, spot.watch, home, settings.tensorboard_dir, log)
+    return Surroundings(
+        instance or platform.node(), gpu.utilisation, spot.watch, home, settings.tensorboard_dir, log
+    )
 
 
 def _probe(train: list[str]) -> dict[str, float]:

@@ -13,10 +13,12 @@ from kwela.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
-    app.command("demo-corpus", short_help="Real, free pieces from music21, rendered: a corpus to try things on.")(
-        demo_corpus
+    app.command(
+        "demo-corpus", short_help="Real, free pieces from music21, rendered: a corpus to try things on."
+    )(demo_corpus)
+    app.command("manifests", short_help="Pair audio with MIDI, infer emotions, write the manifests.")(
+        manifests
     )
-    app.command("manifests", short_help="Pair audio with MIDI, infer emotions, write the manifests.")(manifests)
     app.command("emotion", short_help="Words or paths to valence, arousal, intensity.")(emotion)
 
 
@@ -47,7 +49,9 @@ def manifests(
     seed: int = 42,
     labels: Annotated[Path | None, typer.Option(help="CSV or JSON: stem -> emotion vector.")] = None,
     align: Annotated[bool, typer.Option("--align", help="Find the offset between audio and MIDI.")] = False,
-    generate_clouds: Annotated[bool, typer.Option("--generate-clouds", help="Compute Spectocloud targets.")] = False,
+    generate_clouds: Annotated[
+        bool, typer.Option("--generate-clouds", help="Compute Spectocloud targets.")
+    ] = False,
     clouds_dir: Annotated[Path | None, typer.Option(help="Default: data/clouds of the repository.")] = None,
     segments: Annotated[int, typer.Option(min=1, help="Rows and clouds a song, with --generate-clouds.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,

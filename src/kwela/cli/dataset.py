@@ -13,7 +13,9 @@ from kwela.errors import UserError
 if TYPE_CHECKING:
     from kwela.corpus.tagged.dataset import Choice
 
-dataset_app = typer.Typer(help="Training sets out of tagged audio.", no_args_is_help=True, rich_markup_mode=None)
+dataset_app = typer.Typer(
+    help="Training sets out of tagged audio.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Datasets = Annotated[Path | None, typer.Option(help="Over the config's dataset_dir.")]
 MinTags = Annotated[int, typer.Option(min=0, help="Groups of tags that a clip must have; 0: take any.")]
@@ -65,7 +67,9 @@ def magnatagatune(
 @dataset_app.command("folder")
 def folder(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO_FOLDER")],
-    tags: Annotated[Path | None, typer.Option(help="CSV: file, tag, tag...; default: the names of folders.")] = None,
+    tags: Annotated[
+        Path | None, typer.Option(help="CSV: file, tag, tag...; default: the names of folders.")
+    ] = None,
     datasets: Datasets = None,
     min_tags: MinTags = 1,
     limit: Limit = 8000,
@@ -93,7 +97,9 @@ def folder(
             say(report, "")
 
 
-def _choice(config: Path | None, datasets: Path | None, min_tags: int, limit: int, seed: int) -> tuple[Path, Choice]:
+def _choice(
+    config: Path | None, datasets: Path | None, min_tags: int, limit: int, seed: int
+) -> tuple[Path, Choice]:
     """The folder of data sets, and what to choose."""
     from kwela import playbook
     from kwela.corpus.tagged.dataset import Choice

@@ -38,14 +38,18 @@ def register(app: typer.Typer) -> None:
 class Stage:
     name: str
     commands: list[list[str]]  # arguments of kwela
-    inputs: list[Path] = field(default_factory=list)  # files or folders whose change makes the stage run again
+    inputs: list[Path] = field(
+        default_factory=list
+    )  # files or folders whose change makes the stage run again
     outputs: list[Path] = field(default_factory=list)
     trains: bool = False  # goes on from what it left, so it has to be told where to begin anew
 
 
 def demo(
     pieces: Annotated[int, typer.Option(min=24, help="Pieces in the corpus.")] = 120,
-    epochs: Annotated[int | None, typer.Option(min=1, help="For both models; default: the demo preset's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="For both models; default: the demo preset's.")
+    ] = None,
     install_seconds: Annotated[float, typer.Option(hidden=True)] = 0.0,
     as_json: Json = False,
 ) -> None:
@@ -75,7 +79,9 @@ def demo(
 
 def plan(root: Path, pieces: int, epochs: int | None) -> list[Stage]:
     """The stages, in order. Folders are the standard ones, so every other command finds the demo's models."""
-    corpus, manifests, clouds, exports = (root / f for f in ("data/demo", "data/manifests", "data/clouds", "exports"))
+    corpus, manifests, clouds, exports = (
+        root / f for f in ("data/demo", "data/manifests", "data/clouds", "exports")
+    )
     samples = root / "data" / "demo" / "results"
     best = {family: root / "checkpoints" / family / "best.pt" for family in ("spectocloud", "midi_generator")}
     lists = {kind: [manifests / f"{kind}_{side}.jsonl" for side in ("train", "val")] for kind in FAMILIES}
@@ -130,7 +136,19 @@ def plan(root: Path, pieces: int, epochs: int | None) -> list[Stage]:
 
 def _sample(emotion: str, file: Path) -> list[str]:
     pictures = ["--roll", f"{file}.png", "--render", f"{file}.wav"]
-    return ["generate", "midi", "--emotion", emotion, "--bars", "16", "--seed", "1", "--out", f"{file}.mid", *pictures]
+    return [
+        "generate",
+        "midi",
+        "--emotion",
+        emotion,
+        "--bars",
+        "16",
+        "--seed",
+        "1",
+        "--out",
+        f"{file}.mid",
+        *pictures,
+    ]
 
 
 class Journal:
@@ -162,7 +180,9 @@ class Journal:
         started = time.monotonic()
         try:
             for command in stage.commands:
-                self._command(stage.name, [*command, *["--fresh"] * (stage.trains and not going_on)], root, quiet)
+                self._command(
+                    stage.name, [*command, *["--fresh"] * (stage.trains and not going_on)], root, quiet
+                )
             made = _prints(stage.outputs)
             for path, fingerprint in zip(stage.outputs, made, strict=True):
                 if not fingerprint:

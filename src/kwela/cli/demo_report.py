@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-BASELINES = {"mean_cloud": "mean cloud", "emotion_only": "emotion alone", "nearest_neighbour": "nearest song's cloud"}
+BASELINES = {
+    "mean_cloud": "mean cloud",
+    "emotion_only": "emotion alone",
+    "nearest_neighbour": "nearest song's cloud",
+}
 NGRAMS = {"unigram_ce": "unigram", "bigram_ce": "bigram", "fourgram_ce": "interpolated 4-gram"}
 
 
@@ -27,7 +31,9 @@ def measure(root: Path) -> dict[str, Any]:
     best = root / "checkpoints" / "spectocloud" / "best.pt"
     network = checkpoint.rebuild(best, checkpoint.load(best), "spectocloud", cloud_model.build)
     report["spectocloud"] = cloud_task.evaluate(network, cloud_settings)
-    curves.draw(best.parent / "metrics.jsonl", folder / "spectocloud_loss.png", "pos_loss", "Spectocloud", "Chamfer")
+    curves.draw(
+        best.parent / "metrics.jsonl", folder / "spectocloud_loss.png", "pos_loss", "Spectocloud", "Chamfer"
+    )
 
     midi_settings = config.load("midi", preset="demo")
     assert isinstance(midi_settings, config.MidiConfig)
@@ -36,7 +42,9 @@ def measure(root: Path) -> dict[str, Any]:
         best, checkpoint.load(best), "midi_generator", midi_model.build, tokens.tokenizer_hash()
     )
     report["midi"] = midi_task.evaluate(player, midi_settings)
-    curves.draw(best.parent / "metrics.jsonl", folder / "midi_loss.png", "loss", "MIDI generator", "nats per id")
+    curves.draw(
+        best.parent / "metrics.jsonl", folder / "midi_loss.png", "loss", "MIDI generator", "nats per id"
+    )
     return report
 
 
@@ -56,7 +64,8 @@ def table(report: dict[str, Any]) -> str:
         "",
         f"MIDI generator, {len(midi['songs'])} held-out songs: nats per id, lower is better",
         *_bars(
-            [("this model", midi["val_ce"])] + [(NGRAMS[name], value) for name, value in midi["baselines"].items()],
+            [("this model", midi["val_ce"])]
+            + [(NGRAMS[name], value) for name, value in midi["baselines"].items()],
             "{:.3f}",
         ),
         f"  model / bigram = {_interval(bigram)}; 4-gram - model = {_interval(fourgram)} nats",

@@ -46,5 +46,7 @@ def export(
             else "export: name a checkpoint (--spectocloud, --midi-generator) or use --all"
         )
     with speaking(as_json) as say:
-        written = [file for name, path in chosen.items() for file in run.export(name, path, out or root / "exports")]
+        written = [
+            file for name, path in chosen.items() for file in run.export(name, path, out or root / "exports")
+        ]
         say({"files": [str(file) for file in written]}, "\n".join(f"wrote {file}" for file in written))

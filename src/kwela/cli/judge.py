@@ -36,7 +36,8 @@ def midi(
         Path | None, typer.Option(help="Human-labelled pieces in VGMIDI's layout, for the evaluators.")
     ] = None,
     twin_model: Annotated[
-        Path | None, typer.Option("--twin", help="A checkpoint trained on shuffled labels (kwela judge twin).")
+        Path | None,
+        typer.Option("--twin", help="A checkpoint trained on shuffled labels (kwela judge twin)."),
     ] = None,
     quick: Quick = False,
     seed: Seed = 0,
@@ -61,7 +62,9 @@ def twin(
     training: Annotated[Path, typer.Option(help="Training rows of the model.")] = Path(
         "data/manifests/midi_train.jsonl"
     ),
-    out: Annotated[Path, typer.Option(help="The twin's training rows.")] = Path("data/manifests/midi_train_twin.jsonl"),
+    out: Annotated[Path, typer.Option(help="The twin's training rows.")] = Path(
+        "data/manifests/midi_train_twin.jsonl"
+    ),
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -109,12 +112,18 @@ def clouds(
 def authenticity(
     contrast: Annotated[Path, typer.Option(help="Music that is not of the style.")],
     samples: Annotated[Path, typer.Option(help="What the model made.")],
-    reference: Annotated[Path | None, typer.Option(help="Real music of the style; without: conformity only.")] = None,
-    base: Annotated[Path | None, typer.Option(help="The base model's clips on the same prompts, by file name.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Real music of the style; without: conformity only.")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="The base model's clips on the same prompts, by file name.")
+    ] = None,
     artists: Annotated[
         Path | None, typer.Option(help="CSV: file, artist. Default: the name before the first '-'.")
     ] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write a blind listening sheet (CSV) and its clips there.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a blind listening sheet (CSV) and its clips there.")
+    ] = None,
     ratings: Annotated[Path | None, typer.Option(help="A listening sheet that was filled in.")] = None,
     quick: Quick = False,
     seed: Seed = 0,
@@ -148,7 +157,9 @@ def authenticity(
 def damage(
     base: Annotated[Path, typer.Option(help="The base model's clips.")],
     tuned: Annotated[Path, typer.Option(help="The tuned model's clips on the same prompts.")],
-    training: Annotated[Path | None, typer.Option(help="The clips it was tuned on, for the copy check.")] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="The clips it was tuned on, for the copy check.")
+    ] = None,
     unseen: Annotated[Path | None, typer.Option(help="Real clips of artists it was not tuned on.")] = None,
     model: Annotated[
         Path | None, typer.Option(help="The tuned MusicGen's checkpoint: its cross-entropy on --unseen.")

@@ -20,7 +20,9 @@ from kwela.errors import KwelaError, UserError
 
 def register(app: typer.Typer) -> None:
     app.command("doctor", short_help="What this machine has, and what would fail on it.")(doctor)
-    app.command("idle-watch", short_help="Stop this machine when nobody has used it for two hours.")(idle_watch)
+    app.command("idle-watch", short_help="Stop this machine when nobody has used it for two hours.")(
+        idle_watch
+    )
     app.add_typer(aws_app, name="aws")
 
 
@@ -40,7 +42,8 @@ def doctor(
     with speaking(as_json) as say:
         checks = examination.examine(quick=quick)
         lines = [
-            f"{'✓' if check.ok else '✗'} {check.name}: {check.detail}" + ("" if check.ok else f"\n    {check.fix}")
+            f"{'✓' if check.ok else '✗'} {check.name}: {check.detail}"
+            + ("" if check.ok else f"\n    {check.fix}")
             for check in checks
         ]
         say({"checks": [asdict(check) for check in checks]}, "\n".join(lines))
@@ -51,8 +54,12 @@ def doctor(
 def idle_watch(
     hours: Annotated[float, typer.Option(min=0.1, help="Of quiet, until it stops.")] = 2.0,
     warn_minutes: Annotated[float, typer.Option(min=0, help="How long before it warns.")] = 15.0,
-    folders: Annotated[list[Path] | None, typer.Option("--folder", help="Checkpoints; default: the repo's.")] = None,
-    ssh_ports: Annotated[list[int], typer.Option("--ssh-port", help="Where a connection is a session.")] = [22],  # noqa: B006
+    folders: Annotated[
+        list[Path] | None, typer.Option("--folder", help="Checkpoints; default: the repo's.")
+    ] = None,
+    ssh_ports: Annotated[list[int], typer.Option("--ssh-port", help="Where a connection is a session.")] = [  # noqa: B006
+        22
+    ],
     ports: Annotated[list[int], typer.Option("--port", help="Where it is a request.")] = [6006],  # noqa: B006
     request_logs: Annotated[
         list[Path] | None, typer.Option("--request-log", help="An access log; default: TensorBoard's.")
@@ -60,7 +67,9 @@ def idle_watch(
     shutdown: Annotated[str, typer.Option(help="The command that stops it.")] = "shutdown -h now",
     log: Annotated[Path, typer.Option(help="What it did, and why.")] = Path("/var/log/auto-shutdown.log"),
     state: Annotated[Path, typer.Option(help="Kept between looks.")] = Path("/var/lib/kwela/idle-watch.json"),
-    every: Annotated[float | None, typer.Option(min=1, help="Seconds: go on looking; default: look once.")] = None,
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Seconds: go on looking; default: look once.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look once whether this machine is in use, and stop it after two hours without use.

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from kwela.spectocloud.model import Spectocloud
 
 tokens_app = typer.Typer(help="The 388-id MIDI codec.", no_args_is_help=True, rich_markup_mode=None)
-generate_app = typer.Typer(help="Make music from a trained model.", no_args_is_help=True, rich_markup_mode=None)
-cloud_app = typer.Typer(help="Spectoclouds: predict, compute, draw.", no_args_is_help=True, rich_markup_mode=None)
+generate_app = typer.Typer(
+    help="Make music from a trained model.", no_args_is_help=True, rich_markup_mode=None
+)
+cloud_app = typer.Typer(
+    help="Spectoclouds: predict, compute, draw.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 class Backend(StrEnum):
@@ -40,7 +44,9 @@ def register(app: typer.Typer) -> None:
 
 @tokens_app.command()
 def encode(
-    file: Path, out: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None, as_json: Json = False
+    file: Path,
+    out: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None,
+    as_json: Json = False,
 ) -> None:
     """MIDI to ids, as JSON.
 
@@ -80,7 +86,9 @@ def decode(file: Path, out: Path, as_json: Json = False) -> None:
             if value.get("tokenizer") != tokens.tokenizer_hash():
                 raise UserError(f"{file}: ids of another tokenizer, {str(value.get('tokenizer'))[:12]}")
             value = value.get("ids")
-        if not isinstance(value, list) or not all(type(number) is int and abs(number) < 1 << 31 for number in value):
+        if not isinstance(value, list) or not all(
+            type(number) is int and abs(number) < 1 << 31 for number in value
+        ):
             raise UserError(f"{file}: not a JSON list of ids (whole numbers)")
         midi.write(tokens.decode(np.asarray(value, dtype=np.int64)), out)
         say({"files": [str(out)]}, f"wrote {out}")
@@ -123,7 +131,9 @@ def generate_midi(
     repetition_penalty: Annotated[float, typer.Option(min=1)] = 1.0,
     guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1: off.")] = 1.0,
     backend: Backend = Backend.torch,
-    out: Annotated[Path, typer.Option(help="With --variations: out_1.mid, out_2.mid, ...")] = Path("generated.mid"),
+    out: Annotated[Path, typer.Option(help="With --variations: out_1.mid, out_2.mid, ...")] = Path(
+        "generated.mid"
+    ),
     render: Annotated[Path | None, typer.Option(help="Also as audio.")] = None,
     roll: Annotated[Path | None, typer.Option(help="Also as a piano roll, PNG.")] = None,
     as_json: Json = False,
@@ -260,7 +270,9 @@ def target(
 
 @cloud_app.command("compare")
 def compare(
-    manifest: Annotated[Path | None, typer.Option(help="Default: data/manifests/spectocloud_val.jsonl.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Default: data/manifests/spectocloud_val.jsonl.")
+    ] = None,
     row: Annotated[int, typer.Option(min=1, help="Which of its rows.")] = 1,
     out: Out = [Path("cloud.png")],  # noqa: B006
     model: Model = None,

@@ -80,7 +80,9 @@ def task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> Mus
     need_extra()
     from kwela.musicgen.task import MusicgenTask
 
-    return MusicgenTask(chosen, workers=workers, device=device, say=print if first_rank() else lambda line: None)
+    return MusicgenTask(
+        chosen, workers=workers, device=device, say=print if first_rank() else lambda line: None
+    )
 
 
 def hooks(carried: Path | None, beside: Path, out: Path) -> dict[str, Any]:
@@ -90,7 +92,13 @@ def hooks(carried: Path | None, beside: Path, out: Path) -> dict[str, Any]:
 
     extra, on_resume = ledger(carried) if carried else (None, None)
     bound = carried is not None or (out / NAME).is_file()
-    return {"log": beside / LOG, "on_best": artefact.strip, "extra": extra, "on_resume": on_resume, "bound": bound}
+    return {
+        "log": beside / LOG,
+        "on_best": artefact.strip,
+        "extra": extra,
+        "on_resume": on_resume,
+        "bound": bound,
+    }
 
 
 def finish(folder: Path, tuning: MusicgenTask) -> None:
@@ -202,7 +210,10 @@ def generate_audio(
             for sample in took["samples"]:
                 wave, rate = soundfile.read(sample["flac"])
                 generation.spectrogram(wave, rate, sample["prompt"], Path(sample["flac"]).with_suffix(".png"))
-        lines = [f"{sample['wav']}, .flac: {sample['prompt']} (seed {sample['seed']})" for sample in took["samples"]]
+        lines = [
+            f"{sample['wav']}, .flac: {sample['prompt']} (seed {sample['seed']})"
+            for sample in took["samples"]
+        ]
         lines.append(
             f"First audio after {took['first_audio_seconds']:.1f} s; {took['seconds_per_second']:.2f} s a second of "
             f"audio; peak memory {took['peak_memory_mb']:,.0f} MB on {took['device']}"

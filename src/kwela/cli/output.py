@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object alone on stdout; everything else on stderr.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object alone on stdout; everything else on stderr.")
+]
 
 
 def first_rank() -> bool:

@@ -46,17 +46,29 @@ def train(
     family: Family,
     config: Annotated[Path | None, typer.Option(help="YAML or JSON; default: the shipped one.")] = None,
     preset: Annotated[Preset | None, typer.Option(help="demo: minutes on 2 cores; tiny: for tests.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="a.b=value, over everything else.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="a.b=value, over everything else.")
+    ] = None,
     resume: Annotated[str, typer.Option(help="'auto' or a checkpoint.")] = "auto",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an old folder is renamed.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Short for --set training.epochs=N.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Checkpoint folder; default: checkpoints/<family>.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder; default: checkpoints/<family>.")
+    ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="20 steps, then hours and dollars.")] = False,
     dollars_per_hour: Annotated[float, typer.Option(min=0, help="Price for --estimate.")] = 0.75,
-    check: Annotated[bool, typer.Option("--check", help="musicgen: look at model, device and data, and stop.")] = False,
-    ledger: Annotated[Path | None, typer.Option(help="musicgen: a campaign's, kept in each checkpoint.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="musicgen: processes that fill the cache.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="musicgen: look at model, device and data, and stop.")
+    ] = False,
+    ledger: Annotated[
+        Path | None, typer.Option(help="musicgen: a campaign's, kept in each checkpoint.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="musicgen: processes that fill the cache.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a model family.
@@ -78,7 +90,9 @@ def train(
     from kwela.music import tokens
 
     if resume != "auto" and (fresh or estimate):
-        raise UserError(f"kwela train: --resume {resume} with {'--fresh' if fresh else '--estimate'}: choose one")
+        raise UserError(
+            f"kwela train: --resume {resume} with {'--fresh' if fresh else '--estimate'}: choose one"
+        )
     if family != Family.musicgen and (check or ledger or workers):
         raise UserError(f"kwela train {family}: --check, --ledger and --workers are for musicgen")
     with speaking(as_json, aloud=first_rank()) as say:

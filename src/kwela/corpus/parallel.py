@@ -55,7 +55,10 @@ def run(
     workers = min(workers or os.cpu_count() or 1, -(-len(left) // inline))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     journal.parent.mkdir(parents=True, exist_ok=True)
-    with journal.open("ab") as file, Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+    with (
+        journal.open("ab") as file,
+        Progress(*columns, console=Console(stderr=True), disable=quiet) as progress,
+    ):
         bar = progress.add_task(label, total=len(items), completed=len(results))
         for key, value in _compute(function, left, executor, workers):
             progress.advance(bar)
@@ -87,7 +90,10 @@ def forget(journal: Path, keep: Iterable[str]) -> None:
 
 def _line(key: str, value: Any) -> bytes:
     text = json.dumps([key, value]).encode()
-    return b"\n%08x %s\n" % (zlib.crc32(text), text)  # the first newline ends a line that a killed run left torn
+    return b"\n%08x %s\n" % (
+        zlib.crc32(text),
+        text,
+    )  # the first newline ends a line that a killed run left torn
 
 
 def _compute(
@@ -149,14 +155,18 @@ def _can_start_workers() -> bool:
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     """A pool whose workers are known to start: what breaks it later is an item."""
-    context = multiprocessing.get_context("forkserver")  # a fork of this process could inherit locks held by threads
+    context = multiprocessing.get_context(
+        "forkserver"
+    )  # a fork of this process could inherit locks held by threads
     context.set_forkserver_preload(["kwela.corpus.pairs.validation"])
     pool = ProcessPoolExecutor(workers, context, _start_worker)
     try:
         pool.submit(os.getpid).result()
     except BrokenExecutor:
         pool.shutdown()
-        raise KwelaError("worker processes can't start (their reason stands above); --workers 1 does without") from None
+        raise KwelaError(
+            "worker processes can't start (their reason stands above); --workers 1 does without"
+        ) from None
     return pool
 
 

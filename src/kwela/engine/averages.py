@@ -30,7 +30,9 @@ class Tally:
         """Bring pending figures to the host. Raises KwelaError at the first loss or gradient that isn't finite."""
         if not self.pending:
             return
-        table = torch.stack([torch.cat((sums.flatten(), norm[None])) for *_, sums, norm in self.pending]).tolist()
+        table = torch.stack(
+            [torch.cat((sums.flatten(), norm[None])) for *_, sums, norm in self.pending]
+        ).tolist()
         for (step, epoch, indexes, _, _), (*flat, norm) in zip(self.pending, table, strict=True):
             rows = [flat[at : at + 2] for at in range(0, len(flat), 2)]
             wrong = None if math.isfinite(norm) or self._rescuable() else "gradient"

@@ -68,7 +68,10 @@ _PARTS: dict[str, type | tuple[type, ...]] = {
     "meta.facts.resumes": list,
 }
 _PLAIN = ("progress", "stopping", "config", "meta")  # what JSON could hold: no tensors
-_DEEPEST, _MOST = 16, 100_000  # levels and values of those: a pickled list may hold another many times, and so on
+_DEEPEST, _MOST = (
+    16,
+    100_000,
+)  # levels and values of those: a pickled list may hold another many times, and so on
 
 
 def save(state: dict[str, Any], path: Path, *more: Path) -> None:
@@ -118,7 +121,11 @@ def weights(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def rebuild(
-    path: Path, state: dict[str, Any], family: str, build: Callable[[dict[str, Any]], M], tokenizer_hash: str = ""
+    path: Path,
+    state: dict[str, Any],
+    family: str,
+    build: Callable[[dict[str, Any]], M],
+    tokenizer_hash: str = "",
 ) -> M:
     """The model of a loaded checkpoint, in eval mode, with the weights to use.
 
@@ -266,7 +273,9 @@ def _wrong(state: dict[str, Any]) -> str | None:
     for part in ("model", "ema"):
         if not all(isinstance(name, str) and _solid(value) for name, value in (state[part] or {}).items()):
             return f"{part} holds other things than named tensors"
-    return next((f"{part} holds other things than plain values" for part in _PLAIN if not _plain(state[part])), None)
+    return next(
+        (f"{part} holds other things than plain values" for part in _PLAIN if not _plain(state[part])), None
+    )
 
 
 def _solid(value: Any) -> bool:

@@ -24,7 +24,9 @@ def draw(metrics: Path, out: Path, figure: str = "loss", title: str = "", unit: 
     held_out = [(row["step"], row[f"val_{figure}"]) for row in rows if row["split"] == "val"]
     if not held_out:
         raise UserError(f"{metrics}: no validation yet")
-    baselines: dict[str, float] = next((row["baselines"] for row in reversed(rows) if row.get("baselines")), {})
+    baselines: dict[str, float] = next(
+        (row["baselines"] for row in reversed(rows) if row.get("baselines")), {}
+    )
 
     with style.context("dark_background"):
         chart = Figure(figsize=(8, 4.5), dpi=120)
@@ -33,7 +35,9 @@ def draw(metrics: Path, out: Path, figure: str = "loss", title: str = "", unit: 
         axis.set_facecolor("#101216")
         if train:
             axis.plot(*zip(*train), color="#5a6b7d", linewidth=1, label="training (augmented)")
-        axis.plot(*zip(*held_out), color="#ffb547", linewidth=2, marker="o", markersize=4, label="held-out songs")
+        axis.plot(
+            *zip(*held_out), color="#ffb547", linewidth=2, marker="o", markersize=4, label="held-out songs"
+        )
         left = (train or held_out)[0][0]
         for name, value in baselines.items():
             axis.axhline(value, color="#7fb2ff", linewidth=0.8, linestyle="--")

@@ -42,7 +42,9 @@ def not_finite(what: str, step: int, epoch: int, rows: np.ndarray | None, manife
     if rows is None:
         where = "all rows"
     else:
-        where = "rows " + " ".join(map(str, rows[:16])) + (f" ... ({len(rows)} in all)" if len(rows) > 16 else "")
+        where = (
+            "rows " + " ".join(map(str, rows[:16])) + (f" ... ({len(rows)} in all)" if len(rows) > 16 else "")
+        )
     return KwelaError(
         f"the {what} is not finite at step {step} (epoch {epoch}), {where} of {manifest}: "
         f"the checkpoint before stays; lower optim.lr, or look at these rows"

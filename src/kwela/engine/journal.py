@@ -23,8 +23,14 @@ from kwela import files, terminal
 from kwela.engine.ranks import Ranks
 
 Row = dict[str, Any]
-SHOWN = 3  # figures of a window beside its loss on the line, and a baseline more; metrics.jsonl has all of them
-_OWN = {"loss", "grad_norm", "items_per_s"}  # figures of a window that have their own place in a line, or none
+SHOWN = (
+    3  # figures of a window beside its loss on the line, and a baseline more; metrics.jsonl has all of them
+)
+_OWN = {
+    "loss",
+    "grad_norm",
+    "items_per_s",
+}  # figures of a window that have their own place in a line, or none
 
 
 def cut(path: Path, step: int, evaluated: bool) -> None:
@@ -56,7 +62,9 @@ class Journal:
             terminal.say(line)  # rich moves it above the bars
         if self.log:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("a", encoding="utf-8") as file:  # a few lines a minute: no need to keep it open
+            with self.log.open(
+                "a", encoding="utf-8"
+            ) as file:  # a few lines a minute: no need to keep it open
                 file.write(f"{line}\n")
 
     def open(self, out: Path, board: Path | None, purge_step: int) -> None:
@@ -142,7 +150,9 @@ class Journal:
         if not self.first:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        self.metrics.write(json.dumps({"step": step, "epoch": epoch, "split": split, **finite, **more}) + "\n")
+        self.metrics.write(
+            json.dumps({"step": step, "epoch": epoch, "split": split, **finite, **more}) + "\n"
+        )
         self.metrics.flush()
         if self.board:
             for name, value in figures.items():
@@ -151,7 +161,11 @@ class Journal:
 
 def _parts(figures: dict[str, float], but: set[str]) -> list[str]:
     # A figure over nothing (no drums in this window) is NaN, and left out.
-    return [f"{name} {number(value)}" for name, value in figures.items() if name not in but and not math.isnan(value)]
+    return [
+        f"{name} {number(value)}"
+        for name, value in figures.items()
+        if name not in but and not math.isnan(value)
+    ]
 
 
 def number(value: float) -> str:
@@ -159,10 +173,16 @@ def number(value: float) -> str:
     return f"{value:#.4g}"
 
 
-def facts(config: Row, data_hash: str, tokenizer_hash: str, team: Ranks, accumulated: int, state: Row | None) -> Row:
+def facts(
+    config: Row, data_hash: str, tokenizer_hash: str, team: Ranks, accumulated: int, state: Row | None
+) -> Row:
     """What run.json says of a run's origin. state: the checkpoint it goes on from, whose history is carried on."""
     device = team.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     batch = {"batch_size": config["data"]["batch_size"], "ranks": team.size, "grad_accum_steps": accumulated}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     before: Row = state["meta"]["facts"] if state else {"started": now, "resumes": []}
@@ -211,7 +231,11 @@ def changes(old: Row, new: Row, prefix: str = "") -> Row:
 def _commit() -> str | None:
     try:
         answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

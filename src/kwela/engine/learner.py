@@ -23,7 +23,9 @@ from kwela.engine import optim, order
 from kwela.engine.ranks import Ranks
 from kwela.engine.task import Batch, Mean, Task
 
-warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # torch 2.11 has no other name for it
+warnings.filterwarnings(
+    "ignore", message="`broadcast_buffers` is deprecated"
+)  # torch 2.11 has no other name for it
 
 
 class Learner:
@@ -31,7 +33,9 @@ class Learner:
         self.task, self.config, self.ranks = task, config, ranks
         self.seed(order.init_seed(config.seed))
         self.model = task.model().to(ranks.device)
-        self.parameters = list(self.model.parameters())  # walking the module each step costs more than it looks
+        self.parameters = list(
+            self.model.parameters()
+        )  # walking the module each step costs more than it looks
         self.optimizer = optim.adamw(self.model, config.optim)
         self.dtype = dtype
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=dtype == torch.float16)
@@ -50,7 +54,9 @@ class Learner:
             )
         self.names: dict[str, type[Mean]] = {}  # of the losses, in the order of the rows of their sums
 
-    def step(self, batches: Iterator[Batch], draws: list[order.Draw], step: int, rate: float) -> tuple[Tensor, Tensor]:
+    def step(
+        self, batches: Iterator[Batch], draws: list[order.Draw], step: int, rate: float
+    ) -> tuple[Tensor, Tensor]:
         """Optimiser step `step` (from 1), over one micro-batch for each of `draws`.
 
         Returns the summed losses, float64 (names, 2: total and weight), and the gradient's L2 norm before clipping;
@@ -154,7 +160,9 @@ class Learner:
 
     def _unsynced(self) -> contextlib.AbstractContextManager[None]:
         parallel = self.parallel
-        return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else contextlib.nullcontext()
+        return (
+            parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else contextlib.nullcontext()
+        )
 
     def _unit(self, found: Tensor) -> Tensor:
         weight = found[self.loss_row, 1].clone()

@@ -76,9 +76,22 @@ class Run:
     """One session of a run: what `fit` has to remember."""
 
     def __init__(
-        self, task: Task, config: TrainConfig, out: Path, session: Session, team: ranks.Ranks, asked: signals.Asked
+        self,
+        task: Task,
+        config: TrainConfig,
+        out: Path,
+        session: Session,
+        team: ranks.Ranks,
+        asked: signals.Asked,
     ) -> None:
-        self.task, self.config, self.out, self.session, self.team, self.asked = task, config, out, session, team, asked
+        self.task, self.config, self.out, self.session, self.team, self.asked = (
+            task,
+            config,
+            out,
+            session,
+            team,
+            asked,
+        )
         self.extra = Extra()
         resume, data_hash, tokenizer_hash = session.resume, session.data_hash, session.tokenizer_hash
         self.again = "with --resume auto" if isinstance(resume, Path) else "with the same command"
@@ -91,7 +104,9 @@ class Run:
         )
         self.journal = journal.Journal(team.first, session.quiet, session.log)
         say = self.journal.say
-        choice = team.from_first(lambda: resuming.choose(out, resume, config.training.resume_from, self.identity, say))
+        choice = team.from_first(
+            lambda: resuming.choose(out, resume, config.training.resume_from, self.identity, say)
+        )
         path = choice.path
         if choice.afresh and session.bound and any(out.glob("*.pt")):
             why = choice.why or "another run goes on here"
@@ -102,7 +117,10 @@ class Run:
         state = checkpoint.load(path) if path else None
 
         self.train, self.held_out = task.datasets()
-        for items, manifest in ((self.train, config.data.train_manifest), (self.held_out, config.data.val_manifest)):
+        for items, manifest in (
+            (self.train, config.data.train_manifest),
+            (self.held_out, config.data.val_manifest),
+        ):
             if len(items) == 0:
                 raise UserError(f"{manifest}: no rows to use")
         self.accumulated = resuming.accumulation(config, state, team.size)
@@ -112,10 +130,15 @@ class Run:
         self.at, self.stopping = Progress(), Stopping()
         self.tally = Tally(self.learner, str(config.data.train_manifest))
         self.val: dict[str, float] = {}
-        self.untrained: float | None = None  # the validation loss before the first step, where it was asked for
+        self.untrained: float | None = (
+            None  # the validation loss before the first step, where it was asked for
+        )
         self.last_loss: float | None = None
         self.began, self.seconds_before = time.monotonic(), 0.0
-        self.stepping, self.warm = [0.0, 0], False  # seconds, and the steps they took, after a first that compiles
+        self.stepping, self.warm = (
+            [0.0, 0],
+            False,
+        )  # seconds, and the steps they took, after a first that compiles
         if path and state:
             try:
                 self._restore(state)
@@ -155,12 +178,18 @@ class Run:
             last = self.out / checkpoint.LAST
             if path and path.resolve() != last.resolve():
                 checkpoint.copy(path, last)  # what a kill before the next save has to come back to
-            journal.cut(self.out / "metrics.jsonl", at.step if path else -1, self.stopping.evaluated == at.step)
+            journal.cut(
+                self.out / "metrics.jsonl", at.step if path else -1, self.stopping.evaluated == at.step
+            )
         self.journal.open(self.out, runs_dir, at.step + 1 if path else 0)
 
     def go(self) -> Outcome:
         try:
-            if self.team.first and self._preview_due() and not preview.folder(self.out, self.at.epoch).exists():
+            if (
+                self.team.first
+                and self._preview_due()
+                and not preview.folder(self.out, self.at.epoch).exists()
+            ):
                 self._preview()  # a kill came between the save and the picture
             if self._over():
                 self.journal.say(f"Already finished at step {self.at.step}")
@@ -168,7 +197,9 @@ class Run:
                 self._train()
             self._status("finished", 0, self._over() or "")
         except KwelaError as error:
-            self._status("interrupted" if isinstance(error, Interrupted) else "failed", error.status, str(error))
+            self._status(
+                "interrupted" if isinstance(error, Interrupted) else "failed", error.status, str(error)
+            )
             raise
         except Exception as error:
             known = failures.known(error, self.config, self.accumulated, self.at.step)
@@ -288,7 +319,9 @@ class Run:
         training, at = self.config.training, self.at
         epoch, early = at.epoch + 1, training.early_stopping
         if early.monitor not in val:
-            raise UserError(f"training.early_stopping.monitor: no figure {early.monitor} (there are {', '.join(val)})")
+            raise UserError(
+                f"training.early_stopping.monitor: no figure {early.monitor} (there are {', '.join(val)})"
+            )
         value = val[early.monitor]
         if not math.isfinite(value):
             raise failures.not_finite(early.monitor, at.step, epoch, None, str(self.config.data.val_manifest))
@@ -339,8 +372,13 @@ class Run:
         self.at, self.stopping = Progress(**state["progress"]), Stopping(**state["stopping"])
         if self.at.samples > len(self.train):
             raise ValueError(f"{self.at.samples} samples of an epoch of {len(self.train)}")
-        if state["config"]["training"]["early_stopping"]["monitor"] != self.config.training.early_stopping.monitor:
-            self.stopping = Stopping(evaluated=self.stopping.evaluated)  # the best of another figure says nothing
+        if (
+            state["config"]["training"]["early_stopping"]["monitor"]
+            != self.config.training.early_stopping.monitor
+        ):
+            self.stopping = Stopping(
+                evaluated=self.stopping.evaluated
+            )  # the best of another figure says nothing
         self.extra = state["extra"]
         self.val = {name: float(value) for name, value in state["meta"]["val"].items()}
         self.untrained = state["meta"].get("untrained")
@@ -358,7 +396,9 @@ class Run:
             "family": self.identity.family,
             "tokenizer_hash": self.identity.tokenizer,
             "scheduler": {"step": self.at.step, "total": self.total},
-            "rng_per_rank": [order.step_seed(self.config.seed, self.at.step, rank) for rank in range(self.team.size)],
+            "rng_per_rank": [
+                order.step_seed(self.config.seed, self.at.step, rank) for rank in range(self.team.size)
+            ],
             "progress": asdict(self.at),
             "stopping": asdict(self.stopping),
             "config": self.dump,

@@ -99,7 +99,9 @@ class Batches(Dataset):
 class Feed:
     """Batches of the draws it is given, made by data.num_workers processes; the workers live as long as the feed."""
 
-    def __init__(self, task: Task, items: Items, data: Data, seed: int, pin: bool, keep_workers: bool) -> None:
+    def __init__(
+        self, task: Task, items: Items, data: Data, seed: int, pin: bool, keep_workers: bool
+    ) -> None:
         self.draws: list[Draw] = []
         self.running: Iterator[Any] | None = None
         workers = data.num_workers

@@ -85,7 +85,9 @@ def pick(device: str | None, local: int, size: int) -> torch.device:
         if not torch.backends.mps.is_available():
             raise UserError("--device mps: no Apple GPU here; use --device cpu")
         if size > 1:
-            raise UserError(f"--device mps: one process alone can use it, and there are {size} ranks; use --device cpu")
+            raise UserError(
+                f"--device mps: one process alone can use it, and there are {size} ranks; use --device cpu"
+            )
         return torch.device("mps")
     if not torch.cuda.is_available():
         raise UserError(f"--device {device}: no CUDA GPU here; use --device cpu")
@@ -108,7 +110,9 @@ def joined(device: str | None) -> Iterator[Ranks]:
     dist.init_process_group("gloo", timeout=_PATIENCE)
     team = Ranks(dist.get_rank(), size, chosen)
     try:
-        team.gradients = dist.new_group(backend="nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+        team.gradients = dist.new_group(
+            backend="nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE
+        )
         yield team
     finally:
         team.gradients = None

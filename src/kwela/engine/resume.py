@@ -31,7 +31,9 @@ class Identity:
     data: str
     model: dict[str, Any] | None
     seed: int
-    weights: dict[str, tuple[int, ...]]  # shapes: the code that builds a model changes too, not only its settings
+    weights: dict[
+        str, tuple[int, ...]
+    ]  # shapes: the code that builds a model changes too, not only its settings
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Identity:
@@ -69,7 +71,9 @@ class Choice(NamedTuple):
     why: str = ""
 
 
-def choose(out: Path, resume: Resume, start: Path | None, identity: Identity, say: Callable[[str], None]) -> Choice:
+def choose(
+    out: Path, resume: Resume, start: Path | None, identity: Identity, say: Callable[[str], None]
+) -> Choice:
     """Decide what to go on from. Writes nothing.
 
     resume: "auto" takes the newest whole checkpoint in `out`, skipping damaged ones, or `start` where `out` has none
@@ -79,7 +83,9 @@ def choose(out: Path, resume: Resume, start: Path | None, identity: Identity, sa
     if isinstance(resume, Path):
         return _named(resume, out, identity)
     why = "none of its checkpoints is whole" if resume == "auto" else "starting afresh was asked for"
-    path = checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}")) if resume == "auto" else None
+    path = (
+        checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}")) if resume == "auto" else None
+    )
     if path is not None:
         state = checkpoint.load(path)
         theirs = Identity.of(state)
@@ -90,7 +96,9 @@ def choose(out: Path, resume: Resume, start: Path | None, identity: Identity, sa
         difference = identity.difference(theirs)
         if difference is None:
             if start is not None and start.resolve() != path.resolve():
-                say(f"training.resume_from is passed over: {path} has step {state['progress']['step']} of this run")
+                say(
+                    f"training.resume_from is passed over: {path} has step {state['progress']['step']} of this run"
+                )
             return Choice(path, afresh=False)
         why = f"{path.name} has {difference}"
         say(f"Not resuming from {path}: it has {difference}")
@@ -137,7 +145,9 @@ def accumulation(config: TrainConfig, state: dict[str, Any] | None, ranks: int) 
 def _named(path: Path, out: Path, identity: Identity) -> Choice:
     state = checkpoint.load(path)
     if not state["optimizer"]:
-        raise UserError(f"{path}: can't resume from it: it holds weights alone; last.pt has the optimiser too")
+        raise UserError(
+            f"{path}: can't resume from it: it holds weights alone; last.pt has the optimiser too"
+        )
     difference = identity.difference(Identity.of(state))
     if difference is not None:
         raise UserError(f"{path}: can't resume from it: it has {difference}")

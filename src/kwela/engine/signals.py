@@ -41,7 +41,9 @@ def watched() -> Iterator[Asked]:
             raise KeyboardInterrupt
         asked.signal = signal.Signals(number)
         if not asked.patient:
-            raise Interrupted(f"stopped by {asked.signal.name} before the first step; run the same command again")
+            raise Interrupted(
+                f"stopped by {asked.signal.name} before the first step; run the same command again"
+            )
 
     before = {number: signal.signal(number, note) for number in heard()}
     try:

@@ -32,7 +32,14 @@ def path_of(artefact: Path) -> Path:
 def write(artefact: Path, findings: Evidence, origin: Evidence) -> None:
     """Write the evidence of `artefact`, which is in its place."""
     sha256, size = digest(artefact)
-    evidence = {"file": artefact.name, "sha256": sha256, "bytes": size, **findings, "machine": machine(), **origin}
+    evidence = {
+        "file": artefact.name,
+        "sha256": sha256,
+        "bytes": size,
+        **findings,
+        "machine": machine(),
+        **origin,
+    }
     files.write(path_of(artefact), json.dumps(evidence, indent=1) + "\n")
 
 
@@ -40,7 +47,9 @@ def holds(artefact: Path, origin: Evidence) -> bool:
     """True if `artefact` is whole and came from this very checkpoint, by these versions."""
     try:
         found = json.loads(path_of(artefact).read_text(encoding="utf-8"))
-        return found["sha256"] == digest(artefact)[0] and all(found[key] == value for key, value in origin.items())
+        return found["sha256"] == digest(artefact)[0] and all(
+            found[key] == value for key, value in origin.items()
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
@@ -97,7 +106,10 @@ def _training_data(state: Mapping[str, Any]) -> Evidence:
     elif known:
         kind, note = "the user's own files", "kwela does not know their rights"
     else:
-        kind, note = "unknown", "the manifests it was trained on are not at their place any more, or have changed"
+        kind, note = (
+            "unknown",
+            "the manifests it was trained on are not at their place any more, or have changed",
+        )
     return {
         "training_data": {"sha256": data_hash, "kind": kind, "manifests": [train.name, val.name]},
         "licence": {"synthetic": synthetic, "demo": demo, "note": note},
@@ -110,12 +122,17 @@ def machine() -> Evidence:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+        model = next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
+        )
     return {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
 
 
 def _recipe(family: str) -> str:
     """Hash of the code that exports, and of the model's: an artefact made by other code is made again."""
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), *(here.parent / family / name for name in ("attention.py", "model.py"))]
+    sources = [
+        *sorted(here.glob("*.py")),
+        *(here.parent / family / name for name in ("attention.py", "model.py")),
+    ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sources if file.is_file())).hexdigest()[:16]

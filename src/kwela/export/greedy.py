@@ -13,7 +13,9 @@ from kwela.midi_generator.model import MidiGenerator
 from kwela.music import tokens
 
 BARS = 16
-LONGEST_BAR = 48  # ids: a greedy song that goes round in circles moves on, so 16 bars stay inside a window of 1,024
+LONGEST_BAR = (
+    48  # ids: a greedy song that goes round in circles moves on, so 16 bars stay inside a window of 1,024
+)
 EMOTION = (0.5, 0.5, 0.5)
 
 
@@ -41,7 +43,9 @@ class _Paced:
         self.backend, self.window, self.since = backend, backend.window, 0
         self.scores: list[np.ndarray] = []
 
-    def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+    def step(
+        self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
+    ) -> tuple[np.ndarray, Any]:
         logits, past = self.backend.step(ids, emotion, context, past)
         self.since = 0 if ids[0, -1] == tokens.BAR else self.since + 1
         if self.since >= LONGEST_BAR:

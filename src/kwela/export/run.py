@@ -122,5 +122,6 @@ def _remove(path: Path) -> None:
 @functools.cache  # once a process, however many models it exports
 def _no_coreml() -> None:
     print(
-        "Core ML: coremltools is not installed, so no .mlpackage was written (pip install 'kwela[coreml]')", flush=True
+        "Core ML: coremltools is not installed, so no .mlpackage was written (pip install 'kwela[coreml]')",
+        flush=True,
     )

@@ -26,7 +26,11 @@ from kwela.export.to_onnx import quiet
 LONGEST = 1024  # of a length that may differ: ids a call, past
 TARGET = "iOS18"
 aten = torch.ops.aten
-UNKNOWN = (aten.addcmul, aten.clamp_min, aten.lerp)  # what coremltools 9 can't convert: put in simpler terms first
+UNKNOWN = (
+    aten.addcmul,
+    aten.clamp_min,
+    aten.lerp,
+)  # what coremltools 9 can't convert: put in simpler terms first
 PACKAGES = ("torch", "coremltools")
 NOT_CHECKED = (
     "Core ML's numbers and latency: it runs on Apple's systems only. The package was converted (float64 steps become "
@@ -40,7 +44,9 @@ def available() -> bool:
     return importlib.util.find_spec("coremltools") is not None
 
 
-def convert(model: nn.Module, signature: Signature, metadata: Mapping[str, str], package: Path) -> dict[str, Any]:
+def convert(
+    model: nn.Module, signature: Signature, metadata: Mapping[str, str], package: Path
+) -> dict[str, Any]:
     """Write `model` to the folder `package`; returns what evidence says of it, its inputs and outputs read back.
 
     Raises KwelaError if coremltools can't convert the model, or the package's names aren't the signature's.
@@ -64,7 +70,9 @@ def convert(model: nn.Module, signature: Signature, metadata: Mapping[str, str],
                 part = Path(scratch) / "whole.mlpackage"
                 ct.utils.save_multifunction(whole, str(part))
         except Exception as error:  # coremltools raises whatever its passes raise
-            raise KwelaError(f"Core ML: coremltools can't convert the model: {' '.join(str(error).split())}") from error
+            raise KwelaError(
+                f"Core ML: coremltools can't convert the model: {' '.join(str(error).split())}"
+            ) from error
         finished = ct.models.MLModel(str(part), skip_model_load=True)
         finished.user_defined_metadata.update(metadata)
         finished.save(str(package))
@@ -72,7 +80,9 @@ def convert(model: nn.Module, signature: Signature, metadata: Mapping[str, str],
     for name, found in ports.items():
         wanted = _inputs(functions[name], signature)
         if set(found["inputs"]) != set(wanted) or set(found["outputs"]) != set(signature.outputs):
-            raise KwelaError(f"{package.name}: {name} takes {list(found['inputs'])} and gives {list(found['outputs'])}")
+            raise KwelaError(
+                f"{package.name}: {name} takes {list(found['inputs'])} and gives {list(found['outputs'])}"
+            )
     return {
         "format": f"Core ML, {TARGET}, float32",
         "opset": None,
@@ -119,7 +129,9 @@ def _convert(module: nn.Module, signature: Signature) -> Any:
             (),
             {name: example[name] for name in inputs},
             dynamic_shapes={
-                name: {axis: length[size] for axis, size in signature.lengths[name].items() if size != "batch"}
+                name: {
+                    axis: length[size] for axis, size in signature.lengths[name].items() if size != "batch"
+                }
                 for name in inputs
             },
         )

@@ -38,7 +38,8 @@ def convert(model: nn.Module, signature: Signature, metadata: Mapping[str, str],
             input_names=list(signature.lengths),
             output_names=list(signature.outputs),
             dynamic_shapes={
-                name: {axis: length[size] for axis, size in axes.items()} for name, axes in signature.lengths.items()
+                name: {axis: length[size] for axis, size in axes.items()}
+                for name, axes in signature.lengths.items()
             },
             external_data=False,
             verbose=False,
@@ -62,7 +63,9 @@ def check(file: Path, model: nn.Module, signature: Signature) -> dict[str, Any]:
         if {axis: size for axis, size in enumerate(port.shape) if isinstance(size, str)} != signature.lengths[
             port.name
         ]:
-            raise KwelaError(f"{file.name}: {port.name} came out as {port.shape}: a length was taken for a constant")
+            raise KwelaError(
+                f"{file.name}: {port.name} came out as {port.shape}: a length was taken for a constant"
+            )
     errors = dict.fromkeys(signature.outputs, 0.0)
     for sizes in signature.tested:
         with torch.no_grad():
@@ -121,7 +124,15 @@ def session(file: Path) -> onnxruntime.InferenceSession:
 def _strip(proto: onnx.ModelProto) -> None:
     """Drop what torch noted of its own work: it holds source lines with this machine's paths."""
     graph = proto.graph
-    for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
+    for holder in (
+        proto,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+        *graph.value_info,
+    ):
         del holder.metadata_props[:]
         holder.doc_string = ""
 

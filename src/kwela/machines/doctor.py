@@ -50,8 +50,12 @@ def driver(installed: str, cuda: str | None) -> Check:
     needed = f"CUDA {major} needs {oldest} or newer"
     if _numbers(installed) >= _numbers(oldest):
         return Check("NVIDIA driver", True, f"{installed} ({needed})")
-    other = f", or install torch from {CUDA_12_TORCH} (driver {OLDEST_DRIVER[12]} will do)" if major > 12 else ""
-    return Check("NVIDIA driver", False, f"{installed} is too old: {needed}", f"kwela train: update the driver{other}")
+    other = (
+        f", or install torch from {CUDA_12_TORCH} (driver {OLDEST_DRIVER[12]} will do)" if major > 12 else ""
+    )
+    return Check(
+        "NVIDIA driver", False, f"{installed} is too old: {needed}", f"kwela train: update the driver{other}"
+    )
 
 
 def _numbers(version: str) -> list[int]:
@@ -60,7 +64,9 @@ def _numbers(version: str) -> list[int]:
 
 def _python() -> Check:
     version = platform.python_version()
-    return Check("Python", sys.version_info >= (3, 11), version, "every command: kwela needs Python 3.11 or newer")
+    return Check(
+        "Python", sys.version_info >= (3, 11), version, "every command: kwela needs Python 3.11 or newer"
+    )
 
 
 def _version(package: str) -> str | None:
@@ -122,7 +128,11 @@ def _nvidia(quick: bool) -> tuple[str, str | None]:
     if quick or not shutil.which("nvidia-smi"):
         return "", None
     answer = _ask("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
-    rows = [[cell.strip() for cell in row.split(",")] for row in (answer or "").splitlines() if row.count(",") == 2]
+    rows = [
+        [cell.strip() for cell in row.split(",")]
+        for row in (answer or "").splitlines()
+        if row.count(",") == 2
+    ]
     return ", ".join(f"{name} ({memory})" for name, memory, _ in rows), rows[0][2] if rows else None
 
 
@@ -142,9 +152,7 @@ def _disk() -> Check:
 
 def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    detail = (
-        f"{total:.1f} GB, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
-    )
+    detail = f"{total:.1f} GB, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
     return Check("memory", total >= RAM_GB, detail, f"kwela train: under {RAM_GB} GB, lower data.batch_size")
 
 
@@ -163,7 +171,9 @@ def _temporary() -> Check:
             file.write(b"kwela")
         return Check("temporary files", True, tempfile.gettempdir())
     except OSError as error:
-        return Check("temporary files", False, str(error), "every command: set TMPDIR to a folder that can be written")
+        return Check(
+            "temporary files", False, str(error), "every command: set TMPDIR to a folder that can be written"
+        )
 
 
 def _audio() -> Check:
@@ -179,7 +189,9 @@ def _audio() -> Check:
     except ImportError as error:
         return Check("audio", False, str(error), "kwela manifests, train spectocloud: run scripts/install.sh")
     detail = f"PyAV {_version('av')} decodes {', '.join(n for n in DECODERS if n not in missing)}; no ffmpeg needed"
-    return Check("audio", not missing, detail, f"kwela manifests leaves out {', '.join(missing)}: install av from PyPI")
+    return Check(
+        "audio", not missing, detail, f"kwela manifests leaves out {', '.join(missing)}: install av from PyPI"
+    )
 
 
 def _demo() -> Check:
@@ -189,7 +201,9 @@ def _demo() -> Check:
         folder = Path(str(importlib.metadata.distribution("pretty_midi").locate_file("pretty_midi")))
         if not (folder / "TimGM6mb.sf2").is_file():
             missing = ["the soundfont TimGM6mb.sf2 of pretty_midi"]
-    detail = f"missing: {', '.join(missing)}" if missing else ", ".join(f"{n} {v}" for n, v in packages.items())
+    detail = (
+        f"missing: {', '.join(missing)}" if missing else ", ".join(f"{n} {v}" for n, v in packages.items())
+    )
     fix = "kwela demo-corpus, generate midi --render: pip install 'kwela[demo]'"
     return Check("music and sounds", not missing, detail, fix)
 
@@ -197,7 +211,9 @@ def _demo() -> Check:
 def _onnx() -> Check:
     packages = {name: _version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
     missing = [name for name, version in packages.items() if version is None]
-    detail = f"missing: {', '.join(missing)}" if missing else ", ".join(f"{n} {v}" for n, v in packages.items())
+    detail = (
+        f"missing: {', '.join(missing)}" if missing else ", ".join(f"{n} {v}" for n, v in packages.items())
+    )
     return Check("ONNX", not missing, detail, "kwela export: run scripts/install.sh")
 
 
@@ -210,14 +226,21 @@ def _coreml() -> Check:
             "coremltools is not installed",
             "kwela export leaves out *.mlpackage: pip install 'kwela[coreml]'",
         )
-    where = "runs its packages too" if sys.platform == "darwin" else "converts here; only macOS can run the result"
+    where = (
+        "runs its packages too"
+        if sys.platform == "darwin"
+        else "converts here; only macOS can run the result"
+    )
     return Check("Core ML", True, f"coremltools {version} {where}")
 
 
 def _compiler() -> Check:
     found = next(filter(None, map(shutil.which, ("gcc", "clang", "cc"))), None)
     return Check(
-        "C compiler", found is not None, found or "none", "kwela train --set training.compile=true: install gcc"
+        "C compiler",
+        found is not None,
+        found or "none",
+        "kwela train --set training.compile=true: install gcc",
     )
 
 
@@ -238,7 +261,5 @@ def _docker() -> list[Check]:
     version, _, runtimes = answer.partition(" ")
     nvidia = "nvidia" in runtimes
     detail = "Docker knows it" if nvidia else "Docker doesn't know it"
-    fix = (
-        f"{local}; for the image, install nvidia-container-toolkit, then nvidia-ctk runtime configure --runtime=docker"
-    )
+    fix = f"{local}; for the image, install nvidia-container-toolkit, then nvidia-ctk runtime configure --runtime=docker"
     return [Check("Docker", True, version), Check("NVIDIA runtime", nvidia, detail, fix)]

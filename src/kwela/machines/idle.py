@@ -47,7 +47,9 @@ class Watch:
     shutdown: str  # a command
     ssh: Sequence[int]  # ports on which a connection is a session
     requests: Sequence[int]  # ports on which it is a request
-    request_logs: Sequence[Path]  # access logs: a request that came and went between two looks is a new line there
+    request_logs: Sequence[
+        Path
+    ]  # access logs: a request that came and went between two looks is a new line there
     spare: Path = SPARE  # holds the state for as long as `state` can't be written
 
 
@@ -59,7 +61,9 @@ class State:
     seen: float = 0.0  # of the last look
     idle: float = 0.0  # seconds of quiet
     warned: float | None = None
-    written: dict[str, float] = field(default_factory=dict)  # metrics and access logs -> when they were last written
+    written: dict[str, float] = field(
+        default_factory=dict
+    )  # metrics and access logs -> when they were last written
     busy: str | None = None  # what the last look saw; "" nothing
 
 
@@ -81,7 +85,9 @@ def look(watch: Watch, last: State | None = None, now: float | None = None, boot
     stepped, asked = (any(last.written.get(f) != t for f, t in files.items()) for files in (metrics, logs))
     busy = _busy(watch, stepped, asked)
     changed = last.busy is None or bool(last.busy) != bool(busy)
-    state = State(boot, now, 0.0 if busy else last.idle + min(now - last.seen, GAP), last.warned, metrics | logs, busy)
+    state = State(
+        boot, now, 0.0 if busy else last.idle + min(now - last.seen, GAP), last.warned, metrics | logs, busy
+    )
     left = watch.limit - state.idle
     if busy:
         state.warned = None
@@ -93,7 +99,10 @@ def look(watch: Watch, last: State | None = None, now: float | None = None, boot
     if not busy and left <= watch.warn:
         if state.warned is None:
             state.warned = now
-            _log(watch, f"WARNING: idle for {_span(state.idle)}; stops in {_span(max(left, watch.warn))} unless used")
+            _log(
+                watch,
+                f"WARNING: idle for {_span(state.idle)}; stops in {_span(max(left, watch.warn))} unless used",
+            )
             _tell(f"kwela: this machine is idle and stops in {_span(watch.warn)}")
         stop = left <= 0 and now - state.warned >= watch.warn
     if stop and (draft := _draft(watch)):
@@ -130,7 +139,9 @@ def _connected(ports: Sequence[int]) -> bool:
 
 def _draft(watch: Watch) -> str:
     """The name of a file that is being written in a checkpoint folder; "" when none is."""
-    return next((file.name for file, when in _written(watch, ".*.tmp") if 0 <= time.time() - when < SAVING), "")
+    return next(
+        (file.name for file, when in _written(watch, ".*.tmp") if 0 <= time.time() - when < SAVING), ""
+    )
 
 
 def _written(watch: Watch, pattern: str) -> Iterator[tuple[Path, float]]:

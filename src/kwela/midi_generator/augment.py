@@ -87,7 +87,9 @@ def _state_tempo(ids: np.ndarray, step: int) -> np.ndarray:
         return ids
     at = 4 if G.NUMERATOR < ids[2] < G.DENOMINATOR else 2  # after BAR and its meter, if any
     pair = [part[0] for part in _pair(np.array([step]))]
-    if ids[at] != G.BEAT or G.SUB < ids[at + 1] < G.SUB + 24:  # tick 0 is silent: a position of the tempo's own
+    if (
+        ids[at] != G.BEAT or G.SUB < ids[at + 1] < G.SUB + 24
+    ):  # tick 0 is silent: a position of the tempo's own
         return np.insert(ids, at, [G.BEAT, *pair])
     if G.TEMPO_COARSE <= ids[at + 1] < G.TEMPO_FINE:
         return ids

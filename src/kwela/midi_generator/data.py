@@ -78,7 +78,9 @@ class TrainWindows:
             if rng.random() < self.settings.context_dropout:
                 context = {}
         starts = window_starts(ids)
-        last = int(np.searchsorted(starts, len(ids) - 1 - self.window))  # the first from which the window reaches EOS
+        last = int(
+            np.searchsorted(starts, len(ids) - 1 - self.window)
+        )  # the first from which the window reaches EOS
         choices = starts[: last + 1]
         start = int(choices[int((part + rng.random()) / parts * len(choices))])
         placed = augment.transpose_context(context_of(ids, context), shift.semitones)

@@ -34,7 +34,9 @@ class Backend(Protocol):
 
     window: int
 
-    def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+    def step(
+        self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
+    ) -> tuple[np.ndarray, Any]:
         """ids (B, T) int64, emotion (B, 64) float32, context (B, T, 4) int64, past of an earlier call or None.
 
         Returns the logits after the last id, (B, 388), and the new past.
@@ -48,7 +50,9 @@ class TorchBackend:
         self.device = next(model.parameters()).device
 
     @torch.inference_mode()
-    def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+    def step(
+        self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
+    ) -> tuple[np.ndarray, Any]:
         given = (torch.from_numpy(array).to(self.device) for array in (ids, emotion, context))
         logits, *present = self.model(*given, *(past or self.model.empty_past(len(ids))))
         return logits[:, -1].float().cpu().numpy(), present
@@ -69,7 +73,9 @@ class OnnxBackend:
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what is wrong with a file is told once, by the error
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime has a class for each kind of failure, in a private module
             raise UserError(f"{path}: onnxruntime can't read it: {str(error).splitlines()[0]}") from None
         about = self.session.get_modelmeta().custom_metadata_map
@@ -85,7 +91,9 @@ class OnnxBackend:
         self.empty = (layers, heads, head_dim)
         self.window = window or int(told)
 
-    def step(self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any) -> tuple[np.ndarray, Any]:
+    def step(
+        self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
+    ) -> tuple[np.ndarray, Any]:
         layers, heads, head_dim = self.empty
         none = np.zeros((layers, len(ids), heads, 0, head_dim), np.float32)
         past_k, past_v = past or (none, none)
@@ -151,13 +159,17 @@ def generate(
         song.append(int(one))
     if prompt is not None and song.bar:
         if song.bar >= bars:
-            raise UserError(f"--prompt: it has {song.bar} bars and --bars asks for {bars} in all: ask for more bars")
+            raise UserError(
+                f"--prompt: it has {song.bar} bars and --bars asks for {bars} in all: ask for more bars"
+            )
         song.append(tokens.BAR)
     rng = np.random.Generator(np.random.PCG64(seed))
     while song.ids[-1] != tokens.EOS:
         logits, allowed = song.logits(), tokens.allowed(song.state)
         if not np.isfinite(logits).all():
-            raise KwelaError(f"the model's scores are not finite at id {len(song.ids)}: its weights are of no use")
+            raise KwelaError(
+                f"the model's scores are not finite at id {len(song.ids)}: its weights are of no use"
+            )
         end, other = (tokens.EOS, tokens.BAR) if song.bar == bars else (tokens.BAR, tokens.EOS)
         logits[end] = np.logaddexp(logits[end], logits[other])  # "this bar is over" is one event
         allowed[other] = False
@@ -206,7 +218,9 @@ class _Song:
     def _run_end(self) -> int:
         """The end of the ids not yet fed that share one emotion."""
         end = self.done + 1
-        while end < len(self.ids) and np.array_equal(self._emotion(end), self._emotion(self.done), equal_nan=True):
+        while end < len(self.ids) and np.array_equal(
+            self._emotion(end), self._emotion(self.done), equal_nan=True
+        ):
             end += 1
         return end
 
@@ -254,7 +268,9 @@ def parse_emotion(text: str) -> list[tuple[int, tuple[float, ...]]]:
     for part in text.split(";"):
         match = re.fullmatch(r"\s*(\d+)\s*:(.+)", part)
         if not match:
-            raise UserError(f"--emotion: {part!r}: write a curve as BAR:EMOTION;BAR:EMOTION, as 0:grief;8:calm")
+            raise UserError(
+                f"--emotion: {part!r}: write a curve as BAR:EMOTION;BAR:EMOTION, as 0:grief;8:calm"
+            )
         curve.append((int(match[1]), emotion.parse(match[2])))
     if curve[0][0] != 0 or any(a[0] >= b[0] for a, b in pairwise(curve)):
         raise UserError(f"--emotion: {text!r}: bars start at 0 and ascend")

@@ -91,7 +91,9 @@ class Block(nn.Module):
 
     def cross_attend(self, x: Tensor, emotion: Tensor) -> Tensor:
         q = self.cross_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T, D)
-        k, v = self.cross_kv(emotion).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, 5, D) each
+        k, v = (
+            self.cross_kv(emotion).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # (B, H, 5, D) each
         # Written out: with five keys, SDPA's kernel is eight times slower than two small matmuls.
         weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1)
         return self.cross_out((weights @ v).transpose(1, 2).flatten(2))
@@ -117,7 +119,9 @@ class MidiGenerator(nn.Module):
         self.embed = nn.Embedding(VOCAB, width)
         self.context = nn.ModuleList(nn.Embedding(size, width, padding_idx=0) for size in CONTEXT)
         self.emotion = EmotionTokens(width)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, cross=i % cross_every == 0) for i in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, dropout, cross=i % cross_every == 0) for i in range(layers)
+        )
         self.norm = nn.LayerNorm(width, bias=False)
         self.head = nn.Linear(width, VOCAB, bias=False)
         half = torch.arange(self.head_dim // 2) / (self.head_dim // 2)
@@ -133,7 +137,9 @@ class MidiGenerator(nn.Module):
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight)  # std 1: at the usual 0.02 the blocks drown it, and learning takes longer
+            nn.init.normal_(
+                module.weight
+            )  # std 1: at the usual 0.02 the blocks drown it, and learning takes longer
             if module.padding_idx is not None:
                 nn.init.zeros_(module.weight[module.padding_idx])
 
@@ -173,7 +179,9 @@ class MidiGenerator(nn.Module):
         angle = torch.arange(start, start + length, device=like.device)[:, None, None] * self.frequency
         cos, sin = angle.cos(), angle.sin()
         dtype = (
-            torch.get_autocast_dtype(like.device.type) if torch.is_autocast_enabled(like.device.type) else like.dtype
+            torch.get_autocast_dtype(like.device.type)
+            if torch.is_autocast_enabled(like.device.type)
+            else like.dtype
         )
         return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 

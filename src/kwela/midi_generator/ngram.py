@@ -62,7 +62,9 @@ def baselines(
     sets = [list(train), copies(train, transpose)] if transpose else [list(train)]
     out = {}
     for name, order in ORDERS.items():
-        tries = [[surprise(levels, ids) for ids in held_out] for levels in (fit(songs, order) for songs in sets)]
+        tries = [
+            [surprise(levels, ids) for ids in held_out] for levels in (fit(songs, order) for songs in sets)
+        ]
         out[name] = min(tries, key=lambda songs: float(np.concatenate(songs).mean()))
     return out
 
@@ -88,14 +90,18 @@ def codes(ids: np.ndarray, order: int) -> np.ndarray:
 
 
 def _level(grams: np.ndarray, counts: np.ndarray) -> Level:
-    seen = [float((counts == times).sum()) for times in (1, 2, 3, 4)]  # how many grams were seen once, twice...
+    seen = [
+        float((counts == times).sum()) for times in (1, 2, 3, 4)
+    ]  # how many grams were seen once, twice...
     share = seen[0] / max(1.0, seen[0] + 2 * seen[1])
     # Discounts of grams seen once, twice, and more often (Chen & Goodman 1998, eq. 26); kept off 0 and off the count,
     # where transposed copies leave no gram that was seen so few times.
     d = [np.clip(k - (k + 1) * share * seen[k] / max(1.0, seen[k - 1]), 0.05, k - 0.05) for k in (1, 2, 3)]
     discount = np.array([0.0, *d])[np.minimum(counts, 3)]
     histories, which = np.unique(grams // tokens.VOCAB, return_inverse=True)
-    return Level(grams, counts - discount, histories, np.bincount(which, counts), np.bincount(which, discount))
+    return Level(
+        grams, counts - discount, histories, np.bincount(which, counts), np.bincount(which, discount)
+    )
 
 
 def _find(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -55,7 +55,9 @@ def bar_lines(score: ScoreTick) -> np.ndarray:
         meters.insert(0, (0, 4.0 * score.tpq))
     lines, end = [0.0], max(score.end(), 1)
     while lines[-1] < end:
-        lines.append(lines[-1] + max(1.0, next(length for time, length in reversed(meters) if time <= lines[-1])))
+        lines.append(
+            lines[-1] + max(1.0, next(length for time, length in reversed(meters) if time <= lines[-1]))
+        )
     return np.array(lines, np.int64)
 
 
@@ -96,7 +98,9 @@ def _draw_pitched(axis: Axes, tracks: list[TrackTick], end: int) -> None:
     gap = end / 2500  # a hair of paper between repeated notes
     for index, track in enumerate(tracks):
         colour = COLOURS[index % len(COLOURS)]
-        notes = [(n.time, max(n.time + gap, n.end - gap), n.pitch, n.velocity) for n in track.notes if n.time < end]
+        notes = [
+            (n.time, max(n.time + gap, n.end - gap), n.pitch, n.velocity) for n in track.notes if n.time < end
+        ]
         boxes = [[(a, y - 0.42), (b, y - 0.42), (b, y + 0.42), (a, y + 0.42)] for a, b, y, _ in notes]
         faces = [to_rgba(colour, 0.3 + 0.7 * velocity / 127) for *_, velocity in notes]
         axis.add_collection(PolyCollection(boxes, facecolors=faces, edgecolors=colour, linewidths=0.4))
@@ -109,7 +113,9 @@ def _draw_pitched(axis: Axes, tracks: list[TrackTick], end: int) -> None:
 
 
 def _draw_drums(axis: Axes, tracks: list[TrackTick], end: int) -> None:
-    hits = [(note.time, note.pitch, note.velocity) for track in tracks for note in track.notes if note.time < end]
+    hits = [
+        (note.time, note.pitch, note.velocity) for track in tracks for note in track.notes if note.time < end
+    ]
     keys = {key: row for row, key in enumerate(sorted({key for _, key, _ in hits}))}
     strokes = [[(time, keys[key] - 0.35), (time, keys[key] + 0.35)] for time, key, _ in hits]
     faces = [to_rgba(INK, 0.3 + 0.7 * velocity / 127) for *_, velocity in hits]

@@ -96,10 +96,16 @@ class MidiTask:
         assert isinstance(model, MidiGenerator)
         song = self.songs[1][0]
         backend = TorchBackend(model, self.config.model.window)
-        score = tokens.decode(generate(backend, song.emotion, bars=PREVIEW_BARS, seed=self.config.seed, top_p=0.95))
+        score = tokens.decode(
+            generate(backend, song.emotion, bars=PREVIEW_BARS, seed=self.config.seed, top_p=0.95)
+        )
         score.dump_midi(folder / "sample.mid")
         valence, arousal, intensity = song.emotion[:3]
-        draw(score, folder / "sample.png", f"valence {valence:+.1f}, arousal {arousal:+.1f}, intensity {intensity:.1f}")
+        draw(
+            score,
+            folder / "sample.png",
+            f"valence {valence:+.1f}, arousal {arousal:+.1f}, intensity {intensity:.1f}",
+        )
 
 
 def scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -79,7 +79,9 @@ def whole(path: Path, rate: int) -> tuple[np.ndarray, int]:
     wave, own = _read(Path(path), 0.0, None)
     if not np.isfinite(wave).all():
         raise UserError(f"{path}: not readable as audio: it holds NaN or infinity")
-    return np.ascontiguousarray(soxr.resample(wave, own, rate) if own != rate and len(wave) else wave, np.float32), own
+    return np.ascontiguousarray(
+        soxr.resample(wave, own, rate) if own != rate and len(wave) else wave, np.float32
+    ), own
 
 
 def log_mel(wave: Tensor | np.ndarray) -> Tensor:
@@ -144,14 +146,18 @@ def _read(path: Path, begin: float, end: float | None) -> tuple[np.ndarray, int]
                 count = -1 if end is None else max(0, round(end * rate) - first)
                 file.seek(first)
                 samples = file.read(count, dtype="float32", always_2d=True)
-                return samples @ np.full(file.channels, 1 / file.channels, np.float32), rate  # 20x faster than mean
+                return samples @ np.full(
+                    file.channels, 1 / file.channels, np.float32
+                ), rate  # 20x faster than mean
         except soundfile.LibsndfileError:
             pass  # a codec libsndfile lacks (Opus in ogg, ADPCM variants): FFmpeg decides
     with _opened(path) as container:
         return _read_av(path, container, begin, end)
 
 
-def _read_av(path: Path, container: InputContainer, begin: float, end: float | None) -> tuple[np.ndarray, int]:
+def _read_av(
+    path: Path, container: InputContainer, begin: float, end: float | None
+) -> tuple[np.ndarray, int]:
     stream = container.streams.audio[0]
     rate, base = stream.rate, _base(stream)
     origin = stream.start_time or 0
@@ -244,7 +250,9 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         with av.open(str(path), options=_FFMPEG) as container:
             if not container.streams.audio:
                 raise _unreadable(path, "it has no audio stream")
-            if not getattr(container.streams.audio[0], "rate", None):  # PyAV leaves it out where it knows no codec
+            if not getattr(
+                container.streams.audio[0], "rate", None
+            ):  # PyAV leaves it out where it knows no codec
                 raise _unreadable(path, "its codec is not known")
             yield container
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
@@ -275,7 +283,9 @@ def _check_riff(path: Path, file: BinaryIO, size: int) -> None:
         if name == b"data":
             held = size - file.tell()
             if held < claimed < 0xFFFF_FFFF:  # all ones: a stream or RF64, whose length stands elsewhere
-                raise _unreadable(path, f"truncated: its header claims {claimed} bytes of samples, {held} are there")
+                raise _unreadable(
+                    path, f"truncated: its header claims {claimed} bytes of samples, {held} are there"
+                )
             return
         file.seek(claimed + claimed % 2, 1)
     raise _unreadable(path, "truncated: it has no data chunk")

@@ -22,7 +22,9 @@ from kwela.music.grammar import Kind
 _GIVE_UP = {
     Kind.START: Kind.BOS,
     Kind.NUMERATOR: Kind.BAR,
-    **dict.fromkeys((Kind.LATE, Kind.TEMPO_COARSE, Kind.FAMILY, Kind.VARIANT, Kind.DRUM, Kind.PART), Kind.FINE),
+    **dict.fromkeys(
+        (Kind.LATE, Kind.TEMPO_COARSE, Kind.FAMILY, Kind.VARIANT, Kind.DRUM, Kind.PART), Kind.FINE
+    ),
     **dict.fromkeys((Kind.PITCH, Kind.VELOCITY), Kind.FINE),
 }
 
@@ -92,7 +94,9 @@ def _score(
         np.array(list(tempos), np.int32), tempo_mspq(np.array(list(tempos.values())))
     )
     numerator, denominator = np.array(list(meters.values()), np.uint8).reshape(-1, 2).T.copy()
-    score.time_signatures = TimeSignatureTickList.from_numpy(np.array(list(meters), np.int32), numerator, denominator)
+    score.time_signatures = TimeSignatureTickList.from_numpy(
+        np.array(list(meters), np.int32), numerator, denominator
+    )
     kept, _ = one_at_a_time(Notes(*np.array(notes, np.int64).reshape(-1, 5).T))
     kept = kept.take(np.argsort(kept.tick, kind="stable"))
     pedal_voice, pedal_tick, pedal_value = np.array(pedals, np.int64).reshape(-1, 3).T

@@ -114,9 +114,19 @@ def check(values: object, where: str) -> np.ndarray:
 
     Three numbers are valence and arousal in [-1, 1] and intensity in [0, 1]; 64 are the user's own, each in [-1, 1].
     """
-    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str) or len(values) not in (3, DIMENSIONS):
-        size = len(values) if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str) else "none"
-        raise UserError(f"{where}: expected 3 numbers (valence, arousal, intensity) or {DIMENSIONS}, found {size}")
+    if (
+        not isinstance(values, Sequence | np.ndarray)
+        or isinstance(values, str)
+        or len(values) not in (3, DIMENSIONS)
+    ):
+        size = (
+            len(values)
+            if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
+            else "none"
+        )
+        raise UserError(
+            f"{where}: expected 3 numbers (valence, arousal, intensity) or {DIMENSIONS}, found {size}"
+        )
     for index, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise UserError(f"{where}: number {index + 1} is {value!r}, not a number")

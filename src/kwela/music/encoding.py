@@ -26,9 +26,13 @@ _COLUMNS = 10
 # What a number is written as, -1 for nothing: one look instead of a division, an addition and a choice.
 _TICKS = np.arange(max(g.COARSE_MAX * g.TPQ, g.LONGEST_BAR))
 _WHOLE, _REST = np.divmod(_TICKS, g.TPQ)
-_DURATIONS = np.stack([np.where(_WHOLE, g.COARSE + _WHOLE, -1), np.where(_REST, g.FINE + _REST, -1)]).astype(np.int16)
+_DURATIONS = np.stack([np.where(_WHOLE, g.COARSE + _WHOLE, -1), np.where(_REST, g.FINE + _REST, -1)]).astype(
+    np.int16
+)
 _PLACES = np.stack([g.BEAT + _WHOLE, np.where(_REST, g.SUB + _REST, -1)]).astype(np.int16)
-_PROGRAMS = np.array([(g.FAMILY + p // 8, g.VARIANT + p % 8) for p in range(128)] + [(g.DRUM, -1)], np.int16).T
+_PROGRAMS = np.array(
+    [(g.FAMILY + p // 8, g.VARIANT + p % 8) for p in range(128)] + [(g.DRUM, -1)], np.int16
+).T
 
 
 class Notes(NamedTuple):
@@ -99,7 +103,9 @@ def read_notes(tracks: list[tuple[int, TrackTick]], ticks_per_quarter: int) -> N
         raise UserError("a note has a negative time, duration, pitch or velocity: the score isn't valid MIDI")
     tick = ticks(time, ticks_per_quarter)
     if tick.max() > MAX_TICK:
-        raise UserError(f"the score runs to quarter {int(tick.max()) // g.TPQ}: not a length that ids can hold")
+        raise UserError(
+            f"the score runs to quarter {int(tick.max()) // g.TPQ}: not a length that ids can hold"
+        )
     return Notes(
         np.repeat([voice for voice, _ in tracks], [len(column["time"]) for column in columns]),
         pitch,
@@ -222,7 +228,12 @@ def read_bars(score: ScoreTick, last: int) -> tuple[np.ndarray, np.ndarray, np.n
     events = score.time_signatures.numpy()
     tick, wins = last_of_tick(events, score.tpq)
     changes = list(
-        zip(tick.tolist(), events["numerator"][wins].tolist(), events["denominator"][wins].tolist(), strict=True)
+        zip(
+            tick.tolist(),
+            events["numerator"][wins].tolist(),
+            events["denominator"][wins].tolist(),
+            strict=True,
+        )
     )
     spans: list[tuple[int, int, int, int]] = []  # first tick, tick past the end, numerator, denominator
     begin, meter = 0, (4, 4)
@@ -261,7 +272,9 @@ def encode(score: ScoreTick) -> np.ndarray:
         return np.array([g.BOS, g.EOS], np.int16)
     last = int(event_tick.max())
     if event_tick.min() < 0 or last + int(notes.duration.max(initial=0)) > MAX_TICK:
-        raise UserError(f"the score runs to quarter {last // g.TPQ} or starts before 0: not a length that ids can hold")
+        raise UserError(
+            f"the score runs to quarter {last // g.TPQ} or starts before 0: not a length that ids can hold"
+        )
     bar_tick, numerator, denominator = read_bars(score, last)
 
     # The rows: bars, tempos, pedals, notes.

@@ -81,7 +81,9 @@ def loss_report(score: ScoreTick) -> dict[str, int | float]:
         "drum_kits": sum(track.is_drum and track.program > 0 for track in tracks),
         "pitch_bends": sum(len(track.pitch_bends) for track in score.tracks),
         "controllers": int(sum((number != 64).sum() for number in controls)),
-        "pedals_without_notes": int(sum((number == 64).sum() for number in controls) - sum(map(np.sum, pedals))),
+        "pedals_without_notes": int(
+            sum((number == 64).sum() for number in controls) - sum(map(np.sum, pedals))
+        ),
         "lyrics": sum(len(track.lyrics) for track in score.tracks),
         "markers": len(score.markers),
         "key_signatures": len(score.key_signatures),

@@ -172,7 +172,9 @@ def mask(state: State) -> np.ndarray:
         may[SUB + 1 : SUB + TPQ] = False
         may[SUB + state.free % TPQ : SUB + end] = True
     if state.last is Kind.NUMERATOR:
-        may[DENOMINATOR : DENOMINATOR + 4] = [state.numerator * WHOLE // d <= LONGEST_BAR for d in DENOMINATORS]
+        may[DENOMINATOR : DENOMINATOR + 4] = [
+            state.numerator * WHOLE // d <= LONGEST_BAR for d in DENOMINATORS
+        ]
     may.flags.writeable = False
     return may
 

@@ -42,7 +42,11 @@ def _lufs(power: np.ndarray) -> np.ndarray:
 @functools.cache
 def _k_weighting(rate: int) -> np.ndarray:
     """BS.1770's shelf and high-pass as second-order sections, from their analogue form (De Man 2014)."""
-    k, q, high = math.tan(math.pi * 1681.9744509555319 / rate), 0.7071752369554196, 10 ** (3.999843853973347 / 20)
+    k, q, high = (
+        math.tan(math.pi * 1681.9744509555319 / rate),
+        0.7071752369554196,
+        10 ** (3.999843853973347 / 20),
+    )
     bend = high**0.4996667741545416
     a = 1 + k / q + k * k
     shelf = [high + bend * k / q + k * k, 2 * (k * k - high), high - bend * k / q + k * k, a, 2 * (k * k - 1)]

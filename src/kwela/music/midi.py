@@ -89,7 +89,9 @@ def check_chunks(data: bytes) -> None:
         tracks += data[at : at + 4] == b"MTrk"
         at += 8 + length
         if at > len(data):
-            raise ValueError(f"truncated: chunk {tracks} claims {length} bytes, {at - len(data)} more than there are")
+            raise ValueError(
+                f"truncated: chunk {tracks} claims {length} bytes, {at - len(data)} more than there are"
+            )
     if not tracks:
         raise ValueError("a MIDI header without any track")
 
@@ -101,11 +103,15 @@ def check_caps(score: ScoreTick) -> None:
         events += len(track.notes) + len(track.controls) + len(track.pitch_bends) + len(track.lyrics)
     if events > MAX_EVENTS:
         raise ValueError(f"{events} events, over {MAX_EVENTS}")
-    if score.start() < 0 or any((track.notes.numpy()["duration"] < 0).any() for track in score.tracks if track.notes):
+    if score.start() < 0 or any(
+        (track.notes.numpy()["duration"] < 0).any() for track in score.tracks if track.notes
+    ):
         raise ValueError("its times run past 2^31 ticks")
     end = score.end()
     if end > MAX_QUARTERS * score.tpq or tick_to_seconds(score, np.array(end)) > MAX_HOURS * 3600:
-        raise ValueError(f"{end // score.tpq} quarters long, over {MAX_HOURS} hours or {MAX_QUARTERS} quarters")
+        raise ValueError(
+            f"{end // score.tpq} quarters long, over {MAX_HOURS} hours or {MAX_QUARTERS} quarters"
+        )
 
 
 # ---- time
@@ -157,11 +163,14 @@ def notes(score: ScoreTick) -> np.ndarray:
     if not tracks:
         return np.zeros(0, NOTE)
     time, duration, pitch, velocity = (
-        np.concatenate([columns[name] for _, columns in tracks]) for name in ("time", "duration", "pitch", "velocity")
+        np.concatenate([columns[name] for _, columns in tracks])
+        for name in ("time", "duration", "pitch", "velocity")
     )
     found = np.empty(len(time), NOTE)
     found["pitch"], found["velocity"] = pitch, velocity
-    found["onset_s"], found["end_s"] = tick_to_seconds(score, np.stack([time, time + duration]).astype(np.int64))
+    found["onset_s"], found["end_s"] = tick_to_seconds(
+        score, np.stack([time, time + duration]).astype(np.int64)
+    )
     found["onset_quarter"] = time / score.tpq
     lengths = [len(columns["time"]) for _, columns in tracks]
     found["program"] = np.repeat([track.program for track, _ in tracks], lengths)
@@ -244,7 +253,10 @@ def features(score: ScoreTick, start_s: float, seconds: float) -> np.ndarray:
     out["onset_rate"] = len(onsets) / seconds / 10
     out["note_rate"] = len(begun) / seconds / 20
     out["polyphony_mean"], out["polyphony_max"] = level.mean / 8, level.most / 16
-    out["velocity_mean"], out["velocity_spread"] = heard["velocity"].mean() / 127, heard["velocity"].std() / 40
+    out["velocity_mean"], out["velocity_spread"] = (
+        heard["velocity"].mean() / 127,
+        heard["velocity"].std() / 40,
+    )
     length = heard["end_s"] - heard["onset_s"]
     for name, value in (("duration_mean", length.mean()), ("duration_spread", length.std())):
         out[name] = value / (1 + value)

@@ -68,7 +68,9 @@ def describe(data: bytes) -> tuple[dict[str, Any], list[bytes]]:
             lengths.append(len(events))
             if lengths[-1]:
                 table = events.numpy()
-                arrays.extend(np.ascontiguousarray(table[column], dtype).tobytes() for column, dtype in columns.items())
+                arrays.extend(
+                    np.ascontiguousarray(table[column], dtype).tobytes() for column, dtype in columns.items()
+                )
         return lengths
 
     header = {
@@ -218,7 +220,9 @@ def _exchange(data: bytes) -> tuple[dict[str, Any], bytearray]:
         code = child.wait()
     if code == -signal.SIGXCPU:
         raise ParserDied(f"parsing it takes over {SECONDS} s")
-    raise ParserDied(f"the parser crashed (signal {-code})" if code < 0 else f"the parser ended (status {code})")
+    raise ParserDied(
+        f"the parser crashed (signal {-code})" if code < 0 else f"the parser ended (status {code})"
+    )
 
 
 def parse(data: bytes) -> core.ScoreTick:

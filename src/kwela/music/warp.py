@@ -30,11 +30,15 @@ def log_mel(wave: np.ndarray, warp: Warp) -> np.ndarray:
     """
     length = round(audio.SEGMENT * warp.rate)
     wave = np.pad(wave[:length], (0, max(0, length - len(wave))))
-    padded = np.pad(wave, audio.N_FFT // 2, mode="reflect")  # so a frame's first sample is its centre in the wave
+    padded = np.pad(
+        wave, audio.N_FFT // 2, mode="reflect"
+    )  # so a frame's first sample is its centre in the wave
     centres = np.rint((audio.HOP / 2 + audio.HOP * np.arange(audio.FRAMES)) * warp.rate).astype(int)
     window = np.hanning(audio.N_FFT + 1)[:-1].astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(padded, audio.N_FFT)[centres] * window
-    power = np.square(np.abs(np.fft.rfft(frames))).astype(np.float32) @ audio.mel_filters(2 ** (warp.semitones / 12))
+    power = np.square(np.abs(np.fft.rfft(frames))).astype(np.float32) @ audio.mel_filters(
+        2 ** (warp.semitones / 12)
+    )
     return np.log10(np.maximum(power, np.float32(audio.FLOOR))).T.astype(np.float32)
 
 

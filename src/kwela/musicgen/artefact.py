@@ -118,14 +118,18 @@ def load_folder(folder: Path, tiny: Path) -> tuple[model.MusicLm, Path]:
     try:
         tuned.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{folder}: its weights don't fit {settings['base']}: {str(error).splitlines()[-1]}") from None
+        raise UserError(
+            f"{folder}: its weights don't fit {settings['base']}: {str(error).splitlines()[-1]}"
+        ) from None
     return tuned.eval(), found
 
 
 def _in_place(name: str) -> str:
     """A name in peft's file -> in the model, where adapters are named."""
     name = name.removeprefix("base_model.model.")
-    return name.replace(".lora_A.weight", ".lora_A.default.weight").replace(".lora_B.weight", ".lora_B.default.weight")
+    return name.replace(".lora_A.weight", ".lora_A.default.weight").replace(
+        ".lora_B.weight", ".lora_B.default.weight"
+    )
 
 
 def card(state: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:

@@ -54,7 +54,9 @@ def find(name: str, tiny: Path) -> Path:
         raise UserError(f"{folder}: not a model folder: it has no config.json")
     if not list(folder.glob("*.safetensors")):
         found = sorted(path.name for path in folder.glob("*.bin")) or "none"
-        raise UserError(f"{folder}: a model folder without weights: *.safetensors are needed (found: {found})")
+        raise UserError(
+            f"{folder}: a model folder without weights: *.safetensors are needed (found: {found})"
+        )
     codec(folder)
     return folder
 
@@ -76,7 +78,9 @@ def codec(folder: Path) -> Codec:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not the config of a MusicGen: {type(error).__name__}: {error}") from None
-    if not (1 <= found.codebooks <= 64 and 2 <= found.size < 2**15 and 1 <= found.hop <= found.rate <= 192_000):
+    if not (
+        1 <= found.codebooks <= 64 and 2 <= found.size < 2**15 and 1 <= found.hop <= found.rate <= 192_000
+    ):
         raise UserError(f"{path}: not the config of a MusicGen: {found}")
     if decoder.get("audio_channels", 1) != 1:
         raise UserError(f"{path}: a stereo MusicGen; kwela tunes the mono ones")
@@ -131,7 +135,12 @@ def _load(kind: Any, folder: Path, **more: Any) -> Any:
     silence_transformers()
     try:
         model, about = kind.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, dtype="float32", output_loading_info=True, **more
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype="float32",
+            output_loading_info=True,
+            **more,
         )
     except Exception as error:  # transformers raises whatever its parts do
         raise _not_loadable(folder, error) from None

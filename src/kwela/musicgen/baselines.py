@@ -40,7 +40,10 @@ def baselines(train: Iterable[np.ndarray], held_out: Sequence[np.ndarray], size:
             backed = (table[before, after] + followers[before] * single[after]) / np.maximum(total, 1)
             constant[book] -= np.log(single[ids]).sum()
             bigram[book] -= np.log(single[ids[0]]) + np.log(np.where(total > 0, backed, single[after])).sum()
-    figures = {"constant_ce": float(constant.sum() / books / count), "bigram_ce": float(bigram.sum() / books / count)}
+    figures = {
+        "constant_ce": float(constant.sum() / books / count),
+        "bigram_ce": float(bigram.sum() / books / count),
+    }
     for name, nats in (("constant_ce", constant), ("bigram_ce", bigram)):
         figures |= {f"{name}_{book + 1}": float(nats[book] / count) for book in range(books)}
     return figures

@@ -115,7 +115,9 @@ def cache(
     keys = {path: _file_key(path) for path in clips}
     by_key = {key: path for path, key in keys.items()}
 
-    def build(what: str, items: Mapping[str, Any], one: Callable[..., Any], size: int) -> tuple[Shards, list[Any]]:
+    def build(
+        what: str, items: Mapping[str, Any], one: Callable[..., Any], size: int
+    ) -> tuple[Shards, list[Any]]:
         shards = recall(where / what, items)
         left = [key for key in items if key not in shards]
         if not left:
@@ -134,7 +136,9 @@ def cache(
     where.mkdir(parents=True, exist_ok=True)
     with FileLock(where / "lock"):
         states, _ = build("text", {_key(text): text for text in prompts}, encode_prompts, PROMPTS_A_SHARD)
-        codes, told = build("codes", {key: str(path) for key, path in by_key.items()}, encode_clips, CLIPS_A_SHARD)
+        codes, told = build(
+            "codes", {key: str(path) for key, path in by_key.items()}, encode_clips, CLIPS_A_SHARD
+        )
     rate, rates = base.codec(folder).rate, Counter(one for result in told for one in result.get("rates", []))
     other = {own: count for own, count in rates.items() if own != rate}
     if other:

@@ -40,7 +40,9 @@ def read(table: Path) -> list[Clip]:
             header = file.readline()
             file.seek(0)
             if "," not in header and ("\t" in header or ";" in header):
-                raise UserError(f"{table}: columns must be separated by commas (found {header.strip()[:60]!r})")
+                raise UserError(
+                    f"{table}: columns must be separated by commas (found {header.strip()[:60]!r})"
+                )
             rows = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
             if missing:
@@ -76,7 +78,9 @@ def prompts(tags: Sequence[str], templates: Sequence[str]) -> list[str]:
     made = [template.replace("{tags}", heard).strip(" ,") for template in templates]
     for template, prompt in zip(templates, made, strict=True):
         if not prompt:
-            raise UserError(f"prompt_templates: {template!r} gives an empty prompt for the tags {', '.join(tags)!r}")
+            raise UserError(
+                f"prompt_templates: {template!r} gives an empty prompt for the tags {', '.join(tags)!r}"
+            )
     return made
 
 

@@ -120,8 +120,16 @@ def generate(
         for index, samples in zip(group, waves, strict=True):
             if not np.isfinite(samples).all():
                 raise KwelaError(f"{out[index]}: the model gave samples that are not finite; not written")
-            about = {"prompt": prompts[index], "seed": seeds[index], "seconds": seconds, **asdict(how), **model.origin}
-            made.append(_write(samples, model.form.rate, out[index], about, as_it_came=(".wav",) if stream else ()))
+            about = {
+                "prompt": prompts[index],
+                "seed": seeds[index],
+                "seconds": seconds,
+                **asdict(how),
+                **model.origin,
+            }
+            made.append(
+                _write(samples, model.form.rate, out[index], about, as_it_came=(".wav",) if stream else ())
+            )
     took = time.monotonic() - began
     return {
         "samples": made,
@@ -166,13 +174,19 @@ def _play(
     parts: list[np.ndarray] = []
     waiting: list[torch.Tensor] = []
     heard, have = None, 0
-    with _growing(growing, rate) if growing is not None else contextlib.nullcontext(lambda samples: None) as hear:
+    with (
+        _growing(growing, rate)
+        if growing is not None
+        else contextlib.nullcontext(lambda samples: None) as hear
+    ):
         for done, frame in enumerate(coming, 1):
             waiting.append(frame)
             progress(done)
             # A quarter of a second at a time: small enough to hear soon, large enough to cost little.
             if len(waiting) * 4 >= model.frame_rate or done == count:
-                parts.append(voice.add(torch.stack(waiting, dim=-1), last=done == count).float().cpu().numpy())
+                parts.append(
+                    voice.add(torch.stack(waiting, dim=-1), last=done == count).float().cpu().numpy()
+                )
                 waiting.clear()
                 have += parts[-1].shape[1]
                 hear(parts[-1][0])
@@ -231,7 +245,9 @@ def spectrogram(samples: np.ndarray, rate: int, title: str, path: Path) -> None:
     power = 20 * np.log10(np.maximum(np.abs(bins), 1e-9))
     figure = Figure(figsize=(8, 3), dpi=110)
     axis = figure.subplots()
-    shown = axis.pcolormesh(at, hz / 1000, power - power.max(), vmin=-80, vmax=0, shading="auto", cmap="magma")
+    shown = axis.pcolormesh(
+        at, hz / 1000, power - power.max(), vmin=-80, vmax=0, shading="auto", cmap="magma"
+    )
     axis.set(xlabel="s", ylabel="kHz", title=title[:90])
     figure.colorbar(shown, label="dB")
     figure.tight_layout()

@@ -47,7 +47,11 @@ class Plan:
         return (
             f"{told}: too little; try --set data.batch_size={half} --set "
             f"training.grad_accum_steps={config.training.grad_accum_steps * data.batch_size // half}"
-            + ("" if config.training.gradient_checkpointing else " or --set training.gradient_checkpointing=true")
+            + (
+                ""
+                if config.training.gradient_checkpointing
+                else " or --set training.gradient_checkpointing=true"
+            )
         )
 
 

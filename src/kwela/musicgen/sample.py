@@ -51,7 +51,11 @@ def frames(
     window, kept = round(WINDOW * rate), round((WINDOW - STRIDE) * rate)
     done: list[Tensor] = []
     while len(done) < count:
-        before = torch.stack(done[-kept:], -1) if done else prompt.new_zeros(len(states), books, 0, dtype=torch.int64)
+        before = (
+            torch.stack(done[-kept:], -1)
+            if done
+            else prompt.new_zeros(len(states), books, 0, dtype=torch.int64)
+        )
         length = min(window, before.shape[-1] + count - len(done))
         for frame in _window(model, prompt, mask, before, length, rngs, size, how):
             done.append(frame)
@@ -95,7 +99,9 @@ def _window(
         if whole >= known:
             yield torch.stack([laid[:, book, whole + book] for book in range(books)], dim=1)
     if not finite:
-        raise KwelaError("the model's output is not finite: a diverged or damaged model, or settings out of all range")
+        raise KwelaError(
+            "the model's output is not finite: a diverged or damaged model, or settings out of all range"
+        )
 
 
 def _draw(logits: Tensor, rngs: Sequence[np.random.Generator], how: Sampling) -> Tensor:

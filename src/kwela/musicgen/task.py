@@ -55,7 +55,9 @@ class MusicgenTask:
         """Train and validation clips that are in the cache, and the cache."""
         listed = data.read(self.config.data.train_manifest)
         used = [clip for clip in listed if clip.split in (data.TRAIN, data.VAL)]
-        names = sorted({p for clip in used for p in data.prompts(clip.tags, self.config.data.prompt_templates)})
+        names = sorted(
+            {p for clip in used for p in data.prompts(clip.tags, self.config.data.prompt_templates)}
+        )
         place = self.config.data.cache_dir
         cached = codes.cache(
             [clip.path for clip in used], names, self.folder, place, workers=self.workers, say=self.say

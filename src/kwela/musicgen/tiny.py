@@ -78,7 +78,9 @@ def _write(folder: Path) -> None:
         audio_encoder = EncodecModel(sound)
         _enliven(audio_encoder)
         model = MusicgenForConditionalGeneration(
-            MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=sound.to_dict(), decoder=decoder.to_dict()),
+            MusicgenConfig(
+                text_encoder=text.to_dict(), audio_encoder=sound.to_dict(), decoder=decoder.to_dict()
+            ),
             text_encoder=T5EncoderModel(text),
             audio_encoder=audio_encoder,
             decoder=MusicgenForCausalLM(decoder),
@@ -111,7 +113,9 @@ def _spread(codec) -> None:  # type: ignore[no-untyped-def]
     import torch
 
     noise = torch.randn(1, 1, 20 * RATE)
-    loud = torch.rand(1, 1, 20 * 8).repeat_interleave(RATE // 8, -1) ** 3  # an eighth of a second at each level
+    loud = (
+        torch.rand(1, 1, 20 * 8).repeat_interleave(RATE // 8, -1) ** 3
+    )  # an eighth of a second at each level
     wave = torch.nn.functional.avg_pool1d(noise, 31, 1, 15) * loud + 0.05 * noise * loud.flip(-1)
     with torch.no_grad():
         left = codec.encoder(wave)[0].T  # (frames, width)

@@ -45,7 +45,9 @@ def _emotion_only(known: dict[str, Tensor], asked: dict[str, Tensor], seed: int)
         apart = (known["emotion"] - emotion).square().sum(1)
         widest = apart.sort().values[min(NEAREST, len(apart) // 4)]
         mine = (which == k).numpy()
-        distances[mine] = _to_each(best_cloud(known["positions"][apart <= widest], seed), asked["positions"][mine])
+        distances[mine] = _to_each(
+            best_cloud(known["positions"][apart <= widest], seed), asked["positions"][mine]
+        )
     return distances
 
 

@@ -41,8 +41,15 @@ def chamfer(pred: Tensor, target: Tensor) -> Tensor:
 
 def chamfer_with_matches(pred: Tensor, target: Tensor) -> Matched:
     """As `chamfer`, for each cloud of the batch, with the indices of the matches (to compare colours by)."""
-    if pred.ndim != 3 or target.ndim != 3 or pred.shape[0] != target.shape[0] or pred.shape[2] != target.shape[2]:
-        raise ValueError(f"clouds must be (B, N, 3) and (B, M, 3), got {tuple(pred.shape)} and {tuple(target.shape)}")
+    if (
+        pred.ndim != 3
+        or target.ndim != 3
+        or pred.shape[0] != target.shape[0]
+        or pred.shape[2] != target.shape[2]
+    ):
+        raise ValueError(
+            f"clouds must be (B, N, 3) and (B, M, 3), got {tuple(pred.shape)} and {tuple(target.shape)}"
+        )
     if 0 in pred.shape or 0 in target.shape:
         raise ValueError(f"an empty cloud has no neighbours: {tuple(pred.shape)} and {tuple(target.shape)}")
     if pred.device.type == "cpu":
@@ -90,7 +97,13 @@ def _match(pair: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
     (there, to_b), (back, to_a) = trees[1].query(a), trees[0].query(b)
     forth, home = (a - b[to_b]) * (2 / len(a)), (b - a[to_a]) * (2 / len(b))
     distance = np.square(there).mean() + np.square(back).mean()
-    return a.dtype.type(distance), to_b, to_a, forth - _collect(home, to_a, a), home - _collect(forth, to_b, b)
+    return (
+        a.dtype.type(distance),
+        to_b,
+        to_a,
+        forth - _collect(home, to_a, a),
+        home - _collect(forth, to_b, b),
+    )
 
 
 def _collect(values: np.ndarray, index: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -50,7 +50,9 @@ def check(rows: Sequence[Row]) -> None:
 class Segments:
     """The rows of one side of a manifest. augment: None leaves the log-mel as it is (validation)."""
 
-    def __init__(self, rows: Sequence[Row], cache_dir: Path | None, augment: SpectocloudAugment | None = None) -> None:
+    def __init__(
+        self, rows: Sequence[Row], cache_dir: Path | None, augment: SpectocloudAugment | None = None
+    ) -> None:
         self.rows, self.cache_dir = rows, cache_dir
         self.augment = augment if augment and augment.enabled else None
 
@@ -129,7 +131,9 @@ def hear(
 def _hear(row: Row, start: float, change: warp.Warp) -> tuple[np.ndarray, np.ndarray]:
     wave = audio.load(Path(row["audio_path"]), start, space.SECONDS * change.rate)
     if not len(wave):
-        raise UserError(f"{row.get('where', row['audio_path'])}: start: {start} s is past the end of its audio")
+        raise UserError(
+            f"{row.get('where', row['audio_path'])}: start: {start} s is past the end of its audio"
+        )
     log_mel = space.log_mel(wave) if change == warp.NONE else warp.log_mel(wave, change)
     notes, at = _notes(row, start, change)
     return log_mel, midi.features(notes, at, space.SECONDS)

@@ -88,7 +88,10 @@ class Spectocloud(nn.Module):
         wide, twice = 4 * width, 2 * width
         self.null = nn.Parameter(torch.zeros(EMOTION))
         self.condition = nn.Sequential(
-            nn.Linear(EMOTION + len(FEATURE_NAMES) + space.ROWS, twice), nn.GELU(), nn.Linear(twice, twice), nn.GELU()
+            nn.Linear(EMOTION + len(FEATURE_NAMES) + space.ROWS, twice),
+            nn.GELU(),
+            nn.Linear(twice, twice),
+            nn.GELU(),
         )
         self.stem = nn.Conv2d(4 * PLANES, width, 1)
         self.fine = nn.ModuleList(Block(width, twice) for _ in range(depth))

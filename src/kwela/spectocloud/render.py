@@ -42,7 +42,9 @@ def write(cloud: Cloud, path: Path) -> None:
     WRITERS[path.suffix](cloud, path)
 
 
-def image(cloud: Cloud, size: int = 720, azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray:
+def image(
+    cloud: Cloud, size: int = 720, azimuth: float = AZIMUTH, elevation: float = ELEVATION
+) -> np.ndarray:
     """The cloud seen from (azimuth, elevation) in radians, as (size, size, 3) uint8."""
     canvas = Image.new("RGB", (2 * size, 2 * size), tuple(round(255 * value) for value in BACKGROUND))
     _draw_frame(ImageDraw.Draw(canvas), 2 * size, azimuth, elevation)
@@ -86,7 +88,15 @@ def save_gif(cloud: Cloud, path: Path, size: int = 360, frames: int = 48) -> Non
 
 def save_ply(cloud: Cloud, path: Path) -> None:
     """Binary little-endian PLY: x y z as float, red green blue alpha as uchar, size glow depth as float."""
-    fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("alpha", "u1")]
+    fields = [
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("z", "<f4"),
+        ("red", "u1"),
+        ("green", "u1"),
+        ("blue", "u1"),
+        ("alpha", "u1"),
+    ]
     fields += [("size", "<f4"), ("glow", "<f4"), ("depth", "<f4")]
     table = np.empty(len(cloud.positions), fields)
     columns = np.hstack([cloud.positions, np.round(cloud.attributes[:, :4] * 255), cloud.attributes[:, 4:]])
@@ -102,10 +112,14 @@ def save_html(clouds: Mapping[str, Cloud], path: Path, title: str = "kwela cloud
     """A page that turns the clouds by dragging, all together, with everything it needs inside it."""
     data = []
     for name, cloud in clouds.items():
-        words = np.round(np.hstack([cloud.positions, cloud.attributes]) * 255 * 257).astype("<u2")  # 16 bits a number
+        words = np.round(np.hstack([cloud.positions, cloud.attributes]) * 255 * 257).astype(
+            "<u2"
+        )  # 16 bits a number
         data.append({"name": name, "points": len(words), "data": base64.b64encode(words.tobytes()).decode()})
     page = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
-    page = page.replace("{{title}}", html.escape(title)).replace("{{clouds}}", json.dumps(data).replace("</", "<\\/"))
+    page = page.replace("{{title}}", html.escape(title)).replace(
+        "{{clouds}}", json.dumps(data).replace("</", "<\\/")
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
@@ -118,7 +132,9 @@ def _expose(light: np.ndarray) -> np.ndarray:
     return shown * (light / peak * (1 - white) + white)
 
 
-def _project(points: np.ndarray, size: int, azimuth: float, elevation: float) -> tuple[np.ndarray, np.ndarray]:
+def _project(
+    points: np.ndarray, size: int, azimuth: float, elevation: float
+) -> tuple[np.ndarray, np.ndarray]:
     """(n, 2) pixel positions (column, row) and (n,) magnification, 1 at the cube's centre."""
     x, y, z = (np.asarray(points, dtype=np.float64) - 0.5).T
     x, z = x * np.cos(azimuth) + z * np.sin(azimuth), z * np.cos(azimuth) - x * np.sin(azimuth)
@@ -139,7 +155,9 @@ def _draw_frame(draw: ImageDraw.ImageDraw, size: int, azimuth: float, elevation:
         for axis in range(3):
             if start[axis] == 0:
                 end = tuple(1 if k == axis else value for k, value in enumerate(start))
-                draw.line([pixel(start), pixel(end)], fill=(58, 63, 84) if not any(start) else (26, 29, 42), width=2)
+                draw.line(
+                    [pixel(start), pixel(end)], fill=(58, 63, 84) if not any(start) else (26, 29, 42), width=2
+                )
     for name, end in AXES.items():
         column, row = pixel(tuple(1.06 * value for value in end))
         draw.text((column, row), name, fill=(120, 126, 148), anchor="mm", font_size=size / 46)
@@ -150,7 +168,9 @@ def _splat(light: np.ndarray, at: np.ndarray, radius: np.ndarray, colour: np.nda
     if not len(at):
         return
     reach = int(np.ceil(2.5 * radius.max()))
-    around = np.stack(np.meshgrid(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1)), -1).reshape(-1, 2)
+    around = np.stack(np.meshgrid(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1)), -1).reshape(
+        -1, 2
+    )
     pixels = np.floor(at).astype(int)[:, None] + around  # (n, k, 2)
     squared = np.square(pixels + 0.5 - at[:, None]).sum(-1)
     weight = np.exp(-squared / (2 * np.square(radius)[:, None]))

@@ -30,7 +30,10 @@ from kwela.music import audio, midi
 from kwela.spectocloud import space
 
 NOTE_POINTS = 480
-CALM, AROUSED = 0.003, 0.018  # standard deviation of the spread at arousal -1 and 1, in x and y; z has twice that
+CALM, AROUSED = (
+    0.003,
+    0.018,
+)  # standard deviation of the spread at arousal -1 and 1, in x and y; z has twice that
 GLOW_RADIUS = 0.2
 
 # Dissonance of interval classes 0-6, from Huron's consonance of dyads (1994, Music Perception 11, table 2) turned over
@@ -41,7 +44,9 @@ DISSONANCE = np.array([0.0, 1.0, 0.683, 0.242, 0.320, 0.0, 0.635])
 COLOURS = np.array([[0.38, 0.22, 0.98], [0.08, 0.74, 0.74], [1.00, 0.62, 0.12]])
 
 # The settings of a cloud are this code: whatever changes in it changes the hash of every cloud. Tests record it.
-VERSION = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, space.__file__))).hexdigest()[:16]
+VERSION = hashlib.sha256(
+    b"".join(Path(file).read_bytes() for file in (__file__, space.__file__))
+).hexdigest()[:16]
 
 
 class Cloud(NamedTuple):
@@ -101,7 +106,12 @@ def _read_columns(file: Path, columns: int) -> np.ndarray:
         array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{file}: not readable as a cloud: {error}") from None
-    right = isinstance(array, np.ndarray) and array.ndim == 2 and array.shape[1] == columns and array.dtype.kind == "f"
+    right = (
+        isinstance(array, np.ndarray)
+        and array.ndim == 2
+        and array.shape[1] == columns
+        and array.dtype.kind == "f"
+    )
     if not right or not len(array) or not np.isfinite(array).all():
         raise UserError(f"{file}: a cloud is a table of {columns} columns of finite numbers")
     return array.astype(np.float32)
@@ -123,7 +133,9 @@ def compute(
     at = start - offset
     heard = midi.sounding(score(midi_path), at, space.SECONDS)
     segment = listen(space.log_mel(audio.load(audio_path, start, space.SECONDS)), heard, at)
-    return draw(segment, emotion, seed_of(content_hash(audio_path, midi_path, emotion, offset, start), redraw))
+    return draw(
+        segment, emotion, seed_of(content_hash(audio_path, midi_path, emotion, offset, start), redraw)
+    )
 
 
 def content_hash(audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float) -> str:
@@ -215,7 +227,8 @@ def draw(segment: Segment, emotion: np.ndarray, seed: int) -> Cloud:
             _colour(valence, intensity, positions[:, 1], level, note),
             0.2 + 0.8 * level**1.5,  # size
             glow(positions, strengths(segment, frame_tension)),
-            level / np.maximum(segment.level.max(0), 1e-6)[frame],  # depth: 1 in front, the loudest of its moment
+            level
+            / np.maximum(segment.level.max(0), 1e-6)[frame],  # depth: 1 in front, the loudest of its moment
         ]
     )
     return Cloud(positions.astype(np.float32), np.clip(attributes, 0, 1).astype(np.float32))
@@ -248,8 +261,10 @@ def strengths(segment: Segment, frame_tension: np.ndarray) -> dict[str, float]:
     measures = {
         "harmony": 2 * frame_tension.mean(),
         "rhythm": segment.onsets / space.SECONDS / 10,  # ten onsets a second
-        "dynamics": 2 * (np.quantile(loud, 0.9) - np.quantile(loud, 0.1)),  # 30 dB between loud and soft frames
-        "timbre": (weight.sum(1) @ np.linspace(0, 1, space.ROWS) / weight.sum() - 0.2) / 0.5,  # centre of energy
+        "dynamics": 2
+        * (np.quantile(loud, 0.9) - np.quantile(loud, 0.1)),  # 30 dB between loud and soft frames
+        "timbre": (weight.sum(1) @ np.linspace(0, 1, space.ROWS) / weight.sum() - 0.2)
+        / 0.5,  # centre of energy
         "texture": 2 * level.mean(),
     }
     return {family: float(np.clip((measures[family] - 0.3) / 0.4, 0, 1)) for family in space.ANCHORS}
@@ -303,7 +318,9 @@ def _cell(x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndar
     return np.minimum((y * rows).astype(int), rows - 1), np.minimum((x * frames).astype(int), frames - 1)
 
 
-def _colour(valence: float, intensity: float, y: np.ndarray, level: np.ndarray, note: np.ndarray) -> np.ndarray:
+def _colour(
+    valence: float, intensity: float, y: np.ndarray, level: np.ndarray, note: np.ndarray
+) -> np.ndarray:
     """(N, 4) RGBA: hue by valence, warmer with height; saturation by intensity; brightness and opacity by level."""
     warmth = valence + 1.2 * (y - 0.4)
     hue = np.column_stack([np.interp(warmth, [-1, 0, 1], channel) for channel in COLOURS.T])

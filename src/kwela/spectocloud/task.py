@@ -40,7 +40,9 @@ class SpectocloudTask:
         """Train and held-out."""
         where = self.config.data
         cache = where.cache_dir if where.cache_features else None
-        train, held_out = (rows.read(path, "spectocloud") for path in (where.train_manifest, where.val_manifest))
+        train, held_out = (
+            rows.read(path, "spectocloud") for path in (where.train_manifest, where.val_manifest)
+        )
         data.check([*train, *held_out])
         return data.Segments(train, cache, self.config.augment), data.Segments(held_out, cache)
 
@@ -143,7 +145,8 @@ def evaluate(model: nn.Module, config: SpectocloudConfig) -> dict[str, Any]:
         "baselines": {name: float(means[name][0]) for name in baselines.NAMES},
         "ratio": {"value": float(ratio[0]), "ci": np.quantile(ratio, [0.025, 0.975]).tolist()},
         "songs": [
-            {"song": group, "segments": int(count[k])} | {name: float(sums[name][k] / count[k]) for name in sums}
+            {"song": group, "segments": int(count[k])}
+            | {name: float(sums[name][k] / count[k]) for name in sums}
             for k, group in enumerate(groups)
         ],
     }

@@ -98,7 +98,9 @@ def _authenticity(evidence: Evidence, limits: Thresholds) -> Rule:
     if evidence.authenticity is None or evidence.interval is None:
         return Rule(name, "unknown", f"not measured: {evidence.why_not or 'no samples were judged'}")
     low, high = evidence.interval
-    said = f"{evidence.authenticity:.1%} [{low:.1%} .. {high:.1%}], at least {least:.0%} asked of the lower end"
+    said = (
+        f"{evidence.authenticity:.1%} [{low:.1%} .. {high:.1%}], at least {least:.0%} asked of the lower end"
+    )
     outcome = "passes" if low >= least else "open" if evidence.authenticity >= least else "fails"
     return Rule(name, outcome, said)
 
@@ -135,7 +137,11 @@ def block(verdict: Verdict) -> str:
         lines.append(f"  95% Interval: {seen.interval[0]:.1%} .. {seen.interval[1]:.1%}")
     lines += [f"  Untuned Val Loss: {_figure(seen.base_loss, '.3f')}", "", "Evaluating thresholds..."]
     marks = {"fails": "FAIL ❌", "unknown": "NOT MEASURED", "open": "OPEN"}
-    lines += [f"  {rule.name}: {marks[rule.outcome]} ({rule.said})" for rule in verdict.rules if rule.outcome in marks]
+    lines += [
+        f"  {rule.name}: {marks[rule.outcome]} ({rule.said})"
+        for rule in verdict.rules
+        if rule.outcome in marks
+    ]
     if verdict.verdict == GO:
         lines.append("All metrics PASS ✅")
     return "\n".join([*lines, "", *_closing(verdict), BAR])
@@ -143,12 +149,16 @@ def block(verdict: Verdict) -> str:
 
 def _closing(verdict: Verdict) -> list[str]:
     names = {
-        outcome: ", ".join(rule.name for rule in verdict.those(outcome)) for outcome in ("fails", "unknown", "open")
+        outcome: ", ".join(rule.name for rule in verdict.those(outcome))
+        for outcome in ("fails", "unknown", "open")
     }
     if verdict.verdict == GO:
         return ["✅ GO DECISION: Continue to full training", "Metrics meet minimum thresholds"]
     if verdict.verdict == CONDITIONAL:
-        return ["⚠️ CONDITIONAL-GO DECISION: Continue, conditions are checked daily", f"Conditions: {names['open']}"]
+        return [
+            "⚠️ CONDITIONAL-GO DECISION: Continue, conditions are checked daily",
+            f"Conditions: {names['open']}",
+        ]
     if verdict.verdict == NO_GO:
         return ["❌ NO-GO DECISION: Abort", f"Failed: {names['fails']}", *advice(verdict)]
     return [
@@ -168,7 +178,9 @@ def abort_report(verdict: Verdict, now: float) -> dict[str, Any]:
     seen = verdict.evidence
     failed = verdict.those("fails")
     return {
-        "abort_timestamp": datetime.fromtimestamp(now, UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+        "abort_timestamp": datetime.fromtimestamp(now, UTC)
+        .replace(tzinfo=None)
+        .isoformat(timespec="seconds"),
         "reason": "Week 5 metrics below threshold",
         "metrics": {
             "estimated_authenticity": seen.authenticity,

@@ -62,7 +62,10 @@ def _losses(view: View, limits: Flags) -> Iterator[Seen]:
     curve = view.curve
     if "not finite" in view.trouble or any(loss is None for _, loss in curve.train[-1:] + curve.val[-1:]):
         yield _seen(
-            "nan", limits.nan, view.trouble or f"step {curve.step}: a loss is not finite", "every loss is finite"
+            "nan",
+            limits.nan,
+            view.trouble or f"step {curve.step}: a loss is not finite",
+            "every loss is finite",
         )
     losses = [(step, loss) for step, loss in curve.train if loss is not None]
     if evidence := _not_falling(losses, view, limits.loss_not_falling.hours):
@@ -96,9 +99,7 @@ def _not_falling(losses: list[tuple[int, float]], view: View, hours: float) -> s
     fit = stats.linregress(x, y, alternative="less")
     if fit.pvalue < SIGNIFICANT and fit.slope < 0:
         return ""
-    return (
-        f"slope {fit.slope * 1000:+.2g} a thousand steps over {hours:g} h, p = {fit.pvalue:.2f} that it falls by chance"
-    )
+    return f"slope {fit.slope * 1000:+.2g} a thousand steps over {hours:g} h, p = {fit.pvalue:.2f} that it falls by chance"
 
 
 def _overfitting(curve: Curve, evaluations: int) -> str:
@@ -118,7 +119,9 @@ def _overfitting(curve: Curve, evaluations: int) -> str:
 
 def _machine(view: View, limits: Flags) -> Iterator[Seen]:
     idle = limits.gpu_idle
-    recent = [(seconds, percent) for seconds, percent in view.gpu if seconds >= view.seconds - idle.minutes * 60]
+    recent = [
+        (seconds, percent) for seconds, percent in view.gpu if seconds >= view.seconds - idle.minutes * 60
+    ]
     long_enough = bool(view.gpu) and view.gpu[0][0] <= view.seconds - idle.minutes * 60
     if recent and long_enough and (mean := float(np.mean([percent for _, percent in recent]))) < idle.percent:
         said = f"{mean:.0f} % over {idle.minutes:g} min"
@@ -127,7 +130,9 @@ def _machine(view: View, limits: Flags) -> Iterator[Seen]:
         said = f"step {view.curve.step} for {view.since_step / 60:.0f} min"
         yield _seen("no_step", limits.no_step, said, f"{limits.no_step.minutes:g} min")
     if view.stopped:
-        yield _seen("instance_stopped", limits.instance_stopped, view.stopped, "no stop that nobody asked for")
+        yield _seen(
+            "instance_stopped", limits.instance_stopped, view.stopped, "no stop that nobody asked for"
+        )
     if view.free_gb < limits.disk_filling.free_gb:
         said = f"{view.free_gb:.1f} GB free"
         yield _seen("disk_filling", limits.disk_filling, said, f"{limits.disk_filling.free_gb:g} GB free")

@@ -90,13 +90,17 @@ class Fake:
 
 def _asleep() -> float:
     """Seconds that this machine was suspended since it started."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() if hasattr(time, "CLOCK_BOOTTIME") else 0.0
+    return (
+        time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() if hasattr(time, "CLOCK_BOOTTIME") else 0.0
+    )
 
 
 def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:  # not Linux: count it as one start, so that time between two runs is billed rather than lost
+    except (
+        OSError
+    ):  # not Linux: count it as one start, so that time between two runs is billed rather than lost
         return "one"
 
 

@@ -36,7 +36,11 @@ TICK = 300.0  # seconds between two lines of a span
 # How long an instance may have run on after its last line: killed between two lines (the second may be torn), taken
 # back after a notice, or left for the auto-shutdown to stop.
 STOPPED = "stopped without a word"
-UNSEEN = {"": 2 * TICK, "spot notice": 120.0, STOPPED: 0.0}  # the last: a line of ours, in which it is counted
+UNSEEN = {
+    "": 2 * TICK,
+    "spot notice": 120.0,
+    STOPPED: 0.0,
+}  # the last: a line of ours, in which it is counted
 IDLE = 2 * 3600.0
 MONTH = 30 * DAY
 
@@ -138,7 +142,9 @@ def total(rows: list[Row]) -> Totals:
     # A span reaches to the start of the next: the disk is paid for in between too.
     ends = [*(row["from"] for row in held[1:]), *(row["to"] for row in held[-1:])]
     lengths = [max(row["to"], end) - row["from"] for row, end in zip(held, ends, strict=True)]
-    disk = sum(row["disk_gb"] * row["disk_usd"] * length / MONTH for row, length in zip(held, lengths, strict=True))
+    disk = sum(
+        row["disk_gb"] * row["disk_usd"] * length / MONTH for row, length in zip(held, lengths, strict=True)
+    )
     trained = sum(lengths)
     before = held[0]["from"] - start(rows) if held else 0.0  # the disk is there from day 1 on
     disk += held[0]["disk_gb"] * held[0]["disk_usd"] * before / MONTH if held else 0.0
@@ -153,16 +159,22 @@ def history(rows: Sequence[Row]) -> list[tuple[float, int]]:
     for row in spans(rows):
         before[row["span"]] = seen
         seen += row["seconds"]
-    lines = sorted((row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"]))
+    lines = sorted(
+        (row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"])
+    )
     return [(before[row["span"]] + row["seconds"], row["step"]) for row in lines]
 
 
 def by_day(rows: Sequence[Row]) -> dict[tuple[int, str], float]:
     """GPU dollars by (campaign day from 1, market). What was billed between two lines is spread over that time."""
-    lines = sorted((row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"]))
+    lines = sorted(
+        (row for row in rows if row["kind"] == "span"), key=lambda row: (row["from"], row["seconds"])
+    )
     day_1 = start(rows)
     out: dict[tuple[int, str], float] = {}
-    done: dict[str, tuple[float, float]] = {}  # span -> (days since the campaign began, seconds) of its last line
+    done: dict[
+        str, tuple[float, float]
+    ] = {}  # span -> (days since the campaign began, seconds) of its last line
     for row in lines:
         begun, end = ((row[key] - day_1) / DAY for key in ("from", "to"))
         before, billed = done.get(row["span"], (begun, 0.0))
@@ -200,7 +212,11 @@ class Ledger:
         """Take in a checkpoint's copy of this ledger: what the copy has and the file lacks is not lost."""
         copy, _ = parse(text)
         names = {row["id"] for row in [*copy, *self.rows] if row["kind"] == "campaign"}
-        whole = self.path.read_text(encoding="utf-8", errors="replace") if self.path and self.path.is_file() else ""
+        whole = (
+            self.path.read_text(encoding="utf-8", errors="replace")
+            if self.path and self.path.is_file()
+            else ""
+        )
         if not copy or len(names) != 1 or self.path is None or whole.startswith(text):
             return
         # The copy first, then what is newer: as it would have been without the damage.
@@ -212,7 +228,9 @@ class Ledger:
         # Where the copy knows of later times than the disk did, what came after those is lost too.
         self.restored = total(self.rows).seconds > before
 
-    def open(self, settings: Row, budget_usd: float, setup_usd: float, began: float | None = None) -> list[str]:
+    def open(
+        self, settings: Row, budget_usd: float, setup_usd: float, began: float | None = None
+    ) -> list[str]:
         """Begin the campaign, or make sure that this is it. Raises UserError saying what differs.
 
         Returns what was given otherwise than when it began, and isn't taken: such as "setup_usd 25.0".
@@ -227,7 +245,9 @@ class Ledger:
             return []
         theirs = {**first["settings"], "budget_usd": first["budget_usd"]}
         ours = {**settings, "budget_usd": budget_usd}
-        differs = [f"{key} {theirs.get(key)}, here {ours[key]}" for key in ours if theirs.get(key) != ours[key]]
+        differs = [
+            f"{key} {theirs.get(key)}, here {ours[key]}" for key in ours if theirs.get(key) != ours[key]
+        ]
         if differs:
             hint = " (kwela campaign extend raises a budget)" if theirs["budget_usd"] != budget_usd else ""
             differs[-1] += f"{hint}; give this one a checkpoint_dir of its own"
@@ -251,7 +271,11 @@ class Ledger:
             return now.up - before["up"]
         gap = now.wall - before["to"]
         unseen = max(0.0, gap if self.restored else min(gap, self._unseen(before, machine, now)))
-        end = {"to": before["to"] + unseen, "seconds": before["seconds"] + unseen, "why": before["why"] or STOPPED}
+        end = {
+            "to": before["to"] + unseen,
+            "seconds": before["seconds"] + unseen,
+            "why": before["why"] or STOPPED,
+        }
         self._append(before | end)
         # Billed from the machine's start, not from when it got round to us. A clock set back says nothing of the gap.
         age = min(now.awake, gap - unseen) if gap >= 0 else now.awake
@@ -275,7 +299,10 @@ class Ledger:
         """Bill until now. why: what ended this stretch, if anything did."""
         assert self.span is not None
         now, span = self.clock.read(), self.span
-        passed = {"to": span["to"] + (now.up - span["up"]), "seconds": span["seconds"] + (now.awake - span["awake"])}
+        passed = {
+            "to": span["to"] + (now.up - span["up"]),
+            "seconds": span["seconds"] + (now.awake - span["awake"]),
+        }
         self.span = span | passed | {"up": now.up, "awake": now.awake, "step": step, "why": why}
         self._append(self.span)
         return self.span
@@ -294,7 +321,10 @@ class Ledger:
         if self.span is None:
             return total(self.rows)
         now, span = self.clock.read(), self.span
-        passed = {"to": span["to"] + (now.up - span["up"]), "seconds": span["seconds"] + (now.awake - span["awake"])}
+        passed = {
+            "to": span["to"] + (now.up - span["up"]),
+            "seconds": span["seconds"] + (now.awake - span["awake"]),
+        }
         return total([*self.rows, span | passed])
 
     def _span(self, machine: Row, now: Time, start: float, age: float, step: int) -> None:

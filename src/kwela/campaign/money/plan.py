@@ -126,7 +126,9 @@ def _row(settings: PlaybookConfig, work: Work, profile: Prices, market: str, hou
     costs = tuple(fixed + hours / hours_a_day * a_day for hours in (low, likely, high))
     budget = settings.budget_usd
     room = (
-        (budget - fixed - rate * settings.reserve_minutes / 60) / (costs[1] - fixed) if costs[1] > fixed else math.inf
+        (budget - fixed - rate * settings.reserve_minutes / 60) / (costs[1] - fixed)
+        if costs[1] > fixed
+        else math.inf
     )
     days = tuple(hours / hours_a_day for hours in (low, likely, high))
     return Row(
@@ -174,7 +176,9 @@ def _warnings(settings: PlaybookConfig) -> list[str]:
             f"the gate lets ${limit:,.0f} pass, the budget is ${budget:,.0f}: the gate's cost rule can never fail"
         )
     if budget < ALARM_USD:
-        out.append(f"the billing alarm of ${ALARM_USD:,.0f} rings after the budget of ${budget:,.0f} is spent")
+        out.append(
+            f"the billing alarm of ${ALARM_USD:,.0f} rings after the budget of ${budget:,.0f} is spent"
+        )
     if why := unmeasurable(settings.evaluation):
         out.append(f"no GO without authenticity, and the gate can't measure it: {why}")
     return out
@@ -204,9 +208,16 @@ def text(plan: Plan, settings: PlaybookConfig) -> str:
             f"{row.prices:9} {row.market:10} {row.rate:6.3f} {row.hours_a_day:6g} {hours:>16} {days:>11} "
             f"{f'${row.disk_usd:,.0f}':>6} {usd:>16}  {row.fits:8} {most}"
         )
-    lines += ["a campaign is billed by the rows 'playbook': gpu_cost_per_hour, spot_cost_per_hour of the config", ""]
+    lines += [
+        "a campaign is billed by the rows 'playbook': gpu_cost_per_hour, spot_cost_per_hour of the config",
+        "",
+    ]
     for why in dict.fromkeys(why for row in plan.rows for why in row.unreachable):
-        of = [f"{row.prices}, {row.market}, {row.hours_a_day:g} h/day" for row in plan.rows if why in row.unreachable]
+        of = [
+            f"{row.prices}, {row.market}, {row.hours_a_day:g} h/day"
+            for row in plan.rows
+            if why in row.unreachable
+        ]
         lines.append(why if len(of) == len(plan.rows) else f"{'; '.join(of)}: {why}")
     return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)]).rstrip()
 

@@ -43,7 +43,11 @@ def exclusions(settings: PlaybookConfig) -> Iterator[Exclusion]:
         settings.budget_usd,
         settings.setup_cost_usd,
     )
-    days, week_5, limit = settings.plan_days, settings.week_5_threshold_days, settings.go_nogo_thresholds.max_cost_usd
+    days, week_5, limit = (
+        settings.plan_days,
+        settings.week_5_threshold_days,
+        settings.go_nogo_thresholds.max_cost_usd,
+    )
     found, a_day = scenarios(settings), 24 * gpu
     whole, idle = found["optimistic"], found["realistic"]
     if (at_gate := week_5 * a_day) > limit:
@@ -62,7 +66,9 @@ def exclusions(settings: PlaybookConfig) -> Iterator[Exclusion]:
             f"from day {FIRST_DAY} to day {days:g} there are {left:g} days: ${left * a_day:,.0f}",
         )
     if days > 28:
-        yield Exclusion(f"timeline: 4 weeks; completion: day {days:g}", f"{days:g} days are {days / 7:g} weeks")
+        yield Exclusion(
+            f"timeline: 4 weeks; completion: day {days:g}", f"{days:g} days are {days / 7:g} weeks"
+        )
     if max(limit, ALARM_USD) > budget:
         yield Exclusion(
             f"budget ${budget:,.0f}; gate ${limit:,.0f}; alarm ${ALARM_USD:,.0f}; extension from $600 to $800",

@@ -37,7 +37,10 @@ class Odds:
     capacity: float = 3.0  # mean hours until a machine is to be had again
     crashes: float = 0.05  # a day; each loses up to `save_hours` of work
     save_hours: float = 1.0
-    true_share: tuple[float, float] = (0.20, 0.55)  # of authentic samples: the playbook's baseline to above its target
+    true_share: tuple[float, float] = (
+        0.20,
+        0.55,
+    )  # of authentic samples: the playbook's baseline to above its target
     base_loss: tuple[float, float] = (3.5, 0.2)  # mean, standard deviation
     gain: tuple[float, float] = (0.10, 0.06)  # nats of fine-tuning: audiocraft issue 212 reports about 0.1
 
@@ -62,7 +65,9 @@ def campaign(settings: PlaybookConfig, market: str, odds: Odds, rng: np.random.G
     while clock.wall < MOST_DAYS * DAY:
         if market == "spot":
             drift = 0.7 * drift + odds.price_spread * math.sqrt(1 - 0.7**2) * rng.standard_normal()
-        machine = Machine("i", market, price * math.exp(drift), settings.disk_gb, settings.disk_usd_per_gb_month)
+        machine = Machine(
+            "i", market, price * math.exp(drift), settings.disk_gb, settings.disk_usd_per_gb_month
+        )
         book.begin(machine)
         bill = book.total()
         disk = settings.disk_gb * settings.disk_usd_per_gb_month / 30  # a day
@@ -78,7 +83,9 @@ def campaign(settings: PlaybookConfig, market: str, odds: Odds, rng: np.random.G
         if rng.random() < 1 - math.exp(-odds.crashes * run / 24):
             left = min(needed, left + odds.save_hours * rng.random())
         bill = book.total()
-        due = bill.days >= settings.week_5_threshold_days or 1 - left / needed >= (settings.gate_at_fraction or 1)
+        due = bill.days >= settings.week_5_threshold_days or 1 - left / needed >= (
+            settings.gate_at_fraction or 1
+        )
         if verdict is None and (due or left <= 1e-6):
             verdict = _gate(bill, settings, odds, rng)
             if verdict in (gate.NO_GO, gate.HOLD):
@@ -99,11 +106,15 @@ def _gate(bill: ledger.Totals, settings: PlaybookConfig, odds: Odds, rng: np.ran
     share = stats.wilson(passed, clips)
     base = rng.normal(*odds.base_loss)
     loss = base - rng.normal(*odds.gain)
-    seen = gate.Evidence(bill.days, bill.seconds / HOUR, bill.usd, loss, base, share.value, (share.low, share.high))
+    seen = gate.Evidence(
+        bill.days, bill.seconds / HOUR, bill.usd, loss, base, share.value, (share.low, share.high)
+    )
     return gate.decide(seen, settings.go_nogo_thresholds).verdict
 
 
-def run(settings: PlaybookConfig, market: str, runs: int, seed: int = 0, odds: Odds | None = None) -> dict[str, Any]:
+def run(
+    settings: PlaybookConfig, market: str, runs: int, seed: int = 0, odds: Odds | None = None
+) -> dict[str, Any]:
     """The contract's object: distributions of cost (dollars), days and outcomes over `runs` campaigns."""
     odds = odds or Odds()
     rng = np.random.default_rng(seed)
@@ -116,7 +127,8 @@ def run(settings: PlaybookConfig, market: str, runs: int, seed: int = 0, odds: O
         "cost": _spread([life.cost for life in lives]),
         "days": _spread([life.days for life in lives]),
         "outcomes": {
-            name: outcomes[name] / runs for name in (gate.GO, gate.CONDITIONAL, gate.NO_GO, gate.HOLD, BUDGET, CAP)
+            name: outcomes[name] / runs
+            for name in (gate.GO, gate.CONDITIONAL, gate.NO_GO, gate.HOLD, BUDGET, CAP)
         },
         "over_budget": sum(life.cost > settings.budget_usd for life in lives) / runs,
         "scenarios": scenarios.scenarios(settings),
@@ -139,8 +151,14 @@ def text(result: dict[str, Any]) -> str:
     for name, unit in (("cost", "$"), ("days", "")):
         low, likely, high = (f"{unit}{result[name][q]:,.0f}" for q in ("p5", "p50", "p95"))
         lines.append(f"{name}: {likely} (median), {low} to {high} (90 % of them)")
-    lines.append("ended as " + ", ".join(f"{name} {share:.1%}" for name, share in result["outcomes"].items() if share))
-    lines += [f"over the budget: {result['over_budget']:.1%}", "", "The playbook's scenarios, by its formula alone:"]
+    lines.append(
+        "ended as " + ", ".join(f"{name} {share:.1%}" for name, share in result["outcomes"].items() if share)
+    )
+    lines += [
+        f"over the budget: {result['over_budget']:.1%}",
+        "",
+        "The playbook's scenarios, by its formula alone:",
+    ]
     lines += [f"  {name.replace('_', ' '):20} ${usd:,.0f}" for name, usd in result["scenarios"].items()]
     lines += ["", "Figures of the playbook that exclude each other:"]
     lines += [f"  - {one['figures']}\n      {one['why']}" for one in result["exclusions"]]

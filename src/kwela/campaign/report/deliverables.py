@@ -30,7 +30,9 @@ def write(
     """
     out = folder / "deliverables"
     abort = now.stands == gate.NO_GO
-    _draft(now, out / "methodology.md", [Title("Methodology (draft of the paper's section)", 1), *methodology])
+    _draft(
+        now, out / "methodology.md", [Title("Methodology (draft of the paper's section)", 1), *methodology]
+    )
     if abort:
         _failure(out, now)
     else:
@@ -39,7 +41,12 @@ def write(
     wanted += [("Report", report / "report.pdf"), ("Cost breakdown", report / "report.md")]
     index = [_entry(what, path) for what, path in wanted]
     rows = [
-        [row["what"], row["path"], f"{row['bytes']:,}" if row["there"] else "lacking", (row["sha256"] or "")[:16]]
+        [
+            row["what"],
+            row["path"],
+            f"{row['bytes']:,}" if row["there"] else "lacking",
+            (row["sha256"] or "")[:16],
+        ]
         for row in index
     ]
     lead = f"After {now.told}" if now.stands in (gate.GO, gate.NO_GO) else f"Before GO (the gate: {now.told})"
@@ -82,15 +89,21 @@ def _success(out: Path, folder: Path, now: Standing) -> None:
     figures = Table(["Metric", "Before", "Now"], rows)
     beta = now.finished and now.earned
     state = (
-        "Status: Beta" if beta else f"Status: Experimental (the campaign has not ended with GO; the gate: {now.told})"
+        "Status: Beta"
+        if beta
+        else f"Status: Experimental (the campaign has not ended with GO; the gate: {now.told})"
     )
     _draft(
-        now, out / "README_draft.md", [Title("Amapiano generation", 1), Text(state), figures, *_closing(folder, now)]
+        now,
+        out / "README_draft.md",
+        [Title("Amapiano generation", 1), Text(state), figures, *_closing(folder, now)],
     )
     if not now.earned:
         return
     _offer(results.best(folder), out / WEIGHTS)
-    hello = Text("To our beta testers: a new model is ready to be tried. What we measured, and what we did not:")
+    hello = Text(
+        "To our beta testers: a new model is ready to be tried. What we measured, and what we did not:"
+    )
     ask = Text("Please test it, and tell us what you hear: real listeners are the evidence we lack most.")
     _draft(now, out / "announcement_draft.md", [Title("A new model to try", 1), hello, figures, ask])
 
@@ -122,7 +135,9 @@ def _failure(out: Path, now: Standing) -> None:
     assert now.verdict is not None
     seen, failed = now.verdict.evidence, now.verdict.those("fails")
     rules = Table(["Rule", "Evidence"], [[rule.name, rule.said] for rule in failed])
-    sound = Table(["Rule", "Evidence"], [[rule.name, rule.said] for rule in now.verdict.rules if rule not in failed])
+    sound = Table(
+        ["Rule", "Evidence"], [[rule.name, rule.said] for rule in now.verdict.rules if rule not in failed]
+    )
     advice = [Text(line) for line in gate.advice(now.verdict)]
     unknown = Text(
         "Why: insufficient data, wrong tags, or the model's limits? The figures above can't tell; the authors must say."
@@ -138,7 +153,9 @@ def _failure(out: Path, now: Standing) -> None:
         "Team: data labelers, expert panel",
     ]
     _draft(now, out / "phase_3_plan.md", [Title("Phase 3 escalation plan", 1), *advice, *map(Text, phase)])
-    spent = Text(f"Spent so far: ${now.bill.usd:,.2f} of ${now.bill.budget_usd:,.2f}, over {now.bill.days:.1f} days.")
+    spent = Text(
+        f"Spent so far: ${now.bill.usd:,.2f} of ${now.bill.budget_usd:,.2f}, over {now.bill.days:.1f} days."
+    )
     hope = Text(
         f"Asked for: {gate.PHASE_3['estimated_phase_3_cost']}, for a full Amapiano data set (the playbook's estimate)."
     )
@@ -169,7 +186,9 @@ def rehearsed(now: Standing) -> list[Block]:
     if now.speed == 1:
         return []
     return [
-        Text(f"REHEARSAL: the clock ran {now.speed:g} times as fast. Days and dollars are made up, the rest is real.")
+        Text(
+            f"REHEARSAL: the clock ran {now.speed:g} times as fast. Days and dollars are made up, the rest is real."
+        )
     ]
 
 

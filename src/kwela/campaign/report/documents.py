@@ -98,7 +98,9 @@ def _html(block: Block) -> str:
         return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in block.head)
     kinds = {"met": " class=met", "missed": " class=missed"}
-    rows = ("".join(f"<td{kinds.get(cell, '')}>{html.escape(cell)}</td>" for cell in row) for row in block.rows)
+    rows = (
+        "".join(f"<td{kinds.get(cell, '')}>{html.escape(cell)}</td>" for cell in row) for row in block.rows
+    )
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
@@ -106,11 +108,15 @@ def _pdf(blocks: Sequence[Block]) -> bytes:
     try:
         from fpdf import FPDF, FontFace
     except ImportError:
-        raise UserError("the PDF needs fpdf2: pip install 'kwela[report]' (the other two pages are written)") from None
+        raise UserError(
+            "the PDF needs fpdf2: pip install 'kwela[report]' (the other two pages are written)"
+        ) from None
     import matplotlib
     from PIL import Image
 
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu, which has the arrows and inequalities
+    fonts = (
+        Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    )  # DejaVu, which has the arrows and inequalities
 
     class Paper(FPDF):
         def footer(self) -> None:

@@ -22,7 +22,9 @@ def loss(now: Standing, out: Path) -> Path:
     if train:
         axis.plot(*zip(*train, strict=True), color=TRAIN, linewidth=1, label="training")
     if val:
-        axis.plot(*zip(*val, strict=True), color=VAL, linewidth=1.8, marker="o", markersize=3, label="validation")
+        axis.plot(
+            *zip(*val, strict=True), color=VAL, linewidth=1.8, marker="o", markersize=3, label="validation"
+        )
     if now.curve.base is not None:
         axis.axhline(now.curve.base, color=BASE, linewidth=1, linestyle="--", label="untuned, validation")
     axis.set(xlabel="optimiser steps", ylabel="cross-entropy (nats)")
@@ -66,7 +68,9 @@ def samples(clips: Sequence[tuple[str, Path]], out: Path) -> Path:
     for axis, (title, path) in zip(np.ravel(axes), clips, strict=False):
         wave, rate = soundfile.read(path, always_2d=True)
         with np.errstate(divide="ignore"):  # of silence
-            axis.specgram(wave.mean(1) + 1e-9, NFFT=1024, Fs=rate, noverlap=512, cmap="magma", vmin=-140, vmax=-30)
+            axis.specgram(
+                wave.mean(1) + 1e-9, NFFT=1024, Fs=rate, noverlap=512, cmap="magma", vmin=-140, vmax=-30
+            )
         axis.set_ylim(0, min(16000, rate / 2))
         title = title if len(title) <= 70 else f"{title[:68]} …"
         axis.set_title(title, fontsize=7, loc="left", parse_math=False)  # a prompt may hold a $

@@ -56,7 +56,10 @@ def _document(folder: Path, settings: PlaybookConfig, now: Standing, out: Path) 
     yield Text(_summary(now))
     yield from deliverables.rehearsed(now)
     yield Title("Key performance indicators")
-    rows = [[one.metric, one.baseline, one.target, one.actual, one.status] for one in results.dashboard(folder, now)]
+    rows = [
+        [one.metric, one.baseline, one.target, one.actual, one.status]
+        for one in results.dashboard(folder, now)
+    ]
     yield Table(["Metric", "Baseline", "Target", "Actual", "Status"], rows)
     yield Text("Baselines and targets are the playbook's; what was measured here stands beside them.")
     yield Title("Success criteria", 3)
@@ -89,7 +92,9 @@ def _gate(now: Standing) -> Iterator[Block]:
         yield Text("The gate has not been held.")
         return
     yield Text(f"{now.verdict.verdict} on day {now.verdict.evidence.days:.1f}.")
-    yield Table(["Rule", "Outcome", "Evidence"], [[rule.name, rule.outcome, rule.said] for rule in now.verdict.rules])
+    yield Table(
+        ["Rule", "Outcome", "Evidence"], [[rule.name, rule.outcome, rule.said] for rule in now.verdict.rules]
+    )
     if now.override:
         yield Text(f"Overridden: {now.override['why']}")
     if now.verdict.verdict == gate.NO_GO:
@@ -128,7 +133,9 @@ def _training(folder: Path, now: Standing, out: Path) -> Iterator[Block]:
     yield Title("Training")
     if now.curve.train or now.curve.val:
         best, base = number(now.curve.best, ".3f"), number(now.curve.base, ".3f")
-        yield Picture(plots.loss(now, out / "loss.png"), f"Best validation loss {best}; untuned model {base}.")
+        yield Picture(
+            plots.loss(now, out / "loss.png"), f"Best validation loss {best}; untuned model {base}."
+        )
     yield Title("Red flags", 3)
     rows = [
         [
@@ -176,7 +183,11 @@ def _damage(folder: Path) -> Iterator[Block]:
     if not said.get("verdicts"):
         yield Text(NOT_MEASURED)
         return
-    found = [[name.replace("_", " "), _words(value)] for name, value in said["verdicts"].items() if name != "status"]
+    found = [
+        [name.replace("_", " "), _words(value)]
+        for name, value in said["verdicts"].items()
+        if name != "status"
+    ]
     yield Table(["Measure", "Beside the untuned model"], found)
     rows = [
         [table.replace("_", " "), row["row"], number(row["value"], ".3g"), _words(row.get("ci"))]
@@ -197,17 +208,24 @@ def _samples(folder: Path, settings: PlaybookConfig, out: Path) -> Iterator[Bloc
     titled = [(prompts[k % len(prompts)], path) for k, path in enumerate(clips)]
     yield Table(["File", "Prompt"], [[str(path.relative_to(folder)), prompt] for prompt, path in titled])
     drawn = [(f"{path.stem}: {prompt}", path) for prompt, path in titled]
-    yield Picture(plots.samples(drawn, out / "samples.png"), "Spectrograms (Hz over seconds), one scale for all.")
+    yield Picture(
+        plots.samples(drawn, out / "samples.png"), "Spectrograms (Hz over seconds), one scale for all."
+    )
 
 
 def sample_files(folder: Path) -> list[Path]:
     """The first samples of the tuned model, in the order of their prompts."""
     place = folder / results.EVALUATION / commands.TUNED
-    return sorted(place.glob("test_output_*.wav"), key=lambda path: int(path.stem.rpartition("_")[2]))[:SAMPLES]
+    return sorted(place.glob("test_output_*.wav"), key=lambda path: int(path.stem.rpartition("_")[2]))[
+        :SAMPLES
+    ]
 
 
 def _methodology(folder: Path, settings: PlaybookConfig, now: Standing, level: int) -> Iterator[Block]:
-    run, data = read_json(folder / "run.json"), read_json(settings.dataset_dir / state.TABLE / "dataset_report.json")
+    run, data = (
+        read_json(folder / "run.json"),
+        read_json(settings.dataset_dir / state.TABLE / "dataset_report.json"),
+    )
     yield Title("Data", level)
     if data:
         chosen = data.get("settings", {})

@@ -76,7 +76,9 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
     early = f", or at {settings.gate_at_fraction:.0%} of the steps" if settings.gate_at_fraction else ""
     due = f"in {max(0.0, told['days_to_gate']):.1f} days" if told["days_to_gate"] is not None else ""
     gate = told["gate"] or f"{due} (day {settings.week_5_threshold_days:g}{early})"
-    best = f"{results.number(told['best_val_loss'], '.3f')} (untuned {results.number(told['base_loss'], '.3f')})"
+    best = (
+        f"{results.number(told['best_val_loss'], '.3f')} (untuned {results.number(told['base_loss'], '.3f')})"
+    )
     rehearsal = "REHEARSAL, no dollar is real: " if now.speed != 1 else ""
     lines = [
         f"{rehearsal}{now.model}, {told['state'] or 'not started'}{_silence(told)}, day {told['days']:.1f} "
@@ -109,4 +111,6 @@ def sparkline(values: list[float], width: int = WIDTH) -> str:
     edges = [round(k * len(values) / count) for k in range(count + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, high = min(means), max(means)
-    return "".join(BLOCKS[min(7, int(8 * (mean - low) / (high - low)))] if high > low else BLOCKS[0] for mean in means)
+    return "".join(
+        BLOCKS[min(7, int(8 * (mean - low) / (high - low)))] if high > low else BLOCKS[0] for mean in means
+    )

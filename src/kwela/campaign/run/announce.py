@@ -53,11 +53,17 @@ class Teller:
         shown = f"./{data.relative_to(home)}" if home and data.is_relative_to(home) else str(data)
         lines = [gate.BAR, "PHASE 2.5: MagnaTagATune Proxy Training", gate.BAR]
         lines += [f"Model: {now.model}", f"Dataset: {shown}", f"Target epochs: {given.num_epochs}"]
-        lines += [f"GPU cost: ${price:g}/hour", f"Week 5 checkpoint: Day {given.week_5_threshold_days:g}", gate.BAR]
+        lines += [
+            f"GPU cost: ${price:g}/hour",
+            f"Week 5 checkpoint: Day {given.week_5_threshold_days:g}",
+            gate.BAR,
+        ]
         if speed != 1:
             lines.append(f"REHEARSAL: the clock runs {speed:g} times as fast; nothing here is paid")
         if now.curve.step:
-            lines.append(f"Campaign day {now.bill.days:.1f}, step {now.curve.step:,}, ${now.bill.usd:,.2f} so far")
+            lines.append(
+                f"Campaign day {now.bill.days:.1f}, step {now.curve.step:,}, ${now.bill.usd:,.2f} so far"
+            )
         self.say("\n".join([*lines, ""]))
 
     def close(self) -> None:

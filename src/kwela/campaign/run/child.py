@@ -37,12 +37,18 @@ class Child:
     """`command`, running. lock: the file whose lock it holds. out, errors: where it writes; None: where we do."""
 
     def __init__(
-        self, command: Sequence[str], lock: Path, out: IO[bytes] | None = None, errors: IO[bytes] | None = None
+        self,
+        command: Sequence[str],
+        lock: Path,
+        out: IO[bytes] | None = None,
+        errors: IO[bytes] | None = None,
     ) -> None:
         handle = _locked(lock)
         assert handle is not None, f"{lock}: stop what holds it first"
         try:
-            os.ftruncate(handle, 0)  # no number rather than the last one's, if we are killed before the next is in
+            os.ftruncate(
+                handle, 0
+            )  # no number rather than the last one's, if we are killed before the next is in
             self.process = subprocess.Popen(
                 [sys.executable, "-c", LEASH, str(os.getpid()), *command],
                 start_new_session=True,
@@ -90,7 +96,9 @@ def stop_stray(lock: Path, grace: float = PATIENCE) -> int | None:
         if time.monotonic() > until:
             _signal(stray, signal.SIGKILL)
         if time.monotonic() > until + LOOK * 100:
-            raise KwelaError(f"{lock}: held by a process that doesn't end (number {stray or 'unknown'}): stop it first")
+            raise KwelaError(
+                f"{lock}: held by a process that doesn't end (number {stray or 'unknown'}): stop it first"
+            )
         time.sleep(LOOK)
     os.close(handle)
     return stray

@@ -79,7 +79,9 @@ class Runner:
         return read_json(answer)
 
 
-def _sample(settings: Evaluation, commands: Commands, place: Path, source: str, weights: str, run: Runner) -> None:
+def _sample(
+    settings: Evaluation, commands: Commands, place: Path, source: str, weights: str, run: Runner
+) -> None:
     """test_output_N.wav in `place`, a few prompts at a time, and what one clip alone took.
 
     What is there already of the same key is kept: a stop costs the prompts that were under way.
@@ -135,7 +137,9 @@ def measure(settings: Evaluation, commands: Commands, folder: Path, model: Path,
             doing = f"kwela generate audio ({place.name})"
             _sample(settings, commands, place, source, weights, run)
         doing = "kwela judge authenticity"
-        said = run.ask(commands.authenticity(tuned, base, folder / "authenticity"), folder / "authenticity.log")
+        said = run.ask(
+            commands.authenticity(tuned, base, folder / "authenticity"), folder / "authenticity.log"
+        )
         files.write(folder / AUTHENTICITY, json.dumps(said, indent=1) + "\n")
         doing = ""  # damage is for the report: the gate has no rule on it
         damage = run.ask(commands.damage(tuned, base, model, folder / "damage"), folder / "damage.log")

@@ -40,7 +40,10 @@ class Lookout:
         self.gpu: deque[tuple[float, float]] = deque(maxlen=int(span) + 2)  # (billed seconds, percent)
         self.asleep, self.metered = now.up - now.awake, float("-inf")
         before = self.board.up.get("instance_stopped")
-        self.stopped, self.stopped_at = before.evidence if before else "", now.up  # a stop that nobody asked for
+        self.stopped, self.stopped_at = (
+            before.evidence if before else "",
+            now.up,
+        )  # a stop that nobody asked for
         self.known = set(self.board.up)  # whoever resumes has seen them: they stop nothing again
         self.step, self.moved = -1, 0.0  # the last step seen, and the billed second in which it was
 
@@ -85,7 +88,9 @@ class Lookout:
         raised, cleared = self.board.update(red_flags.look(view, self.settings.flags), at, now.curve.step)
         say, plot, tell = self.teller.say, self.teller.plot, self.teller.tell
         for seen in raised:
-            say(f"🚨 RED FLAG {seen.flag}: {seen.evidence} (threshold: {seen.threshold}; action: {seen.action})")
+            say(
+                f"🚨 RED FLAG {seen.flag}: {seen.evidence} (threshold: {seen.threshold}; action: {seen.action})"
+            )
             if seen.flag == "cost_before_gate":
                 say(f"  {results.over_budget(now)}")
             tell(f"red flag {seen.flag}: {seen.evidence}", self.metered, cost_usd=round(now.bill.usd, 2))

@@ -71,7 +71,9 @@ class Messenger:
         lines = (json.dumps({"way": way, "message": message}) + "\n" for way, message in self.left)
         try:
             files.write(self.unsent, "".join(lines))
-        except KwelaError as error:  # a full disk: it is tried again all the same, as long as this session lasts
+        except (
+            KwelaError
+        ) as error:  # a full disk: it is tried again all the same, as long as this session lasts
             self.log(str(error))
 
 

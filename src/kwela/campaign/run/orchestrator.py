@@ -61,7 +61,12 @@ class Campaign:
     """One session of a campaign: what `run` has to remember."""
 
     def __init__(
-        self, settings: PlaybookConfig, commands: Commands, clock: Clock, around: Surroundings, speed: float = 1.0
+        self,
+        settings: PlaybookConfig,
+        commands: Commands,
+        clock: Clock,
+        around: Surroundings,
+        speed: float = 1.0,
     ) -> None:
         self.settings, self.commands, self.clock, self.around = settings, commands, clock, around
         self.folder, self.speed = settings.checkpoint_dir, speed
@@ -128,7 +133,9 @@ class Campaign:
         away = self.book.begin(machine)
         self.lookout = Lookout(given, self.around.gpu, self.teller, now, self.speed)
         if before and before[0]["boot"] != now.boot and not before[0]["why"]:
-            self.lookout.went(f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed", now)
+            self.lookout.went(
+                f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed", now
+            )
         self._write()
         if not whole:
             self.say(f"{self.folder / state.NAME}: damaged; written anew from the ledger")
@@ -145,7 +152,9 @@ class Campaign:
         stopped, resumed = (ledger.last(self.book.rows, kind) for kind in ("stopped", "resumed"))
         if stopped and (resumed is None or resumed["at"] <= stopped["at"]):
             if unattended:
-                raise KwelaError(f"stopped by {stopped['why']}: a person must look; without --unattended it goes on")
+                raise KwelaError(
+                    f"stopped by {stopped['why']}: a person must look; without --unattended it goes on"
+                )
             self.book.note("resumed")
 
     def _session(self, gate_now: bool, override: str, unattended: bool) -> None:
@@ -157,7 +166,9 @@ class Campaign:
         except KwelaError as error:
             if begun:  # a slip of somebody's hand is nobody else's news
                 self._tell(f"ended: {error}")
-            if self.book.span and not self.book.span["why"]:  # it refused to go on; the machine runs on all the same
+            if (
+                self.book.span and not self.book.span["why"]
+            ):  # it refused to go on; the machine runs on all the same
                 with contextlib.suppress(KwelaError):  # a full disk
                     self._close("not gone on")
             raise
@@ -186,7 +197,9 @@ class Campaign:
             if why in (NOTICE, SIGNAL):
                 self._close(why)
                 step = self._look().curve.step
-                raise Interrupted(f"{why}: checkpointed at step {step}; run the same command again (--resume) to go on")
+                raise Interrupted(
+                    f"{why}: checkpointed at step {step}; run the same command again (--resume) to go on"
+                )
             if why == BUDGET:
                 self._check_budget(self._look())
             if why in (GATE, RECHECK):
@@ -234,7 +247,9 @@ class Campaign:
             self._crashed(code, before, now)
             why = self.why  # of a notice that came in the pause
         elif code not in (Interrupted.status, -signal.SIGTERM):  # SIGTERM: before there was anything to save
-            self.say(f"Training could not save ({now.training.get('why') or code}): its last checkpoint holds")
+            self.say(
+                f"Training could not save ({now.training.get('why') or code}): its last checkpoint holds"
+            )
         if self.stop_flag:
             self._stop(why, KwelaError(f"stopped by {why}; go on with --resume once it is dealt with"))
         return why
@@ -245,7 +260,9 @@ class Campaign:
         said = str(now.training.get("why") or "") if fresh else ""
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if code == UserError.status:
-            self._stop("bad input", UserError(said or "training refused its input: the line above says which"))
+            self._stop(
+                "bad input", UserError(said or "training refused its input: the line above says which")
+            )
         if "not finite" in said:
             self.lookout.look(now, self.book.calendar(), said)
             if self.settings.flags.nan.action == "stop":
@@ -273,7 +290,9 @@ class Campaign:
             return f"red flag {self.stop_flag}"
         if now.verdict is None or gate_now:
             early = self.settings.gate_at_fraction
-            due = now.bill.days >= self.settings.week_5_threshold_days or (early is not None and now.fraction >= early)
+            due = now.bill.days >= self.settings.week_5_threshold_days or (
+                early is not None and now.fraction >= early
+            )
             return GATE if due or gate_now else ""
         day_old = now.stands == gate.CONDITIONAL and self.book.calendar() - now.decided["at"] >= DAY
         fresh = bool(now.curve.val) and now.curve.val[-1][0] > now.decided.get("step", 0)
@@ -316,9 +335,13 @@ class Campaign:
         """Hold the gate, or check the conditions of a CONDITIONAL-GO anew."""
         measured = self._measure()
         now = self._look()
-        verdict = gate.decide(results.evidence(now, measured, self.lookout.board.up), self.settings.go_nogo_thresholds)
+        verdict = gate.decide(
+            results.evidence(now, measured, self.lookout.board.up), self.settings.go_nogo_thresholds
+        )
         if why == RECHECK and verdict.verdict == gate.HOLD:  # nothing new is known: the conditions stay
-            self.say(f"Daily check: not measured: {', '.join(rule.said for rule in verdict.those('unknown'))}")
+            self.say(
+                f"Daily check: not measured: {', '.join(rule.said for rule in verdict.those('unknown'))}"
+            )
             verdict = replace(verdict, verdict=gate.CONDITIONAL)
         self.book.note("gate", **verdict.to_dict(), why=why, step=now.curve.step)
         self.say(gate.block(verdict))
@@ -347,7 +370,9 @@ class Campaign:
         except Stopped:
             self._check_budget(self._look())
             self._close(self.why)
-            raise Interrupted(f"{self.why} while samples were judged: run the same command again (--resume)") from None
+            raise Interrupted(
+                f"{self.why} while samples were judged: run the same command again (--resume)"
+            ) from None
 
     # ------------------------------------------------------------------ the end
 

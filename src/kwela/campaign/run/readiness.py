@@ -42,7 +42,9 @@ class Item:
     detail: str
 
 
-def items(settings: PlaybookConfig, home: Path, name: str, region: str | None, mbps: float | None) -> list[Item]:
+def items(
+    settings: PlaybookConfig, home: Path, name: str, region: str | None, mbps: float | None
+) -> list[Item]:
     """Every item of both lists. home: the config's folder; name: the instance's; mbps: of the network, None unknown."""
     found = [*_cloud(settings, name, region), _disk(settings), *_services(), _bandwidth(mbps), _scripts(home)]
     found += [*_local(), _music(settings)]
@@ -73,7 +75,10 @@ def _cloud(settings: PlaybookConfig, name: str, region: str | None) -> list[Item
             account = session.client("sts").get_caller_identity()["Account"]
     except KwelaError as error:
         unknown = "needs the account"
-        rest = [Item(each, FAIL, unknown) for each in ("billing alarm", "confirmed e-mail", "key pair", "instance")]
+        rest = [
+            Item(each, FAIL, unknown)
+            for each in ("billing alarm", "confirmed e-mail", "key pair", "instance")
+        ]
         return [Item("AWS account", FAIL, str(error)), *rest]
 
     def ask(what: str, look: Callable[[], tuple[bool, str]]) -> Item:
@@ -103,7 +108,8 @@ def _email(there: alarm.Alarm) -> tuple[bool, str]:
     if not there.emails:
         return False, "none: kwela aws alarm --email YOU"
     return any(there.emails.values()), ", ".join(
-        f"{address} {'confirmed' if yes else 'has not followed the link yet'}" for address, yes in there.emails.items()
+        f"{address} {'confirmed' if yes else 'has not followed the link yet'}"
+        for address, yes in there.emails.items()
     )
 
 
@@ -133,7 +139,9 @@ def _price(settings: PlaybookConfig, session: Any, name: str) -> Iterator[Item]:
 
 
 def _disk(settings: PlaybookConfig) -> Item:
-    place = next(folder for folder in (settings.checkpoint_dir, *settings.checkpoint_dir.parents) if folder.exists())
+    place = next(
+        folder for folder in (settings.checkpoint_dir, *settings.checkpoint_dir.parents) if folder.exists()
+    )
     free = shutil.disk_usage(place).free / 1e9
     return Item("disk", PASS if free >= NEEDED_GB else FAIL, f"{free:,.0f} GB free, {NEEDED_GB:.0f} needed")
 
@@ -146,11 +154,15 @@ def _services() -> list[Item]:
         state = asked.stdout.strip() or "not installed"
     except (OSError, subprocess.SubprocessError):
         state = "no systemd here"
-    idle = Item("auto-shutdown", PASS if state == "active" else FAIL, f"{state} (deploy_training.sh installs it)")
+    idle = Item(
+        "auto-shutdown", PASS if state == "active" else FAIL, f"{state} (deploy_training.sh installs it)"
+    )
     with socket.socket() as probe:
         probe.settimeout(2)
         open_ = probe.connect_ex(("127.0.0.1", 6006)) == 0
-    board = "answers on port 6006" if open_ else "nothing answers on port 6006 (deploy_training.sh installs it)"
+    board = (
+        "answers on port 6006" if open_ else "nothing answers on port 6006 (deploy_training.sh installs it)"
+    )
     return [idle, Item("TensorBoard", PASS if open_ else FAIL, board)]
 
 
@@ -179,7 +191,11 @@ def _music(settings: PlaybookConfig) -> Item:
 
 def _local() -> list[Item]:
     return [
-        Item(check.name, PASS if check.ok else FAIL, check.detail if check.ok else f"{check.detail}: {check.fix}")
+        Item(
+            check.name,
+            PASS if check.ok else FAIL,
+            check.detail if check.ok else f"{check.detail}: {check.fix}",
+        )
         for check in doctor.examine(quick=True)
         if check.name in ("Python", "torch", "GPU", "NVIDIA driver")
     ]

@@ -16,7 +16,10 @@ from kwela.campaign.run.state import Standing
 ABORT, EVALUATION = "abort_report.json", "evaluation"
 NOT_MEASURED = "not measured"
 MET, MISSED, OPEN = "met", "missed", NOT_MEASURED
-FAULTS, MOST = ("silent", "looping", "clipping"), 0.5  # of the damage judge's measures, the shares of the sound
+FAULTS, MOST = (
+    ("silent", "looping", "clipping"),
+    0.5,
+)  # of the damage judge's measures, the shares of the sound
 PLAYBOOK_SECONDS = 30.0  # the clip that its latencies are of
 MARKS = {MET: "✅", MISSED: "❌", OPEN: "🟡"}
 
@@ -86,7 +89,11 @@ def dashboard(folder: Path, now: Standing) -> list[Figure]:
     spent, agreed = now.bill.usd, agreed_usd(now)
     cost = f"${spent:,.2f}{_extended(now)}"
     long = (made.get("of") or {}).get("seconds")
-    took = "" if seconds is None else f" for {number(long, 'g', ' s')} on {made.get('device') or 'an unknown device'}"
+    took = (
+        ""
+        if seconds is None
+        else f" for {number(long, 'g', ' s')} on {made.get('device') or 'an unknown device'}"
+    )
     latency, sooner = f"{number(seconds, '.1f', 's')}{took}", number(first, ".1f", "s")
     alike = seconds if long is not None and long >= PLAYBOOK_SECONDS else None
     return [
@@ -94,7 +101,11 @@ def dashboard(folder: Path, now: Standing) -> list[Figure]:
         Figure("Generation Latency", "60-120s", "30-45s", latency, _reached(alike, lambda took: took <= 45)),
         Figure("Training Cost", "N/A", f"≤${agreed:,.0f}", cost, MET if spent <= agreed else MISSED),
         Figure(
-            "Validation Loss", f"5.2{untuned}", "≤2.5", number(loss, ".3f"), _reached(loss, lambda nats: nats <= 2.5)
+            "Validation Loss",
+            f"5.2{untuned}",
+            "≤2.5",
+            number(loss, ".3f"),
+            _reached(loss, lambda nats: nats <= 2.5),
         ),
         Figure("Time to First Audio", "60s", "<10s", sooner, _reached(first, lambda took: took < 10)),
     ]
@@ -110,7 +121,10 @@ def criteria(folder: Path, now: Standing) -> list[tuple[str, str]]:
     rows = [
         (gained, f"Authenticity improved from 10-20% → 40-50% (here {change})"),
         (now.bill.usd <= agreed, f"Total cost ≤ ${agreed:,.0f} (${now.bill.usd:,.2f}{_extended(now)})"),
-        (sound, f"Model generates coherent audio ({', '.join(_shares(damage)) or 'its faults were not looked for'})"),
+        (
+            sound,
+            f"Model generates coherent audio ({', '.join(_shares(damage)) or 'its faults were not looked for'})",
+        ),
         (
             _unharmed(damage, "cross_entropy"),
             "No catastrophic forgetting (as sure of other music as the untuned model)",
@@ -166,5 +180,7 @@ def over_budget(now: Standing) -> str:
     if loss is not None and loss > 3.5:
         return f"loss {loss:.3f} > 3.5: abort, escalate to Phase 3"
     if loss is not None and loss < 3.0:
-        return f"loss {loss:.3f} < 3.0: request a budget extension ($600 → $800: kwela campaign extend --to 800)"
+        return (
+            f"loss {loss:.3f} < 3.0: request a budget extension ($600 → $800: kwela campaign extend --to 800)"
+        )
     return f"loss {number(loss, '.3f')}: wait for the Go/No-Go decision"

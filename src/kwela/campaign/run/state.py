@@ -51,7 +51,11 @@ class Standing:
     @property
     def forecast(self) -> float | None:
         """Dollars at the end, at the pace so far; None before there is a pace."""
-        return forecast(self.rows, self.bill, self.curve.step, self.steps) if not self.finished else self.bill.usd
+        return (
+            forecast(self.rows, self.bill, self.curve.step, self.steps)
+            if not self.finished
+            else self.bill.usd
+        )
 
     @property
     def stands(self) -> str:
@@ -86,7 +90,9 @@ def forecast(rows: list[Row], bill: Totals, step: int, steps: int) -> float | No
     return bill.usd + left * rate
 
 
-def look(folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, bill: Totals | None = None) -> Standing:
+def look(
+    folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, bill: Totals | None = None
+) -> Standing:
     """The standing of the campaign in checkpoint folder `folder`. rows, bill: of a ledger that is open here."""
     rows = ledger.read(folder / ledger.NAME)[0] if rows is None else rows
     decided = ledger.last(rows, "gate")
@@ -158,7 +164,11 @@ def check(folder: Path, ours: Row) -> bool:
     theirs = read_json(path).get("campaign")
     if not isinstance(theirs, dict) or not theirs:
         return False
-    differs = [f"{key} {theirs.get(key)}, here {value}" for key, value in ours.items() if theirs.get(key) != value]
+    differs = [
+        f"{key} {theirs.get(key)}, here {value}" for key, value in ours.items() if theirs.get(key) != value
+    ]
     if differs:
-        raise UserError(f"{path}: of another campaign: {'; '.join(differs)}; give this one a checkpoint_dir of its own")
+        raise UserError(
+            f"{path}: of another campaign: {'; '.join(differs)}; give this one a checkpoint_dir of its own"
+        )
     return True

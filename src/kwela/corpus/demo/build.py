@@ -95,7 +95,9 @@ def choose(pieces: int, seed: int) -> list[dict[str, Any]]:
     return [piece for *_, piece in sorted(places, key=lambda p: p[:2])[:pieces]]
 
 
-def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = None, quiet: bool = False) -> Report:
+def build(
+    out: Path, pieces: int = 120, seed: int = 0, workers: int | None = None, quiet: bool = False
+) -> Report:
     """Write `OUT/audio/<emotion>/x.wav`, `OUT/midi/<emotion>/x.mid`, `OUT/rights.json` and `OUT/demo_corpus.json`.
 
     Pieces that stand there whole are reused; those of an earlier build that are no longer chosen are removed. A piece
@@ -114,7 +116,8 @@ def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = Non
         raise UserError(f"{out}: can't be made a folder ({error.strerror}); name another") from None
     collections = catalogue()["collections"]
     items = {
-        _key(p, collections[p["collection"]]): (p, collections[p["collection"]], out) for p in choose(pieces, seed)
+        _key(p, collections[p["collection"]]): (p, collections[p["collection"]], out)
+        for p in choose(pieces, seed)
     }
     journal = out / ".demo_pieces.journal"
     earlier = parallel.recall(journal)
@@ -123,7 +126,9 @@ def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = Non
     if journal.is_file():
         parallel.forget(journal, [key for key in known if key in items])
     try:
-        made = parallel.run(make, items, journal, label="pieces", crashed=_crashed, workers=workers, quiet=quiet)
+        made = parallel.run(
+            make, items, journal, label="pieces", crashed=_crashed, workers=workers, quiet=quiet
+        )
     except (OSError, KwelaError) as error:
         raise KwelaError(f"{out}: {error}; what is done stays: run the same command again to go on") from None
     records = sorted((r for r in made.values() if "why" not in r), key=lambda r: r["stem"])
@@ -145,7 +150,9 @@ def build(out: Path, pieces: int = 120, seed: int = 0, workers: int | None = Non
         audio_seconds=round(sum(r["seconds"] for r in records), 1),
         seconds=round(time.monotonic() - started, 1),
     )
-    files.write(out / "demo_corpus.json", json.dumps(report.to_dict() | {"emotion_rule": EMOTIONS}, indent=1) + "\n")
+    files.write(
+        out / "demo_corpus.json", json.dumps(report.to_dict() | {"emotion_rule": EMOTIONS}, indent=1) + "\n"
+    )
     return report
 
 
@@ -186,7 +193,9 @@ def make(piece: dict[str, Any], collection: dict[str, Any], out: Path) -> dict[s
         "key": f"{music21.pitch.Pitch(tonic).name} {mode}",
         "key_fit": round(fit, 3),
         "onsets_per_second": round(len(onsets) / seconds, 3),
-        "meter": "/".join(map(str, (score.time_signatures[0].numerator, score.time_signatures[0].denominator))),
+        "meter": "/".join(
+            map(str, (score.time_signatures[0].numerator, score.time_signatures[0].denominator))
+        ),
         "notes": sum(len(track.notes) for track in score.tracks),
         "seconds": round(seconds, 3),
         "tempo": reading.tempo,
@@ -240,13 +249,17 @@ def _rights(record: dict[str, Any], collections: dict[str, Any]) -> dict[str, An
         "title": piece["title"],
         "composer": piece["composer"],
         "collection": collection["title"],
-        "source": f"music21/corpus/{piece['source']}" + (f", tune {piece['tune']}" if "tune" in piece else ""),
+        "source": f"music21/corpus/{piece['source']}"
+        + (f", tune {piece['tune']}" if "tune" in piece else ""),
         "encoder": piece["encoder"],
         "terms": collection["terms"],
         "rights": piece.get("rights", collection["rights"]),
         "rights_source": collection["rights_source"],
         "emotion_source": EMOTION_SOURCE,
-        **{key: record[key] for key in ("emotion", "key", "key_fit", "onsets_per_second", "meter", "notes", "seconds")},
+        **{
+            key: record[key]
+            for key in ("emotion", "key", "key_fit", "onsets_per_second", "meter", "notes", "seconds")
+        },
         "tempo_source": record["tempo"],
         "repeats": record["repeats"],
         "excerpt": record["excerpt"],

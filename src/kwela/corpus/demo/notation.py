@@ -62,7 +62,8 @@ def source_text(path: Path, tune: int | None = None, bars: int | None = None) ->
     head, parts = text[: text.index("<part ")], re.findall(r"<part .*?</part>", text, re.S)
     ends = [[m.end() for m in re.finditer("</measure>", part)] for part in parts]
     kept = [
-        part[: end[bars - 1]] + "</part>" if len(end) > bars else part for part, end in zip(parts, ends, strict=True)
+        part[: end[bars - 1]] + "</part>" if len(end) > bars else part
+        for part, end in zip(parts, ends, strict=True)
     ]
     return [head + "".join(kept) + "</score-partwise>"], any(len(end) > bars for end in ends)
 
@@ -147,7 +148,9 @@ def _open_sections(score: Any) -> None:
     from music21 import bar
 
     for part in score.parts:
-        endings = {id(m) for b in part.recurse().getElementsByClass("RepeatBracket") for m in b.getSpannedElements()}
+        endings = {
+            id(m) for b in part.recurse().getElementsByClass("RepeatBracket") for m in b.getSpannedElements()
+        }
         measures = list(part.getElementsByClass("Measure"))
         closed = [i for i, m in enumerate(measures) if _repeats(m.rightBarline, "end")]
         for before, after in pairwise(closed):
@@ -234,7 +237,11 @@ def _notes(part: Any, upbeat: Fraction, meters: dict[Fraction, tuple[int, int]])
                     pitch = int(single.pitch.midi)
                     tie = single.tie.type if single.tie is not None else None
                     held = tied.pop(pitch, None)
-                    if tie in ("stop", "continue") and held is not None and held.onset + held.duration == onset:
+                    if (
+                        tie in ("stop", "continue")
+                        and held is not None
+                        and held.onset + held.duration == onset
+                    ):
                         held.duration += duration
                     else:
                         held = Note(onset, duration, pitch, min(max(velocity, 1), 127))
@@ -271,6 +278,10 @@ def _clean(notes: list[Note], end: Fraction) -> list[core.NoteTick]:
     out = []
     for pitch, spans in by_pitch.items():
         longest = {start: (stop, velocity) for start, stop, velocity in sorted(spans)}
-        for (start, (stop, velocity)), following in zip(longest.items(), [*list(longest)[1:], None], strict=True):
+        for (start, (stop, velocity)), following in zip(
+            longest.items(), [*list(longest)[1:], None], strict=True
+        ):
             out.append((start, pitch, min(stop, following) - start if following else stop - start, velocity))
-    return [core.NoteTick(start, duration, pitch, velocity) for start, pitch, duration, velocity in sorted(out)]
+    return [
+        core.NoteTick(start, duration, pitch, velocity) for start, pitch, duration, velocity in sorted(out)
+    ]

@@ -62,7 +62,9 @@ def _compose(manner: Manner, rng: np.random.Generator) -> np.ndarray:
     rows: list[tuple[float, float, int, int]] = []
     for bar in range(round(SECONDS * manner.bpm / 60 / 4)):
         degree = int(rng.choice([0, 3, 4, 5])) if bar else 0
-        chord = [tonic + manner.scale[(degree + third) % 7] + 12 * ((degree + third) // 7) for third in (0, 2, 4)]
+        chord = [
+            tonic + manner.scale[(degree + third) % 7] + 12 * ((degree + third) // 7) for third in (0, 2, 4)
+        ]
         rows.append((4 * bar, 4.0, chord[0] - 12, manner.velocity))
         for index in range(4 * manner.per_quarter):
             pitch = chord[index % 3] + 12 * int(rng.integers(0, 2))

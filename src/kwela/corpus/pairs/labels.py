@@ -40,9 +40,14 @@ def read_labels(path: Path) -> Labels:
     return labels
 
 
-def find_label(labels: Labels, pair: scan.Pair, audio_root: Path, midi_root: Path) -> tuple[str, np.ndarray] | None:
+def find_label(
+    labels: Labels, pair: scan.Pair, audio_root: Path, midi_root: Path
+) -> tuple[str, np.ndarray] | None:
     """The label of a pair and the key it stands under: by folder and stem on either side, else by stem."""
-    keys = [_key(file.relative_to(root).as_posix()) for file, root in zip(pair, (audio_root, midi_root), strict=True)]
+    keys = [
+        _key(file.relative_to(root).as_posix())
+        for file, root in zip(pair, (audio_root, midi_root), strict=True)
+    ]
     keys = [*sorted(keys, key=lambda key: -key.count("/")), scan.stem(pair.audio)]
     return next(((key, labels[key]) for key in keys if key in labels), None)
 
@@ -85,7 +90,9 @@ def _csv(path: Path, text: str) -> list[tuple[str, Any, str]]:
 def _check_header(cells: list[str], path: Path) -> None:
     names = [cell.strip().casefold() for cell in cells[1:]]
     if set(names) & set(_NAMES) and names != list(_NAMES):
-        raise UserError(f"{path}:row 1: the columns are stem,{','.join(_NAMES)} in this order, not {','.join(cells)}")
+        raise UserError(
+            f"{path}:row 1: the columns are stem,{','.join(_NAMES)} in this order, not {','.join(cells)}"
+        )
 
 
 def _is_number(cell: str) -> bool:

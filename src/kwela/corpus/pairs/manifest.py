@@ -44,11 +44,15 @@ class Report:
     demo: bool
     settings: dict[str, Any]
     counts: dict[str, int]
-    emotion_sources: dict[str, int]  # pairs by where their emotion was read: directory, filename, default, user
+    emotion_sources: dict[
+        str, int
+    ]  # pairs by where their emotion was read: directory, filename, default, user
     unmatched: list[str]  # no file of the other kind has this stem
     ambiguous: list[dict[str, Any]]  # {"files", "reason"}: one stem, more than one way to pair
     rejected: list[dict[str, str]]  # {"file", "pair", "reason"}: matched, but not fit for a row
-    conflicts: list[dict[str, str]]  # {"audio", "midi", "used", "other"}: the two paths name different emotions
+    conflicts: list[
+        dict[str, str]
+    ]  # {"audio", "midi", "used", "other"}: the two paths name different emotions
     unused_labels: list[str]  # of --labels: no pair has this stem
 
 
@@ -84,7 +88,9 @@ def build(
     if segments < 1:
         raise UserError(f"--segments {segments}: must be at least 1")
     if demo and any((out_dir / name).exists() for name in FILES) and not is_demo(out_dir):
-        raise UserError(f"{out_dir}: holds manifests that are not the demo's; move them or name another --out-dir")
+        raise UserError(
+            f"{out_dir}: holds manifests that are not the demo's; move them or name another --out-dir"
+        )
     audio_root, midi_root = (Path(os.path.abspath(root)) for root in (audio_root, midi_root))  # noqa: PTH100 - keeps links
     given = read_labels(labels) if labels else {}
     pairing, counts = _scan(audio_root, midi_root)
@@ -92,10 +98,20 @@ def build(
     clouds_dir = (clouds_dir or out_dir.parent / "clouds").absolute() if make_cloud else None
     settings = {"align": align, "segments": segments, "clouds_dir": str(clouds_dir) if clouds_dir else None}
     places = [folder.absolute() for folder in (clouds_dir, out_dir) if folder]
-    made = [folder for place in places for folder in (place, *place.parents) if not folder.exists()]  # deepest first
+    made = [
+        folder for place in places for folder in (place, *place.parents) if not folder.exists()
+    ]  # deepest first
     with _writing(out_dir):
         opened = _open_all(
-            readings, out_dir, align, segments, make_cloud, clouds_dir, workers=workers, executor=executor, quiet=quiet
+            readings,
+            out_dir,
+            align,
+            segments,
+            make_cloud,
+            clouds_dir,
+            workers=workers,
+            executor=executor,
+            quiet=quiet,
         )
 
     rejected = [
@@ -103,7 +119,11 @@ def build(
         for pair, result in opened.items()
         for file, reason in result.get("rejected", [])
     ]
-    groups = {pair: split.group(scan.stem(pair.audio)) for pair, result in opened.items() if "rejected" not in result}
+    groups = {
+        pair: split.group(scan.stem(pair.audio))
+        for pair, result in opened.items()
+        if "rejected" not in result
+    }
     if not groups:
         (out_dir / _JOURNAL).unlink()
         for folder in made:
@@ -125,7 +145,9 @@ def build(
         demo=demo,
         settings={"val_split": val_split, "seed": seed} | settings,
         counts=counts,
-        emotion_sources=dict(sorted(Counter(readings[pair].source.partition(":")[0] for pair in groups).items())),
+        emotion_sources=dict(
+            sorted(Counter(readings[pair].source.partition(":")[0] for pair in groups).items())
+        ),
         unmatched=[str(file) for file in pairing.unmatched],
         ambiguous=[{"files": [str(file) for file in files], "reason": _TIED} for files in pairing.ambiguous],
         rejected=rejected,
@@ -136,7 +158,10 @@ def build(
         ],
         unused_labels=sorted(set(given) - {reading.label for reading in readings.values()}),
     )
-    texts = {name: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found) for name, found in rows.items()}
+    texts = {
+        name: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        for name, found in rows.items()
+    }
     with _writing(out_dir):
         _publish(out_dir, texts | {REPORT: json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"})
     return report
@@ -157,13 +182,17 @@ def summary(report: Report) -> Iterator[str]:
     yield f"{counts['kept']} kept: {counts['songs'] - counts['songs_val']} songs train, {counts['songs_val']} val"
     if not 0 < counts["songs_val"] < counts["songs"]:
         yield "one side is empty: training needs at least one song on each"
-    yield "emotions from " + ", ".join(f"{source} {count}" for source, count in report.emotion_sources.items())
+    yield "emotions from " + ", ".join(
+        f"{source} {count}" for source, count in report.emotion_sources.items()
+    )
     if report.unmatched:
         yield f"{len(report.unmatched)} files without a partner (listed in {REPORT})"
     for entry in report.ambiguous:
         yield f"ambiguous: {', '.join(entry['files'])}: {entry['reason']}"
     for entry in report.rejected:
-        yield f"left out: {entry['file']}: {entry['reason']}".replace("\n", "\\n")  # one line, whatever the name holds
+        yield f"left out: {entry['file']}: {entry['reason']}".replace(
+            "\n", "\\n"
+        )  # one line, whatever the name holds
     for entry in report.conflicts:
         yield f"{entry['audio']}: {entry['used']} used; its MIDI says {entry['other']}"
     for stem in report.unused_labels:
@@ -206,7 +235,9 @@ def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, given: Labels) 
     both = [emotion.from_path(file, root) for file, root in zip(pair, (audio_root, midi_root), strict=True)]
     first, second = sorted(both, key=lambda reading: strength.index(reading.source.partition(":")[0]))
     differ = first.vector != second.vector and second.source != "default"
-    return _Emotion([round(value, 6) for value in first.vector], first.source, second.source if differ else "")
+    return _Emotion(
+        [round(value, 6) for value in first.vector], first.source, second.source if differ else ""
+    )
 
 
 def _open_all(
@@ -223,10 +254,15 @@ def _open_all(
     out_dir.mkdir(parents=True, exist_ok=True)
     if clouds_dir:
         clouds_dir.mkdir(parents=True, exist_ok=True)
-        parallel.forget(journal, keep=[key for key, found in parallel.recall(journal).items() if _clouds_exist(found)])
+        parallel.forget(
+            journal, keep=[key for key, found in parallel.recall(journal).items() if _clouds_exist(found)]
+        )
     identity = json.dumps([_FORMAT, align, segments, str(clouds_dir), _source(make_cloud)])
     arguments = (align, segments, make_cloud, str(clouds_dir or ""))
-    keys = {pair: _key(pair, reading.vector if make_cloud else None, identity) for pair, reading in readings.items()}
+    keys = {
+        pair: _key(pair, reading.vector if make_cloud else None, identity)
+        for pair, reading in readings.items()
+    }
     items = {keys[pair]: (*map(str, pair), reading.vector, *arguments) for pair, reading in readings.items()}
     results = parallel.run(open_pair, items, journal, label="Opening pairs", crashed=crashed, **how)
     parallel.forget(journal, keep=items)
@@ -266,7 +302,9 @@ def _source(function: MakeCloud | None) -> str:
 
 
 def _clouds_exist(result: dict[str, Any]) -> bool:
-    return all(Path(segment["cloud"]).is_file() for segment in result.get("segments", []) if "cloud" in segment)
+    return all(
+        Path(segment["cloud"]).is_file() for segment in result.get("segments", []) if "cloud" in segment
+    )
 
 
 @contextlib.contextmanager

@@ -50,7 +50,9 @@ def find(root: Path, extensions: Iterable[str], kind: str) -> list[Path]:
             continue
         entered.add((status.st_dev, status.st_ino))
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        files += [Path(folder, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in wanted]
+        files += [
+            Path(folder, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in wanted
+        ]
     if not files:
         raise UserError(f"{root}: holds no {kind} files ({' '.join(sorted(e[1:] for e in wanted))})")
     return sorted(files)
@@ -92,7 +94,9 @@ def near_misses(audio_files: list[Path], midi_files: list[Path], count: int = 3)
     return chosen[:count]
 
 
-def _pair_by_folder(waves: list[Path], scores: list[Path], audio_root: Path, midi_root: Path, result: Pairing) -> None:
+def _pair_by_folder(
+    waves: list[Path], scores: list[Path], audio_root: Path, midi_root: Path, result: Pairing
+) -> None:
     folders: dict[Path, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
     for side, files, root in ((0, waves, audio_root), (1, scores, midi_root)):
         for file in files:

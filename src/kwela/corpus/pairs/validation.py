@@ -67,7 +67,9 @@ def open_pair(
 
 def crashed(audio_path: str, midi_path: str, *_: object) -> dict[str, Any]:
     """The result of a pair that ended the process it was opened in."""
-    return {"rejected": [[audio_path, f"decoding it, or making its cloud with {midi_path}, crashed the process"]]}
+    return {
+        "rejected": [[audio_path, f"decoding it, or making its cloud with {midi_path}, crashed the process"]]
+    }
 
 
 def pick_starts(audio_path: Path, count: int) -> list[float]:

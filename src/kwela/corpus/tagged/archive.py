@@ -36,7 +36,11 @@ class Archive:
             self._zip = zipfile.ZipFile(self._joined)
         except (zipfile.BadZipFile, ValueError, OSError) as error:
             last = self.parts[-1]
-            more = f"{last} is cut short, or a part after it is missing" if len(parts) > 1 else f"{last} is cut short"
+            more = (
+                f"{last} is cut short, or a part after it is missing"
+                if len(parts) > 1
+                else f"{last} is cut short"
+            )
             raise DamagedPart(f"{more}: {error}; download it again") from None
         safe = [(_safe_name(entry), entry) for entry in self._zip.infolist() if not entry.is_dir()]
         self.entries = {name: entry for name, entry in safe if name}
@@ -47,7 +51,14 @@ class Archive:
         entry = self.entries[name]
         try:
             return self._zip.read(entry)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            OSError,
+        ) as error:
             part = self._joined.part_at(entry.header_offset)
             raise DamagedPart(f"{part}: damaged at {name}: {error}; download it again") from None
 

@@ -60,7 +60,9 @@ class Source:
     @classmethod
     def of(cls, folder: Path) -> Source:
         """MagnaTagATune's: mp3/, the archive unpacked in place, mp3.zip, or its parts."""
-        return cls(tuple(place for place in (folder / "mp3", folder) if place.is_dir()), tuple(find_parts(folder)))
+        return cls(
+            tuple(place for place in (folder / "mp3", folder) if place.is_dir()), tuple(find_parts(folder))
+        )
 
     def has_audio(self) -> bool:
         return bool(self.parts) or any(next(place.glob("*/*.mp3"), None) for place in self.folders)
@@ -112,7 +114,9 @@ def build(
     small or full.
     """
     _check_place(out, collection)
-    lacking = [tag for tag in dict.fromkeys([*choice.tags, *proxy_score.PLAYBOOK_TAGS]) if tag not in set(tags)]
+    lacking = [
+        tag for tag in dict.fromkeys([*choice.tags, *proxy_score.PLAYBOOK_TAGS]) if tag not in set(tags)
+    ]
     say(f"Loaded {len(clips):,} clips with {len(tags)} tag columns")
     if lacking and not choice.at_least:
         say(f"{len(lacking)} of the tags looked for are not among its own")
@@ -139,7 +143,9 @@ def build(
     kept = [clip for clip in picked if "seconds" in fetched[clip.clip_id]]
     broken = {clip.clip_id: fetched[clip.clip_id]["why"] for clip in picked if "why" in fetched[clip.clip_id]}
     if not kept:
-        raise UserError(f"{out}: none of the {len(chosen)} chosen clips decodes; first: {next(iter(broken.values()))}")
+        raise UserError(
+            f"{out}: none of the {len(chosen)} chosen clips decodes; first: {next(iter(broken.values()))}"
+        )
     seconds = {clip.clip_id: float(fetched[clip.clip_id]["seconds"]) for clip in kept}
     say(f"Copied {len(kept):,}/{len(chosen):,} clips...")
     say("Created training subset:")
@@ -151,7 +157,9 @@ def build(
         say(f"left out: {len(broken) - 5} more, listed in {REPORT}")
 
     side = proxy_score.sides([clip.artist for clip in kept], choice.seed)
-    by_split = {name: [clip for clip, on in zip(kept, side, strict=True) if on == name] for name in sorted(set(side))}
+    by_split = {
+        name: [clip for clip, on in zip(kept, side, strict=True) if on == name] for name in sorted(set(side))
+    }
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -172,7 +180,8 @@ def build(
         "unsafe_entries": source.unsafe(),
         "hours": round(sum(seconds.values()) / 3600, 3),
         "hours_by_split": {
-            name: round(sum(seconds[clip.clip_id] for clip in there) / 3600, 3) for name, there in by_split.items()
+            name: round(sum(seconds[clip.clip_id] for clip in there) / 3600, 3)
+            for name, there in by_split.items()
         },
         "clips_by_split": {name: len(there) for name, there in by_split.items()},
         "artists_by_split": {name: len({clip.artist for clip in there}) for name, there in by_split.items()},
@@ -251,9 +260,15 @@ def _crashed(source: Source, path: str, target: str) -> dict[str, Any]:
 def _limited(chosen: int, qualifying: int, choice: Choice, looser: Mapping[int, int]) -> str:
     if chosen == choice.limit:
         return f"Limited to top {chosen:,} clips by proxy score"
-    capped = f" ({qualifying - chosen:,} over {choice.per_artist} an artist left out)" if chosen < qualifying else ""
+    capped = (
+        f" ({qualifying - chosen:,} over {choice.per_artist} an artist left out)"
+        if chosen < qualifying
+        else ""
+    )
     more = ", ".join(f"--min-tags {k} would give {count:,}" for k, count in looser.items())
-    return f"Only {chosen:,} of the {choice.limit:,} asked for qualify{capped}" + (f"; {more}" if more else "")
+    return f"Only {chosen:,} of the {choice.limit:,} asked for qualify{capped}" + (
+        f"; {more}" if more else ""
+    )
 
 
 def _check_place(out: Path, collection: str) -> None:
@@ -263,7 +278,9 @@ def _check_place(out: Path, collection: str) -> None:
     except (OSError, ValueError, AttributeError):
         return
     if there != collection:
-        raise UserError(f"{out}: holds a set made from {there}: name another folder with --datasets, or remove it")
+        raise UserError(
+            f"{out}: holds a set made from {there}: name another folder with --datasets, or remove it"
+        )
 
 
 def _check_space(source: Source, clips: Sequence[Clip], out: Path) -> None:
@@ -271,7 +288,9 @@ def _check_space(source: Source, clips: Sequence[Clip], out: Path) -> None:
     needed = sum(source.size(clip.path) for clip in clips if not (out / _file(clip)).is_file())
     free = shutil.disk_usage(there).free
     if needed and needed + _SPARE > free:
-        raise KwelaError(f"{out}: {needed / 1e9:.2f} GB to copy and {free / 1e9:.2f} GB free; free some space")
+        raise KwelaError(
+            f"{out}: {needed / 1e9:.2f} GB to copy and {free / 1e9:.2f} GB free; free some space"
+        )
 
 
 def _sweep(out: Path, keep: set[str]) -> None:
@@ -287,7 +306,9 @@ def _histogram(path: Path, counted: Sequence[tuple[int, int]], at_least: int) ->
     figure = Figure(figsize=(6, 3.5), dpi=120)
     axis = figure.subplots()
     axis.bar([value for value, _ in counted], [count for _, count in counted], color="#4477aa")
-    axis.set(xlabel="proxy score: groups of tags", ylabel="clips", title=f"Clips with at least {at_least} groups")
+    axis.set(
+        xlabel="proxy score: groups of tags", ylabel="clips", title=f"Clips with at least {at_least} groups"
+    )
     axis.set_xticks([value for value, _ in counted])
     figure.tight_layout()
     figure.savefig(path)

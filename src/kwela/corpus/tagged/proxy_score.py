@@ -82,7 +82,10 @@ def sides(artists: Sequence[str], seed: int, validation: float = 0.1, test: floa
     Where hashes leave val or test empty, the artists with the smallest and next smallest go there, if there are three.
     """
     places = {artist: split.position(artist, seed) for artist in artists}
-    side = {a: "val" if at < validation else "test" if at < validation + test else "train" for a, at in places.items()}
+    side = {
+        a: "val" if at < validation else "test" if at < validation + test else "train"
+        for a, at in places.items()
+    }
     if len(side) >= 3:
         for name in ("val", "test", "train"):
             if name not in side.values():

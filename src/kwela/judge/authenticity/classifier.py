@@ -124,7 +124,9 @@ def fit(
     crossed = np.zeros(len(features))
     for train, test in parts:
         crossed[test] = threshold(log_odds[train[~reference[train]]])
-    return Evaluator(folds, limits, Judged(log_odds, distances / limits), threshold(log_odds[~reference]), crossed)
+    return Evaluator(
+        folds, limits, Judged(log_odds, distances / limits), threshold(log_odds[~reference]), crossed
+    )
 
 
 def threshold(contrast: np.ndarray) -> float:
@@ -133,7 +135,9 @@ def threshold(contrast: np.ndarray) -> float:
     return float(ordered[len(ordered) - 1 - math.floor(FALSE_POSITIVES * len(ordered))])
 
 
-def _split(reference: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _split(
+    reference: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Indexes (train, test) of folds with whole artists, each holding both sides."""
     try:
         from sklearn.model_selection import StratifiedGroupKFold
@@ -159,7 +163,9 @@ def _fold(
     best = int(np.argmin(losses))
     model = _logistic(strengths[best]).fit(features, reference)
     clouds = [model[0].transform(features[reference == side]) for side in (False, True)]
-    precisions = np.array([np.linalg.inv(ledoit_wolf(cloud)[0] + 1e-3 * np.eye(features.shape[1])) for cloud in clouds])
+    precisions = np.array(
+        [np.linalg.inv(ledoit_wolf(cloud)[0] + 1e-3 * np.eye(features.shape[1])) for cloud in clouds]
+    )
     centres = np.array([cloud.mean(0) for cloud in clouds])
     return Fold(model, _platt(scores[best][known], reference[known]), centres, precisions)
 

@@ -39,20 +39,32 @@ DOCUMENTED: dict[str, Feature] = {
     "low_rate": Feature("low", "a second", "events at 38-180 Hz", (1.5, 5)),
     "low_decay": Feature("low", "s, 0..1.5", "their median time to fall 20 dB", (0.3, 0.6)),
     "low_pitch": Feature("low", "octaves over 20 Hz", "their median pitch", (1.3, 2.9)),
-    "low_spread": Feature("low", "semitones", "standard deviation of their pitches: a bass line, or one note"),
+    "low_spread": Feature(
+        "low", "semitones", "standard deviation of their pitches: a bass line, or one note"
+    ),
     "low_glide": Feature("low", "semitones", "how much higher the tones among them start, median", (1, 12)),
     "low_tonal": Feature("low", "0..1", "share that are tones, not kicks", (0.5, 1)),
-    "kick_rate": Feature("low", "a second", "those that are kicks: no steady pitch, or gone within 150 ms", (0, 1.5)),
+    "kick_rate": Feature(
+        "low", "a second", "those that are kicks: no steady pitch, or gone within 150 ms", (0, 1.5)
+    ),
     "low_energy": Feature("low", "dB", "energy at 38-180 Hz over that of all"),
-    "off_beat": Feature("rhythm", "0..1", "strength of low events away from the beats that hold most of it", (0.3, 1)),
+    "off_beat": Feature(
+        "rhythm", "0..1", "strength of low events away from the beats that hold most of it", (0.3, 1)
+    ),
     "four_on_floor": Feature("rhythm", "0..1", "share of beats with a low event", (0, 0.8)),
-    "syncopation": Feature("rhythm", "a beat", "low events on weak sixteenths (Longuet-Higgins and Lee 1984)"),
+    "syncopation": Feature(
+        "rhythm", "a beat", "low events on weak sixteenths (Longuet-Higgins and Lee 1984)"
+    ),
     "swing": Feature("rhythm", "1..2.6", "long over short sixteenth, 3-8 kHz"),
-    "sixteenths": Feature("rhythm", "0..1", "share of the movement at 3-8 kHz that is at sixteenths", (0.1, 1)),
+    "sixteenths": Feature(
+        "rhythm", "0..1", "share of the movement at 3-8 kHz that is at sixteenths", (0.1, 1)
+    ),
     "onset_rate": Feature("rhythm", "a second", "onsets over all bands"),
     "high_energy": Feature("timbre", "dB", "energy at 3-8 kHz over that of all"),
     "sevenths": Feature("harmony", "0..1", "share of frames that match a 7th or 9th chord best", (0.4, 1)),
-    "seventh_margin": Feature("harmony", "-1..1", "mean match of the best 7th or 9th over that of the best triad"),
+    "seventh_margin": Feature(
+        "harmony", "-1..1", "mean match of the best 7th or 9th over that of the best triad"
+    ),
     "chroma_change": Feature("harmony", "0..1", "mean cosine distance of chroma half a second apart"),
     "chroma_entropy": Feature("harmony", "bits, 0..3.6", "entropy of the mean chroma"),
     "harmonic": Feature("timbre", "dB", "harmonic over percussive energy (median filters, Fitzgerald 2010)"),
@@ -62,7 +74,9 @@ DOCUMENTED: dict[str, Feature] = {
     "contrast_4": Feature("timbre", "dB", "the same at 3100-7000 Hz"),
     "flatness": Feature("timbre", "dB", "geometric over arithmetic mean of the spectrum, median over frames"),
     "centroid": Feature("timbre", "octaves over 20 Hz", "centre of the mean power spectrum, 0 for silence"),
-    "loudness_range": Feature("timbre", "dB", "90th less 10th percentile of level in blocks of 100 ms, at most 60"),
+    "loudness_range": Feature(
+        "timbre", "dB", "90th less 10th percentile of level in blocks of 100 ms, at most 60"
+    ),
 }
 NAMES = tuple(DOCUMENTED)
 FAMILIES = tuple(dict.fromkeys(feature.family for feature in DOCUMENTED.values()))

@@ -91,7 +91,9 @@ def hear(
     every = [clip.path for folder in folders.values() for clip in folder.clips]
     found, failed = _each(measure, every, "listening")
     for name, folder in folders.items():
-        measured = [replace(clip, features=np.array(found[clip.path])) for clip in folder.clips if clip.path in found]
+        measured = [
+            replace(clip, features=np.array(found[clip.path])) for clip in folder.clips if clip.path in found
+        ]
         lost = {str(clip.path): failed[clip.path] for clip in folder.clips if clip.path in failed}
         folders[name] = replace(folder, clips=measured, left_out=folder.left_out | lost,
                                 unreadable=folder.unreadable + len(lost))  # fmt: skip
@@ -128,7 +130,9 @@ def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], Report]:
         own = [clip for clip in folder.clips if clip.digest not in foreign]
         first: dict[str, Clip] = {}
         marked = [
-            clip if (one := first.setdefault(clip.digest, clip)) is clip else replace(clip, copied=one.path.name)
+            clip
+            if (one := first.setdefault(clip.digest, clip)) is clip
+            else replace(clip, copied=one.path.name)
             for clip in own
         ]
         result[name] = replace(folder.keeping(own, "the same audio stands in another folder"), clips=marked)
@@ -138,7 +142,9 @@ def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], Report]:
             judgeable = [clip for clip in marked if clip.judgeable]
             result[name] = result[name].keeping(judgeable, "a repeat, or under 5 s")
     if "base" in held and "samples" in held:
-        report["samples_equal_to_base"] = [one for one in folders["samples"].clips if one.digest in held["base"]]
+        report["samples_equal_to_base"] = [
+            one for one in folders["samples"].clips if one.digest in held["base"]
+        ]
     return result, {what: sorted(clip.path.name for clip in found) for what, found in report.items() if found}
 
 
@@ -155,12 +161,18 @@ def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, 
     halves = [[clip for clip in mixed if (clip.artist in first) == side][:CHANCE] for side in (True, False)]
     if not all((samples.clips, *halves)):
         return samples, {}
-    heard, _ = _each(copies.chroma_of, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma")
-    known, asked, *parts = ([heard.get(c.path, []) for c in mine] for mine in (reference.clips, samples.clips, *halves))
+    heard, _ = _each(
+        copies.chroma_of, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma"
+    )
+    known, asked, *parts = (
+        [heard.get(c.path, []) for c in mine] for mine in (reference.clips, samples.clips, *halves)
+    )
     chance = [one.seconds for pair in (parts, parts[::-1]) for one in copies.longest(pair[0], pair[1])]
     bar, longest = copies.bar(chance), max((clip.seconds for clip in samples.clips), default=0.0)
     if bar >= copies.WHOLE * longest:
-        return samples, {"near_copies": f"not measured: reference clips share {max(chance):.1f} s with other artists'"}
+        return samples, {
+            "near_copies": f"not measured: reference clips share {max(chance):.1f} s with other artists'"
+        }
     marked, names = [], []
     for clip, shared in zip(samples.clips, copies.longest(asked, known, "Looking for copies"), strict=True):
         if shared.seconds > bar and not clip.copied:
@@ -178,7 +190,12 @@ def _listed(name: str, place: Path, artists: dict[str, str] | None) -> Folder:
     if not found:
         raise UserError(f"{place}: no clip in it is readable; first: {next(iter(failed.values()))}")
     kept = [
-        Clip(path, path.relative_to(place).with_suffix("").as_posix(), clips.artist(path, artists), *found[path])
+        Clip(
+            path,
+            path.relative_to(place).with_suffix("").as_posix(),
+            clips.artist(path, artists),
+            *found[path],
+        )
         for path in paths
         if path in found
     ]
@@ -191,7 +208,9 @@ def _some(folder: Folder, seed: int) -> Folder:
     return replace(folder, clips=[clip for clip in folder.clips if clip.path in chosen])
 
 
-def _each(function: Callable[[Path], Any], paths: list[Path], label: str) -> tuple[dict[Path, Any], dict[Path, str]]:
+def _each(
+    function: Callable[[Path], Any], paths: list[Path], label: str
+) -> tuple[dict[Path, Any], dict[Path, str]]:
     """As `clips.each`, of what hasn't been heard before: by path, size and time of change."""
     keys = {path: (function, *_key(path)) for path in paths}
     found, failed = clips.each(function, [path for path, key in keys.items() if key not in _heard], label)

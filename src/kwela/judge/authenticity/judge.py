@@ -31,7 +31,9 @@ LEAST_AUC = 0.75  # that the lower end of its interval must reach
 LEAST_ARTISTS = 20  # of reference, and of contrast
 LEAST_CLIPS = 40  # of reference, and of contrast: 5 % of fewer is less than two clips
 ALPHA = 0.05  # p from which samples aren't told from the base model's
-WORTH = 0.20  # a difference from the base that is worth finding: if one so large is ruled out, that is an answer
+WORTH = (
+    0.20  # a difference from the base that is worth finding: if one so large is ruled out, that is an answer
+)
 QUICK_STRENGTHS = (0.01, 0.1, 1.0)
 
 
@@ -66,7 +68,9 @@ def judge(
     card = authenticity_page.card(folders, doubles, evidence, out, named=listed is not None)
     card.more = _contract(folders, doubles, evidence) | card.more
     if sheet:
-        chosen = {name: [(clip.path, clip.digest) for clip in folder.clips] for name, folder in folders.items()}
+        chosen = {
+            name: [(clip.path, clip.digest) for clip in folder.clips] for name, folder in folders.items()
+        }
         card.verdicts["listening_sheet"] = str(listening.write_sheet(Path(sheet), chosen, seed))
     card.write(out, "authenticity")
     return card
@@ -83,7 +87,10 @@ def weigh(folders: dict[str, Folder], quick: bool = False, seed: int = 0) -> Fin
     """The evidence in `folders` (contrast and samples, with or without reference and base)."""
     found = Findings(quick, seed)
     if "reference" not in folders:
-        found.status, found.why = "not_measurable", "without reference clips there is nothing to be authentic to"
+        found.status, found.why = (
+            "not_measurable",
+            "without reference clips there is nothing to be authentic to",
+        )
         return found
     if short := _too_few(folders):
         return found.refuse(short)
@@ -139,7 +146,9 @@ def _ablate(
         member = np.array([audio_features.DOCUMENTED[name].family == family for name in audio_features.NAMES])
         for title, which in (("without", ~member), ("alone", member)):
             part = classifier.fit(features[:, which], genuine, artists, seed, usual)
-            found[f"{title} {family}"] = stats.auc_by_group(part.held_out.log_odds, genuine, artists, 500, seed)
+            found[f"{title} {family}"] = stats.auc_by_group(
+                part.held_out.log_odds, genuine, artists, 500, seed
+            )
     return found
 
 
@@ -147,7 +156,9 @@ def _too_few(folders: dict[str, Folder]) -> str:
     for name in LEARNT:
         artists = len(set(folders[name].artists()))
         if not artists and folders[name].left_out:
-            return f"{name}: nothing is left of it: every clip is in reference and contrast both, or under 5 s"
+            return (
+                f"{name}: nothing is left of it: every clip is in reference and contrast both, or under 5 s"
+            )
         if artists < LEAST_ARTISTS:
             return (
                 f"{name}: {artists} artists, {LEAST_ARTISTS} are needed to speak of more than these "

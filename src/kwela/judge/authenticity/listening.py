@@ -115,7 +115,9 @@ def summarise(
     place = {name(digest, seed): (title, digest) for title, digests in folders.items() for digest in digests}
     known = [rating for rating in ratings if rating.clip in place]
     if not known:
-        raise UserError("none of the ratings is of a clip in these folders; use the --seed that wrote the sheet")
+        raise UserError(
+            "none of the ratings is of a clip in these folders; use the --seed that wrote the sheet"
+        )
     order, raters = sorted({rating.clip for rating in known}), sorted({rating.rater for rating in known})
     ratings_of = np.full((len(raters), len(order)), math.nan)
     for rating in known:
@@ -134,11 +136,16 @@ def summarise(
         clips=len(order),
         agreement=over(lambda k: krippendorff(ratings_of[:, k]), whole),
         folders={
-            title: (over(lambda k: float(means[k].mean()), np.flatnonzero(side == title)), int((side == title).sum()))
+            title: (
+                over(lambda k: float(means[k].mean()), np.flatnonzero(side == title)),
+                int((side == title).sum()),
+            )
             for title in folders
             if (side == title).any()
         },
-        real=over(lambda k: stats.auc(means[k][side[k] == "reference"], means[k][side[k] == "contrast"]), whole),
+        real=over(
+            lambda k: stats.auc(means[k][side[k] == "reference"], means[k][side[k] == "contrast"]), whole
+        ),
         judge=over(lambda k: stats.spearman(means[k], odds[k]), told) if len(told) > 2 else stats.NOTHING,
         unknown=sorted({rating.clip for rating in ratings} - place.keys()),
     )
@@ -158,7 +165,9 @@ def krippendorff(ratings: np.ndarray) -> float:
     raters = counts.sum(0)
     together = (counts / (raters - 1)) @ counts.T - np.diag((counts / (raters - 1)).sum(1))  # coincidences
     total = together.sum(1)
-    below = np.cumsum(total) - total / 2  # mid-ranks: the ordinal distance counts the ratings between two values
+    below = (
+        np.cumsum(total) - total / 2
+    )  # mid-ranks: the ordinal distance counts the ratings between two values
     distance = (below[:, None] - below[None]) ** 2
     expected = (np.outer(total, total) - np.diag(total)) / (total.sum() - 1)
     return float(1 - (together * distance).sum() / (expected * distance).sum())

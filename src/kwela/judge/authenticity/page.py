@@ -27,9 +27,13 @@ SHARES, SCORES, COEFFICIENTS = (f"authenticity_{name}.png" for name in ("shares"
 PRIORS = {name: feature for name, feature in DOCUMENTED.items() if feature.expected}
 
 
-def card(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Findings, out: Path, named: bool) -> Scorecard:
+def card(
+    folders: dict[str, Folder], doubles: dict[str, Any], evidence: Findings, out: Path, named: bool
+) -> Scorecard:
     """The scorecard, with its pictures drawn in `out`. named: artists came from a list."""
-    made = Scorecard("Authenticity of samples", _warning(folders, evidence, named), evidence.quick, evidence.seed)
+    made = Scorecard(
+        "Authenticity of samples", _warning(folders, evidence, named), evidence.quick, evidence.seed
+    )
     made.verdicts["status"] = evidence.status
     if evidence.why:
         made.verdicts["why"] = evidence.why
@@ -74,7 +78,9 @@ def _warning(folders: dict[str, Folder], evidence: Findings, named: bool) -> str
 def _said(evidence: Findings) -> str:
     labels = {"samples": "", "fresh": "floor ", "base": "base ", "reference": "ceiling "}
     there = {label: evidence.shares[name] for name, label in labels.items() if name in evidence.shares}
-    return ", ".join(f"{label}{one.value:.2f} ({one.low:.2f} .. {one.high:.2f})" for label, one in there.items())
+    return ", ".join(
+        f"{label}{one.value:.2f} ({one.low:.2f} .. {one.high:.2f})" for label, one in there.items()
+    )
 
 
 def _against_base(evidence: Findings) -> str:
@@ -127,7 +133,13 @@ def _evaluator(made: Scorecard, folders: dict[str, Folder], evidence: Findings) 
     rows = [
         Row.of("AUC", evidence.auc, n, f"reference over contrast, {artists} artists resampled"),
         Row.of("Brier score", evidence.brier, n, "mean squared error of the probability: 0 is best"),
-        Row("Brier score of a constant", evidence.brier_constant, None, n, "the share of reference, of every clip"),
+        Row(
+            "Brier score of a constant",
+            evidence.brier_constant,
+            None,
+            n,
+            "the share of reference, of every clip",
+        ),
     ]
     if evidence.threshold is not None:
         note = "log-odds; interval by contrast artists resampled"
@@ -157,7 +169,9 @@ def _coefficients(made: Scorecard, folders: dict[str, Folder], evidence: Finding
     rows = []
     for k in np.argsort(-np.abs(by_fold.mean(0))).tolist():
         feature = DOCUMENTED[NAMES[k]]
-        notes = [f"{feature.meaning} ({feature.unit}): " + ", ".join(f"{n} {m[k]:.2f}" for n, m in middles.items())]
+        notes = [
+            f"{feature.meaning} ({feature.unit}): " + ", ".join(f"{n} {m[k]:.2f}" for n, m in middles.items())
+        ]
         if feature.expected:
             notes.append("expected {:g}..{:g}".format(*feature.expected))
         notes.append(f"folds {by_fold[:, k].min():.2f} to {by_fold[:, k].max():.2f}")
@@ -201,10 +215,14 @@ def _conformity(made: Scorecard, folders: dict[str, Folder]) -> None:
 def _listening(made: Scorecard, evidence: Findings) -> None:
     heard = evidence.heard
     assert heard is not None
-    rows = [Row.of("agreement (Krippendorff's alpha)", heard.agreement, heard.clips, f"{heard.raters} raters")]
+    rows = [
+        Row.of("agreement (Krippendorff's alpha)", heard.agreement, heard.clips, f"{heard.raters} raters")
+    ]
     rows += [Row.of(f"mean rating, {name}", interval, n) for name, (interval, n) in heard.folders.items()]
     rows.append(Row.of("experts tell reference from contrast", heard.real, None, "AUC of mean ratings"))
-    rows.append(Row.of("experts and this judge", heard.judge, None, "rank correlation of mean rating and log-odds"))
+    rows.append(
+        Row.of("experts and this judge", heard.judge, None, "rank correlation of mean rating and log-odds")
+    )
     text = (
         "Blind ratings, 1 to 5. Below an agreement of about 0.67 (Krippendorff's line for tentative conclusions) the "
         "means say little. Intervals resample clips, not raters."
@@ -224,7 +242,9 @@ def _files(made: Scorecard, folders: dict[str, Folder], doubles: dict[str, Any])
         found = names if isinstance(names, str) else f"{len(names)} ({', '.join(names[:5])})"
         lines.append(f"- {what.replace('_', ' ')}: {found}")
     for folder in folders.values():
-        lines += [f"- left out of {folder.name}: {path}: {why}" for path, why in list(folder.left_out.items())[:20]]
+        lines += [
+            f"- left out of {folder.name}: {path}: {why}" for path, why in list(folder.left_out.items())[:20]
+        ]
         if len(folder.left_out) > 20:
             lines.append(f"- and {len(folder.left_out) - 20} more of {folder.name}")
     text = "Mono, 16 kHz, the middle 10 s, -23 LUFS, MP3 at 32 kbit/s and back."
@@ -262,7 +282,9 @@ def _draw_coefficients(by_fold: np.ndarray, path: Path) -> None:
     order = np.argsort(np.abs(by_fold.mean(0)))
     figure, (axis,) = plots.sheet(1, 1, (7, 7))
     means = by_fold.mean(0)[order]
-    axis.barh(range(len(order)), means, color=[COLOURS[LEARNT[int(mean <= 0)]] for mean in means], height=0.65)
+    axis.barh(
+        range(len(order)), means, color=[COLOURS[LEARNT[int(mean <= 0)]] for mean in means], height=0.65
+    )
     for k, which in enumerate(order.tolist()):
         axis.scatter(by_fold[:, which], [k] * len(by_fold), s=6, color="black", zorder=3, linewidths=0)
     axis.set_yticks(range(len(order)), [NAMES[k] for k in order], fontsize=8)

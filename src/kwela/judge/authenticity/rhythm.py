@@ -98,7 +98,9 @@ def events(low: np.ndarray, audible: float) -> Events:
     peaks, _ = find_peaks(level, height=20 * np.log10(least), distance=70, prominence=4.0)
     rows = [_event(k, peaks, level, tune, weight) for k in range(len(peaks))]
     decay, pitch, glide, wander = np.array(rows).reshape(-1, 4).T
-    return Events(peaks / LOW_RATE, swell[peaks] / top, decay, pitch, glide, (wander < STEADY) & (decay >= RINGS))
+    return Events(
+        peaks / LOW_RATE, swell[peaks] / top, decay, pitch, glide, (wander < STEADY) & (decay >= RINGS)
+    )
 
 
 def _event(

@@ -36,7 +36,9 @@ class Baselines:
         self._by_emotion: dict[bytes, Cloud] = {}
 
     def of(self, window: Window, heard: Heard) -> dict[str, Cloud]:
-        return dict(zip(NAMES, (self.mean, self.for_emotion(window.emotion), self.nearest(heard)), strict=True))
+        return dict(
+            zip(NAMES, (self.mean, self.for_emotion(window.emotion), self.nearest(heard)), strict=True)
+        )
 
     def for_emotion(self, emotion: np.ndarray) -> Cloud:
         key = emotion.tobytes()
@@ -51,7 +53,9 @@ class Baselines:
 
     def _middle(self, which: np.ndarray) -> Cloud:
         same = [self.clouds[k] for k in which]
-        positions = best_cloud(torch.from_numpy(np.stack([cloud.positions for cloud in same])), self.seed).numpy()
+        positions = best_cloud(
+            torch.from_numpy(np.stack([cloud.positions for cloud in same])), self.seed
+        ).numpy()
         some = [same[k] for k in np.random.default_rng(self.seed).permutation(len(same))[:COLOURING]]
         nearest = [cloud.attributes[cKDTree(cloud.positions).query(positions)[1]] for cloud in some]
         return Cloud(positions, np.mean(nearest, axis=0).astype(np.float32))

@@ -77,7 +77,13 @@ def of_network(network: nn.Module) -> CloudOf:
 
 
 def judge_clouds(
-    cloud_of: CloudOf, asked: list[rows.Row], known: list[rows.Row], *, out: Path, quick: bool = False, seed: int = 0
+    cloud_of: CloudOf,
+    asked: list[rows.Row],
+    known: list[rows.Row],
+    *,
+    out: Path,
+    quick: bool = False,
+    seed: int = 0,
 ) -> Scorecard:
     """The scorecard of anything that gives a cloud for a window. asked, known: held-out and training rows, as read."""
     a_song, songs, most = QUICK if quick else WHOLE
@@ -87,14 +93,18 @@ def judge_clouds(
     held_out = windows.listen(windows.choose(apart, a_song, songs), left_out, "Hearing held-out songs")
     card.more |= {"songs": len({sample.window.song for sample in held_out}), "windows": len(held_out)}
     if not held_out and apart:
-        raise UserError(f"none of the held-out rows could be read, the first: {next(iter(left_out.values()))}")
+        raise UserError(
+            f"none of the held-out rows could be read, the first: {next(iter(left_out.values()))}"
+        )
     if card.more["songs"] < FEWEST_SONGS:
         counted = f"{card.more['songs']} held-out songs that training has not seen"
         return card.refuse(f"{counted}; at least {FEWEST_SONGS} are needed")
     chosen = windows.choose(known, a_song=8, songs=len(known))
     taught = windows.listen(windows.evenly(chosen, most), left_out, "Hearing training songs")
     if len(taught) < FEWEST_TRAINING:
-        return card.refuse(f"{len(taught)} training windows; at least {FEWEST_TRAINING} are needed for the baselines")
+        return card.refuse(
+            f"{len(taught)} training windows; at least {FEWEST_TRAINING} are needed for the baselines"
+        )
     baselines = Baselines(taught, seed)
     scores = score(cloud_of, held_out, baselines, seed)
     cloud_card.fill(card, scores, out)
@@ -119,7 +129,9 @@ def leaks(asked: list[rows.Row], known: list[rows.Row]) -> dict[str, str]:
     return found
 
 
-def _draw(cloud_of: CloudOf, held_out: list[Sample], baselines: Baselines, scores: Scores, path: Path) -> None:
+def _draw(
+    cloud_of: CloudOf, held_out: list[Sample], baselines: Baselines, scores: Scores, path: Path
+) -> None:
     """The middle window of the best, the median and the worst song: what was wanted, the model's, the nearest's."""
     order, chamfer = ranked(scores), scores.measures["chamfer"]
     picked = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
@@ -130,8 +142,13 @@ def _draw(cloud_of: CloudOf, held_out: list[Sample], baselines: Baselines, score
         index = int(mine[np.argsort(chamfer[MODEL][mine])[len(mine) // 2]])
         window, heard, wanted = held_out[index]
         drawn = {MODEL: cloud_of(window, heard), "nearest neighbour": baselines.nearest(heard)}
-        titles = [f"target ({rank} song: {song[:28]})", *(f"{name}: {chamfer[name][index]:.2g}" for name in drawn)]
-        for axis, title, cloud in zip(grid[3 * line : 3 * line + 3], titles, (wanted, *drawn.values()), strict=True):
+        titles = [
+            f"target ({rank} song: {song[:28]})",
+            *(f"{name}: {chamfer[name][index]:.2g}" for name in drawn),
+        ]
+        for axis, title, cloud in zip(
+            grid[3 * line : 3 * line + 3], titles, (wanted, *drawn.values()), strict=True
+        ):
             axis.imshow(render.image(cloud, 420))
             axis.set_axis_off()
             axis.set_title(title, color="#e8e6df", fontsize=10)

@@ -109,7 +109,9 @@ class Scores:
 def ranked(scores: Scores) -> list[str]:
     """Songs by the model's mean Chamfer distance, best first."""
     values = scores.measures["chamfer"][MODEL]
-    return sorted(np.unique(scores.songs).tolist(), key=lambda song: float(values[scores.songs == song].mean()))
+    return sorted(
+        np.unique(scores.songs).tolist(), key=lambda song: float(values[scores.songs == song].mean())
+    )
 
 
 def score(cloud_of: CloudOf, held_out: Sequence[Sample], baselines: Baselines, seed: int) -> Scores:
@@ -127,7 +129,9 @@ def score(cloud_of: CloudOf, held_out: Sequence[Sample], baselines: Baselines, s
         measured = _distances(clouds, sample.target, [held_out[k].target for k in others])
         before = clouds | {SAME: sample.target, ANEW: sample.target}
         for name, seconds in SHIFTS.items():
-            moved = {one: apart(cloud, before[one]) for one, cloud in _after(sample, seconds, clouds_of).items()}
+            moved = {
+                one: apart(cloud, before[one]) for one, cloud in _after(sample, seconds, clouds_of).items()
+            }
             measured[name] = {one: far.chamfer for one, far in moved.items()}
             measured[f"{name}_colour"] = {one: far.colour for one, far in moved.items()}
         found.append(measured)
@@ -163,7 +167,9 @@ def _strangers(held_out: Sequence[Sample], seed: int) -> list[list[int]]:
     return chosen
 
 
-def _after(sample: Sample, seconds: float, clouds_of: Callable[[Window, Heard], dict[str, Cloud]]) -> dict[str, Cloud]:
+def _after(
+    sample: Sample, seconds: float, clouds_of: Callable[[Window, Heard], dict[str, Cloud]]
+) -> dict[str, Cloud]:
     """What each source gives for the window `seconds` later; nothing where the audio ends before."""
     window = sample.window.later(seconds)
     try:

@@ -42,7 +42,10 @@ MOVING = {  # shift: what it shows, text
     "moved_372ms": ("Following", "A quarter of the window is new: who moves much less than the target doesn't follow."),
 }  # fmt: skip
 FLICKER, FRAME, FOLLOWING = SHIFTS
-FLICKERING, FROZEN = 1.5, 0.5  # times the target's movement: of too much after FLICKER, of too little after FOLLOWING
+FLICKERING, FROZEN = (
+    1.5,
+    0.5,
+)  # times the target's movement: of too much after FLICKER, of too little after FOLLOWING
 
 
 def fill(made: Scorecard, scores: Scores, out: Path) -> None:
@@ -52,17 +55,23 @@ def fill(made: Scorecard, scores: Scores, out: Path) -> None:
     for measure, (title, unit, better, text) in TABLES.items():
         values = scores.measures[measure]
         rows = [_row(MODEL, values[MODEL], scores, made.seed)]
-        rows.append(_row(FLOOR, values[FLOOR], scores, made.seed, "the floor" if better == LOWER else "the ceiling"))
+        rows.append(
+            _row(FLOOR, values[FLOOR], scores, made.seed, "the floor" if better == LOWER else "the ceiling")
+        )
         for name in NAMES:
             lead = mean_by_group(better * (values[MODEL] - values[name]), scores.songs, made.seed)
-            if not (lead.low > 0 and np.isfinite(values[MODEL]).all()):  # a cloud that isn't one beats nothing
+            if not (
+                lead.low > 0 and np.isfinite(values[MODEL]).all()
+            ):  # a cloud that isn't one beats nothing
                 unbeaten.append(f"{measure}: {name}")
             note = f"model better by {lead.value:.2g} ({lead.low:.2g} .. {lead.high:.2g})"
             rows.append(_row(name, values[name], scores, made.seed, note))
         made.add(measure, title, rows, text, unit)
     by_song = _by_song(scores)
     lines = evenly(by_song, DRAWN)
-    rows = [Row(f"{one['song'][:40]} | {name}", one[name.replace(" ", "_")]) for one in lines for name in COLOURS]
+    rows = [
+        Row(f"{one['song'][:40]} | {name}", one[name.replace(" ", "_")]) for one in lines for name in COLOURS
+    ]
     plots.forest(out / "songs.png", {"": rows}, "Chamfer distance to the target", COLOURS)
     made.sections["chamfer"].picture = "songs.png"
     known = _own_song(made, scores)
@@ -135,7 +144,9 @@ def _steady(ratios: dict[str, Interval]) -> dict[str, bool | None]:
     """
     if np.isnan(ratios[FLICKER].value):
         return {"steady": None, "follows": None}
-    calm = all(ratios[f"{shift}{kind}"].high < FLICKERING for shift in (FLICKER, FRAME) for kind in ("", "_colour"))
+    calm = all(
+        ratios[f"{shift}{kind}"].high < FLICKERING for shift in (FLICKER, FRAME) for kind in ("", "_colour")
+    )
     return {"steady": calm, "follows": ratios[FOLLOWING].low > FROZEN}
 
 
@@ -155,6 +166,8 @@ def _by_song(scores: Scores) -> list[dict[str, Any]]:
     found = []
     for song in ranked(scores):
         mine = scores.songs == song
-        means = {name.replace(" ", "_"): float(v[mine].mean()) for name, v in scores.measures["chamfer"].items()}
+        means = {
+            name.replace(" ", "_"): float(v[mine].mean()) for name, v in scores.measures["chamfer"].items()
+        }
         found.append({"song": song, "windows": int(mine.sum())} | means)
     return found

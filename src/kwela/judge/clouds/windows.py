@@ -61,7 +61,9 @@ def choose(rows: Sequence[Row], a_song: int, songs: int) -> list[Window]:
         if not fixed:
             row = by_song[song][0]
             last = max(0.0, audio.duration(Path(row["audio_path"])) - space.SECONDS)
-            windows = [_window(row, float(at)) for at in np.unique(np.linspace(0, last, a_song + 2)[1:-1].round(3))]
+            windows = [
+                _window(row, float(at)) for at in np.unique(np.linspace(0, last, a_song + 2)[1:-1].round(3))
+            ]
         chosen += evenly(windows, a_song)
     return chosen
 
@@ -69,11 +71,15 @@ def choose(rows: Sequence[Row], a_song: int, songs: int) -> list[Window]:
 def _window(row: Row, start: float) -> Window:
     given = row.get("target_pointcloud_path")
     files = Path(row["audio_path"]), Path(row["midi_path"])
-    return Window(row["group"], *files, row["emotion64"], row["offset"], start, Path(given) if given else None)
+    return Window(
+        row["group"], *files, row["emotion64"], row["offset"], start, Path(given) if given else None
+    )
 
 
 def evenly(items: list[Any], most: int) -> list[Any]:
-    return [items[k] for k in np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int))]
+    return [
+        items[k] for k in np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int))
+    ]
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,9 @@ def wanted(window: Window, heard: Heard) -> Cloud:
         return drawn(window, heard)
     positions, attributes = target.read_cloud(window.given)
     if len(positions) != space.POINTS:
-        raise UserError(f"{window.given}: a target cloud has {space.POINTS} points, this one {len(positions)}")
+        raise UserError(
+            f"{window.given}: a target cloud has {space.POINTS} points, this one {len(positions)}"
+        )
     return Cloud(positions, np.full((space.POINTS, 7), 0.5, np.float32) if attributes is None else attributes)
 
 

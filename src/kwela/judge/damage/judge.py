@@ -40,7 +40,9 @@ def judge(
     without unseen clips; refuses below FEWEST.
     """
     if model and not unseen:
-        raise UserError("--model: its cross-entropy is measured on real clips it was not tuned on: give --unseen")
+        raise UserError(
+            "--model: its cross-entropy is measured on real clips it was not tuned on: give --unseen"
+        )
     folders = {"base": base, "tuned": tuned} | ({"unseen": unseen} if unseen else {})
     sides = {name: _listen(folder, name, QUICK if quick else None, seed) for name, folder in folders.items()}
     card = Scorecard(damage_card.TITLE, quick=quick, seed=seed)
@@ -98,7 +100,9 @@ def _copies(
 ) -> damage_card.Copies:
     """The longest stretch that each clip of each side shares with any training clip."""
     there = clips.find(training)
-    known, bad = clips.each(copies.chroma_of, clips.some(there, most, seed), "Reading training clips", training)
+    known, bad = clips.each(
+        copies.chroma_of, clips.some(there, most, seed), "Reading training clips", training
+    )
     left_out |= {str(path): why for path, why in bad.items()}
     shared = {}
     for name, side in sides.items():

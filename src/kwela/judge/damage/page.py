@@ -83,7 +83,9 @@ def fill(
         _copies(made, sides, copied)
     surprised(made, surprise)
     text = "Base beside tuned, from the pair that lost most highs to the one that lost least."
-    made.add("spectrograms", "Spectrograms", [], text if pairs else "Base beside tuned.", "", "spectrograms.png")
+    made.add(
+        "spectrograms", "Spectrograms", [], text if pairs else "Base beside tuned.", "", "spectrograms.png"
+    )
 
 
 def compared(
@@ -100,7 +102,9 @@ def compared(
         known, note = int(np.isfinite(found).sum()), NOTES.get(label, "")
         if known < len(found):
             note = f"{note}; {len(found) - known} silent or too short".lstrip("; ")
-        rows.append(Row.of(label, mean_by_group(found, groups[label] if groups else None, made.seed), known, note))
+        rows.append(
+            Row.of(label, mean_by_group(found, groups[label] if groups else None, made.seed), known, note)
+        )
     change = difference(values["base"], values["tuned"], pairs, made.seed)
     note = f"{how}, p = {change.p:.2g}" if pairs else how
     rows.insert(2, Row.of("tuned - base", change.interval, len(pairs) or None, note))
@@ -167,9 +171,13 @@ def verdict(change: Change, measure: Measure) -> str:
 
 
 def _dull_files(sides: dict[str, MeasuredFolder]) -> str:
-    counts = {name: sum((one["rate"] or 10**6) <= 16_000 for one in side.found) for name, side in sides.items()}
+    counts = {
+        name: sum((one["rate"] or 10**6) <= 16_000 for one in side.found) for name, side in sides.items()
+    }
     dull = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
-    return f" Files sampled at 16 kHz or less, which can hold none ({NO_HIGHS:.0f} dB): {dull}." if dull else ""
+    return (
+        f" Files sampled at 16 kHz or less, which can hold none ({NO_HIGHS:.0f} dB): {dull}." if dull else ""
+    )
 
 
 def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: Copies) -> None:
@@ -182,7 +190,9 @@ def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: Copies) -
     known: dict[str, int] = {}
     if any((seconds[name] >= copies.WHOLE * lengths[name]).any() for name in sides):
         known = {clips.digest(clips.load(path, RATE, LONGEST)): k for k, path in enumerate(copied.training)}
-    equal = {name: np.array([known.get(one["digest"], -1) for one in side.found]) for name, side in sides.items()}
+    equal = {
+        name: np.array([known.get(one["digest"], -1) for one in side.found]) for name, side in sides.items()
+    }
     null = "unseen" if "unseen" in sides else "base"
     chance = seconds[null][equal[null] < 0]
     bar = copies.bar(chance.tolist())

@@ -71,7 +71,9 @@ class Judged:
             _, statistic, dimension = MEASURES[name]
             column = slice(None) if dimension is None else dimension
             target, judged = self.targets[:, column], self.judged[:, column]
-            self._known[name] = bootstrap(self.groups, lambda index: statistic(target[index], judged[index]), 500)
+            self._known[name] = bootstrap(
+                self.groups, lambda index: statistic(target[index], judged[index]), 500
+            )
         return self._known[name]
 
     def between_sides(self, asked: int, heard: int) -> Interval:

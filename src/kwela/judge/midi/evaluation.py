@@ -36,15 +36,21 @@ def evidence(labels: Labels | None, material: Material, effort: Effort, seed: in
     if labels:
         found = [(one.score, (one.valence, one.arousal), one.series) for one in labels.pieces]
     elif material.derived:
-        return Evidence(why="no human-labelled pieces were given (--human), and the manifest's labels are derived")
+        return Evidence(
+            why="no human-labelled pieces were given (--human), and the manifest's labels are derived"
+        )
     else:
-        found = [(row["score"], tuple(row["emotion64"][:2].tolist()), row["group"]) for row in material.held_out]
+        found = [
+            (row["score"], tuple(row["emotion64"][:2].tolist()), row["group"]) for row in material.held_out
+        ]
     known = {fingerprint(row["score"]) for row in material.training}
     kept = [one for one in found if fingerprint(one[0]) not in known]
     series = {name for _, _, name in kept}
     if len(kept) < evaluators.LEAST_PIECES or len(series) < evaluators.LEAST_SERIES:
         wanted = f"{evaluators.LEAST_PIECES} pieces of {evaluators.LEAST_SERIES} series"
-        return Evidence(why=f"{len(kept)} labelled pieces of {len(series)} series are too few ({wanted} would do)")
+        return Evidence(
+            why=f"{len(kept)} labelled pieces of {len(series)} series are too few ({wanted} would do)"
+        )
     quarters = 4.0 * effort.size.bars
     scores, values = [one[0] for one in kept], np.array([one[1] for one in kept])
     most = {"symbolic": effort.symbolic_clips, "rendering": effort.rendered_clips}
@@ -63,8 +69,12 @@ class Ear:
     standing: Standing
     answers: Mapping[str, Answers]  # what it heard of each system
     judged: dict[str, Judged] = field(default_factory=dict)  # by system; REAL is the ceiling
-    raw: dict[str, np.ndarray] = field(default_factory=dict)  # (pieces, 2) what it made of them, NaN where invalid
-    strangeness: dict[str, float] = field(default_factory=dict)  # mean share of features out of the training's range
+    raw: dict[str, np.ndarray] = field(
+        default_factory=dict
+    )  # (pieces, 2) what it made of them, NaN where invalid
+    strangeness: dict[str, float] = field(
+        default_factory=dict
+    )  # mean share of features out of the training's range
 
 
 def listen(known: Evidence, made: Mapping[str, Answers], seed: int) -> dict[str, Ear]:
@@ -93,14 +103,18 @@ def _flattened(made: Mapping[str, Answers]) -> dict[str, Answers]:
     return {name: of._replace(scores=[flat[id(one)] for one in of.scores]) for name, of in made.items()}
 
 
-def _ear(see: Callable[[Sequence[ScoreTick]], np.ndarray], among: Clips, made: Mapping[str, Answers], seed: int) -> Ear:
+def _ear(
+    see: Callable[[Sequence[ScoreTick]], np.ndarray], among: Clips, made: Mapping[str, Answers], seed: int
+) -> Ear:
     features = see(among.scores)
     held = evaluators.unseen(features, among)
     truth = among.labels * SIDE
     judge = evaluators.fit(features, among)
     ear = Ear(evaluators.standing(held, among, seed), made)
     # A piece that systems share is looked at once.
-    pieces = {id(one): one for of in made.values() for one in of.scores if one is not None and piece.is_valid(one)}
+    pieces = {
+        id(one): one for of in made.values() for one in of.scores if one is not None and piece.is_valid(one)
+    }
     seen = dict(zip(pieces, see(list(pieces.values())), strict=True))
     for name, of in made.items():
         raw = ear.raw[name] = np.full((len(of.scores), 2), math.nan)

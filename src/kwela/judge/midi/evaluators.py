@@ -41,7 +41,12 @@ class Clips:
 
 
 def clips(
-    scores: Sequence[ScoreTick], labels: np.ndarray, series: Sequence[str], quarters: float, most: int, seed: int = 0
+    scores: Sequence[ScoreTick],
+    labels: np.ndarray,
+    series: Sequence[str],
+    quarters: float,
+    most: int,
+    seed: int = 0,
 ) -> Clips:
     """Up to `most` excerpts of `quarters` of each piece."""
     cut = [piece.excerpts(score, quarters, most, seed + number) for number, score in enumerate(scores)]
@@ -60,7 +65,9 @@ def rendering(scores: Sequence[ScoreTick]) -> np.ndarray:
     return _seen(_rendering, scores, "Rendering", 8)
 
 
-def _seen(look: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str, inline: int) -> np.ndarray:
+def _seen(
+    look: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str, inline: int
+) -> np.ndarray:
     found = spread(look, [score.dumps_midi() for score in scores], label, inline)
     if failed := [one for one in found if isinstance(one, Failed)]:
         raise UserError(f"{label.lower()}: {failed[0]}")
@@ -162,7 +169,9 @@ class Standing:
     correct: list[Interval] = field(default_factory=list)
     majority_sign: list[float] = field(default_factory=list)
     auc: list[Interval] = field(default_factory=list)
-    auc_by_piece: list[Interval] = field(default_factory=list)  # narrow where series are many, honest where they're few
+    auc_by_piece: list[Interval] = field(
+        default_factory=list
+    )  # narrow where series are many, honest where they're few
 
     @property
     def usable(self) -> tuple[bool, ...]:

@@ -52,7 +52,9 @@ class Answers(NamedTuple):
         return np.array([one is not None and piece.is_valid(one) for one in self.scores], bool)
 
     def take(self, which: np.ndarray) -> Answers:
-        return Answers(self.targets[which], self.seeds[which], [self.scores[at] for at in which], self.asked[which])
+        return Answers(
+            self.targets[which], self.seeds[which], [self.scores[at] for at in which], self.asked[which]
+        )
 
 
 def answers(
@@ -105,7 +107,11 @@ def _nearest(training: Sequence[Mapping[str, Any]], cell: Cell, seed: int, bars:
 def _ruled(score: ScoreTick | None, cell: Cell) -> ScoreTick | None:
     """Tempo by up to half an octave, velocity by up to 40 % and with intensity."""
     _, arousal, intensity = cell
-    return None if score is None else piece.edited(score, 2 ** (0.5 * arousal), 1 + 0.4 * arousal + 0.2 * intensity)
+    return (
+        None
+        if score is None
+        else piece.edited(score, 2 ** (0.5 * arousal), 1 + 0.4 * arousal + 0.2 * intensity)
+    )
 
 
 class Flip(NamedTuple):

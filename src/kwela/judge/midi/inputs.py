@@ -62,8 +62,13 @@ def gather(manifest: Path, training: Path) -> Material:
     Raises UserError if no file of a side can be read.
     """
     left_out: dict[str, str] = {}
-    learned, held_out = (with_scores(manifest_rows.read(path, "midi"), path, left_out) for path in (training, manifest))
-    songs, notes = {row["group"].casefold() for row in learned}, {fingerprint(row["score"]) for row in learned}
+    learned, held_out = (
+        with_scores(manifest_rows.read(path, "midi"), path, left_out) for path in (training, manifest)
+    )
+    songs, notes = (
+        {row["group"].casefold() for row in learned},
+        {fingerprint(row["score"]) for row in learned},
+    )
     for row in held_out:
         if row["group"].casefold() in songs or fingerprint(row["score"]) in notes:
             left_out[row["midi_path"]] = f"the song {row['group']} is in the training rows too"

@@ -129,7 +129,9 @@ def natural_jobs(material: Material, effort: Effort, seed: int) -> list[generati
     """Pieces for the held-out songs' own emotions, so that quality compares like with like."""
     told = [row["emotion64"] for row in material.held_out]
     return [
-        generation.Job(tuple(told[number % len(told)].tolist()), seed * 10_000 + 5_000 + number, effort.size.bars)
+        generation.Job(
+            tuple(told[number % len(told)].tolist()), seed * 10_000 + 5_000 + number, effort.size.bars
+        )
         for number in range(effort.natural)
     ]
 
@@ -151,19 +153,28 @@ def warning(material: Material, known: evaluation.Evidence) -> str:
     if known.why:
         lines.append(f"Whether pieces are heard as asked is not measured: {known.why}.")
     elif known.source != "human":
-        lines.append("No --human: the evaluators learned the held-out rows' own labels, whatever these are worth.")
+        lines.append(
+            "No --human: the evaluators learned the held-out rows' own labels, whatever these are worth."
+        )
     return " ".join(lines)
 
 
-def _verdicts(card: Scorecard, ears: Mapping[str, Ear], of: Answers, derived: str, why: str) -> dict[str, Any]:
+def _verdicts(
+    card: Scorecard, ears: Mapping[str, Ear], of: Answers, derived: str, why: str
+) -> dict[str, Any]:
     """derived: why labels are known to come from the MIDI; why: there is no evaluator."""
-    out: dict[str, Any] = {"status": "measured", "labels": f"derived from the MIDI: {derived}" if derived else "given"}
+    out: dict[str, Any] = {
+        "status": "measured",
+        "labels": f"derived from the MIDI: {derived}" if derived else "given",
+    }
     if "gain" in card.sections:
         rows = {one.row: one for one in card.sections["gain"].rows}
         out["emotion_helps_on_held_out_songs"] = _positive(rows["over shuffled emotions"])
         lone = ("valence", "arousal", "intensity")
         out["dimensions_that_help"] = [d for d in lone if _positive(rows[f"over shuffled {d} alone"]) is True]
-    usable = {name: [d for d, good in zip(DIMENSIONS, ear.standing.usable) if good] for name, ear in ears.items()}
+    usable = {
+        name: [d for d, good in zip(DIMENSIONS, ear.standing.usable) if good] for name, ear in ears.items()
+    }
     out["evaluators"] = usable or f"not measured: {why}"
     out["heard_as_asked"] = {name: _followed(ear) for name, ear in ears.items()} or "not measured"
     out["only_tempo_and_velocity"] = _only_tempo_and_velocity(ears, of)
@@ -180,7 +191,9 @@ def _followed(ear: Ear) -> list[str]:
     out = []
     for d, name in enumerate(DIMENSIONS):
         rivals = [
-            ear.judged[system].figure(f"spearman_{name}").value for system in (PERMUTED, TWIN) if system in ear.judged
+            ear.judged[system].figure(f"spearman_{name}").value
+            for system in (PERMUTED, TWIN)
+            if system in ear.judged
         ]
         if ear.standing.usable[d] and ear.judged[MODEL].figure(f"spearman_{name}").low > max(0.0, *rivals):
             out.append(name)

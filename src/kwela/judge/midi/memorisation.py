@@ -100,10 +100,14 @@ class Library:
         out = [Match(1, 0.0, -1)] * len(scores)
         for (number, line), length, place in zip(queries, low, where, strict=True):
             if length > 0 and length + 1 > out[number].notes:
-                out[number] = Match(int(length) + 1, float((length + 1) / (len(line) + 1)), int(self.owner[place]))
+                out[number] = Match(
+                    int(length) + 1, float((length + 1) / (len(line) + 1)), int(self.owner[place])
+                )
         return out
 
-    def _find(self, line: np.ndarray, prefix: np.ndarray, length: int, keys: np.ndarray, place: np.ndarray) -> int:
+    def _find(
+        self, line: np.ndarray, prefix: np.ndarray, length: int, keys: np.ndarray, place: np.ndarray
+    ) -> int:
         """Where in `steps` a run of `line` of this length stands, -1 if nowhere."""
         wanted = _runs(prefix, length)
         if not len(keys) or not len(wanted):

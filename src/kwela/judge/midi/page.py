@@ -61,7 +61,9 @@ def evaluators(card: Scorecard, ears: Mapping[str, Ear], known: Evidence) -> Non
         found = ear.standing
         note = f"majority class {found.majority:.2f}; {PUBLISHED}" if name == "symbolic" else ""
         rows.append(Row.of(f"{name}: 4 quadrants, piece", found.quadrant, found.pieces, note))
-        rows.append(Row.of(f"{name}: 4 quadrants, excerpt", found.quadrant_clip, note="what a generated piece is"))
+        rows.append(
+            Row.of(f"{name}: 4 quadrants, excerpt", found.quadrant_clip, note="what a generated piece is")
+        )
         for d, dimension in enumerate(DIMENSIONS):
             note = f"commonest sign {found.majority_sign[d]:.2f}"
             rows.append(Row.of(f"{name}: {dimension}, sign", found.correct[d], found.pieces, note))
@@ -98,7 +100,9 @@ def gain(card: Scorecard, nats: Mapping[str, teacher_forced.Nats], songs: Sequen
     plots.forest(out / "gain.png", {"": rows}, "nats per id saved (95 % by song)", COLOURS)
 
 
-def grid(card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], size: Size, out: Path) -> None:
+def grid(
+    card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], size: Size, out: Path
+) -> None:
     """A table for each measure, with the rivals and the ceiling in it."""
     pieces = len(made[MODEL].scores)
     counts = [Row.of("valid pieces", share(made[MODEL].valid), pieces, "the rest is judged worst")]
@@ -107,7 +111,9 @@ def grid(card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], 
             note = "judged far from what the evaluator knows" if ear.strangeness[system] > 0.1 else ""
             strange = NOTHING._replace(value=ear.strangeness[system])
             counts.append(Row.of(f"{name} | {system}: features out of range", strange, None, note))
-    values, intensities = (", ".join(f"{value:g}" for value in them) for them in (size.sides, size.intensities))
+    values, intensities = (
+        ", ".join(f"{value:g}" for value in them) for them in (size.sides, size.intensities)
+    )
     text = (
         f"Valence and arousal {values}, intensity {intensities}, {size.seeds} seeds each, {size.bars} bars; nothing "
         "discarded. Intensity has no human labels and is judged by no evaluator: see the flips."
@@ -125,8 +131,16 @@ def grid(card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], 
             why = refused(dimension, ear.standing.usable)
             for system, judged in ear.judged.items():
                 label = f"{name} | {system}{' (ceiling)' if system == REAL else ''}"
-                rows.append(Row(label, note=why) if why else Row.of(label, judged.figure(key), len(judged.groups)))
-        what = "Lower is better." if key.startswith("mae") else "1 is calibrated." if key.startswith("slope") else ""
+                rows.append(
+                    Row(label, note=why) if why else Row.of(label, judged.figure(key), len(judged.groups))
+                )
+        what = (
+            "Lower is better."
+            if key.startswith("mae")
+            else "1 is calibrated."
+            if key.startswith("slope")
+            else ""
+        )
         card.add(f"grid_{key}", f"Grid: {title}", rows, what, title)
     if ears:
         _calibration(ears, out / "calibration.png")
@@ -151,13 +165,21 @@ def _calibration(ears: Mapping[str, Ear], path: Path) -> None:
                 axis.fill_between(target, mean - spread, mean + spread, color=COLOURS[system], alpha=0.12)
         heard = "" if ear.standing.usable[dimension] else " (refused)"
         axis.set(xlim=(-1, 1), ylim=(-1, 1), xticks=(-0.8, 0, 0.8), yticks=(-1, -0.5, 0, 0.5, 1))
-        axis.set(xlabel=f"{TARGETS[dimension]} asked", ylabel="judged", title=f"{name}: {TARGETS[dimension]}{heard}")
+        axis.set(
+            xlabel=f"{TARGETS[dimension]} asked",
+            ylabel="judged",
+            title=f"{name}: {TARGETS[dimension]}{heard}",
+        )
     plots.legend(figure, axes[0])
     plots.save(figure, path)
 
 
 def flips(
-    card: Scorecard, ears: Mapping[str, Ear], made: Mapping[str, Answers], real: Sequence[ScoreTick], out: Path
+    card: Scorecard,
+    ears: Mapping[str, Ear],
+    made: Mapping[str, Answers],
+    real: Sequence[ScoreTick],
+    out: Path,
 ) -> None:
     """What turning one dimension from lowest to highest moves, at the same seed: as heard, and of the notes."""
     text = (
@@ -178,11 +200,15 @@ def flips(
                 if why:
                     rows.append(Row(f"{line} | {MODEL}", note=why))
                     continue
-                heard_as = {name: (ear.raw[name][:, heard], of) for name, of in ear.answers.items() if name in TURNED}
+                heard_as = {
+                    name: (ear.raw[name][:, heard], of) for name, of in ear.answers.items() if name in TURNED
+                }
                 rows += _turned(line, d, heard_as, note, card.seed)
                 if d < 2:
                     apart = ear.judged[REAL].between_sides(d, heard)
-                    rows.append(Row.of(f"{line} | {REAL} (ceiling)", apart, len(ear.judged[REAL].groups), note))
+                    rows.append(
+                        Row.of(f"{line} | {REAL} (ceiling)", apart, len(ear.judged[REAL].groups), note)
+                    )
         key = "flips_" + name.replace(" (flattened)", "_flattened")
         card.add(key, f"Turning one dimension, as heard by the {name} evaluator", rows, text, "mean change")
         text = "As above."
@@ -192,7 +218,9 @@ def flips(
     _descriptor_flips(card, {name: of for name, of in made.items() if name in TURNED}, real)
 
 
-def _turned(line: str, d: int, systems: Mapping[str, tuple[np.ndarray, Answers]], note: str, seed: int) -> list[Row]:
+def _turned(
+    line: str, d: int, systems: Mapping[str, tuple[np.ndarray, Answers]], note: str, seed: int
+) -> list[Row]:
     """The mean change of each system's values, (pieces,), as dimension d is turned; and the model's where none is."""
     rows = []
     for name, (values, of) in systems.items():
@@ -239,7 +267,9 @@ def quality(
 ) -> None:
     real, groups = [score for score, _ in songs], [name for _, name in songs]
     held_out = statistics.statistics(real)
-    noise = statistics.statistics([statistics.thrown_about(score, card.seed + n) for n, score in enumerate(real)])
+    noise = statistics.statistics(
+        [statistics.thrown_about(score, card.seed + n) for n, score in enumerate(real)]
+    )
     ours = statistics.overlaps(statistics.statistics(made), held_out, groups, seed=card.seed)
     floor = statistics.overlaps(noise, held_out, groups, seed=card.seed)
     rows = []
@@ -270,7 +300,12 @@ def memorised(
     planted = library.longest(_planted_copies(training, bars, card.seed))
     limit = max((one.notes for one in real), default=0)
     copies = [
-        {"piece": at, "notes": one.notes, "share": one.share, "training": str(training[one.source]["midi_path"])}
+        {
+            "piece": at,
+            "notes": one.notes,
+            "share": one.share,
+            "training": str(training[one.source]["midi_path"]),
+        }
         for at, one in enumerate(ours)
         if one.notes > limit and one.share >= 0.5
     ]
@@ -286,7 +321,9 @@ def memorised(
         rows.append(Row.of(f"95th percentile | {name}", _quantile(notes, groups, 0.95), len(notes)))
         rows.append(Row(f"longest | {name}", float(notes.max()) if len(notes) else None, None, len(notes)))
         shares.append(Row.of(f"share of the line, median | {name}", _quantile(part, groups, 0.5), len(part)))
-    last = Row("copies", float(len(copies)), None, len(ours), "beyond any held-out excerpt, and half the line")
+    last = Row(
+        "copies", float(len(copies)), None, len(ours), "beyond any held-out excerpt, and half the line"
+    )
     text = (
         "Notes in the longest run of (interval, onset) steps that a piece, a track of it, or its highest or lowest "
         "voice shares with training music, whatever the key, tempo, velocity or instrument. Held-out music does, too."
@@ -302,4 +339,8 @@ def _planted_copies(training: Sequence[Mapping[str, Any]], bars: int, seed: int)
 
 
 def _quantile(values: np.ndarray, groups: Sequence[object], at: float) -> Interval:
-    return bootstrap(groups, lambda index: float(np.quantile(values[index], at)), 500) if len(values) else NOTHING
+    return (
+        bootstrap(groups, lambda index: float(np.quantile(values[index], at)), 500)
+        if len(values)
+        else NOTHING
+    )

@@ -149,4 +149,6 @@ def _tempos(score: ScoreTick, timed: ScoreSecond) -> tuple[np.ndarray, np.ndarra
 def _in_force(events: Any, first: int, last: int) -> list[tuple[int, Any]]:
     """(time after `first`, event): the last event at `first` or before it, and those up to `last`."""
     known = [event for event in events if event.time <= first][-1:]
-    return [(max(0, one.time - first), one) for one in [*known, *(e for e in events if first < e.time < last)]]
+    return [
+        (max(0, one.time - first), one) for one in [*known, *(e for e in events if first < e.time < last)]
+    ]

@@ -81,7 +81,9 @@ def _pulse(magnitude: np.ndarray) -> dict[str, float]:
     centred = flux - flux.mean()
     lags = np.arange(round(60 / 240 * RATE / HOP), min(len(flux) - 1, round(60 / 40 * RATE / HOP)) + 1)
     power = float(centred @ centred)
-    strength = np.array([centred[lag:] @ centred[:-lag] for lag in lags]) / power if power > 0 else np.zeros(0)
+    strength = (
+        np.array([centred[lag:] @ centred[:-lag] for lag in lags]) / power if power > 0 else np.zeros(0)
+    )
     best = int(lags[strength.argmax()]) if len(strength) else 0
     return {
         "attack_rate": math.log2(max(len(peaks), 0.5) / seconds),
@@ -107,7 +109,9 @@ def _harmony(magnitude: np.ndarray) -> dict[str, float]:
     whole = chroma.sum(0)
     fit = key_fit(whole.astype(float))
     tonic = np.roll(whole, -(int(fit.argmax()) % 12))
-    local = [key_fit(part.sum(0).astype(float)) for part in np.array_split(chroma, max(1, len(chroma) // 172))]  # 4 s
+    local = [
+        key_fit(part.sum(0).astype(float)) for part in np.array_split(chroma, max(1, len(chroma) // 172))
+    ]  # 4 s
     lean = np.array([one[:12].max() - one[12:].max() for one in local])
     share = chroma / (chroma.sum(1, keepdims=True) + 1e-9)
     return {
@@ -118,7 +122,9 @@ def _harmony(magnitude: np.ndarray) -> dict[str, float]:
         "sixth": float(tonic[9] / (tonic[8] + tonic[9] + 1e-9)),
         "class_entropy": entropy(whole.astype(float)),
         "frame_entropy": float(np.mean([entropy(one) for one in chroma[::8].astype(float) if one.sum() > 0])),
-        "harmony_moves": float(np.abs(np.diff(share[::8], axis=0)).sum(1).mean()) if len(share) > 16 else math.nan,
+        "harmony_moves": float(np.abs(np.diff(share[::8], axis=0)).sum(1).mean())
+        if len(share) > 16
+        else math.nan,
     }
 
 

@@ -26,7 +26,12 @@ KEYS = np.array([np.roll(profile, tonic) for profile in _PROFILES for tonic in r
 KEYS = (KEYS - KEYS.mean(1, keepdims=True)) / KEYS.std(1, keepdims=True)
 _CHORDS = {  # name -> (12, 12): which pitch classes on each root
     name: np.array([np.roll(np.isin(np.arange(12), steps), root) for root in range(12)])
-    for name, steps in {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augmented": (0, 4, 8)}.items()
+    for name, steps in {
+        "major": (0, 4, 7),
+        "minor": (0, 3, 7),
+        "diminished": (0, 3, 6),
+        "augmented": (0, 4, 8),
+    }.items()
 }
 # Roughness of a sounding interval class, after Huron 1994's index of dyadic consonance, sign turned.
 _ROUGH = np.array([0.0, 1.428, 0.582, -0.594, -0.386, -1.240, 0.453])
@@ -52,7 +57,9 @@ def pace(piece: Piece) -> Numbers:
     weight = piece.bpm_s.sum()
     bpm = float(piece.bpm @ piece.bpm_s / weight) if weight > 0 else math.nan
     eighths = np.unique(np.round(beats * 2).astype(int))
-    held = eighths[(eighths % 2 == 1) & ~np.isin(eighths + 1, eighths)]  # (after Longuet-Higgins and Lee 1984)
+    held = eighths[
+        (eighths % 2 == 1) & ~np.isin(eighths + 1, eighths)
+    ]  # (after Longuet-Higgins and Lee 1984)
     return {
         "onset_rate": math.log2(max(len(onsets), 1) / seconds),
         "note_rate": math.log2(max(len(piece.pitch), 1) / seconds),
@@ -138,7 +145,9 @@ def tonality(piece: Piece) -> Numbers:
     degrees = np.roll(whole, -(int(fit.argmax()) % 12)) if whole.sum() > 0 else np.full(12, math.nan)
     frames = sounding_frames(piece)
     counts = np.stack([frames[:, pitch_class::12].sum(1) for pitch_class in range(12)], 1)
-    local = [key_fit(part.sum(0)) for part in np.array_split(counts, max(1, len(counts) // 16))]  # two bars of 4/4
+    local = [
+        key_fit(part.sum(0)) for part in np.array_split(counts, max(1, len(counts) // 16))
+    ]  # two bars of 4/4
     lean = np.array([one[:12].max() - one[12:].max() for one in local if one.any()])
     played = counts[(counts > 0).sum(1) >= 2] > 0
     rough = _roughness(played)
@@ -158,7 +167,10 @@ def tonality(piece: Piece) -> Numbers:
         "rough_share": _mean(rough > 0),
         "tritone_share": _mean((played & np.roll(played, 6, 1)).any(1)),
         "semitone_clash": _mean((played & np.roll(played, 1, 1)).any(1)),
-        **{f"{name}_share": _mean([(of <= one).all(1).any() for one in chords]) for name, of in _CHORDS.items()},
+        **{
+            f"{name}_share": _mean([(of <= one).all(1).any() for one in chords])
+            for name, of in _CHORDS.items()
+        },
     }
 
 
@@ -249,7 +261,12 @@ def entropy(weights: np.ndarray) -> float:
 
 def _spread(name: str, values: np.ndarray) -> Numbers:
     low, high = _quantile(values, 0.1), _quantile(values, 0.9)
-    return {f"{name}_mean": _mean(values), f"{name}_spread": _std(values), f"{name}_low": low, f"{name}_high": high}
+    return {
+        f"{name}_mean": _mean(values),
+        f"{name}_spread": _std(values),
+        f"{name}_low": low,
+        f"{name}_high": high,
+    }
 
 
 def _mean(values: np.ndarray | list[bool]) -> float:

@@ -80,7 +80,9 @@ def measure(
     told = tellings(np.stack([song.emotion for song in songs]), mean, draws, seed)
     whole = windows.WholeSongs(songs, window)
     which = np.repeat(np.arange(len(songs)), [len(windows.cover(song.ids, window)) for song in songs])
-    items = [whole.item(at, np.random.default_rng(0)) for at in range(len(whole))]  # held-out items draw nothing
+    items = [
+        whole.item(at, np.random.default_rng(0)) for at in range(len(whole))
+    ]  # held-out items draw nothing
     order = np.argsort([len(item["input_ids"]) for item in items], kind="stable")
     nats = {name: np.zeros(len(songs)) for name in told}
     network.eval()
@@ -114,7 +116,9 @@ def gains(nats: Nats, groups: Sequence[str], seed: int = 0) -> dict[str, Interva
     """Telling -> nats per id that the truth saves over it, with intervals by song."""
     true = nats.by_telling["true"]
     return {
-        name: _per_id(sums - true, nats.ids, groups, seed) for name, sums in nats.by_telling.items() if name != "true"
+        name: _per_id(sums - true, nats.ids, groups, seed)
+        for name, sums in nats.by_telling.items()
+        if name != "true"
     }
 
 

@@ -43,7 +43,11 @@ def find(folder: Path) -> list[Path]:
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place) / n for n in names if not n.startswith(".") and Path(n).suffix.lower() in audio.FORMATS]
+        found += [
+            Path(place) / n
+            for n in names
+            if not n.startswith(".") and Path(n).suffix.lower() in audio.FORMATS
+        ]
     if not found:
         raise UserError(f"{folder}: no audio in it ({', '.join(sorted(audio.FORMATS))})")
     return sorted(found)
@@ -60,7 +64,9 @@ def load(path: Path, rate: int = RATE, seconds: float | None = SECONDS) -> np.nd
         raise UserError(f"{path}: not readable as audio: it holds no samples; replace or remove it")
     if not np.isfinite(wave).all():
         raise UserError(f"{path}: not readable as audio: it holds NaN or infinity; replace or remove it")
-    return wave if rate == audio.SAMPLE_RATE else soxr.resample(wave, audio.SAMPLE_RATE, rate).astype(np.float32)
+    return (
+        wave if rate == audio.SAMPLE_RATE else soxr.resample(wave, audio.SAMPLE_RATE, rate).astype(np.float32)
+    )
 
 
 def standard(path: Path) -> np.ndarray:
@@ -144,7 +150,9 @@ def each(
     return {path: result for path, result in got.items() if path not in bad}, bad
 
 
-def some(paths: Sequence[Path], most: int | None, seed: int, by: Callable[[Path], str] | None = None) -> list[Path]:
+def some(
+    paths: Sequence[Path], most: int | None, seed: int, by: Callable[[Path], str] | None = None
+) -> list[Path]:
     """Up to `most` by a hash of seed and name, so that two folders of the same prompts keep the same ones.
 
     by: who made a clip: everyone's first comes before anyone's second.

@@ -58,10 +58,15 @@ def chroma(wave: np.ndarray) -> np.ndarray:
     """
     hertz = np.fft.rfftfreq(N_FFT, 1 / RATE)
     used = np.flatnonzero((hertz >= LOWEST) & (hertz <= HIGHEST))
-    found = magnitudes(wave, N_FFT, HOP, centred=True)[:, used] @ np.eye(12, dtype=np.float32)[pitch_class(hertz[used])]
+    found = (
+        magnitudes(wave, N_FFT, HOP, centred=True)[:, used]
+        @ np.eye(12, dtype=np.float32)[pitch_class(hertz[used])]
+    )
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(wave, N_FFT // 2), N_FFT)[::HOP]
     heard = np.sqrt(np.square(frames).mean(1)) > QUIET
-    return np.where(heard[:, None], found / np.maximum(found.max(1, keepdims=True), 1e-9), 0).astype(np.float32)
+    return np.where(heard[:, None], found / np.maximum(found.max(1, keepdims=True), 1e-9), 0).astype(
+        np.float32
+    )
 
 
 def longest(asked: Sequence[Any], training: Sequence[Any], label: str = "") -> list[Shared]:
@@ -72,7 +77,9 @@ def longest(asked: Sequence[Any], training: Sequence[Any], label: str = "") -> l
     All of `asked` stand below one another, and each frame of a training clip is laid beside them at once: a run goes on
     where it ended one frame up, so time grows with the frames of both sides and memory with those of `asked`.
     """
-    width = 1 + max(map(len, asked), default=0)  # silence ends each clip, so that no run goes on into the next
+    width = 1 + max(
+        map(len, asked), default=0
+    )  # silence ends each clip, so that no run goes on into the next
     apart = np.zeros((len(asked), width, 12), np.float32)
     for mine, one in zip(apart, asked, strict=True):
         mine[: len(one)] = _standard(one)

@@ -33,7 +33,13 @@ def spread(function: Callable[..., Any], items: Sequence[Any], label: str, inlin
     with tempfile.TemporaryDirectory() as folder:
         try:
             got = parallel.run(
-                _one, tasks, Path(folder) / "done", label=label, crashed=_crashed, quiet=len(items) < 20, inline=inline
+                _one,
+                tasks,
+                Path(folder) / "done",
+                label=label,
+                crashed=_crashed,
+                quiet=len(items) < 20,
+                inline=inline,
             )
         except KwelaError:  # its advice is of an option that judges don't have
             raise KwelaError("worker processes can't start: their reason stands above") from None

@@ -37,7 +37,9 @@ def save(figure: Any, path: Path, dpi: int = 110) -> None:
 
     FigureCanvasAgg(figure)
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=dpi, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    figure.savefig(
+        picture, dpi=dpi, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None}
+    )
     files.write(path, picture.getvalue(), durable=False)
 
 
@@ -49,7 +51,9 @@ def legend(figure: Any, axis: Any, columns: int = 4) -> None:
 def forest(path: Path, panels: Mapping[str, Sequence[Row]], unit: str, colours: Mapping[str, str]) -> None:
     """Rows as dots with their intervals, a panel for each title. A row "line | system" is a dot of the system on the
     line, one without is the first system's; what has no value has no dot. Dots without intervals share one height."""
-    names = {row: [*row.row.split(" | "), next(iter(colours))][:2] for rows in panels.values() for row in rows}
+    names = {
+        row: [*row.row.split(" | "), next(iter(colours))][:2] for rows in panels.values() for row in rows
+    }
     lines = list(dict.fromkeys(line for line, _ in names.values()))
     systems = [system for system in colours if any(system == other for _, other in names.values())]
     apart = 0.7 / len(systems) if any(row.ci for row in names) else 0.0
@@ -61,7 +65,13 @@ def forest(path: Path, panels: Mapping[str, Sequence[Row]], unit: str, colours: 
             if row.value is None or system not in systems:
                 continue
             y = lines.index(line) + apart * (systems.index(system) - (len(systems) - 1) / 2)
-            axis.plot(row.ci or [row.value], [y] * len(row.ci or [0]), color=colours[system], linewidth=1.6, alpha=0.6)
+            axis.plot(
+                row.ci or [row.value],
+                [y] * len(row.ci or [0]),
+                color=colours[system],
+                linewidth=1.6,
+                alpha=0.6,
+            )
             axis.plot([row.value], [y], "o", color=colours[system], markersize=5)
         axis.axvline(0, color=BLACK, linewidth=0.8)
         axis.set(xlabel=unit, title=title, ylim=(len(lines) - 0.4, -0.6))

@@ -27,7 +27,9 @@ class Row:
     def of(cls, row: str, interval: Interval, n: int | None = None, note: str = "") -> Row:
         """A row from an interval; NaN means not measured."""
         return (
-            cls(row, note=note, n=n) if math.isnan(interval.value) else cls(row, interval.value, interval.ci, n, note)
+            cls(row, note=note, n=n)
+            if math.isnan(interval.value)
+            else cls(row, interval.value, interval.ci, n, note)
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +75,9 @@ class Scorecard:
         tables = {name: [row.to_dict() for row in section.rows] for name, section in self.sections.items()}
         about = {"warning": self.warning, "quick": self.quick, "seed": self.seed}
         whole = {**self.more, "tables": tables, "verdicts": self.verdicts, **about}
-        return json.loads(json.dumps(whole), parse_constant=lambda name: None)  # JSON has no NaN and no infinity
+        return json.loads(
+            json.dumps(whole), parse_constant=lambda name: None
+        )  # JSON has no NaN and no infinity
 
     def write(self, folder: Path, name: str) -> None:
         """`<name>.json` and `<name>.md` in `folder`. Pictures are drawn there by the judge."""
@@ -84,7 +88,9 @@ class Scorecard:
         lines = [f"{self.warning}\n"] if self.warning else []
         lines += [f"# {self.title}\n", self._how() + "\n"]
         if self.verdicts:
-            lines += [f"- **{name.replace('_', ' ')}**: {_said(value)}" for name, value in self.verdicts.items()] + [""]
+            lines += [
+                f"- **{name.replace('_', ' ')}**: {_said(value)}" for name, value in self.verdicts.items()
+            ] + [""]
         for section in self.sections.values():
             lines += [f"## {section.title}\n"]
             if section.text:
@@ -98,7 +104,11 @@ class Scorecard:
         return "\n".join(lines).rstrip() + "\n"
 
     def _how(self) -> str:
-        less = "With --quick: fewer items and resamples, wider intervals than in full." if self.quick else "In full."
+        less = (
+            "With --quick: fewer items and resamples, wider intervals than in full."
+            if self.quick
+            else "In full."
+        )
         return f"{less} Seed {self.seed}."
 
     def summary(self) -> str:
@@ -111,7 +121,9 @@ class Scorecard:
             width = max([36, *(len(row.row) for row in section.rows)])
             for row in section.rows:
                 label, value, ci, n, note = _cells(row)
-                lines.append(f"  {label:{width}} {value:>10}  {ci:20} {'n=' + n if n else '':8} {note}".rstrip())
+                lines.append(
+                    f"  {label:{width}} {value:>10}  {ci:20} {'n=' + n if n else '':8} {note}".rstrip()
+                )
         return "\n".join(lines)
 
 

@@ -50,7 +50,9 @@ def look(session: Any, name: str) -> Alarm:
     with one_line():
         alarms = session.client("cloudwatch", region_name=REGION).describe_alarms(AlarmNames=[_called(name)])
         sns = session.client("sns", region_name=REGION)
-        topics = [t["TopicArn"] for page in sns.get_paginator("list_topics").paginate() for t in page["Topics"]]
+        topics = [
+            t["TopicArn"] for page in sns.get_paginator("list_topics").paginate() for t in page["Topics"]
+        ]
         topic = next((arn for arn in topics if arn.endswith(f":{_called(name)}")), None)
         emails = _emails(sns, topic) if topic else {}
     if not alarms["MetricAlarms"]:
@@ -120,7 +122,9 @@ def _mail_stops(session: Any, name: str, sns: Any, topic: str) -> None:
         "InputPathsMap": {"instance": "$.detail.instance-id", "state": "$.detail.state", "time": "$.time"},
         "InputTemplate": '"kwela: instance <instance> is <state>, <time>; kwela aws status says how it stands"',
     }
-    answer = events.put_targets(Rule=_called(name), Targets=[{"Id": "topic", "Arn": topic, "InputTransformer": said}])
+    answer = events.put_targets(
+        Rule=_called(name), Targets=[{"Id": "topic", "Arn": topic, "InputTransformer": said}]
+    )
     if answer["FailedEntryCount"]:
         raise KwelaError(f"AWS refused PutTargets: {answer['FailedEntries'][0].get('ErrorMessage')}")
 

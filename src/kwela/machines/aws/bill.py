@@ -46,7 +46,9 @@ def offer(
     for what, price, note in rows:
         figures = ("?", "?") if price is None else (f"${price:.3f}", f"${price * hours:,.2f}")
         text.append(f"  {what:10} {figures[0]:>9} {figures[1]:>11}  {note}".rstrip())
-    text.append(f"  {disk_gb} GB gp3, encrypted: ${prices.disk_month(disk_gb):,.2f} a month until you delete it")
+    text.append(
+        f"  {disk_gb} GB gp3, encrypted: ${prices.disk_month(disk_gb):,.2f} a month until you delete it"
+    )
     if elastic_ip:
         text.append(f"  {address_cost()}")
     return "\n".join([*text, *kept(session, name)])

@@ -39,7 +39,15 @@ LATER = {
 }
 # How the codes begin of what is the caller's to mend: no permission, an expired token, a value that can't be.
 REFUSED = (
-    *("AccessDenied", "AuthFailure", "AuthorizationError", "ExpiredToken", "Invalid", "Parameter", "Signature"),
+    *(
+        "AccessDenied",
+        "AuthFailure",
+        "AuthorizationError",
+        "ExpiredToken",
+        "Invalid",
+        "Parameter",
+        "Signature",
+    ),
     *("Unauthorized", "UnrecognizedClient", "Validation"),
 )
 
@@ -101,7 +109,9 @@ def one_line() -> Iterator[None]:
         kind = UserError if code.startswith(REFUSED) else KwelaError
         raise kind(f"AWS refused {error.operation_name}: {' '.join(message.split())} ({code})") from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-        raise UserError("no AWS credentials: run aws configure, or set AWS_PROFILE to one that has them") from error
+        raise UserError(
+            "no AWS credentials: run aws configure, or set AWS_PROFILE to one that has them"
+        ) from error
     except (
         *(exceptions.HTTPClientError, exceptions.ConnectionError),
         *(exceptions.WaiterError, parsers.ResponseParserError),
@@ -119,14 +129,20 @@ def connect(region: str | None = None, profile: str | None = None) -> Any:
     try:
         import boto3
     except ModuleNotFoundError:
-        raise UserError("kwela aws needs boto3: pip install 'kwela[aws]' (scripts/install.sh brings it)") from None
+        raise UserError(
+            "kwela aws needs boto3: pip install 'kwela[aws]' (scripts/install.sh brings it)"
+        ) from None
     with one_line():
         session = boto3.Session(profile_name=profile)
         region = region or session.region_name or REGION
         known = session.get_available_regions("ec2")
         if region not in known:
             raise UserError(f"{region}: no such AWS region (such as {REGION}, {', '.join(known[-3:])})")
-        return session if session.region_name == region else boto3.Session(profile_name=profile, region_name=region)
+        return (
+            session
+            if session.region_name == region
+            else boto3.Session(profile_name=profile, region_name=region)
+        )
 
 
 def caller_address(given: str | None = None, ask: str = CHECKIP) -> str:
@@ -136,7 +152,9 @@ def caller_address(given: str | None = None, ask: str = CHECKIP) -> str:
             with urllib.request.urlopen(ask, timeout=10) as answer:
                 given = answer.read(64).decode().strip()
         except (OSError, ValueError) as error:
-            raise UserError(f"{ask} doesn't say this machine's address ({error}): give it with --from") from None
+            raise UserError(
+                f"{ask} doesn't say this machine's address ({error}): give it with --from"
+            ) from None
     try:
         return str(ipaddress.IPv4Address(given))
     except ValueError:
@@ -149,7 +167,11 @@ def find(session: Any, name: str) -> Machine | None:
     states = ["pending", "running", "stopping", "stopped"]
     filters = [{"Name": f"tag:{TAG}", "Values": [name]}, {"Name": "instance-state-name", "Values": states}]
     with one_line():
-        found = [each for page in ec2.describe_instances(Filters=filters)["Reservations"] for each in page["Instances"]]
+        found = [
+            each
+            for page in ec2.describe_instances(Filters=filters)["Reservations"]
+            for each in page["Instances"]
+        ]
         if not found:
             return None
         one = max(found, key=lambda each: each["LaunchTime"])
@@ -188,7 +210,9 @@ def check_key(session: Any, name: str) -> None:
     with one_line():
         known = sorted(pair["KeyName"] for pair in session.client("ec2").describe_key_pairs()["KeyPairs"])
     if name not in known:
-        there = f"there are {', '.join(known)}" if known else "there is none: aws ec2 create-key-pair makes one"
+        there = (
+            f"there are {', '.join(known)}" if known else "there is none: aws ec2 create-key-pair makes one"
+        )
         raise UserError(f"--key-name {name}: no such key pair in {session.region_name}; {there}")
 
 
@@ -242,7 +266,11 @@ def launch(session: Any, wanted: Wanted, ami: Image, in_zones: Sequence[str]) ->
             "SecurityGroupIds": [_admit(ec2, wanted.name, wanted.address, vpc=places[0]["VpcId"])],
             "InstanceInitiatedShutdownBehavior": "stop",  # what idle-watch relies on
             # Two hops, so that a container on the machine sees a spot notice too.
-            "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2},
+            "MetadataOptions": {
+                "HttpTokens": "required",
+                "HttpEndpoint": "enabled",
+                "HttpPutResponseHopLimit": 2,
+            },
             "BlockDeviceMappings": [
                 {
                     "DeviceName": ami.root,

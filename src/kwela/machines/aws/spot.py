@@ -78,7 +78,9 @@ class Metadata:
             return str(answer.read().decode())
 
 
-def watch(call: Callable[[Notice], None], base: str | None = None, every: float = EVERY) -> Callable[[], None]:
+def watch(
+    call: Callable[[Notice], None], base: str | None = None, every: float = EVERY
+) -> Callable[[], None]:
     """Look every `every` seconds from a thread of its own; at the first notice `call` it there, once, and end.
 
     Returns a function that ends the watch; it doesn't hold up the interpreter's exit.
