@@ -95,21 +95,10 @@ def judge_authenticity_quick(bench: Bench) -> Record:
 
 
 @subject
-def judge_authenticity(bench: Bench) -> Record:
-    return _authenticity(bench, "--base", _styles(bench) / "base", out="auth_full")
-
-
-@subject
 def judge_clouds(bench: Bench) -> Record:
     bench.trained("spectocloud")
     quick = _judged(bench, "clouds", "--quick", cwd=bench.corpus)
     return _together({"quick": quick})
-
-
-@subject
-def judge_clouds_full(bench: Bench) -> Record:
-    bench.trained("spectocloud")
-    return _judged(bench, "clouds", cwd=bench.corpus, out="judged_clouds_full")
 
 
 @subject
