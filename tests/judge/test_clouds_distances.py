@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kwela.judge.clouds.metrics import FLOOR, MODEL, Scores, _distances, _strangers, apart, f_score, ranked
+from kwela.judge.clouds.metrics import (
+    FLOOR,
+    MODEL,
+    SHIFTS,
+    Scores,
+    _distances,
+    _strangers,
+    apart,
+    f_score,
+    ranked,
+)
 from kwela.judge.clouds.windows import Sample, Window
 from kwela.spectocloud.target import Cloud
 
@@ -92,6 +102,11 @@ def test_points_that_are_not_finite_are_infinitely_far(part: str, side: int) -> 
 def test_f_score_by_hand() -> None:
     assert f_score(np.array([0, 1.0]), np.array([0, 0, 0, 1.0]), 0.5) == pytest.approx(2 * 0.5 * 0.75 / 1.25)
     assert f_score(np.array([0, 1.0]), np.ones(3), 0.5) == 0
+
+
+def test_windows_are_compared_with_those_1_23_and_372_ms_later() -> None:
+    later = {name: round(1000 * seconds, 1) for name, seconds in SHIFTS.items()}
+    assert later == {"moved_1ms": 1.0, "moved_23ms": 23.2, "moved_372ms": 371.5}
 
 
 def test_songs_are_ranked_by_the_mean_of_their_windows() -> None:

@@ -137,6 +137,9 @@ def test_what_differs_by_2_db_or_more_is_no_repeat() -> None:
         levels[40:] = decibels
         audible = np.ones((80, 24), bool)
         assert audio_metrics._repeats(levels, audible, 40, 40) == share
+    late = np.zeros((120, 24))
+    late[80:] = 5.0  # a second that holds fewer than 8 of these steps in 20 differs by less than 2 dB
+    assert audio_metrics._repeats(late, np.ones((120, 24), bool), 40, 20) == 28 / 61
     half = np.zeros((80, 24))
     half[40:, 12:] = 3.9  # 1.95 in the mean over the bands
     assert audio_metrics._repeats(half, np.ones((80, 24), bool), 40, 40) == 1
