@@ -6,6 +6,7 @@ make an interval too narrow. Everything is a function of its seed.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -49,17 +50,22 @@ def bootstrap(
     groups have no interval.
     """
     names, member = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    items = [np.flatnonzero(member == k) for k in range(len(names))]
     value = float(statistic(np.arange(len(member))))
     if len(names) < 3:
         return Interval(value, math.nan, math.nan)
-    rng = np.random.default_rng(seed)
-    draws = [
-        np.concatenate([items[k] for k in rng.integers(len(names), size=len(names))])
-        for _ in range(resamples)
-    ]
-    found = np.array([statistic(draw) for draw in draws], float)
+    found = np.array([statistic(draw) for draw in _resamples(tuple(member.tolist()), resamples, seed)], float)
     return Interval(value, *middle(found))
+
+
+@functools.lru_cache(8)
+def _resamples(member: tuple[int, ...], resamples: int, seed: int) -> list[np.ndarray]:
+    """Indexes of items, of whole groups drawn with replacement. Kept, since many figures are of the same items.
+
+    member: (N,) the number of each item's group, from 0.
+    """
+    items = [np.flatnonzero(np.array(member) == group) for group in range(max(member) + 1)]
+    drawn = np.random.default_rng(seed).integers(len(items), size=(resamples, len(items)))
+    return [np.concatenate([items[group] for group in groups]) for groups in drawn]
 
 
 def middle(drawn: np.ndarray) -> tuple[float, float]:
