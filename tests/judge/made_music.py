@@ -40,6 +40,7 @@ class Mix:
             self.wave[at : at + len(sound)] += gain * sound
 
 
+@functools.lru_cache(256)
 def drum_tone(hertz: float, ring: float, glide: float, drive: float) -> np.ndarray:
     """A log drum: a tone that falls `glide` semitones to `hertz` and -20 dB in `ring` seconds."""
     t = _times(1.2)
@@ -48,6 +49,7 @@ def drum_tone(hertz: float, ring: float, glide: float, drive: float) -> np.ndarr
     return np.tanh(drive * tone) / drive * np.minimum(1, t / 0.003)
 
 
+@functools.lru_cache(256)
 def kick(low: float, ring: float) -> np.ndarray:
     t = _times(0.4)
     pitch = low + 180 * np.exp(-t / 0.035)
@@ -56,13 +58,19 @@ def kick(low: float, ring: float) -> np.ndarray:
 
 def hiss(rng: np.random.Generator, low: float, high: float, ring: float) -> np.ndarray:
     """Noise between two frequencies: a shaker, a hat, a snare."""
-    t = _times(min(0.5, 3 * ring + 0.02))
+    fall, rise = _envelope(ring)
     noise = _noise(low, min(high, 7900))
-    start = rng.integers(len(noise) - len(t))
-    return noise[start : start + len(t)] * np.exp(-t / ring) * np.minimum(1, t / 0.004)
+    start = rng.integers(len(noise) - len(fall))
+    return noise[start : start + len(fall)] * fall * rise
 
 
-@functools.cache
+@functools.lru_cache(256)
+def _envelope(ring: float) -> tuple[np.ndarray, np.ndarray]:
+    t = _times(min(0.5, 3 * ring + 0.02))
+    return np.exp(-t / ring), np.minimum(1, t / 0.004)
+
+
+@functools.lru_cache(256)
 def _noise(low: float, high: float) -> np.ndarray:
     from scipy.signal import butter, sosfilt
 
@@ -74,6 +82,7 @@ def _times(seconds: float) -> np.ndarray:
     return np.arange(round(seconds * RATE), dtype=np.float32) / np.float32(RATE)
 
 
+@functools.lru_cache(256)
 def note(
     midi: float, seconds: float, partials: int, fade: float, attack: float, vibrato: float = 0.0
 ) -> np.ndarray:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import once
 import pytest
 import torch
 from cloud_songs import rows, save
 
 from kwela.judge.clouds import judge as clouds
+from kwela.judge.clouds import metrics, windows
 from kwela.judge.clouds import page as cloud_card
-from kwela.judge.clouds import windows
 from kwela.judge.clouds.baselines import Baselines
 from kwela.judge.clouds.metrics import MODEL, SAME, CloudOf, score
 from kwela.judge.clouds.windows import Heard, Sample, Window
@@ -44,6 +45,12 @@ class Songs:
         card = Scorecard("clouds")
         cloud_card.fill(card, score(model, self.held_out, self.baselines, seed=0), self.folder)
         return card
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_work(module_patch: pytest.MonkeyPatch) -> None:
+    once.share(module_patch, windows, "hear")
+    once.share(module_patch, metrics, "hear", "drawn", "apart")
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +149,7 @@ def test_one_cloud_that_is_none_is_enough(songs: Songs) -> None:
     assert card.verdicts["gap_closed"] == {"value": None, "ci": None}
 
 
+@pytest.mark.usefixtures("real_pictures")
 def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(songs: Songs, tmp_path: Path) -> None:
     paths = {side: tmp_path / f"{side}.jsonl" for side in ("held", "training")}
     for side, given in (("held", songs.asked), ("training", songs.known)):

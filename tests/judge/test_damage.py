@@ -7,12 +7,15 @@ from pathlib import Path
 
 import av
 import numpy as np
+import once
 import pytest
 import soundfile
 import soxr
 
 from kwela.errors import UserError
+from kwela.judge.damage import audio_metrics
 from kwela.judge.damage import judge as damage
+from kwela.judge.shared import copies
 from kwela.judge.shared.scorecard import Scorecard
 
 RATE = 32_000
@@ -51,6 +54,12 @@ def write_mp3(path: Path, wave: np.ndarray, rate: int) -> None:
             file.mux(packet)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shared_work(module_patch: pytest.MonkeyPatch) -> None:
+    once.share(module_patch, audio_metrics, "describe")
+    once.share(module_patch, copies, "chroma_of")
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """base, tuned (other music, nothing broken), training, unseen: 12 clips each."""
@@ -81,6 +90,7 @@ def judged(folders: Path, tuned: Path, out: Path, **more: Path) -> Scorecard:
     return damage.judge(folders / "base", tuned, out=out, **more)
 
 
+@pytest.mark.usefixtures("real_pictures")
 def test_nothing_broken_is_nothing_worse(folders: Path, tmp_path: Path) -> None:
     card = judged(
         folders, folders / "tuned", tmp_path, training=folders / "training", unseen=folders / "unseen"

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import once
 import pytest
 from symusic import Score
 from toy_pieces import a_piece, labels, material
 
-from kwela.judge.midi import evaluators, piece
+from kwela.judge.midi import evaluators, piece, quality
 from kwela.judge.midi import judge as midi
 from kwela.judge.midi.generation import Job, Maker
 from kwela.judge.midi.grid import Size
@@ -59,6 +60,13 @@ def value(card: Scorecard, table: str, row: str) -> float:
     found = next(one for one in card.sections[table].rows if one.row == row)
     assert found.value is not None, found
     return found.value
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_work(module_patch: pytest.MonkeyPatch) -> None:
+    module_patch.setattr(evaluators, "FOLDS", 3)
+    once.share(module_patch, evaluators, "fit", "unseen", "standing")
+    once.share(module_patch, quality, "overlaps", "statistics")
 
 
 @pytest.fixture(scope="module")

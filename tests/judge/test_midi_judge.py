@@ -58,6 +58,7 @@ def model(folder: Path, data_hash: str, name: str = "best.pt", trained: str = "g
     return folder / name
 
 
+@pytest.mark.usefixtures("real_pictures")
 def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
