@@ -53,7 +53,7 @@ def test_rescaling_divides_and_clips_as_torch_does(largest):
 
 def test_the_average_follows_slowly_and_buffers_at_once():
     model = nn.BatchNorm1d(2)
-    average = optim.Average(model, 0.999)
+    average = optim.WeightAverage(model, 0.999)
     with torch.no_grad():
         model.weight.fill_(3.0)
         model.running_mean.fill_(5.0)

@@ -38,7 +38,7 @@ def test_seeds_for_different_uses_do_not_meet():
 )
 def test_ranks_share_a_step_without_loss_or_repeat(count, batch, ranks):
     indexes = order.permutation(1, 1, 100)[:count]
-    dealt = [order.shares(indexes, 1, batch, rank, ranks) for rank in range(ranks)]
+    dealt = [order.micro_batches(indexes, 1, batch, rank, ranks) for rank in range(ranks)]
     assert (
         len({len(draws) for draws in dealt}) == 1
     )  # as many micro-batches each: they meet in the same collectives

@@ -160,7 +160,7 @@ def train(
                 "best_epoch": outcome.best_epoch,
                 "val": {name: _json(value) for name, value in outcome.val.items()},
             },
-            f"Best {what}: {journal.number(outcome.best)} (step {outcome.best_step:,}, epoch {outcome.best_epoch})",
+            f"Best {what}: {journal.format_figure(outcome.best)} (step {outcome.best_step:,}, epoch {outcome.best_epoch})",
         )
 
 

@@ -1,4 +1,4 @@
-"""What went wrong, in one line that says what to do."""
+"""Turn expected failures of a run into errors of one line that say what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _RANK = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer"
 
 
 def known(error: Exception, config: TrainConfig, accumulated: int, step: int | None) -> KwelaError | None:
-    """`error` as a KwelaError, or None if it is a defect, whose traceback should show. step: None before the first."""
+    """Return `error` as a KwelaError, or None if it is a defect of kwela's and needs its traceback.
+
+    accumulated: micro-batches of a step. step: the last step that was taken, None before the first.
+    """
     text = str(error)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(mark in text for mark in _MEMORY):
         if step is None:
@@ -24,12 +27,11 @@ def known(error: Exception, config: TrainConfig, accumulated: int, step: int | N
         return _out_of_memory(config, accumulated, step)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return KwelaError(f"{error.filename or 'disk'}: {error.strerror}; free some space and run again")
-    if (
-        isinstance(error, ConnectionResetError | EOFError) or _WORKER in text
-    ):  # cut off while it sent a batch, or between
-        return KwelaError(
-            f"a data worker died at step {step}: {text.splitlines()[0] if text else type(error).__name__}"
-        )
+    # The connection breaks if a worker dies while it sends a batch; torch reports a worker that dies in
+    # between.
+    if isinstance(error, ConnectionResetError | EOFError) or _WORKER in text:
+        reason = text.splitlines()[0] if text else type(error).__name__
+        return KwelaError(f"a data worker died at step {step}: {reason}")
     if "No working C++ compiler" in text:
         return KwelaError("training.compile: no C++ compiler here; install one, or set it to false")
     if isinstance(error, torch.distributed.DistError) or any(mark in text for mark in _RANK):
@@ -38,13 +40,14 @@ def known(error: Exception, config: TrainConfig, accumulated: int, step: int | N
 
 
 def not_finite(what: str, step: int, epoch: int, rows: np.ndarray | None, manifest: str) -> KwelaError:
-    """rows: of `manifest`, that the step was made of; None for all of it."""
-    if rows is None:
-        where = "all rows"
-    else:
-        where = (
-            "rows " + " ".join(map(str, rows[:16])) + (f" ... ({len(rows)} in all)" if len(rows) > 16 else "")
-        )
+    """Return the error for a figure (`what`) that is not finite.
+
+    rows: the rows of `manifest` that the step used; None stands for all rows.
+    """
+    where = "all rows"
+    if rows is not None:
+        rest = f" ... ({len(rows)} in all)" if len(rows) > 16 else ""
+        where = "rows " + " ".join(map(str, rows[:16])) + rest
     return KwelaError(
         f"the {what} is not finite at step {step} (epoch {epoch}), {where} of {manifest}: "
         f"the checkpoint before stays; lower optim.lr, or look at these rows"

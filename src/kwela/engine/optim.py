@@ -1,19 +1,26 @@
-"""The numbers of an optimiser step: its learning rate, precision, clipping and weight average."""
+"""The arithmetic of an optimiser step: its learning rate, precision, gradient clipping and weight average."""
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from kwela.config import Optim, Scheduler, Training
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
-    """Fused AdamW over what trains. Only matrices and larger decay, not gains and biases (Loshchilov & Hutter 2019)."""
+    """Return fused AdamW over the weights that train (Loshchilov and Hutter 2019).
+
+    Weight decay applies to matrices and larger tensors only, not to gains and biases.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": optim.weight_decay},
@@ -23,7 +30,7 @@ def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
 
 
 def rate(step: int, total: int, lr: float, scheduler: Scheduler) -> float:
-    """The learning rate of optimiser step `step` of `total` (both from 1): linear warm-up, then a cosine.
+    """Return the learning rate of step `step` of `total` (both from 1): linear warm-up, then a cosine.
 
     Step `warmup_steps` is the first at `lr`, and step `total` is at `lr x min_lr_ratio`.
     """
@@ -34,10 +41,10 @@ def rate(step: int, total: int, lr: float, scheduler: Scheduler) -> float:
 
 
 def precision(training: Training, device: torch.device) -> tuple[torch.dtype | None, str | None]:
-    """Autocast's dtype (None: float32), and the line to say where it is not what the settings ask for."""
+    """Return autocast's dtype (None: float32), and a line to print where it differs from the settings."""
     if not training.amp:
         return None, None
-    if training.amp_dtype == "float16" and device.type != "cuda":  # nowhere else is its scaler sure to work
+    if training.amp_dtype == "float16" and device.type != "cuda":  # its gradient scaler needs CUDA
         if device.type == "mps":
             return torch.bfloat16, "training.amp_dtype float16 needs a CUDA GPU: training in bfloat16"
         if torch.cpu._is_avx512_bf16_supported():
@@ -48,38 +55,49 @@ def precision(training: Training, device: torch.device) -> tuple[torch.dtype | N
 
 @torch.no_grad()
 def rescale(grads: list[Tensor], factor: Tensor, largest: float) -> Tensor:
-    """Multiply by `factor`, then clip to the global L2 norm `largest`, in place. Returns the norm before clipping.
+    """Multiply gradients by `factor`, then clip them to the global L2 norm `largest`, in place.
 
-    Nothing waits for the device. Non-finite gradients give a non-finite norm.
+    Returns the norm before clipping, on the device; nothing waits for it. Non-finite gradients give a
+    non-finite norm.
     """
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))) * factor
     torch._foreach_mul_(grads, factor * torch.clamp(largest / (norm + 1e-6), max=1.0))
     return norm
 
 
-class Average:
-    """Exponential moving average of a model's weights (EMA), as a model of its own for validation and previews.
+class WeightAverage:
+    """Exponential moving average (EMA) of a model's weights, as a model for validation and previews.
 
     The decay warms up as min(decay, (1 + step) / (10 + step)). Buffers follow the model.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
-        self.decay = decay
-        self.weights = [
-            (mine.data, theirs.data) for mine, theirs in _pairs(self.model.parameters(), model.parameters())
-        ]
-        self.buffers = _pairs(self.model.buffers(), model.buffers())
+        # torch's own count of updates is not used: the decay is a function of the step, so a resumed run
+        # needs no count. The count stays on the CPU, so asking for it does not wait for the device. It must
+        # not be 0, or the first update would copy the weights instead of averaging them.
+        self._averaged = AveragedModel(model, multi_avg_fn=self._move_towards)
+        self._averaged.n_averaged.fill_(1)
+        self._source, self._decay, self._current_decay = model, decay, decay
+        self.model: nn.Module = self._averaged.module.requires_grad_(False).eval()
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Follow the model after optimiser step `step` (from 1)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        mine, theirs = zip(*self.weights, strict=True)
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
-        for ours, its in self.buffers:
-            ours.copy_(its)
+        self._current_decay = min(self._decay, (1 + step) / (10 + step))
+        self._averaged.update_parameters(self._source)
+
+    def _move_towards(self, averages: Tensors, weights: Tensors, _: Tensor | int) -> None:
+        torch._foreach_lerp_(averages, weights, 1 - self._current_decay)
 
 
-def _pairs(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(mine, theirs, strict=True))
+@contextlib.contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Use only deterministic algorithms of torch inside this context, if `wanted`."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,10 +1,10 @@
-"""What is drawn, as functions of (seed, epoch, index) and never as state.
+"""The order of the data and all random seeds, as functions of (seed, epoch, index) and never as state.
 
-- The permutation of an epoch is f(seed, epoch); an item's random generator is f(seed, epoch, index); the seed of the
-  model's own randomness (dropout) is f(seed, step, rank). Nothing about them needs saving.
-- A step takes `batch x ranks x accumulation` consecutive entries of the permutation. How they are dealt out to ranks
-  and micro-batches changes no draw, so neither workers nor ranks change the run.
-- Training epochs count from 1. Validation is epoch 0, always, in file order.
+- The permutation of an epoch is f(seed, epoch); an item's random generator is f(seed, epoch, index); the seed
+  of the model's own randomness (dropout) is f(seed, step, rank). None of them needs to be saved.
+- A step takes `batch x ranks x accumulation` consecutive entries of the permutation. How these are divided
+  among ranks and micro-batches changes no random draw, so neither workers nor ranks change the run.
+- Training epochs count from 1. Validation is always epoch 0, in the order of the file.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from kwela.errors import KwelaError
 
 VALIDATION = 0
 
-# What a seed is for. Part of every key, so that no two uses share a stream.
+# The use of a seed is part of its key, so that no two uses share a stream of random numbers.
 _ORDER, _ITEM, _STEP, _INIT, _EVALUATION = range(5)
 
 
-class Draw(NamedTuple):
-    """One micro-batch of one rank. `live` is False for a stand-in that counts for nothing (see `shares`)."""
+class MicroBatch(NamedTuple):
+    """The items of one micro-batch of one rank. One that is not `live` adds nothing (see `micro_batches`)."""
 
     epoch: int
     indexes: tuple[int, ...]
@@ -38,88 +38,97 @@ class Draw(NamedTuple):
 
 
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of `count` items in `epoch` (from 1), int64."""
+    """Return the order of `count` items in `epoch` (from 1), int64."""
     return _generator(_ORDER, seed, epoch).permutation(count)
 
 
 def item_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The generator that item `index` draws its augmentation from in `epoch`."""
+    """Return the generator for the augmentation of item `index` in `epoch`."""
     return _generator(_ITEM, seed, epoch, index)
 
 
 def held_out_item(items: Items, index: int, seed: int) -> Any:
-    """Item `index` as validation sees it, always."""
+    """Return item `index` as every validation sees it."""
     return items.item(index, item_rng(seed, VALIDATION, index))
 
 
 def init_seed(seed: int) -> int:
-    """Torch's seed for the first weights, equal on all ranks."""
+    """Return torch's seed for the first weights, equal on all ranks."""
     return _torch_seed(_INIT, seed)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """Torch's seed for the step after `step` on `rank`: dropout there depends on nothing that went before."""
+    """Return torch's seed for the step after `step` on `rank`: its dropout depends on no earlier step."""
     return _torch_seed(_STEP, seed, step, rank)
 
 
 def evaluation_seed(seed: int, step: int, rank: int) -> int:
-    """Torch's seed for the evaluation at `step`."""
+    """Return torch's seed for the evaluation at `step`."""
     return _torch_seed(_EVALUATION, seed, step, rank)
 
 
-def shares(order: np.ndarray, epoch: int, batch: int, rank: int, ranks: int) -> list[Draw]:
-    """Deal `order` out as micro-batches of at most `batch` and return those of `rank`: the same number on every rank.
+def micro_batches(
+    order: np.ndarray, epoch: int, batch_size: int, rank: int, rank_count: int
+) -> list[MicroBatch]:
+    """Divide `order` into micro-batches of at most `batch_size`; return those of `rank`.
 
-    An uneven end leaves ranks with nothing. Such a rank gets the first entry as a stand-in that is not live: it runs
-    the same collectives as the others, and adds zero to the loss and to its weight.
+    Every rank has the same number of them. At an uneven end a rank may have no item left. It then gets the
+    first entry in a micro-batch that is not live: the rank runs the same collective operations as the others,
+    and adds zero to the loss and to its weight.
     """
-    draws = []
-    for low in range(0, len(order), batch * ranks):
-        mine = order[low + rank * batch : min(low + (rank + 1) * batch, len(order))]
-        live = len(mine) > 0
-        draws.append(Draw(epoch, tuple((mine if live else order[:1]).tolist()), live))
-    return draws
+    result = []
+    for start in range(0, len(order), batch_size * rank_count):
+        own_start = start + rank * batch_size
+        indexes = order[own_start : min(own_start + batch_size, len(order))]
+        live = len(indexes) > 0
+        result.append(MicroBatch(epoch, tuple((indexes if live else order[:1]).tolist()), live))
+    return result
 
 
 class Batches(Dataset):
-    """Items as batches, keyed by Draw. A KwelaError comes back as a value: a worker would wrap it in its traceback."""
+    """A data set whose keys are micro-batches and whose values are their batches.
+
+    A KwelaError is returned as a value, because a data worker would wrap a raised one in its traceback.
+    """
 
     def __init__(self, task: Task, items: Items, seed: int) -> None:
         self.task, self.items, self.seed = task, items, seed
 
-    def __getitem__(self, draw: Draw) -> Batch | KwelaError:
+    def __getitem__(self, micro_batch: MicroBatch) -> Batch | KwelaError:
+        """Return the batch, or the error that one of its items raised."""
         try:
-            return self.task.collate(
-                [self.items.item(index, item_rng(self.seed, draw.epoch, index)) for index in draw.indexes]
-            )
+            epoch = micro_batch.epoch
+            rngs = [(index, item_rng(self.seed, epoch, index)) for index in micro_batch.indexes]
+            return self.task.collate([self.items.item(index, rng) for index, rng in rngs])
         except KwelaError as error:
             return error
 
 
 class Feed:
-    """Batches of the draws it is given, made by data.num_workers processes; the workers live as long as the feed."""
+    """Makes batches in data.num_workers processes, which live as long as the feed."""
 
     def __init__(
         self, task: Task, items: Items, data: Data, seed: int, pin: bool, keep_workers: bool
     ) -> None:
-        self.draws: list[Draw] = []
+        self.micro_batches: list[MicroBatch] = []
         self.running: Iterator[Any] | None = None
         workers = data.num_workers
         self.loader: DataLoader = DataLoader(
             Batches(task, items, seed),
             batch_size=None,
-            sampler=self.draws,
+            sampler=self.micro_batches,
             collate_fn=_as_is,
             num_workers=workers,
             prefetch_factor=data.prefetch_factor if workers else None,
             persistent_workers=keep_workers and workers > 0,
             pin_memory=pin,
-            generator=torch.Generator(),  # else iter() would draw from the model's generator
+            generator=torch.Generator(),  # otherwise iter() draws from the generator of the model
             worker_init_fn=functools.partial(_start_worker, os.getpid()),
         )
 
-    def __call__(self, draws: list[Draw]) -> Iterator[Batch]:
-        self.draws[:] = draws
+    def __call__(self, micro_batches: list[MicroBatch]) -> Iterator[Batch]:
+        """Yield the batch of each micro-batch, in order. Raises the KwelaError of an item."""
+        self.micro_batches[:] = micro_batches
         self.running = iter(self.loader)
         for batch in self.running:
             if isinstance(batch, KwelaError):
@@ -127,7 +136,7 @@ class Feed:
             yield batch
 
     def close(self) -> None:
-        """End the workers. Must be called: they ignore the signal by which Python ends children that are left."""
+        """End the workers. This must be called: they ignore the signal with which Python ends children."""
         shut_down = getattr(self.running, "_shutdown_workers", None)  # torch has no public name for it
         if shut_down:
             shut_down()
@@ -138,8 +147,8 @@ def _as_is(batch: Any) -> Any:
 
 
 def _start_worker(parent: int, _: int) -> None:
-    signals.die_with(parent)
-    signals.ignore()  # torchrun and Ctrl-C signal the whole group; the training process decides when workers end
+    signals.die_with_parent(parent)
+    signals.ignore_stop_signals()  # they reach the whole process group; the training process ends its workers
 
 
 def _generator(*key: int) -> np.random.Generator:

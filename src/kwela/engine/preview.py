@@ -1,7 +1,7 @@
-"""Previews: pictures and samples of an epoch's model in `previews/epoch_N`, whole or absent.
+"""Previews: pictures and samples of an epoch's model in `previews/epoch_N`, complete or absent.
 
-They are drawn after the save, so that none can cost an epoch; a run killed in between draws the missing one when it
-goes on.
+A preview is drawn after the checkpoint is saved, so drawing it can't lose an epoch. A run that was killed in
+between draws the missing preview when it is resumed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from kwela.engine.task import Task
 
 
 def folder(out: Path, epoch: int) -> Path:
+    """Return the folder of an epoch's preview in the checkpoint folder `out`."""
     return out / "previews" / f"epoch_{epoch}"
 
 
 def remove(out: Path, epoch: int) -> None:
-    """Before the save of `epoch`: what a run that went back to an older checkpoint left there is not this epoch's."""
+    """Remove the preview of `epoch` that an earlier session may have drawn from other weights."""
     shutil.rmtree(folder(out, epoch), ignore_errors=True)
 
 
 def draw(task: Task, model: nn.Module, out: Path, epoch: int) -> None:
+    """Draw the task's preview of `model` into the folder of `epoch`."""
     place = folder(out, epoch)
     draft = place.with_name(f".{place.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)

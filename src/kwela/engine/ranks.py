@@ -1,8 +1,9 @@
 """The ranks of a run: one process, or those that torchrun started.
 
-- Flags travel over gloo even between GPUs, so agreeing on one never waits for the GPU's queue.
-- DDP has a group of its own, because it never lets go of it: gloo's threads then outlive Python, and one that still
-  holds a tensor of ours aborts the process (seen in 1 of 80 exits). The group that carries our tensors does end.
+- Flags are exchanged over gloo even between GPUs, so agreeing on a flag never waits for the GPU's queue.
+- DDP has a process group of its own, because it never releases the group. The threads of gloo then outlive
+  Python, and a thread that still holds a tensor aborts the process (seen in 1 of 80 exits). The group that
+  carries the tensors of this module is destroyed at the end.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from torch import distributed as dist
 from kwela.errors import KwelaError, UserError
 
 T = TypeVar("T")
-_PATIENCE = datetime.timedelta(minutes=30)  # for what the first rank does alone: saves, previews, baselines
+_TIMEOUT = datetime.timedelta(minutes=30)  # the other ranks wait while the first saves, draws or evaluates
 
 
 @dataclass
 class Ranks:
+    """This process among the ranks of a run. gradients: the process group of DDP, None with one rank."""
+
     rank: int
     size: int
     device: torch.device
@@ -33,6 +36,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
+        """Whether this is the rank that prints and writes files."""
         return self.rank == 0
 
     def sum_(self, tensor: Tensor) -> None:
@@ -41,7 +45,7 @@ class Ranks:
             dist.all_reduce(tensor, group=self.gradients if tensor.is_cuda else None)
 
     def any(self, flag: bool) -> bool:
-        """True on every rank if it is on one."""
+        """Return True on every rank if `flag` is true on any of them."""
         if self.size == 1:
             return flag
         flags = torch.tensor([int(flag)])
@@ -49,7 +53,7 @@ class Ranks:
         return bool(flags.item())
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns on the first rank, or the KwelaError it raises there, on every rank."""
+        """Return on every rank what `make` returns on the first, or raise its KwelaError on all."""
         box: list[Any] = [None]
         if self.first:
             try:
@@ -63,15 +67,16 @@ class Ranks:
         return box[0]
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank has called this."""
         self.any(False)
 
 
 def pick(device: str | None, local: int, size: int) -> torch.device:
-    """The device of the `local`-th rank of this machine, of `size` ranks in all.
+    """Return the device of the `local`-th rank of this machine, of `size` ranks in all.
 
-    device: "cpu", "cuda", "cuda:1" or "mps". None takes this rank's CUDA GPU, else Apple's (which one process alone can
-    use), else the CPU. Raises UserError for another name, or a device that is not here.
+    device: "cpu", "cuda", "cuda:1" or "mps". None takes this rank's CUDA GPU, or else Apple's GPU (which only
+    one process can use), or else the CPU. Raises UserError for another name, or a device that this machine
+    lacks.
     """
     if device is None:
         apple = size == 1 and torch.backends.mps.is_available()
@@ -91,15 +96,15 @@ def pick(device: str | None, local: int, size: int) -> torch.device:
         return torch.device("mps")
     if not torch.cuda.is_available():
         raise UserError(f"--device {device}: no CUDA GPU here; use --device cpu")
-    index, there = int(number) if colon else local, torch.cuda.device_count()
-    if index >= there:
-        raise UserError(f"--device cuda:{index}: this machine has {there} CUDA GPUs, counted from 0")
+    index, gpu_count = int(number) if colon else local, torch.cuda.device_count()
+    if index >= gpu_count:
+        raise UserError(f"--device cuda:{index}: this machine has {gpu_count} CUDA GPUs, counted from 0")
     return torch.device("cuda", index)
 
 
 @contextmanager
 def joined(device: str | None) -> Iterator[Ranks]:
-    """This process among its ranks, on the device of `pick`."""
+    """Join the ranks that torchrun started, or run alone, on the device that `pick` returns."""
     size = int(os.environ.get("WORLD_SIZE", 1))
     chosen = pick(device, int(os.environ.get("LOCAL_RANK", 0)), size)
     if chosen.type == "cuda":
@@ -107,12 +112,10 @@ def joined(device: str | None) -> Iterator[Ranks]:
     if size == 1:
         yield Ranks(0, 1, chosen)
         return
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    dist.init_process_group("gloo", timeout=_TIMEOUT)
     team = Ranks(dist.get_rank(), size, chosen)
     try:
-        team.gradients = dist.new_group(
-            backend="nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE
-        )
+        team.gradients = dist.new_group(backend="nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
         yield team
     finally:
         team.gradients = None

@@ -1,9 +1,9 @@
-"""Which checkpoint a run goes on from, and whether it may.
+"""Which checkpoint a run resumes, and whether it may.
 
-The data, the model (its settings and its weights' shapes), the tokenizer and the seed must be the same. Learning rate,
-warm-up, epochs, patience, workers and device may change, and batch, ranks and accumulation too where their product, the
-global batch, stays. So may any other setting, though the rest of the run is then another experiment's: whatever
-changed is said on screen and written in run.json.
+The data, the model (its settings and the shapes of its weights), the tokenizer and the seed must be the same.
+Learning rate, warm-up, epochs, patience, workers and device may change. Batch size, ranks and accumulation
+may change where their product, the global batch, stays. Any other setting may change too, though the rest of
+the run is then another experiment. Every change is printed and written in run.json.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ Resume = Literal["auto"] | Path | None
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What a checkpoint and the run that resumes it must share."""
+class RunIdentity:
+    """What a checkpoint and the run that resumes it must share.
+
+    tokenizer, data: hashes. model: its settings. weights: the shape of each, because the code that builds a
+    model may change while its settings do not.
+    """
 
     family: str
     tokenizer: str
     data: str
     model: dict[str, Any] | None
     seed: int
-    weights: dict[
-        str, tuple[int, ...]
-    ]  # shapes: the code that builds a model changes too, not only its settings
+    weights: dict[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> Identity:
+    def of(cls, state: dict[str, Any]) -> RunIdentity:
+        """Return the identity of the run that saved a checkpoint's `state`."""
         config = state["config"]
         return cls(
             state["family"],
@@ -44,71 +47,83 @@ class Identity:
             state["meta"]["data_hash"],
             config.get("model"),
             config["seed"],
-            shapes(state["model"]),
+            weight_shapes(state["model"]),
         )
 
-    def difference(self, other: Identity) -> str | None:
-        """What `other` (a checkpoint) has another of, in words; None if they may be one run."""
-        for what in ("family", "tokenizer", "data", "seed"):
-            if getattr(self, what) != getattr(other, what):
-                return f"{what} {_short(getattr(other, what))}, here {_short(getattr(self, what))}"
-        mine, theirs = self.model or {}, other.model or {}
-        keys = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
-        if keys:
-            return ", ".join(f"model.{key} {theirs.get(key)}, here {mine.get(key)}" for key in keys)
-        names = sorted({*self.weights, *other.weights})
-        unlike = [name for name in names if self.weights.get(name) != other.weights.get(name)]
-        if not unlike:
+    def difference(self, checkpoint: RunIdentity) -> str | None:
+        """Return in words what differs in a checkpoint from this run; None if the run may resume it."""
+        for part in ("family", "tokenizer", "data", "seed"):
+            saved, current = getattr(checkpoint, part), getattr(self, part)
+            if saved != current:
+                return f"{part} {_shorten(saved)}, here {_shorten(current)}"
+        saved_model, current_model = checkpoint.model or {}, self.model or {}
+        keys = sorted({*current_model, *saved_model})
+        changed = [key for key in keys if current_model.get(key) != saved_model.get(key)]
+        if changed:
+            return ", ".join(
+                f"model.{key} {saved_model.get(key)}, here {current_model.get(key)}" for key in changed
+            )
+        return self._weight_difference(checkpoint)
+
+    def _weight_difference(self, checkpoint: RunIdentity) -> str | None:
+        names = sorted({*self.weights, *checkpoint.weights})
+        changed = [name for name in names if self.weights.get(name) != checkpoint.weights.get(name)]
+        if not changed:
             return None
-        name, more = unlike[0], f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
-        there, here = (_size(weights.get(name)) for weights in (other.weights, self.weights))
-        return f"weights {name} {there}, here {here}{more}: made by another version of the model"
+        name, rest = changed[0], f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        saved, current = _format_shape(checkpoint.weights.get(name)), _format_shape(self.weights.get(name))
+        return f"weights {name} {saved}, here {current}{rest}: made by another version of the model"
 
 
-class Choice(NamedTuple):
-    path: Path | None  # the checkpoint to go on from; None: start afresh
-    afresh: bool  # what `out` holds is another run's, and must be set aside
+class Start(NamedTuple):
+    """What a session starts from.
+
+    path: the checkpoint to resume; None: start at step 0. afresh: the folder holds another run, which must be
+    set aside. why: the reason for that.
+    """
+
+    path: Path | None
+    afresh: bool
     why: str = ""
 
 
 def choose(
-    out: Path, resume: Resume, start: Path | None, identity: Identity, say: Callable[[str], None]
-) -> Choice:
-    """Decide what to go on from. Writes nothing.
+    out: Path, resume: Resume, resume_from: Path | None, identity: RunIdentity, say: Callable[[str], None]
+) -> Start:
+    """Choose what to start from. Writes nothing.
 
-    resume: "auto" takes the newest whole checkpoint in `out`, skipping damaged ones, or `start` where `out` has none
-    of this run. A path is taken or refused. None starts afresh.
-    Raises UserError: a named checkpoint is damaged or another run's, or `out` holds another family's.
+    resume: "auto" takes the newest valid checkpoint in `out` and skips damaged ones, or takes `resume_from`
+    where `out` has none of this run. A path is taken or refused. None starts afresh. Raises UserError if a
+    named checkpoint is damaged or of another run, or if `out` holds another family.
     """
     if isinstance(resume, Path):
-        return _named(resume, out, identity)
-    why = "none of its checkpoints is whole" if resume == "auto" else "starting afresh was asked for"
-    path = (
-        checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}")) if resume == "auto" else None
-    )
+        return _start_from(resume, out, identity)
+    if resume is None:
+        return Start(None, afresh=True, why="starting afresh was asked for")
+    why = "none of its checkpoints is whole"
+    path = checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}"))
     if path is not None:
         state = checkpoint.load(path)
-        theirs = Identity.of(state)
-        if theirs.family != identity.family:
+        saved = RunIdentity.of(state)
+        if saved.family != identity.family:
             raise UserError(
-                f"{path}: a checkpoint of {theirs.family}, and this is {identity.family}: choose another --out"
+                f"{path}: a checkpoint of {saved.family}, and this is {identity.family}: choose another --out"
             )
-        difference = identity.difference(theirs)
+        difference = identity.difference(saved)
         if difference is None:
-            if start is not None and start.resolve() != path.resolve():
-                say(
-                    f"training.resume_from is passed over: {path} has step {state['progress']['step']} of this run"
-                )
-            return Choice(path, afresh=False)
+            if resume_from is not None and resume_from.resolve() != path.resolve():
+                step = state["progress"]["step"]
+                say(f"training.resume_from is passed over: {path} has step {step} of this run")
+            return Start(path, afresh=False)
         why = f"{path.name} has {difference}"
         say(f"Not resuming from {path}: it has {difference}")
-    if resume == "auto" and start is not None:
-        return _named(start, out, identity)
-    return Choice(None, afresh=True, why=why)
+    if resume_from is not None:
+        return _start_from(resume_from, out, identity)
+    return Start(None, afresh=True, why=why)
 
 
 def set_aside(out: Path, say: Callable[[str], None]) -> None:
-    """Rename `out` to the first free `<name>.N`, if it holds checkpoints."""
+    """Rename `out` to the first free name `<name>.N`, if it holds checkpoints."""
     if not any(out.glob("*.pt")):
         return
     number = 1
@@ -119,54 +134,59 @@ def set_aside(out: Path, say: Callable[[str], None]) -> None:
 
 
 def accumulation(config: TrainConfig, state: dict[str, Any] | None, ranks: int) -> int:
-    """The micro-batches a rank accumulates: as set, or such that a resumed run keeps its global batch.
+    """Return the micro-batches of a rank in one step. A resumed run (`state`) keeps its global batch.
 
-    Raises UserError if `batch_size x grad_accum_steps` was changed, or the ranks do not divide the global batch.
+    Raises UserError if `batch_size x grad_accum_steps` was changed, or if the ranks do not divide the global
+    batch.
     """
     if state is None:
         return config.training.grad_accum_steps
-    whole = state["meta"]["global_batch"]
-    batch, wanted = config.data.batch_size, config.training.grad_accum_steps
-    before = state["config"]["data"]["batch_size"], state["config"]["training"]["grad_accum_steps"]
-    asked = batch * wanted
-    if asked != before[0] * before[1] and asked * ranks != whole:
+    global_batch = state["meta"]["global_batch"]
+    batch_size, wanted = config.data.batch_size, config.training.grad_accum_steps
+    saved_size = state["config"]["data"]["batch_size"]
+    saved_steps = state["config"]["training"]["grad_accum_steps"]
+    product = batch_size * wanted
+    if product != saved_size * saved_steps and product * ranks != global_batch:
         raise UserError(
-            f"data.batch_size x training.grad_accum_steps is {batch} x {wanted} and was {before[0]} x {before[1]}: "
-            f"a resumed run keeps the product; set them back, or start afresh with --fresh"
+            f"data.batch_size x training.grad_accum_steps is {batch_size} x {wanted} and was {saved_size} x "
+            f"{saved_steps}: a resumed run keeps the product; set them back, or start afresh with --fresh"
         )
-    if whole % (batch * ranks):
+    if global_batch % (batch_size * ranks):
         raise UserError(
-            f"the run's global batch of {whole} does not divide by {ranks} ranks x data.batch_size {batch}: "
-            f"choose a batch_size and ranks that divide it"
+            f"the run's global batch of {global_batch} does not divide by {ranks} ranks x data.batch_size "
+            f"{batch_size}: choose a batch_size and ranks that divide it"
         )
-    return whole // (batch * ranks)
+    return global_batch // (batch_size * ranks)
 
 
-def _named(path: Path, out: Path, identity: Identity) -> Choice:
+def _start_from(path: Path, out: Path, identity: RunIdentity) -> Start:
     state = checkpoint.load(path)
     if not state["optimizer"]:
         raise UserError(
             f"{path}: can't resume from it: it holds weights alone; last.pt has the optimiser too"
         )
-    difference = identity.difference(Identity.of(state))
+    difference = identity.difference(RunIdentity.of(state))
     if difference is not None:
         raise UserError(f"{path}: can't resume from it: it has {difference}")
-    return Choice(path, afresh=path.resolve().parent != out.resolve())
+    return Start(path, afresh=path.resolve().parent != out.resolve())
 
 
-def told(changed: dict[str, Any]) -> str:
-    """Changed settings (dotted key -> [old, new]) in one line."""
-    return ", ".join(f"{key} {_short(was, 60)} -> {_short(now, 60)}" for key, (was, now) in changed.items())
+def describe_changes(changed: dict[str, Any]) -> str:
+    """Return changed settings (dotted key -> [old, new]) in one line."""
+    return ", ".join(
+        f"{key} {_shorten(old, 60)} -> {_shorten(new, 60)}" for key, (old, new) in changed.items()
+    )
 
 
-def shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+def weight_shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor."""
     return {name: tuple(tensor.shape) for name, tensor in weights.items()}
 
 
-def _size(shape: tuple[int, ...] | None) -> str:
+def _format_shape(shape: tuple[int, ...] | None) -> str:
     return "none" if shape is None else " x ".join(map(str, shape)) or "scalar"
 
 
-def _short(value: Any, most: int = 16) -> str:
+def _shorten(value: Any, limit: int = 16) -> str:
     text = str(value)
-    return text if len(text) <= most else f"{text[: most - 4]}..."
+    return text if len(text) <= limit else f"{text[: limit - 4]}..."

@@ -1,4 +1,4 @@
-"""What one call of `loop.fit` is given beside its task and settings."""
+"""What one call of `loop.fit` is given beside its task and settings, and what it returns."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ Extra = dict[str, Any]
 
 @dataclass(frozen=True)
 class Session:
-    """Where a session logs, what it goes on from, and who is told of its checkpoints.
+    """Where a session logs, what it resumes, and which functions it calls at its checkpoints.
 
-    resume: "auto" goes on from the newest checkpoint in the run's folder, or from training.resume_from where that has
-        none; a path goes on from that one; None starts afresh. See resume.choose.
-    device: see ranks.pick. runs_dir: TensorBoard's folder; None: none. log: a file that the lines are appended to.
-    quiet: print nothing.
-    bound: the run's folder holds more than the run (a campaign's ledger and lock) and is never set aside.
-    extra: asked, on the first rank, for what each checkpoint keeps under "extra". on_resume: given that, on every rank.
-    on_best: given best.pt, on the first rank, whenever it was written; returns what to call the best model.
+    resume: "auto" resumes the newest checkpoint in the run's folder, or training.resume_from where the folder
+        has none. A path resumes that checkpoint. None starts afresh. See resume.choose.
+    device: see ranks.pick. runs_dir: TensorBoard's folder; None: no TensorBoard. log: a file to which the
+    printed lines are appended. quiet: print nothing. bound: the run's folder holds more than the run (a
+    campaign's ledger and lock) and is never set aside. extra: called on the first rank; its result is kept in
+    each checkpoint under "extra". on_resume: called on every rank with the "extra" of the checkpoint that is
+    resumed. on_best: called on the first rank with best.pt whenever that was written; returns what to call
+    the best model.
     """
 
     data_hash: str
@@ -36,3 +37,24 @@ class Session:
     extra: Callable[[], Extra] | None = None
     on_resume: Callable[[Extra], None] | None = None
     on_best: Callable[[Path], Path] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    step, epoch: what the run reached. best: the best value of `monitor` (training.early_stopping.monitor),
+    reached at best_step in best_epoch. Without any validation it is NaN, at step 0.
+    val: all figures of the last validation. seconds_per_step: of this session, without validation and without
+    its first step, which may compile the model.
+    """
+
+    step: int
+    epoch: int
+    best: float
+    val: dict[str, float]
+    steps_per_epoch: int
+    seconds_per_step: float
+    best_step: int
+    best_epoch: int
+    monitor: str

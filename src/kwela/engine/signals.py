@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP as a question the loop asks between steps, instead of a death in the middle of one."""
+"""Turn SIGTERM, SIGINT and SIGHUP into a request that the training loop checks between steps."""
 
 from __future__ import annotations
 
@@ -12,55 +12,62 @@ from types import FrameType
 
 from kwela.errors import Interrupted
 
-_ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Asked:
-    """The signal that asked this process to stop, if any. Until there is something to save, it stops at once."""
+class StopRequest:
+    """The signal that asked this process to stop, or None.
+
+    deferred: False before there is anything to save; a signal then stops the process at once.
+    """
 
     signal: signal.Signals | None = None
-    patient = False
+    deferred = False
 
     def __bool__(self) -> bool:
+        """Return whether a signal has come."""
         return self.signal is not None
 
 
-def heard() -> list[signal.Signals]:
-    """The signals that ask a run to stop. A SIGHUP that is ignored, as under nohup, stays so."""
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that ask a run to stop. A SIGHUP that is ignored, as under nohup, stays ignored."""
     nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [number for number in _ASKING if not (nohup and number == signal.SIGHUP)]
+    return [number for number in _STOP_SIGNALS if not (nohup and number == signal.SIGHUP)]
 
 
 @contextmanager
-def watched() -> Iterator[Asked]:
-    """Note them instead of dying; a second SIGINT interrupts at once. Main thread only."""
-    asked = Asked()
+def watch_signals() -> Iterator[StopRequest]:
+    """Note stop signals instead of ending. A second SIGINT raises KeyboardInterrupt. Main thread only."""
+    request = StopRequest()
 
     def note(number: int, _: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
+        if request and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.signal = signal.Signals(number)
-        if not asked.patient:
+        request.signal = signal.Signals(number)
+        if not request.deferred:
             raise Interrupted(
-                f"stopped by {asked.signal.name} before the first step; run the same command again"
+                f"stopped by {request.signal.name} before the first step; run the same command again"
             )
 
-    before = {number: signal.signal(number, note) for number in heard()}
+    before = {number: signal.signal(number, note) for number in stop_signals()}
     try:
-        yield asked
+        yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def ignore() -> None:
-    """Be deaf to them: for the data workers, whom a signal to the whole group reaches too."""
-    for number in _ASKING:
+def ignore_stop_signals() -> None:
+    """Ignore stop signals in this process, a data worker: a signal to the process group reaches it too."""
+    for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def die_with(parent: int) -> None:
-    """End when `parent`, our parent process, ends in whatever way. Torch's own watch misses one that died early."""
+def die_with_parent(parent: int) -> None:
+    """End this process when its parent, process `parent`, ends in whatever way.
+
+    torch's own watch misses a parent that died before the worker had started.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
     if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""How far a run is, and when it is over: functions of what a checkpoint holds and of the settings."""
+"""How far a run is, and when it ends: functions of what a checkpoint holds and of the settings."""
 
 from __future__ import annotations
 
@@ -10,26 +10,40 @@ from kwela.config import EarlyStopping, Training
 
 @dataclass
 class Progress:
-    epoch: int = 0  # finished, with their validation
-    samples: int = 0  # of the epoch under way
-    step: int = 0  # optimiser steps in all
+    """What a run has done.
+
+    epoch: epochs that are finished, with their validation. samples: items used of the epoch under way.
+    step: optimiser steps in all.
+    """
+
+    epoch: int = 0
+    samples: int = 0
+    step: int = 0
 
 
 @dataclass
 class Stopping:
-    best: float | None = None  # value of the monitored figure whose weights are in best.pt
+    """What early stopping remembers of the monitored figure.
+
+    best: its best value, whose weights are in best.pt, reached at best_step in best_epoch.
+    reference: the value that patience counts from. waited: validations since the reference.
+    evaluated: the step of the last validation.
+    """
+
+    best: float | None = None
     best_step: int = 0
     best_epoch: int = 0
-    reference: float | None = None  # the value that patience counts from
-    waited: int = 0  # validations since the reference
-    evaluated: int = 0  # the step of the last validation
+    reference: float | None = None
+    waited: int = 0
+    evaluated: int = 0
 
     def update(
         self, value: float, epoch: int, step: int, early: EarlyStopping, gain: Callable[[float, float], float]
     ) -> bool:
-        """Take in a validation; True if it is the best so far. Patience asks for more: a gain of over `min_delta`.
+        """Take in a validation. Return whether its value is the best so far.
 
-        gain: Mean.gain of the monitored figure.
+        gain: `Mean.gain` of the monitored figure. The best value may gain by any amount; patience starts
+        again only after a gain of more than `min_delta`.
         """
         self.evaluated = step
         self.waited += 1
@@ -41,13 +55,14 @@ class Stopping:
         return improved
 
 
-def over(at: Progress, stopping: Stopping, training: Training, total: int) -> str | None:
-    """Why the run is over, or None if it isn't. total: its optimiser steps. Over includes its last validation."""
-    if at.step == 0 or stopping.evaluated != at.step:
+def reason_to_end(progress: Progress, stopping: Stopping, training: Training, total_steps: int) -> str | None:
+    """Return why the run is over, or None if it goes on. A run is over only after its last validation."""
+    if progress.step == 0 or stopping.evaluated != progress.step:
         return None
-    if at.step >= total or at.epoch >= training.epochs:
+    if progress.step >= total_steps or progress.epoch >= training.epochs:
         return "ran to its end"
     early = training.early_stopping
-    if early.enabled and at.epoch >= training.min_epochs and stopping.waited >= early.patience:
-        return f"early stopping: {early.monitor} has not gained {early.min_delta} in {stopping.waited} validations"
+    if early.enabled and progress.epoch >= training.min_epochs and stopping.waited >= early.patience:
+        waited = f"{stopping.waited} validations"
+        return f"early stopping: {early.monitor} has not gained {early.min_delta} in {waited}"
     return None

@@ -1,7 +1,7 @@
-"""What the engine asks of a model family, and nothing more.
+"""What the engine asks of a model family.
 
-Sums and counts cross this wall, not means: gradient accumulation, an uneven last batch and any number of ranks then
-give the same number.
+A family returns sums and counts, not means. Gradient accumulation, an uneven last batch and any number of
+ranks then give the same figures.
 """
 
 from __future__ import annotations
@@ -18,78 +18,90 @@ Batch = dict[str, Tensor]
 
 
 class Mean(NamedTuple):
-    """A mean in two parts, scalar tensors on the batch's device: `total` (a loss with its gradient) over `weight`."""
+    """A mean in two scalar tensors: `total` (a loss with its gradient) over `weight`."""
 
     total: Tensor
     weight: Tensor
 
     @staticmethod
     def value(total: float, weight: float) -> float:
-        """The figure that summed parts stand for; NaN over nothing."""
+        """Return the figure that summed parts stand for; NaN if the weight is 0."""
         return total / weight if weight else math.nan
 
     @staticmethod
     def gain(value: float, past: float) -> float:
-        """How much better `value` is than `past`: lower is better."""
+        """Return how much better `value` is than `past`: lower is better."""
         return past - value
 
 
 class GeometricMean(Mean):
-    """A Mean of logarithms, reported as the exponential of it: perplexity is that of the negative log-likelihood."""
+    """A mean of logarithms that is reported as its exponential, as perplexity is."""
 
     @staticmethod
     def value(total: float, weight: float) -> float:
+        """Return the exponential of the mean, at most e^700; NaN if the weight is 0."""
         return math.exp(min(total / weight, 700.0)) if weight else math.nan
 
 
 class Share(Mean):
-    """A Mean of hits, in 0..1, as accuracy is: higher is better."""
+    """A mean of hits in 0..1, such as accuracy: higher is better."""
 
     @staticmethod
     def gain(value: float, past: float) -> float:
+        """Return how much better `value` is than `past`: higher is better."""
         return value - past
 
 
 class Items(Protocol):
     """A data set. The same (index, rng state) gives the same item in any process.
 
-    `item` runs in worker processes and must not use global RNGs. It raises UserError, naming the file, for bad data.
+    `item` runs in worker processes and must not use global RNGs. It raises UserError, naming the file, for
+    bad data.
     """
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of items."""
+        ...
 
-    def item(self, index: int, rng: np.random.Generator) -> Any: ...
+    def item(self, index: int, rng: np.random.Generator) -> Any:
+        """Return item `index`, augmented with numbers from `rng` alone."""
+        ...
 
 
 class Task(Protocol):
-    name: str  # names the checkpoint folder: "spectocloud", "midi_generator"
+    """A model family as the engine sees it. `name` names the family in checkpoints: "midi_generator"."""
 
-    def model(self) -> nn.Module: ...
+    name: str
+
+    def model(self) -> nn.Module:
+        """Return a new model with its first weights, drawn from torch's generator."""
+        ...
 
     def datasets(self) -> tuple[Items, Items]:
-        """Train and validation. Engine-made rng = f(seed, epoch, index); validation always uses epoch 0."""
+        """Return the training and the validation items."""
         ...
 
     def collate(self, items: Sequence[Any]) -> Batch:
-        """Runs in worker processes; draws nothing at random."""
+        """Return the batch of these items. Runs in worker processes and draws no random number."""
         ...
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Mean]:
-        """ "loss" (what is minimised) and its named parts under the runbook's names, the same names at every call.
+        """Return "loss", which is minimised, and its named parts, with the same names at every call.
 
-        `loss` must be a sum over items, so no batch statistics (BatchNorm) in the model. `model` is the module, or
-        DDP or a compiled form of it: call it, `model(...)`, rather than a method of it. Runs under autocast where AMP
-        is on, in training and in validation (where `model.training` is False).
+        `loss` must be a sum over items, so the model has no batch statistics (BatchNorm). `model` is the
+        module, or DDP or a compiled form of it: call it, `model(...)`, rather than one of its methods. This
+        runs under autocast where AMP is on, in training and in validation (where `model.training` is False).
         """
         ...
 
     def baselines(self) -> dict[str, float]:
-        """What the validation figures must beat, logged beside them. Called once a run, on the first rank."""
+        """Return what the validation figures must beat. Called once a session, on the first rank."""
         ...
 
     def preview(self, model: nn.Module, folder: Path) -> None:
-        """Pictures and samples into `folder` (which exists), each `save_every` epochs, on the first rank.
+        """Write pictures and samples into the folder, every `save_every` epochs, on the first rank.
 
-        `model` is the module itself, in eval mode and without gradients, with the averaged weights if EMA is on.
+        `model` is the module itself, in eval mode and without gradients, with the averaged weights if EMA is
+        on.
         """
         ...

@@ -22,7 +22,7 @@ from kwela.campaign.run import evaluation as commands
 from kwela.campaign.run import results, state
 from kwela.campaign.run.results import NOT_MEASURED, number
 from kwela.campaign.run.state import Standing
-from kwela.engine.journal import changes
+from kwela.engine.journal import changed_settings
 from kwela.playbook import PlaybookConfig
 
 SAMPLES = 10
@@ -270,7 +270,7 @@ def _ablations(folder: Path) -> Iterator[Block]:
     rows = []
     for other in sorted(path.parent for path in folder.parent.glob("*/run.json") if path.parent != folder):
         theirs = read_json(other / "run.json").get("config", {})
-        apart = [f"{key} {was} (here {is_})" for key, (was, is_) in changes(theirs, ours).items()]
+        apart = [f"{key} {was} (here {is_})" for key, (was, is_) in changed_settings(theirs, ours).items()]
         rows.append([other.name, "; ".join(apart) or "nothing", number(curve(other).best, ".3f")])
     if rows:
         yield Table(["Run", "What differs", "Best validation loss"], rows)

@@ -100,7 +100,7 @@ class Campaign:
         except OSError as error:
             raise files.unwritable(self.folder, error) from None
         ended = self.around.watch(lambda notice: self._halt(NOTICE))
-        before = {number: signal.signal(number, self._signalled) for number in signals.heard()}
+        before = {number: signal.signal(number, self._signalled) for number in signals.stop_signals()}
         try:
             self._recover()
             self._session(gate_now, override, unattended)
