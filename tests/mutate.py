@@ -87,7 +87,7 @@ TARGETS = {
         "kwela.judge.shared.copies",
         ("judge/test_damage_sound.py", _RECORDED),
         "copy or chroma or stretch or match or (recorded and damage)",
-        skip=("chroma_of",),
+        skip=("chroma_of_file",),
     ),
     "damage_sound": Target(
         "kwela.judge.damage.audio_metrics",

@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 def heard(wave: np.ndarray) -> dict[str, float]:
     return dict(
-        zip(NAMES, audio_features.features(clips.alike(wave.astype(np.float32)[:160_000])), strict=True)
+        zip(NAMES, audio_features.features(clips.standardise(wave.astype(np.float32)[:160_000])), strict=True)
     )
 
 
@@ -113,16 +113,16 @@ def test_sevenths_are_told_from_triads(shape: tuple[int, ...], rich: bool) -> No
 
 def test_features_are_blind_to_level() -> None:
     wave = made_music.clip("log_drum", 5, 0)
-    loud, soft = (audio_features.features(clips.alike(wave * gain)) for gain in (1.0, 0.03))
+    loud, soft = (audio_features.features(clips.standardise(wave * gain)) for gain in (1.0, 0.03))
     assert np.allclose(loud, soft, rtol=0.05, atol=0.15)
     assert not np.allclose(
-        loud, audio_features.features(clips.alike(made_music.clip("house", 5, 0))), atol=0.5
+        loud, audio_features.features(clips.standardise(made_music.clip("house", 5, 0))), atol=0.5
     )
 
 
 def test_features_are_finite_where_there_is_nothing_to_hear() -> None:
     for name, wave in made_music.signals().items():
-        found = audio_features.features(clips.alike(wave))
+        found = audio_features.features(clips.standardise(wave))
         assert found.shape == (30,) and np.isfinite(found).all(), name
     assert not np.delete(audio_features.features(np.zeros(160_000, np.float32)), NAMES.index("swing")).any()
 
@@ -133,7 +133,7 @@ def test_another_length_is_an_error() -> None:
 
 
 def test_a_clip_takes_less_than_60_ms() -> None:
-    wave = clips.alike(made_music.clip("log_drum", 1, 0))
+    wave = clips.standardise(made_music.clip("log_drum", 1, 0))
     audio_features.features(wave)
     seconds = []
     for _ in range(5):

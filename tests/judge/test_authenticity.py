@@ -39,7 +39,7 @@ def generated(place: Path, every: int, unseen: bool = True) -> Path:
 def linked(place: Path, source: Path) -> Path:
     """A folder with the clips of another, which are heard once only."""
     place.mkdir(parents=True)
-    for path in clips.find(source):
+    for path in clips.find_audio_files(source):
         (place / path.name).symlink_to(path)
     return place
 
@@ -48,7 +48,7 @@ def linked(place: Path, source: Path) -> Path:
 def shared_work(module_patch: pytest.MonkeyPatch) -> None:
     once.share(module_patch, classifier, "fit")
     once.share(module_patch, authenticity_folders, "identify", "measure")
-    once.share(module_patch, copies, "chroma_of")
+    once.share(module_patch, copies, "chroma_of_file")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_shuffled_labels_give_chance_and_a_refusal(folders: dict[str, Folder]) -
 def test_a_generator_that_only_scales_velocity_is_caught(tmp_path: Path, music: Path) -> None:
     louder = tmp_path / "louder"
     louder.mkdir()
-    for path in clips.find(music / "base"):
+    for path in clips.find_audio_files(music / "base"):
         made_music.write(louder / path.name, 0.4 * soundfile.read(path)[0])
     found = judged(music, tmp_path / "out", louder, music / "base")
     assert found["status"] == "measured" and found["p_value"] > 0.5
@@ -197,7 +197,7 @@ def test_too_few_prompts_are_refused_with_how_many_would_do(folders: dict[str, F
 
 def test_training_clips_among_the_samples_are_reported_and_left_out(tmp_path: Path, music: Path) -> None:
     samples = linked(tmp_path / "samples", music / "base")
-    for k, path in enumerate(clips.find(music / "reference")[:20]):
+    for k, path in enumerate(clips.find_audio_files(music / "reference")[:20]):
         wave, rate = soundfile.read(path, dtype="int16")
         soundfile.write(samples / f"mine{k}.flac", wave, rate)  # another name, another format
     found = judged(music, tmp_path / "out", samples)
@@ -208,7 +208,7 @@ def test_training_clips_among_the_samples_are_reported_and_left_out(tmp_path: Pa
 
 def test_a_clip_in_reference_and_contrast_is_left_out_of_both(tmp_path: Path, music: Path) -> None:
     contrast = linked(tmp_path / "contrast", music / "contrast")
-    shutil.copy(clips.find(music / "reference")[0], contrast / "x-1.wav")
+    shutil.copy(clips.find_audio_files(music / "reference")[0], contrast / "x-1.wav")
     found = judged(music, tmp_path / "out", music / "base", contrast=contrast)
     assert found["overlap"]["contrast_in_reference"] == ["x-1.wav"]
     assert (found["n"]["reference"], found["n"]["contrast"]) == (ARTISTS * TAKES - 1, ARTISTS * TAKES)
@@ -218,7 +218,7 @@ def test_one_good_clip_copied_is_one_good_clip(tmp_path: Path, music: Path) -> N
     samples = tmp_path / "samples"
     samples.mkdir()
     for k in range(30):
-        shutil.copy(clips.find(music / "tuned")[0], samples / f"prompt{k}.wav")
+        shutil.copy(clips.find_audio_files(music / "tuned")[0], samples / f"prompt{k}.wav")
     found = judged(music, tmp_path / "out", samples)
     assert found["score"] == pytest.approx(1 / 30) and len(found["overlap"]["samples_repeated"]) == 29
 
@@ -237,7 +237,7 @@ def test_without_reference_there_is_conformity_and_no_score(tmp_path: Path, musi
 def test_unreadable_and_short_samples(tmp_path: Path, music: Path) -> None:
     samples = linked(tmp_path / "samples", music / "tuned")
     (samples / "broken.wav").write_bytes(b"RIFF")
-    made_music.write(samples / "short.wav", soundfile.read(clips.find(samples)[1])[0][:48_000])
+    made_music.write(samples / "short.wav", soundfile.read(clips.find_audio_files(samples)[1])[0][:48_000])
     found = judged(music, tmp_path / "out", samples)
     assert list(found["left_out"]["samples"]) == [str(samples / "broken.wav")]
     assert found["overlap"]["samples_under_5_s"] == ["short.wav"] and found["n"]["samples"] == CLIPS + 1
@@ -249,9 +249,9 @@ def test_unreadable_and_short_samples(tmp_path: Path, music: Path) -> None:
 
 def test_quick_takes_the_same_prompts_of_samples_and_base_and_artists_in_turn(tmp_path: Path) -> None:
     paths = [tmp_path / f"artist {a}-{k}.wav" for a in range(100) for k in range(9)]
-    samples, base, other = (clips.some(paths, 150, seed) for seed in (0, 0, 1))
+    samples, base, other = (clips.choose_files(paths, 150, seed) for seed in (0, 0, 1))
     assert samples == base != other and len(samples) == 150
-    assert len({clips.artist(path) for path in clips.some(paths, 150, 0, clips.artist)}) == 100
+    assert len({clips.artist_of(path) for path in clips.choose_files(paths, 150, 0, clips.artist_of)}) == 100
 
 
 def test_quick_compares_all_files_before_it_draws_some_and_says_that_it_drew(
@@ -259,7 +259,7 @@ def test_quick_compares_all_files_before_it_draws_some_and_says_that_it_drew(
 ) -> None:
     monkeypatch.setattr(authenticity_folders, "QUICK", 41)
     samples = linked(tmp_path / "samples", music / "base")
-    stolen = clips.find(music / "reference")
+    stolen = clips.find_audio_files(music / "reference")
     for k, path in enumerate(stolen):  # more than are drawn
         shutil.copy(path, samples / f"mine{k}.wav")
     found = judged(music, tmp_path / "out", samples, seed=3)
@@ -274,9 +274,9 @@ def test_quick_compares_all_files_before_it_draws_some_and_says_that_it_drew(
 def test_a_near_copy_of_a_reference_clip_is_named_and_does_not_pass(tmp_path: Path, music: Path) -> None:
     """Through another codec, quieter, from another moment: no hash finds it."""
     samples = linked(tmp_path / "samples", music / "base")
-    sources = clips.find(music / "reference")[:6]
+    sources = clips.find_audio_files(music / "reference")[:6]
     for k, source in enumerate(sources):
-        wave = clips.through_mp3(0.3 * clips.load(source)[6_400:], bits=24_000)
+        wave = clips.encode_and_decode_mp3(0.3 * clips.load_middle(source)[6_400:], bits=24_000)
         made_music.write(samples / f"near{k}.wav", wave)
     found = judged(music, tmp_path / "out", samples)
     named = found["overlap"]["samples_near_reference"]
@@ -319,7 +319,7 @@ def test_clips_without_an_artist_are_warned_of(
 ) -> None:
     nameless = tmp_path / "nameless"
     nameless.mkdir()
-    for k, path in enumerate(clips.find(music / "reference")):
+    for k, path in enumerate(clips.find_audio_files(music / "reference")):
         (nameless / f"{k:03}.wav").symlink_to(path)
     warned = judged(music, tmp_path / "out", music / "base", reference=nameless)["warning"]
     assert "42 clips name no artist" in warned
@@ -350,12 +350,12 @@ def test_the_command_prints_json_and_takes_a_sheet_and_its_ratings(
     assert _status([*command, "--sheet", str(sheet)]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "measured"
     style = {
-        listening.name(clips.digest(clips.load(path)), 0): path.parent.name
+        listening.name(clips.audio_hash(clips.load_middle(path)), 0): path.parent.name
         for place in ("reference", "contrast", "tuned")
-        for path in clips.find(music / place)
+        for path in clips.find_audio_files(music / place)
     }
     lines = [",".join(listening.COLUMNS)]
-    for path in clips.find(tmp_path / "sheet_clips"):
+    for path in clips.find_audio_files(tmp_path / "sheet_clips"):
         rating = {"reference": 5, "tuned": 4, "contrast": 1}[style[path.stem]]
         lines += [f"{path.name},a,{rating},,", f"{path.name},b,{max(1, rating - 1)},,"]
     sheet.write_text("\n".join(lines) + "\n")

@@ -27,13 +27,15 @@ def test_loudness_is_that_of_the_standard() -> None:
 
 def test_every_clip_is_equally_loud_and_silence_stays_silence() -> None:
     for amplitude in (0.01, 0.9):
-        assert loudness(clips.equally_loud(tone(300, amplitude)), clips.RATE) == pytest.approx(-23, abs=0.05)
-    assert not clips.alike(np.zeros(160_000, np.float32)).any()
+        assert loudness(clips.normalise_loudness(tone(300, amplitude)), clips.RATE) == pytest.approx(
+            -23, abs=0.05
+        )
+    assert not clips.standardise(np.zeros(160_000, np.float32)).any()
 
 
 def test_mp3_keeps_length_and_place_in_time() -> None:
     wave = made_music.clip("house", 1, 0)
-    back = clips.through_mp3(wave)
+    back = clips.encode_and_decode_mp3(wave)
     assert back.shape == wave.shape and back.dtype == np.float32
     middle = slice(20_000, 140_000)
     shifts = {
@@ -47,15 +49,15 @@ def test_a_file_becomes_ten_seconds_at_16_khz_from_its_middle(tmp_path: Path) ->
     t = np.arange(30 * rate) / rate
     wave = np.where((t > 10) & (t < 20), np.sin(2 * np.pi * 440 * t), np.sin(2 * np.pi * 2000 * t)) * 0.3
     soundfile.write(tmp_path / "x.wav", np.stack([wave, wave], 1), rate)
-    found = clips.standard(tmp_path / "x.wav")
+    found = clips.load_standard(tmp_path / "x.wav")
     assert found.shape == (160_000,) and found.dtype == np.float32
     spectrum = np.abs(np.fft.rfft(found[1600:-1600]))
     assert np.argmax(spectrum) / len(found[1600:-1600]) * 16_000 == pytest.approx(440, abs=1)
 
 
 def test_a_short_clip_is_repeated() -> None:
-    assert np.array_equal(clips.fill(np.arange(3), 7), [0, 1, 2, 0, 1, 2, 0])
-    assert np.array_equal(clips.fill(np.arange(9), 7), np.arange(7))
+    assert np.array_equal(clips.cut_or_repeat(np.arange(3), 7), [0, 1, 2, 0, 1, 2, 0])
+    assert np.array_equal(clips.cut_or_repeat(np.arange(9), 7), np.arange(7))
 
 
 def test_one_recording_in_two_formats_has_one_hash(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_one_recording_in_two_formats_has_one_hash(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", wave, 16_000)
     soundfile.write(tmp_path / "b.flac", wave, 16_000)
     made_music.write(tmp_path / "c.wav", made_music.clip("fiddle", 3, 1))
-    a, b, c = (clips.digest(clips.load(tmp_path / name)) for name in ("a.wav", "b.flac", "c.wav"))
+    a, b, c = (clips.audio_hash(clips.load_middle(tmp_path / name)) for name in ("a.wav", "b.flac", "c.wav"))
     assert a == b != c
 
 
@@ -71,21 +73,24 @@ def test_files_are_found_below_a_folder(tmp_path: Path) -> None:
     for name in ("b/x.WAV", "a.mp3", "notes.txt", ".hidden.wav", ".git/y.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [p.relative_to(tmp_path).as_posix() for p in clips.find(tmp_path)] == ["a.mp3", "b/x.WAV"]
+    assert [p.relative_to(tmp_path).as_posix() for p in clips.find_audio_files(tmp_path)] == [
+        "a.mp3",
+        "b/x.WAV",
+    ]
     with pytest.raises(UserError, match="not a folder"):
-        clips.find(tmp_path / "nowhere")
+        clips.find_audio_files(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no audio"):
-        clips.find(tmp_path / "empty")
+        clips.find_audio_files(tmp_path / "empty")
 
 
 def test_the_artist_is_listed_or_stands_before_the_first_dash(tmp_path: Path) -> None:
-    assert clips.artist(Path("x/Kabza De Small - Song - Mix.wav")) == "kabza de small"
-    assert clips.artist(Path("x/001.wav")) == "001"
+    assert clips.artist_of(Path("x/Kabza De Small - Song - Mix.wav")) == "kabza de small"
+    assert clips.artist_of(Path("x/001.wav")) == "001"
     (tmp_path / "a.csv").write_text("file,artist\n001.wav,First\nhouse/002.wav,Second\n003,Third\n")
     listed = clips.read_artists(tmp_path / "a.csv")
     names = ("x/001.wav", "y/house/002.wav", "y/soul/002.wav", "003.flac")
-    assert [clips.artist(Path(name), listed) for name in names] == ["first", "second", "002", "third"]
+    assert [clips.artist_of(Path(name), listed) for name in names] == ["first", "second", "002", "third"]
 
 
 @pytest.mark.parametrize(
@@ -102,9 +107,9 @@ def test_unreadable_files_are_left_out_with_their_reason(tmp_path: Path) -> None
     good = made_music.write(tmp_path / "good.wav", tone(440, 0.3))
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"no audio at all")
-    got, failed = clips.each(_length, [good, bad], "clips")
+    got, failed = clips.map_files(_length, [good, bad], "clips")
     assert got == {good: 160_000} and "bad.wav" in failed[bad]
 
 
 def _length(path: Path) -> int:
-    return len(clips.load(path))
+    return len(clips.load_middle(path))

@@ -64,7 +64,7 @@ def honest(window: Window, heard: Heard) -> Cloud:
 
 
 def value(card: Scorecard, table: str, row: str) -> float:
-    (found,) = [one for one in card.sections[table].rows if one.row == row]
+    (found,) = [one for one in card.sections[table].rows if one.label == row]
     assert found.value is not None
     return found.value
 
@@ -161,7 +161,7 @@ def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(songs: S
     model = save(tmp_path / "tiny.pt", build({"width": 16, "depth": 1}))
     card = clouds.judge(model, paths["held"], paths["training"], out=tmp_path / "out", quick=True)
     assert card.verdicts["status"] == "measured" and not card.verdicts["beats_every_baseline"]
-    assert card.more["songs"] == 6
+    assert card.extra_json["songs"] == 6
     page = (tmp_path / "out" / "clouds.md").read_text()
     assert page.startswith("The checkpoint was trained with other manifests")
     assert json.loads((tmp_path / "out" / "clouds.json").read_text()) == card.to_dict()
@@ -183,4 +183,4 @@ def test_songs_that_training_has_seen_do_not_count(songs: Songs, tmp_path: Path)
         honest, songs.asked[:4] + renamed + songs.known[2:4], songs.known, out=tmp_path
     )
     assert card.verdicts["status"] == "refused"
-    assert len(card.more["left_out"]) == 4
+    assert len(card.extra_json["left_out"]) == 4

@@ -57,7 +57,7 @@ def write_mp3(path: Path, wave: np.ndarray, rate: int) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def shared_work(module_patch: pytest.MonkeyPatch) -> None:
     once.share(module_patch, audio_metrics, "describe")
-    once.share(module_patch, copies, "chroma_of")
+    once.share(module_patch, copies, "chroma_of_file")
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +95,13 @@ def test_nothing_broken_is_nothing_worse(folders: Path, tmp_path: Path) -> None:
     card = judged(
         folders, folders / "tuned", tmp_path, training=folders / "training", unseen=folders / "unseen"
     )
-    assert card.verdicts["status"] == "measured" and card.more["pairs"] == 12
+    assert card.verdicts["status"] == "measured" and card.extra_json["pairs"] == 12
     assert {card.verdicts[name] for name in ("highs", "silent", "looping", "clipping")} == {"not worse"}
-    assert card.verdicts["copies"] == 0 and card.more["copied"] == []
+    assert card.verdicts["copies"] == 0 and card.extra_json["copied"] == []
     cross = card.sections["cross_entropy"].rows[0]
     assert cross.value is None and cross.note == "no model was given"
     for rows in (card.sections["highs"].rows, card.sections["looping"].rows):
-        assert [row.row for row in rows] == ["base", "tuned", "tuned - base", "unseen"]
+        assert [row.label for row in rows] == ["base", "tuned", "tuned - base", "unseen"]
     page = (tmp_path / "damage.md").read_text()
     for picture in ("spectra.png", "spectrograms.png"):
         assert f"({picture})" in page and (tmp_path / picture).stat().st_size > 10_000
@@ -131,7 +131,7 @@ def test_a_copied_training_clip_is_caught(folders: Path, tmp_path: Path, disguis
         write_mp3(tuned / "prompt03.mp3", soxr.resample(0.3 * wave, RATE, 24_000), 24_000)
     card = judged(folders, tuned, tmp_path / "out", training=folders / "training", unseen=folders / "unseen")
     assert card.verdicts["copies"] == 1
-    (copy,) = card.more["copied"]
+    (copy,) = card.extra_json["copied"]
     assert copy["clip"].startswith("prompt03") and copy["training_clip"] == "prompt05.wav"
     assert copy["seconds"] > 5
     shift = copy["training_start"] - copy["start"]
@@ -152,7 +152,7 @@ def test_in_music_of_one_chord_an_equal_clip_is_a_copy_and_none_is_no_all_clear(
     assert card.verdicts["copies"].startswith("not measured: chance alone shares")
     shutil.copy(tmp_path / "training" / "prompt05.wav", tmp_path / "tuned" / "prompt03.wav")
     card = damage.judge(tmp_path / "base", tmp_path / "tuned", out=tmp_path / "out", **given)
-    assert [copy["clip"] for copy in card.more["copied"]] == ["prompt03.wav"]
+    assert [copy["clip"] for copy in card.extra_json["copied"]] == ["prompt03.wav"]
 
 
 def test_unseen_clips_that_are_training_clips_do_not_hide_a_copy(folders: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_other_names_are_compared_unpaired(folders: Path, tmp_path: Path) -> Non
     for path in (tmp_path / "plain").iterdir():
         path.rename(path.with_stem(f"other-{path.stem}"))
     card = judged(folders, tmp_path / "plain", tmp_path / "out")
-    assert card.more["pairs"] == 0 and card.verdicts["highs"] == "worse"
+    assert card.extra_json["pairs"] == 0 and card.verdicts["highs"] == "worse"
     assert "unpaired" in card.sections["highs"].rows[2].note
 
 
@@ -180,7 +180,7 @@ def test_fewer_than_ten_different_clips_are_refused(folders: Path, tmp_path: Pat
     (tmp_path / "tuned" / "torn.wav").write_bytes(b"RIFF")
     card = judged(folders, tmp_path / "tuned", tmp_path / "out")
     assert card.verdicts["status"] == "refused" and "found 9 in" in card.verdicts["why"]
-    assert not card.sections and len(card.more["left_out"]) == 4
+    assert not card.sections and len(card.extra_json["left_out"]) == 4
 
 
 def test_a_missing_folder_is_named(folders: Path, tmp_path: Path) -> None:

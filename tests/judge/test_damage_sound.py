@@ -165,24 +165,28 @@ def test_levels_are_in_steps_of_25_ms_and_end_50_db_under_the_loudest() -> None:
 
 
 def test_a_copy_is_longer_than_3_seconds_and_than_chance_gives() -> None:
-    assert copies.bar([]) == copies.bar([1.0, 2.0]) == 3 and copies.bar([4.0, 2.0]) == 6
+    assert (
+        copies.copy_threshold([]) == copies.copy_threshold([1.0, 2.0]) == 3
+        and copies.copy_threshold([4.0, 2.0]) == 6
+    )
 
 
 def test_chroma_counts_neither_what_is_soft_nor_what_is_too_low_or_too_high() -> None:
     t = np.arange(2 * copies.RATE) / copies.RATE
     tone = np.sin(2 * np.pi * 440 * t).astype(np.float32)
-    found = copies.chroma(0.3 * tone)
+    found = copies.chroma_frames(0.3 * tone)
     assert found.shape == (21, 12) and found.dtype == np.float32 and found.max() == found[10, 9] == 1
-    assert copies.chroma(0.0015 * tone)[10].max() == 1 and not copies.chroma(0.0013 * tone)[10].any(), (
-        "-60 dB"
-    )
+    assert (
+        copies.chroma_frames(0.0015 * tone)[10].max() == 1
+        and not copies.chroma_frames(0.0013 * tone)[10].any()
+    ), "-60 dB"
     other = np.sin(2 * np.pi * 3520 * 2 ** (3 / 12) * t) + np.sin(2 * np.pi * 46 * t)  # C8, F sharp 1
-    both = copies.chroma((0.3 * tone + 0.3 * other).astype(np.float32))[10]
+    both = copies.chroma_frames((0.3 * tone + 0.3 * other).astype(np.float32))[10]
     assert both[9] == 1 and both[0] < 0.05 and both[6] < 0.05
     octaves = sum(np.sin(2 * np.pi * hertz * t) for hertz in (523.25, 1046.5)) + 1.2 * np.sin(
         2 * np.pi * 659.26 * t
     )
-    two = copies.chroma((0.2 * octaves).astype(np.float32))[10]
+    two = copies.chroma_frames((0.2 * octaves).astype(np.float32))[10]
     assert two[0] == 1 and two[4] == pytest.approx(0.6, abs=0.05), "the octaves of a class are added"
 
 
@@ -194,17 +198,19 @@ def test_frames_match_from_a_correlation_of_0_8_on() -> None:
         second[0, 5] = other
         correlation = np.corrcoef(first[0], second[0])[0, 1]
         assert (correlation >= 0.8) == (seconds > 0)
-        assert copies.longest([first], [second])[0].seconds == seconds
-    assert copies.longest([first], [100 * first + 7])[0].seconds == copies.HOP_SECONDS, "whatever their level"
+        assert copies.longest_shared_stretches([first], [second])[0].seconds == seconds
+    assert copies.longest_shared_stretches([first], [100 * first + 7])[0].seconds == copies.HOP_SECONDS, (
+        "whatever their level"
+    )
 
 
 def test_the_first_of_equal_stretches_counts_and_lengths_of_clips_do_not_matter() -> None:
     rng = np.random.default_rng(4)
     long, short = rng.random((40, 12)), rng.random((6, 12))
-    found = copies.longest([short, long, long[:0]], [long[10:30], long, short])
+    found = copies.longest_shared_stretches([short, long, long[:0]], [long[10:30], long, short])
     assert found[0] == (6 * copies.HOP_SECONDS, 2, 0, 0) and found[1] == (40 * copies.HOP_SECONDS, 1, 0, 0)
-    assert found[2] == (0, -1, 0, 0) and copies.longest([], [long]) == []
-    part = copies.longest([long], [long[10:30], long[25:30]])[0]
+    assert found[2] == (0, -1, 0, 0) and copies.longest_shared_stretches([], [long]) == []
+    part = copies.longest_shared_stretches([long], [long[10:30], long[25:30]])[0]
     assert part == (20 * copies.HOP_SECONDS, 0, 10 * copies.HOP_SECONDS, 0)
 
 
@@ -212,29 +218,31 @@ def test_chroma_names_the_pitch_class() -> None:
     t = np.arange(2 * copies.RATE) / copies.RATE
     for semitones in (0, 4, 9):
         wave = 0.3 * np.sin(2 * np.pi * 261.63 * 2 ** (semitones / 12) * t)
-        middle = copies.chroma(wave.astype(np.float32))[3:-3]
+        middle = copies.chroma_frames(wave.astype(np.float32))[3:-3]
         assert (middle.argmax(1) == semitones).all()
-    assert (copies.chroma(np.zeros(copies.RATE, np.float32)) == 0).all()
+    assert (copies.chroma_frames(np.zeros(copies.RATE, np.float32)) == 0).all()
 
 
 def test_the_longest_shared_stretch_is_found_where_it_is() -> None:
     rng = np.random.default_rng(1)
     asked, other, training = (rng.random((n, 12)).astype(np.float32) for n in (80, 70, 120))
     asked[30:55] = training[61:86]
-    first, second = copies.longest([asked, other], [other[:0], rng.random((50, 12)), training])
+    first, second = copies.longest_shared_stretches(
+        [asked, other], [other[:0], rng.random((50, 12)), training]
+    )
     step = copies.HOP_SECONDS
     assert first.other == 2 and first.seconds == pytest.approx(25 * step)
     assert first.start == pytest.approx(30 * step) and first.other_start == pytest.approx(61 * step)
     assert second.seconds < 5 * step
-    assert copies.longest([other[:0]], [training])[0] == (0, -1, 0, 0)
+    assert copies.longest_shared_stretches([other[:0]], [training])[0] == (0, -1, 0, 0)
 
 
 def test_a_stretch_does_not_run_on_from_one_clip_into_the_next() -> None:
     clip = np.random.default_rng(2).random((60, 12)).astype(np.float32)
-    first, second = copies.longest([clip[:30], clip[30:]], [clip])
+    first, second = copies.longest_shared_stretches([clip[:30], clip[30:]], [clip])
     assert first.seconds == second.seconds == pytest.approx(30 * copies.HOP_SECONDS)
 
 
 def test_silence_is_no_copy_of_silence() -> None:
     quiet = np.zeros((50, 12), np.float32)
-    assert copies.longest([quiet], [quiet])[0].seconds == 0
+    assert copies.longest_shared_stretches([quiet], [quiet])[0].seconds == 0

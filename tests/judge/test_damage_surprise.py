@@ -28,7 +28,9 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return clips.find(made_music.folder(tmp_path_factory.mktemp("unseen"), ("fiddle", "chorale"), 6, 1))
+    return clips.find_audio_files(
+        made_music.folder(tmp_path_factory.mktemp("unseen"), ("fiddle", "chorale"), 6, 1)
+    )
 
 
 def tuned(stand_in: Path, folder: Path, noise: float) -> Path:
@@ -81,7 +83,7 @@ def test_an_unchanged_model_is_as_surprised_as_its_base_and_a_broken_one_more(
         card = Scorecard("damage")
         damage_card.surprised(card, found)
         verdicts[noise] = card.verdicts["cross_entropy"]
-        assert [row.row for row in card.sections["cross_entropy"].rows][:3] == [
+        assert [row.label for row in card.sections["cross_entropy"].rows][:3] == [
             "base",
             "tuned",
             "tuned - base",

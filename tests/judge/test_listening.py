@@ -43,7 +43,9 @@ def folders(tmp_path: Path) -> dict[str, list[tuple[Path, str]]]:
     found: dict[str, list[tuple[Path, str]]] = {}
     for name, style in (("reference", "log_drum"), ("contrast", "house"), ("samples", "hip_hop")):
         place = made_music.folder(tmp_path / name, (style,), 3, 1)
-        found[name] = [(path, clips.digest(clips.load(path))) for path in clips.find(place)]
+        found[name] = [
+            (path, clips.audio_hash(clips.load_middle(path))) for path in clips.find_audio_files(place)
+        ]
     return found
 
 
@@ -51,14 +53,14 @@ def test_the_sheet_says_nothing_of_where_a_clip_is_from(
     tmp_path: Path, folders: dict[str, list[tuple[Path, str]]]
 ) -> None:
     sheet = listening.write_sheet(tmp_path / "sheet", folders, seed=1)
-    heard = clips.find(tmp_path / "sheet" / "clips")
+    heard = clips.find_audio_files(tmp_path / "sheet" / "clips")
     with sheet.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["clip"] for row in rows] == [path.name for path in heard] and len(rows) == 9
     assert not any(
         word in sheet.read_text() for word in ("log_drum", "house", "reference", "contrast", "samples-")
     )
-    levels = [loudness(clips.load(path), clips.RATE) for path in heard]
+    levels = [loudness(clips.load_middle(path), clips.RATE) for path in heard]
     assert max(levels) - min(levels) < 0.7 and len({path.stat().st_size for path in heard}) == 1
     again = listening.write_sheet(tmp_path / "again.csv", folders, seed=1)
     assert again.read_text() == sheet.read_text() and (tmp_path / "again_clips").is_dir()

@@ -57,7 +57,7 @@ def judged(make: Maker, folder: Path, seed: int = 0, other: Maker | None = None)
 
 
 def value(card: Scorecard, table: str, row: str) -> float:
-    found = next(one for one in card.sections[table].rows if one.row == row)
+    found = next(one for one in card.sections[table].rows if one.label == row)
     assert found.value is not None, found
     return found.value
 
@@ -95,9 +95,9 @@ def test_a_twin_stands_in_every_table_and_a_model_no_better_than_its_twin_follow
         assert value(same, table, "symbolic | shuffled-label twin") == value(same, table, "symbolic | model")
     assert honest.verdicts["heard_as_asked"]["symbolic"] == ["valence", "arousal"]
     assert same.verdicts["heard_as_asked"]["symbolic"] == []
-    rows = [row.row for row in same.sections["flips_symbolic"].rows]
+    rows = [row.label for row in same.sections["flips_symbolic"].rows]
     assert "valence turned: judged valence | shuffled-label twin" in rows
-    assert not any("twin" in row.row for row in honest.sections["grid_quadrant"].rows)
+    assert not any("twin" in row.label for row in honest.sections["grid_quadrant"].rows)
     assert "permuted targets are the only floor" in honest.sections["grid"].text
 
 
@@ -157,7 +157,7 @@ def test_pieces_that_could_not_be_made_are_judged_the_worst_and_none_vanishes(tm
     assert card.verdicts["valid_pieces"] == "16 of 32"
     assert value(card, "grid_quadrant", "symbolic | model") <= 0.5
     assert value(card, "grid_mae_arousal", "symbolic | model") > 0.9
-    whole = {row.row: row.value for row in card.sections["quality"].rows}
+    whole = {row.label: row.value for row in card.sections["quality"].rows}
     assert (whole["polyphony | generated"] or 0) < 0.7
 
 
@@ -176,15 +176,15 @@ def test_a_copied_training_piece_is_caught_in_another_key_tempo_and_velocity(tmp
         copies, material("so that no evaluator is needed"), None, EFFORT, tmp_path, Scorecard("toy")
     )
     assert card.verdicts["copies"] == 1
-    assert card.more["copies"][0]["training"] == material().training[3]["midi_path"]
-    assert card.more["copies"][0]["share"] == 1
+    assert card.extra_json["copies"][0]["training"] == material().training[3]["midi_path"]
+    assert card.extra_json["copies"][0]["share"] == 1
 
 
 def test_an_evaluator_of_shuffled_labels_is_refused_and_gives_no_number(tmp_path: Path) -> None:
     card = midi.score(listens, material(), labels(48, 6, shuffled=True), EFFORT, tmp_path, Scorecard("toy"))
     for table in ("grid_quadrant", "grid_spearman_valence", "grid_spearman_arousal"):
         for row in card.sections[table].rows:
-            if row.row.startswith("symbolic | "):
+            if row.label.startswith("symbolic | "):
                 assert row.value is None and "refused" in row.note, row
     assert card.verdicts["evaluators"]["symbolic"] == [] and card.verdicts["heard_as_asked"]["symbolic"] == []
 

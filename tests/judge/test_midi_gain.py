@@ -61,7 +61,7 @@ def test_a_dimension_in_which_the_songs_agree_is_not_measured() -> None:
         row["emotion64"][2] = 0.6
     gains = found(True, songs)
     assert "shuffled intensity" not in gains
-    row = next(one for one in teacher_forcing.gain_rows(gains, 8) if "intensity" in one.row)
+    row = next(one for one in teacher_forcing.gain_rows(gains, 8) if "intensity" in one.label)
     assert row.value is None and "one value" in row.note
 
 

@@ -100,7 +100,7 @@ def test_a_twin_is_one_by_its_manifest_and_the_model_itself_is_none(
     other = model(tmp_path, told, "twin.pt", str(shuffled))
     card = midi.judge(best, held_out, seen, None, other, out=tmp_path / "out", quick=True)
     assert "twin" not in card.warning
-    rows = {row.row: row for row in card.sections["gain"].rows}
+    rows = {row.label: row for row in card.sections["gain"].rows}
     assert rows["over shuffled emotions | shuffled-label twin"].value is not None
     lost = model(tmp_path, told, "lost.pt")
     doubtful = midi.judge(best, held_out, seen, None, lost, out=tmp_path / "out", quick=True)

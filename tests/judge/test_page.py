@@ -3,14 +3,14 @@
 import json
 import math
 
-from kwela.judge.shared.scorecard import Row, Scorecard, Section
+from kwela.judge.shared.scorecard import Scorecard, ScorecardRow, Section
 from kwela.stats import Interval
 
 
 def card():
     rows = [
-        Row.of("model", Interval(0.5, 0.4, 0.6), 12),
-        Row.of("floor", Interval(math.nan, math.nan, math.nan), note="no second draw"),
+        ScorecardRow.from_interval("model", Interval(0.5, 0.4, 0.6), 12),
+        ScorecardRow.from_interval("floor", Interval(math.nan, math.nan, math.nan), note="no second draw"),
     ]
     section = Section("Distance", rows, "Lower is better.", "Chamfer", "distance.png")
     return Scorecard(
@@ -46,5 +46,5 @@ def test_verdicts_read_as_words_and_short_figures():
 
 
 def test_a_bar_in_a_name_opens_no_column():
-    page = Scorecard("T", sections={"s": Section("S", [Row("symbolic | model", 0.5)])}).page()
+    page = Scorecard("T", sections={"s": Section("S", [ScorecardRow("symbolic | model", 0.5)])}).page()
     assert "| symbolic \\| model | 0.5 |" in page

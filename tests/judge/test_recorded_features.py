@@ -29,7 +29,7 @@ STYLES = ("log_drum", "house", "hip_hop", "fiddle")
 
 def audio_values(style: str) -> dict[str, float]:
     """The audio features of a made clip."""
-    values = audio_features.features(clips.alike(made_music.clip(style, 5, 0)))
+    values = audio_features.features(clips.standardise(made_music.clip(style, 5, 0)))
     return dict(zip(audio_features.NAMES, values.tolist(), strict=True))
 
 
@@ -50,8 +50,8 @@ def damage_values(style: str) -> dict[str, float]:
     """What the damage judge measures of a made clip, as if it were at its own rate, and what two clips share."""
     wave = made_music.clip(style, 5, 0)
     power = audio_metrics.spectrum(wave)
-    chroma = [copies.chroma(made_music.clip(style, 5, take)[:60_000]) for take in (0, 1)]
-    shared = copies.longest(chroma[:1], chroma[1:])[0]
+    chroma = [copies.chroma_frames(made_music.clip(style, 5, take)[:60_000]) for take in (0, 1)]
+    shared = copies.longest_shared_stretches(chroma[:1], chroma[1:])[0]
     looping = audio_metrics.looping_share(power)
     return {
         "highs": audio_metrics.highs(power) or 0.0,

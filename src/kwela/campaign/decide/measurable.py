@@ -20,10 +20,10 @@ def unmeasurable(settings: Evaluation) -> str:
         if place is None:
             return f"evaluation.{name}: not set"
         try:
-            found = clips.find(place)
+            found = clips.find_audio_files(place)
         except UserError as error:
             return f"evaluation.{name}: {error}"
-        artists = len({clips.artist(path) for path in found})
+        artists = len({clips.artist_of(path) for path in found})
         if len(found) < LEAST_CLIPS or artists < LEAST_ARTISTS:
             needed = f"{LEAST_CLIPS} clips by {LEAST_ARTISTS} are needed"
             return f"evaluation.{name}: {place}: {len(found)} clips by {artists} artists, {needed}"

@@ -105,12 +105,12 @@ def hear(
 
 def identify(path: Path) -> list[Any]:
     """[digest, seconds] of a file's middle."""
-    wave = clips.load(path)
-    return [clips.digest(wave), len(wave) / clips.RATE]
+    wave = clips.load_middle(path)
+    return [clips.audio_hash(wave), len(wave) / clips.RATE]
 
 
 def measure(path: Path) -> list[float]:
-    return audio_features.features(clips.standard(path)).tolist()
+    return audio_features.features(clips.load_standard(path)).tolist()
 
 
 def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], Report]:
@@ -162,19 +162,25 @@ def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, 
     if not all((samples.clips, *halves)):
         return samples, {}
     heard, _ = _each(
-        copies.chroma_of, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma"
+        copies.chroma_of_file, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma"
     )
     known, asked, *parts = (
         [heard.get(c.path, []) for c in mine] for mine in (reference.clips, samples.clips, *halves)
     )
-    chance = [one.seconds for pair in (parts, parts[::-1]) for one in copies.longest(pair[0], pair[1])]
-    bar, longest = copies.bar(chance), max((clip.seconds for clip in samples.clips), default=0.0)
-    if bar >= copies.WHOLE * longest:
+    chance = [
+        one.seconds
+        for pair in (parts, parts[::-1])
+        for one in copies.longest_shared_stretches(pair[0], pair[1])
+    ]
+    bar, longest = copies.copy_threshold(chance), max((clip.seconds for clip in samples.clips), default=0.0)
+    if bar >= copies.MAX_CHANCE_SHARE * longest:
         return samples, {
             "near_copies": f"not measured: reference clips share {max(chance):.1f} s with other artists'"
         }
     marked, names = [], []
-    for clip, shared in zip(samples.clips, copies.longest(asked, known, "Looking for copies"), strict=True):
+    for clip, shared in zip(
+        samples.clips, copies.longest_shared_stretches(asked, known, "Looking for copies"), strict=True
+    ):
         if shared.seconds > bar and not clip.copied:
             source = reference.clips[shared.other].path.name
             names.append(f"{clip.path.name} ({shared.seconds:.1f} s of {source})")
@@ -185,7 +191,7 @@ def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, 
 
 def _listed(name: str, place: Path, artists: dict[str, str] | None) -> Folder:
     """A folder's clips, identified; nothing measured yet."""
-    paths = clips.find(place)
+    paths = clips.find_audio_files(place)
     found, failed = _each(identify, paths, f"reading {name}")
     if not found:
         raise UserError(f"{place}: no clip in it is readable; first: {next(iter(failed.values()))}")
@@ -193,7 +199,7 @@ def _listed(name: str, place: Path, artists: dict[str, str] | None) -> Folder:
         Clip(
             path,
             path.relative_to(place).with_suffix("").as_posix(),
-            clips.artist(path, artists),
+            clips.artist_of(path, artists),
             *found[path],
         )
         for path in paths
@@ -204,7 +210,9 @@ def _listed(name: str, place: Path, artists: dict[str, str] | None) -> Folder:
 
 def _some(folder: Folder, seed: int) -> Folder:
     who = {clip.path: clip.artist for clip in folder.clips}
-    chosen = set(clips.some(list(who), QUICK, seed, who.__getitem__ if folder.name in LEARNT else None))
+    chosen = set(
+        clips.choose_files(list(who), QUICK, seed, who.__getitem__ if folder.name in LEARNT else None)
+    )
     return replace(folder, clips=[clip for clip in folder.clips if clip.path in chosen])
 
 
@@ -213,7 +221,9 @@ def _each(
 ) -> tuple[dict[Path, Any], dict[Path, str]]:
     """As `clips.each`, of what hasn't been heard before: by path, size and time of change."""
     keys = {path: (function, *_key(path)) for path in paths}
-    found, failed = clips.each(function, [path for path, key in keys.items() if key not in _heard], label)
+    found, failed = clips.map_files(
+        function, [path for path, key in keys.items() if key not in _heard], label
+    )
     _heard.update({keys[path]: result for path, result in found.items()})
     return {path: _heard[key] for path, key in keys.items() if path not in failed}, failed
 

@@ -66,7 +66,7 @@ def judge(
     if rated:
         evidence.heard = _ask(rated, folders, evidence)
     card = authenticity_page.card(folders, doubles, evidence, out, named=listed is not None)
-    card.more = _contract(folders, doubles, evidence) | card.more
+    card.extra_json = _contract(folders, doubles, evidence) | card.extra_json
     if sheet:
         chosen = {
             name: [(clip.path, clip.digest) for clip in folder.clips] for name, folder in folders.items()

@@ -52,7 +52,7 @@ def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: i
     lines = csv.writer(rows, lineterminator="\n")
     lines.writerow(COLUMNS)
     for title, path in sorted(chosen.items()):
-        wave = clips.standard(path)
+        wave = clips.load_standard(path)
         sound = io.BytesIO()
         soundfile.write(sound, wave / max(1.0, float(np.abs(wave).max())), clips.RATE, "PCM_16", format="WAV")
         files.write(beside / f"{title}.wav", sound.getvalue(), durable=False)

@@ -12,7 +12,7 @@ from kwela.judge.authenticity.features import DOCUMENTED, NAMES
 from kwela.judge.authenticity.findings import Findings
 from kwela.judge.authenticity.folders import LEARNT, Folder
 from kwela.judge.shared import plots
-from kwela.judge.shared.scorecard import Row, Scorecard
+from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 
 ROLES = {
     "reference": "reference, held out (ceiling)",
@@ -93,16 +93,26 @@ def _against_base(evidence: Findings) -> str:
 
 def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Findings, out: Path) -> None:
     rows = [
-        Row.of(role, evidence.shares[name], len(folders["contrast" if name == "fresh" else name]))
+        ScorecardRow.from_interval(
+            role, evidence.shares[name], len(folders["contrast" if name == "fresh" else name])
+        )
         for name, role in ROLES.items()
         if name in evidence.shares
     ]
     for end in ("low", "high"):
         note = "how far the score hangs on where the threshold fell"
-        rows.append(Row.of(f"samples, threshold at its {end} end", evidence.shares[end], note=note))
+        rows.append(
+            ScorecardRow.from_interval(
+                f"samples, threshold at its {end} end", evidence.shares[end], note=note
+            )
+        )
     if evidence.difference is not None:
         note = f"p = {evidence.p_value:.2g}, paired by file name, order of pairs shuffled"
-        rows.append(Row.of("samples less base, same prompts", evidence.difference, evidence.pairs, note))
+        rows.append(
+            ScorecardRow.from_interval(
+                "samples less base, same prompts", evidence.difference, evidence.pairs, note
+            )
+        )
     text = (
         "The share of clips past a threshold, fixed before a sample was scored, and not far from reference music. "
         "That at most 5 % of contrast pass is so by construction: it was set on these clips. The floor that could "
@@ -117,7 +127,7 @@ def _distribution(made: Scorecard, evidence: Findings) -> None:
     for name in (name for name in ROLES if name in evidence.judged):
         judged = evidence.judged[name]
         for what, hits in (("unlike either", judged.outside), ("far from reference", judged.far[:, 1] > 1)):
-            rows.append(Row.of(f"{name}: {what}", stats.share(hits), len(hits)))
+            rows.append(ScorecardRow.from_interval(f"{name}: {what}", stats.share(hits), len(hits)))
     text = (
         "Far: a distance half as far again as that of 99 % of the side's own held-out clips. Unlike either: the "
         "evaluator has never heard the like. Clips far from reference never pass."
@@ -131,9 +141,13 @@ def _evaluator(made: Scorecard, folders: dict[str, Folder], evidence: Findings) 
     artists = len({artist for name in LEARNT for artist in folders[name].artists()})
     strengths = ", ".join(f"{fold.strength:g}" for fold in evidence.evaluator.folds)
     rows = [
-        Row.of("AUC", evidence.auc, n, f"reference over contrast, {artists} artists resampled"),
-        Row.of("Brier score", evidence.brier, n, "mean squared error of the probability: 0 is best"),
-        Row(
+        ScorecardRow.from_interval(
+            "AUC", evidence.auc, n, f"reference over contrast, {artists} artists resampled"
+        ),
+        ScorecardRow.from_interval(
+            "Brier score", evidence.brier, n, "mean squared error of the probability: 0 is best"
+        ),
+        ScorecardRow(
             "Brier score of a constant",
             evidence.brier_constant,
             None,
@@ -143,7 +157,9 @@ def _evaluator(made: Scorecard, folders: dict[str, Folder], evidence: Findings) 
     ]
     if evidence.threshold is not None:
         note = "log-odds; interval by contrast artists resampled"
-        rows.append(Row.of("threshold", evidence.threshold, len(folders["contrast"]), note))
+        rows.append(
+            ScorecardRow.from_interval("threshold", evidence.threshold, len(folders["contrast"]), note)
+        )
     text = (
         "How well reference and contrast clips are told apart by artists that the evaluator hasn't heard: logistic "
         f"regression in nested cross-validation grouped by artist (C chosen in each fold: {strengths}). An AUC of 1 "
@@ -157,7 +173,7 @@ def _ablations(made: Scorecard, evidence: Findings) -> None:
         "The evaluator without a family of features, and with it alone. If one alone does it all, the score measures "
         "that family: look there for what reference and contrast differ in besides style."
     )
-    rows = [Row.of(name, interval) for name, interval in evidence.ablations.items()]
+    rows = [ScorecardRow.from_interval(name, interval) for name, interval in evidence.ablations.items()]
     made.add("ablations", "What it hangs on", rows, text, "AUC")
 
 
@@ -175,7 +191,7 @@ def _coefficients(made: Scorecard, folders: dict[str, Folder], evidence: Finding
         if feature.expected:
             notes.append("expected {:g}..{:g}".format(*feature.expected))
         notes.append(f"folds {by_fold[:, k].min():.2f} to {by_fold[:, k].max():.2f}")
-        rows.append(Row(NAMES[k], float(by_fold[:, k].mean()), None, None, "; ".join(notes)))
+        rows.append(ScorecardRow(NAMES[k], float(by_fold[:, k].mean()), None, None, "; ".join(notes)))
     text = (
         "Change of the log-odds with one standard deviation of a feature, mean over folds; medians; and what "
         "producers' pages lead one to expect of amapiano. Features go together: a small one may differ all the same."
@@ -196,15 +212,15 @@ def _conformity(made: Scorecard, folders: dict[str, Folder]) -> None:
     for name, folder in heard.items():
         count = met(folder.features)
         note = f"features within expectation, of {len(PRIORS)}"
-        rows.append(Row.of(name, stats.mean_by_group(count), len(folder), note))
-    made.more["conformity"] = {row.row: row.value for row in rows} | {"of": len(PRIORS)}
+        rows.append(ScorecardRow.from_interval(name, stats.mean_by_group(count), len(folder), note))
+    made.extra_json["conformity"] = {row.label: row.value for row in rows} | {"of": len(PRIORS)}
     for feature, documented in PRIORS.items():
         for name, folder in heard.items():
             middle = float(np.median(folder.features[:, NAMES.index(feature)]))
             note = "{} ({}), expected {:g}..{:g}".format(
                 documented.meaning, documented.unit, *documented.expected or (0, 0)
             )
-            rows.append(Row(f"{feature}, {name}", middle, None, len(folder), note))
+            rows.append(ScorecardRow(f"{feature}, {name}", middle, None, len(folder), note))
     text = (
         "How many features of a clip lie where producers' pages lead one to expect those of amapiano, and the medians. "
         "No measurement backs these ranges, and other music meets some of them: this is no score."
@@ -216,12 +232,23 @@ def _listening(made: Scorecard, evidence: Findings) -> None:
     heard = evidence.heard
     assert heard is not None
     rows = [
-        Row.of("agreement (Krippendorff's alpha)", heard.agreement, heard.clips, f"{heard.raters} raters")
+        ScorecardRow.from_interval(
+            "agreement (Krippendorff's alpha)", heard.agreement, heard.clips, f"{heard.raters} raters"
+        )
     ]
-    rows += [Row.of(f"mean rating, {name}", interval, n) for name, (interval, n) in heard.folders.items()]
-    rows.append(Row.of("experts tell reference from contrast", heard.real, None, "AUC of mean ratings"))
+    rows += [
+        ScorecardRow.from_interval(f"mean rating, {name}", interval, n)
+        for name, (interval, n) in heard.folders.items()
+    ]
     rows.append(
-        Row.of("experts and this judge", heard.judge, None, "rank correlation of mean rating and log-odds")
+        ScorecardRow.from_interval(
+            "experts tell reference from contrast", heard.real, None, "AUC of mean ratings"
+        )
+    )
+    rows.append(
+        ScorecardRow.from_interval(
+            "experts and this judge", heard.judge, None, "rank correlation of mean rating and log-odds"
+        )
     )
     text = (
         "Blind ratings, 1 to 5. Below an agreement of about 0.67 (Krippendorff's line for tentative conclusions) the "
@@ -236,7 +263,7 @@ def _files(made: Scorecard, folders: dict[str, Folder], doubles: dict[str, Any])
     rows = []
     for name, folder in folders.items():
         note = f"{len(set(folder.artists()))} artists" if name in LEARNT else ""
-        rows.append(Row(f"clips in {name}", float(len(folder)), note=note))
+        rows.append(ScorecardRow(f"clips in {name}", float(len(folder)), note=note))
     lines = []
     for what, names in doubles.items():
         found = names if isinstance(names, str) else f"{len(names)} ({', '.join(names[:5])})"

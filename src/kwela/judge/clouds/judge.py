@@ -59,7 +59,11 @@ def judge(
             "The checkpoint was trained with other manifests than these: whether it has seen the songs held out here "
             f"isn't known. {card.warning}"
         )
-    card.more |= {"model": str(path), "checkpoint_sha256": checkpoint.file_hash(path), "own_manifests": own}
+    card.extra_json |= {
+        "model": str(path),
+        "checkpoint_sha256": checkpoint.file_hash(path),
+        "own_manifests": own,
+    }
     card.write(out, "clouds")
     return card
 
@@ -88,16 +92,16 @@ def judge_clouds(
     """The scorecard of anything that gives a cloud for a window. asked, known: held-out and training rows, as read."""
     a_song, songs, most = QUICK if quick else WHOLE
     left_out = leaks(asked, known)
-    card = Scorecard(cloud_card.TITLE, cloud_card.WARNING, quick, seed, more={"left_out": left_out})
+    card = Scorecard(cloud_card.TITLE, cloud_card.WARNING, quick, seed, extra_json={"left_out": left_out})
     apart = [row for row in asked if row["audio_path"] not in left_out]
     held_out = windows.listen(windows.choose(apart, a_song, songs), left_out, "Hearing held-out songs")
-    card.more |= {"songs": len({sample.window.song for sample in held_out}), "windows": len(held_out)}
+    card.extra_json |= {"songs": len({sample.window.song for sample in held_out}), "windows": len(held_out)}
     if not held_out and apart:
         raise UserError(
             f"none of the held-out rows could be read, the first: {next(iter(left_out.values()))}"
         )
-    if card.more["songs"] < FEWEST_SONGS:
-        counted = f"{card.more['songs']} held-out songs that training has not seen"
+    if card.extra_json["songs"] < FEWEST_SONGS:
+        counted = f"{card.extra_json['songs']} held-out songs that training has not seen"
         return card.refuse(f"{counted}; at least {FEWEST_SONGS} are needed")
     chosen = windows.choose(known, a_song=8, songs=len(known))
     taught = windows.listen(windows.evenly(chosen, most), left_out, "Hearing training songs")

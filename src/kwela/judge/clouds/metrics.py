@@ -27,7 +27,7 @@ from scipy.spatial import cKDTree
 from kwela.errors import UserError
 from kwela.judge.clouds.baselines import NAMES, Baselines
 from kwela.judge.clouds.windows import Heard, Sample, Window, drawn, has_floor, hear
-from kwela.judge.shared.measure import progress
+from kwela.judge.shared.parallel_map import with_progress_bar
 from kwela.music import audio
 from kwela.spectocloud.target import Cloud
 
@@ -122,7 +122,7 @@ def score(cloud_of: CloudOf, held_out: Sequence[Sample], baselines: Baselines, s
 
     found: list[Measured] = []
     strangers = _strangers(held_out, seed)
-    for sample, others in zip(progress(held_out, "Judging clouds"), strangers, strict=True):
+    for sample, others in zip(with_progress_bar(held_out, "Judging clouds"), strangers, strict=True):
         clouds = clouds_of(sample.window, sample.heard)
         if has_floor(sample.window):
             clouds[FLOOR] = drawn(sample.window, sample.heard, redraw=1)

@@ -11,7 +11,7 @@ from kwela.judge.clouds.baselines import NAMES
 from kwela.judge.clouds.metrics import COARSE, FINE, FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores, ranked
 from kwela.judge.clouds.windows import evenly
 from kwela.judge.shared import plots
-from kwela.judge.shared.scorecard import Row, Scorecard
+from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 from kwela.stats import NOTHING, Interval, bootstrap, mean_by_group
 
 TITLE = "Spectocloud on held-out songs"
@@ -70,7 +70,9 @@ def fill(made: Scorecard, scores: Scores, out: Path) -> None:
     by_song = _by_song(scores)
     lines = evenly(by_song, DRAWN)
     rows = [
-        Row(f"{one['song'][:40]} | {name}", one[name.replace(" ", "_")]) for one in lines for name in COLOURS
+        ScorecardRow(f"{one['song'][:40]} | {name}", one[name.replace(" ", "_")])
+        for one in lines
+        for name in COLOURS
     ]
     plots.forest(out / "songs.png", {"": rows}, "Chamfer distance to the target", COLOURS)
     made.sections["chamfer"].picture = "songs.png"
@@ -82,14 +84,16 @@ def fill(made: Scorecard, scores: Scores, out: Path) -> None:
     made.verdicts["gap_closed"] = (_gap_closed(scores, made.seed) if finite else NOTHING).to_dict()
     made.verdicts |= _steady(ratios) if finite else {"steady": False, "follows": False}
     made.verdicts["knows_its_song"] = known
-    made.more["moved_to_target"] = {name: one._asdict() for name, one in ratios.items()}
-    made.more["by_song"] = by_song
+    made.extra_json["moved_to_target"] = {name: one._asdict() for name, one in ratios.items()}
+    made.extra_json["by_song"] = by_song
 
 
-def _row(name: str, values: np.ndarray, scores: Scores, seed: int, note: str = "") -> Row:
+def _row(name: str, values: np.ndarray, scores: Scores, seed: int, note: str = "") -> ScorecardRow:
     if np.isinf(values).any():
-        return Row(name, None, None, len(values), "not finite")
-    return Row.of(name, mean_by_group(values, scores.songs, seed), int(np.isfinite(values).sum()), note)
+        return ScorecardRow(name, None, None, len(values), "not finite")
+    return ScorecardRow.from_interval(
+        name, mean_by_group(values, scores.songs, seed), int(np.isfinite(values).sum()), note
+    )
 
 
 def _own_song(made: Scorecard, scores: Scores) -> bool:
@@ -103,7 +107,7 @@ def _own_song(made: Scorecard, scores: Scores) -> bool:
         f"How often a cloud is nearer to its own target than to those of {rivals} other songs. Clouds that "
         "are right but stand under the wrong song, or one cloud for every song, end near chance or below."
     )
-    rows.append(Row("chance", chance))
+    rows.append(ScorecardRow("chance", chance))
     made.add("own_song", "Nearest to its own song", rows, text, "share, higher is better")
     return bool(rows[0].ci and rows[0].ci[0] > chance)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from kwela.corpus.pairs.rows import Row
 from kwela.errors import UserError
-from kwela.judge.shared.measure import progress
+from kwela.judge.shared.parallel_map import with_progress_bar
 from kwela.music import audio, midi
 from kwela.spectocloud import space, target
 from kwela.spectocloud.target import Cloud
@@ -100,7 +100,7 @@ class Sample(NamedTuple):
 def listen(windows: Sequence[Window], left_out: dict[str, str], label: str) -> list[Sample]:
     """Each window with what is heard in it and its target; what doesn't decode goes to left_out {file: why}."""
     samples = []
-    for window in progress(windows, label):
+    for window in with_progress_bar(windows, label):
         try:
             heard = hear(window)
             samples.append(Sample(window, heard, wanted(window, heard)))

@@ -36,7 +36,7 @@ AUDIBLE = -50.0  # dB under the clip's loudest band
 
 def describe(path: Path) -> dict[str, Any]:
     """Everything measured of a file, as JSON values; None where silence has no answer. Raises UserError."""
-    wave = clips.load(path, RATE, LONGEST)
+    wave = clips.load_middle(path, RATE, LONGEST)
     power, loud = spectrum(wave), loudness(wave, RATE)
     samples, rate = _native(path, wave)
     return {
@@ -46,7 +46,7 @@ def describe(path: Path) -> dict[str, Any]:
         "clipping": clipping_share(samples),
         "loudness": loud if math.isfinite(loud) else None,
         "spectrum": _bands(power).mean(0).tolist(),
-        "digest": clips.digest(wave),
+        "digest": clips.audio_hash(wave),
         "seconds": len(wave) / RATE,
         "rate": rate,
     }

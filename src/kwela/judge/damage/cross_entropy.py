@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from kwela.judge.shared import clips
-from kwela.judge.shared.measure import progress
+from kwela.judge.shared.parallel_map import with_progress_bar
 from kwela.musicgen import artefact, base, model
 from kwela.musicgen.delay import IGNORED, delay
 
@@ -44,8 +44,8 @@ def measure(checkpoint: Path, paths: Sequence[Path], tiny: Path) -> Surprise:
     width = getattr(tuned.enc_to_dec_proj, "in_features", config.hidden_size)  # of the text encoder's states
     told = torch.zeros(1, 1, int(width)), torch.zeros(1, 1, dtype=torch.int64)
     nats = []
-    for path in progress(paths, "Scoring unseen clips"):
-        wave = torch.from_numpy(clips.load(path, codec.rate))
+    for path in with_progress_bar(paths, "Scoring unseen clips"):
+        wave = torch.from_numpy(clips.load_middle(path, codec.rate))
         inputs, targets = delay(encoder.encode(wave[None, None]).audio_codes[0], codec.size)
         nats.append([_per_code(one(inputs, *told), targets) for one in models])
     found = np.array(nats).reshape(-1, 2)

@@ -48,18 +48,18 @@ def judge(
     card = Scorecard(damage_card.TITLE, quick=quick, seed=seed)
     counts = {name: len(side.paths) for name, side in sides.items()}
     left_out = {str(file): why for side in sides.values() for file, why in side.left_out.items()}
-    card.more = {"n": counts, "left_out": left_out}
+    card.extra_json = {"n": counts, "left_out": left_out}
     if few := [f"{len(side.paths)} in {side.folder}" for side in sides.values() if len(side.paths) < FEWEST]:
         card.refuse(f"at least {FEWEST} different clips a folder are needed, found {', '.join(few)}")
     else:
         pairs = paired(sides["base"].paths, sides["tuned"].paths)
         shared = None
         if training is not None:
-            shared = _copies(sides, training, copies.QUICK if quick else None, seed, left_out)
+            shared = _copies(sides, training, copies.QUICK_CLIP_COUNT if quick else None, seed, left_out)
             counts["training"] = len(shared.training)
         surprise = None
         if model:
-            heard = clips.some(sides["unseen"].paths, cross_entropy.QUICK if quick else None, seed)
+            heard = clips.choose_files(sides["unseen"].paths, cross_entropy.QUICK if quick else None, seed)
             surprise = cross_entropy.measure(model, heard, tiny)
         damage_card.fill(card, sides, pairs, shared, surprise)
         damage_card.spectra(sides, out / "spectra.png")
@@ -82,8 +82,8 @@ def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]
 
 def _listen(folder: Path, name: str, most: int | None, seed: int) -> MeasuredFolder:
     """A folder's clips, measured; of equal audio only the first, and what doesn't decode left out by name."""
-    chosen = clips.some(clips.find(folder), most, seed)
-    found, bad = clips.each(audio_metrics.describe, chosen, f"Measuring {name}", folder)
+    chosen = clips.choose_files(clips.find_audio_files(folder), most, seed)
+    found, bad = clips.map_files(audio_metrics.describe, chosen, f"Measuring {name}", folder)
     side = MeasuredFolder(folder, left_out=bad)
     seen: dict[str, Path] = {}
     for path, one in found.items():
@@ -99,14 +99,16 @@ def _copies(
     sides: dict[str, MeasuredFolder], training: Path, most: int | None, seed: int, left_out: dict[str, str]
 ) -> damage_card.Copies:
     """The longest stretch that each clip of each side shares with any training clip."""
-    there = clips.find(training)
-    known, bad = clips.each(
-        copies.chroma_of, clips.some(there, most, seed), "Reading training clips", training
+    there = clips.find_audio_files(training)
+    known, bad = clips.map_files(
+        copies.chroma_of_file, clips.choose_files(there, most, seed), "Reading training clips", training
     )
     left_out |= {str(path): why for path, why in bad.items()}
     shared = {}
     for name, side in sides.items():
-        heard, _ = clips.each(copies.chroma_of, side.paths, f"Reading {name} for copies")
+        heard, _ = clips.map_files(copies.chroma_of_file, side.paths, f"Reading {name} for copies")
         asked = [heard.get(path, []) for path in side.paths]  # what can't be read copies nothing
-        shared[name] = copies.longest(asked, list(known.values()), f"Looking for copies in {name}")
+        shared[name] = copies.longest_shared_stretches(
+            asked, list(known.values()), f"Looking for copies in {name}"
+        )
     return damage_card.Copies(shared, list(known), there=len(there))

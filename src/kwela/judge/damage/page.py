@@ -11,8 +11,8 @@ import numpy as np
 from kwela.judge.damage.audio_metrics import CENTRES, HIGH, HOP, LONGEST, N_FFT, NO_HIGHS, RATE, spectrum
 from kwela.judge.damage.measured_folder import MeasuredFolder
 from kwela.judge.shared import clips, copies, plots
-from kwela.judge.shared.copies import Shared
-from kwela.judge.shared.scorecard import Row, Scorecard
+from kwela.judge.shared.copies import SharedStretch
+from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 from kwela.stats import NOTHING, Interval, bootstrap, mean_by_group, paired_permutation
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Copies:
     """shared[side][k]: the longest stretch of the side's clip k. training: what was searched, which Shared.other
     points into; there: how many training clips there are."""
 
-    shared: dict[str, list[Shared]]
+    shared: dict[str, list[SharedStretch]]
     training: list[Path]
     there: int
 
@@ -70,7 +70,7 @@ def fill(
     lines = [f"{len(same)} clips of both folders are the same audio: these can't differ."] if same else []
     made.warning = " ".join(lines if "unseen" in sides else [*lines, NO_REAL])
     made.verdicts["status"] = "measured"
-    made.more["pairs"] = len(pairs)
+    made.extra_json["pairs"] = len(pairs)
     how = "by pair" if pairs else "unpaired: file names don't match"
     names = {label: [str(path) for path in side.paths] for label, side in sides.items()}
     for name in ("highs", "silent", "looping", "clipping", "loudness"):
@@ -103,11 +103,13 @@ def compared(
         if known < len(found):
             note = f"{note}; {len(found) - known} silent or too short".lstrip("; ")
         rows.append(
-            Row.of(label, mean_by_group(found, groups[label] if groups else None, made.seed), known, note)
+            ScorecardRow.from_interval(
+                label, mean_by_group(found, groups[label] if groups else None, made.seed), known, note
+            )
         )
     change = difference(values["base"], values["tuned"], pairs, made.seed)
     note = f"{how}, p = {change.p:.2g}" if pairs else how
-    rows.insert(2, Row.of("tuned - base", change.interval, len(pairs) or None, note))
+    rows.insert(2, ScorecardRow.from_interval("tuned - base", change.interval, len(pairs) or None, note))
     made.add(name, measure.title, rows, measure.text, measure.unit)
     if measure.worse:
         made.verdicts[name] = verdict(change, measure)
@@ -117,12 +119,14 @@ def surprised(made: Scorecard, found: Surprise | None) -> None:
     name, measure = "cross_entropy", MEASURES["cross_entropy"]
     if found is None:
         text = f"{measure.text}; a model was not given (--model)."
-        made.add(name, measure.title, [Row("tuned - base", note="no model was given")], text, measure.unit)
+        made.add(
+            name, measure.title, [ScorecardRow("tuned - base", note="no model was given")], text, measure.unit
+        )
         return
     pairs = [(k, k) for k in range(len(found.base))]
     compared(made, name, {"base": found.base, "tuned": found.tuned}, pairs, "by clip")
     made.sections[name].text += ". What it forgot of music that it was not tuned on shows as more surprise."
-    made.sections[name].rows.append(Row("a guess among all codes", found.uniform, note="floor"))
+    made.sections[name].rows.append(ScorecardRow("a guess among all codes", found.uniform, note="floor"))
 
 
 class Change(NamedTuple):
@@ -188,19 +192,22 @@ def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: Copies) -
     seconds = {name: np.array([one.seconds for one in shared]) for name, shared in copied.shared.items()}
     lengths = {name: np.array([one["seconds"] for one in side.found]) for name, side in sides.items()}
     known: dict[str, int] = {}
-    if any((seconds[name] >= copies.WHOLE * lengths[name]).any() for name in sides):
-        known = {clips.digest(clips.load(path, RATE, LONGEST)): k for k, path in enumerate(copied.training)}
+    if any((seconds[name] >= copies.MAX_CHANCE_SHARE * lengths[name]).any() for name in sides):
+        known = {
+            clips.audio_hash(clips.load_middle(path, RATE, LONGEST)): k
+            for k, path in enumerate(copied.training)
+        }
     equal = {
         name: np.array([known.get(one["digest"], -1) for one in side.found]) for name, side in sides.items()
     }
     null = "unseen" if "unseen" in sides else "base"
     chance = seconds[null][equal[null] < 0]
-    bar = copies.bar(chance.tolist())
+    bar = copies.copy_threshold(chance.tolist())
     rows = []
     for name, values in seconds.items():
-        rows.append(Row.of(name, mean_by_group(values, seed=made.seed), len(values)))
-        rows.append(Row(f"{name}, longest", float(values.max()), None, len(values)))
-    rows.append(Row("counts as a copy above", bar, None, len(chance), f"from {null} clips"))
+        rows.append(ScorecardRow.from_interval(name, mean_by_group(values, seed=made.seed), len(values)))
+        rows.append(ScorecardRow(f"{name}, longest", float(values.max()), None, len(values)))
+    rows.append(ScorecardRow("counts as a copy above", bar, None, len(chance), f"from {null} clips"))
     found = [
         {
             "clip": sides["tuned"].paths[k].name,
@@ -213,14 +220,14 @@ def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: Copies) -
         if one.seconds > bar or equal["tuned"][k] >= 0
     ]
     hidden = ""
-    if bar >= copies.WHOLE * lengths["tuned"].max():
+    if bar >= copies.MAX_CHANCE_SHARE * lengths["tuned"].max():
         hidden = (
             f"not measured: chance alone shares {chance.max(initial=0):.1f} s of clips {lengths['tuned'].max():.1f} s "
             "long: copies that are not equal audio can't be told from it"
         )
     text = (
         "The longest stretch whose chroma a clip shares with any training clip at one lag (not transposed, not at "
-        f"another speed). A copy shares more than {copies.SHORTEST:g} s and {copies.MARGIN:g} times the longest that "
+        f"another speed). A copy shares more than {copies.MIN_COPY_SECONDS:g} s and {copies.CHANCE_MARGIN:g} times the longest that "
         f"{null} clips share by chance. Training clips searched: {len(copied.training)} of {copied.there}."
     )
     if strangers := [sides[null].paths[k].name for k in np.flatnonzero(equal[null] >= 0)]:
@@ -229,7 +236,7 @@ def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: Copies) -
     if found:
         text += "\n" + "".join(line.format(**one) for one in found[:20])
     made.add("copies", "Copies of training clips", rows, text, "seconds")
-    made.more["copied"] = found
+    made.extra_json["copied"] = found
     made.verdicts["copies"] = len(found) or hidden or 0
     made.verdicts["searched_all_training"] = len(copied.training) == copied.there
 
@@ -269,7 +276,7 @@ def spectrograms(sides: dict[str, MeasuredFolder], pairs: list[tuple[int, int]],
     shown = [(name, sides[name].paths[k]) for line in lines for name, k in zip(("base", "tuned"), line)]
     figure, axes = plots.sheet(len(lines), 2, (11, 2.5 * len(lines)), sharex=True, sharey=True)
     for axis, (name, file) in zip(axes, shown, strict=True):
-        power = spectrum(clips.load(file, RATE, SECONDS)).T
+        power = spectrum(clips.load_middle(file, RATE, SECONDS)).T
         level = 10 * np.log10(np.maximum(power, 1e-20))
         level -= max(level.max(), -100.0)
         times = np.arange(power.shape[1] + 1) * HOP / RATE

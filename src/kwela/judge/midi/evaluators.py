@@ -20,7 +20,7 @@ from symusic.core import ScoreTick
 
 from kwela.errors import UserError
 from kwela.judge.midi import piece, rendering_features, symbolic_features
-from kwela.judge.shared.measure import Failed, spread
+from kwela.judge.shared.parallel_map import Failure, map_items
 from kwela.music import synth
 from kwela.stats import Interval, auc_by_group, mean_by_group
 
@@ -68,8 +68,8 @@ def rendering(scores: Sequence[ScoreTick]) -> np.ndarray:
 def _seen(
     look: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str, inline: int
 ) -> np.ndarray:
-    found = spread(look, [score.dumps_midi() for score in scores], label, inline)
-    if failed := [one for one in found if isinstance(one, Failed)]:
+    found = map_items(look, [score.dumps_midi() for score in scores], label, inline)
+    if failed := [one for one in found if isinstance(one, Failure)]:
         raise UserError(f"{label.lower()}: {failed[0]}")
     return np.array(found, float).reshape(len(scores), -1)
 

@@ -11,7 +11,7 @@ import numpy as np
 from symusic.core import ScoreTick
 
 from kwela.engine import checkpoint
-from kwela.judge.shared.measure import Failed, spread
+from kwela.judge.shared.parallel_map import Failure, map_items
 from kwela.midi_generator import generate, model
 from kwela.music import tokens
 
@@ -48,8 +48,8 @@ def maker(path: Path) -> Maker:
     """A Maker of the checkpoint at `path`."""
 
     def make(jobs: Sequence[Job]) -> list[ScoreTick | None]:
-        made = spread(_play, [(path, job) for job in jobs], "Generating")
-        return [None if isinstance(ids, Failed) else tokens.decode(np.array(ids, np.int16)) for ids in made]
+        made = map_items(_play, [(path, job) for job in jobs], "Generating")
+        return [None if isinstance(ids, Failure) else tokens.decode(np.array(ids, np.int16)) for ids in made]
 
     return make
 

@@ -30,7 +30,7 @@ from kwela.judge.midi.inputs import (
     read_labels,
     reference,
 )
-from kwela.judge.shared.scorecard import Row, Scorecard
+from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 
 TITLE = "MIDI generator"
 
@@ -70,7 +70,7 @@ def judge(
                 "(kwela judge twin writes them)"
             )
         material.twin_doubt = shuffled_labels.doubt(material.training, loaded[TWIN].manifest)
-    card = Scorecard(TITLE, quick=quick, seed=seed, more={"left_out": material.left_out})
+    card = Scorecard(TITLE, quick=quick, seed=seed, extra_json={"left_out": material.left_out})
     if material.songs < LEAST_SONGS:
         card.refuse(f"{material.songs} held-out songs are too few: {LEAST_SONGS} would do")
         card.write(out, "midi")
@@ -119,9 +119,9 @@ def score(
     midi_sections.memorised(card, pieces, songs, material.training, effort.size.bars, out)
     card.verdicts = _verdicts(card, ears, made[MODEL], material.derived, known.why)
     size = effort.size
-    card.more["settings"] = {"values": size.sides, "intensities": size.intensities, "seeds": size.seeds}
-    card.more["settings"] |= {"bars": size.bars, "quick": card.quick, "seed": card.seed}
-    card.more["left_out"] = material.left_out | (labels.left_out if labels else {})
+    card.extra_json["settings"] = {"values": size.sides, "intensities": size.intensities, "seeds": size.seeds}
+    card.extra_json["settings"] |= {"bars": size.bars, "quick": card.quick, "seed": card.seed}
+    card.extra_json["left_out"] = material.left_out | (labels.left_out if labels else {})
     return card
 
 
@@ -168,7 +168,7 @@ def _verdicts(
         "labels": f"derived from the MIDI: {derived}" if derived else "given",
     }
     if "gain" in card.sections:
-        rows = {one.row: one for one in card.sections["gain"].rows}
+        rows = {one.label: one for one in card.sections["gain"].rows}
         out["emotion_helps_on_held_out_songs"] = _positive(rows["over shuffled emotions"])
         lone = ("valence", "arousal", "intensity")
         out["dimensions_that_help"] = [d for d in lone if _positive(rows[f"over shuffled {d} alone"]) is True]
@@ -179,7 +179,7 @@ def _verdicts(
     out["heard_as_asked"] = {name: _followed(ear) for name, ear in ears.items()} or "not measured"
     out["only_tempo_and_velocity"] = _only_tempo_and_velocity(ears, of)
     out["valid_pieces"] = f"{int(of.valid.sum())} of {len(of.scores)}"
-    out["copies"] = len(card.more["copies"])
+    out["copies"] = len(card.extra_json["copies"])
     return out
 
 
@@ -223,5 +223,5 @@ def _only_tempo_and_velocity(ears: Mapping[str, Ear], of: Answers) -> bool | str
     return True
 
 
-def _positive(row: Row) -> bool | str:
+def _positive(row: ScorecardRow) -> bool | str:
     return "not measured" if row.value is None or row.ci is None else row.ci[0] > 0

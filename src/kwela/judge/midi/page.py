@@ -19,7 +19,7 @@ from kwela.judge.midi.grid import MODEL, PERMUTED, RULE, TWIN, Answers, Size, sa
 from kwela.judge.midi.grid import flips as find_flips
 from kwela.judge.midi.memorisation import Library
 from kwela.judge.shared import plots
-from kwela.judge.shared.scorecard import Row, Scorecard
+from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 from kwela.stats import NOTHING, Interval, bootstrap, share
 
 PUBLISHED = "EMOPIA (Hung et al. 2021) reports .58 to .68 with other pieces and labels"
@@ -56,21 +56,31 @@ SOURCES = {
 
 def evaluators(card: Scorecard, ears: Mapping[str, Ear], known: Evidence) -> None:
     """How good the evaluators are on series they haven't seen: before anything that they say."""
-    rows: list[Row] = []
+    rows: list[ScorecardRow] = []
     for name, ear in ears.items():
         found = ear.standing
         note = f"majority class {found.majority:.2f}; {PUBLISHED}" if name == "symbolic" else ""
-        rows.append(Row.of(f"{name}: 4 quadrants, piece", found.quadrant, found.pieces, note))
         rows.append(
-            Row.of(f"{name}: 4 quadrants, excerpt", found.quadrant_clip, note="what a generated piece is")
+            ScorecardRow.from_interval(f"{name}: 4 quadrants, piece", found.quadrant, found.pieces, note)
+        )
+        rows.append(
+            ScorecardRow.from_interval(
+                f"{name}: 4 quadrants, excerpt", found.quadrant_clip, note="what a generated piece is"
+            )
         )
         for d, dimension in enumerate(DIMENSIONS):
             note = f"commonest sign {found.majority_sign[d]:.2f}"
-            rows.append(Row.of(f"{name}: {dimension}, sign", found.correct[d], found.pieces, note))
+            rows.append(
+                ScorecardRow.from_interval(f"{name}: {dimension}, sign", found.correct[d], found.pieces, note)
+            )
             note = "" if found.usable[d] else "0.5 is not ruled out, by series or by piece: refused below"
-            rows.append(Row.of(f"{name}: {dimension}, AUC", found.auc[d], found.pieces, note))
+            rows.append(
+                ScorecardRow.from_interval(f"{name}: {dimension}, AUC", found.auc[d], found.pieces, note)
+            )
         if name == "symbolic":
-            rows.append(Row("majority class: 4 quadrants", found.majority, None, found.pieces, "floor"))
+            rows.append(
+                ScorecardRow("majority class: 4 quadrants", found.majority, None, found.pieces, "floor")
+            )
     text = (
         "Accuracy on unseen series, intervals by series, of gradient boosting on symbolic features of the notes and on "
         "audio features of the rendering. A flattened evaluator was trained, and judges, at one tempo and one velocity."
@@ -80,7 +90,7 @@ def evaluators(card: Scorecard, ears: Mapping[str, Ear], known: Evidence) -> Non
         text = f"Trained on {ear.standing.pieces} {what}, {ear.standing.series} series. " + text
     if known.dropped:
         text += f" {known.dropped} labelled pieces are training music of the model and were left out."
-    rows = rows or [Row("4 quadrants", note=known.why)]
+    rows = rows or [ScorecardRow("4 quadrants", note=known.why)]
     card.add("evaluators", "How good the evaluators are", rows, text, "on unseen series")
 
 
@@ -105,12 +115,18 @@ def grid(
 ) -> None:
     """A table for each measure, with the rivals and the ceiling in it."""
     pieces = len(made[MODEL].scores)
-    counts = [Row.of("valid pieces", share(made[MODEL].valid), pieces, "the rest is judged worst")]
+    counts = [
+        ScorecardRow.from_interval(
+            "valid pieces", share(made[MODEL].valid), pieces, "the rest is judged worst"
+        )
+    ]
     for name, ear in ears.items():
         for system in (MODEL, REAL):
             note = "judged far from what the evaluator knows" if ear.strangeness[system] > 0.1 else ""
             strange = NOTHING._replace(value=ear.strangeness[system])
-            counts.append(Row.of(f"{name} | {system}: features out of range", strange, None, note))
+            counts.append(
+                ScorecardRow.from_interval(f"{name} | {system}: features out of range", strange, None, note)
+            )
     values, intensities = (
         ", ".join(f"{value:g}" for value in them) for them in (size.sides, size.intensities)
     )
@@ -123,7 +139,7 @@ def grid(
     if TWIN not in made:
         text += " No twin trained on shuffled labels was given (--twin): permuted targets are the only floor of chance."
     if not ears:
-        counts.append(Row("heard as asked", note="no evaluator: see the page's first line"))
+        counts.append(ScorecardRow("heard as asked", note="no evaluator: see the page's first line"))
     card.add("grid", "The grid", counts, text, "share")
     for key, (title, _, dimension) in MEASURES.items() if ears else ():
         rows = []
@@ -132,7 +148,9 @@ def grid(
             for system, judged in ear.judged.items():
                 label = f"{name} | {system}{' (ceiling)' if system == REAL else ''}"
                 rows.append(
-                    Row(label, note=why) if why else Row.of(label, judged.figure(key), len(judged.groups))
+                    ScorecardRow(label, note=why)
+                    if why
+                    else ScorecardRow.from_interval(label, judged.figure(key), len(judged.groups))
                 )
         what = (
             "Lower is better."
@@ -187,7 +205,7 @@ def flips(
         "another dimension is a leak. Floor: pairs of one target, two seeds. Ceiling, and the scale for a leak: real "
         "pieces that people placed high in the dimension less those they placed low."
     )
-    drawn: dict[str, list[Row]] = {}
+    drawn: dict[str, list[ScorecardRow]] = {}
     for name, ear in ears.items():
         rows = drawn[name] = []
         for d, turn in enumerate(TARGETS):
@@ -198,7 +216,7 @@ def flips(
                 if not find_flips(ear.answers[MODEL], d):
                     why = "it heard one value of it alone"
                 if why:
-                    rows.append(Row(f"{line} | {MODEL}", note=why))
+                    rows.append(ScorecardRow(f"{line} | {MODEL}", note=why))
                     continue
                 heard_as = {
                     name: (ear.raw[name][:, heard], of) for name, of in ear.answers.items() if name in TURNED
@@ -207,7 +225,9 @@ def flips(
                 if d < 2:
                     apart = ear.judged[REAL].between_sides(d, heard)
                     rows.append(
-                        Row.of(f"{line} | {REAL} (ceiling)", apart, len(ear.judged[REAL].groups), note)
+                        ScorecardRow.from_interval(
+                            f"{line} | {REAL} (ceiling)", apart, len(ear.judged[REAL].groups), note
+                        )
                     )
         key = "flips_" + name.replace(" (flattened)", "_flattened")
         card.add(key, f"Turning one dimension, as heard by the {name} evaluator", rows, text, "mean change")
@@ -220,19 +240,21 @@ def flips(
 
 def _turned(
     line: str, d: int, systems: Mapping[str, tuple[np.ndarray, Answers]], note: str, seed: int
-) -> list[Row]:
+) -> list[ScorecardRow]:
     """The mean change of each system's values, (pieces,), as dimension d is turned; and the model's where none is."""
     rows = []
     for name, (values, of) in systems.items():
         pairs = find_flips(of, d)
-        rows.append(Row.of(f"{line} | {name}", turned(values, of, pairs), len(pairs), note))
+        rows.append(
+            ScorecardRow.from_interval(f"{line} | {name}", turned(values, of, pairs), len(pairs), note)
+        )
     values, of = systems[MODEL]
     pairs = same_target(of, seed)
-    return [*rows, Row.of(f"{line} | {CHANCE}", turned(values, of, pairs), len(pairs))]
+    return [*rows, ScorecardRow.from_interval(f"{line} | {CHANCE}", turned(values, of, pairs), len(pairs))]
 
 
 def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequence[ScoreTick]) -> None:
-    rows: list[Row] = []
+    rows: list[ScorecardRow] = []
     known = [column[np.isfinite(column)] for column in _descriptors(real).T]
     spread = [float(column.std()) if len(column) else 0.0 for column in known]
     seen = {name: _descriptors(of.scores) for name, of in made.items()}
@@ -240,11 +262,11 @@ def _descriptor_flips(card: Scorecard, made: Mapping[str, Answers], real: Sequen
         for name, of in made.items():
             if pairs := find_flips(of, d):
                 line, note = f"{turn}: pairs whose notes stay | {name}", "only tempo and velocity"
-                rows.append(Row.of(line, share(same_notes(of, pairs)), len(pairs), note))
+                rows.append(ScorecardRow.from_interval(line, share(same_notes(of, pairs)), len(pairs), note))
         for column, title in enumerate(DESCRIPTORS.values()):
             line = f"{turn} turned: {title}"
             if spread[column] < 1e-9:
-                rows.append(Row(f"{line} | {MODEL}", note="held-out music has one value"))
+                rows.append(ScorecardRow(f"{line} | {MODEL}", note="held-out music has one value"))
                 continue
             moved = {name: (seen[name][:, column] / spread[column], of) for name, of in made.items()}
             rows += _turned(line, d, moved, "", card.seed)
@@ -274,9 +296,9 @@ def quality(
     floor = statistics.overlaps(noise, held_out, groups, seed=card.seed)
     rows = []
     for name, (mine, ceiling) in ours.items():
-        rows.append(Row.of(f"{name} | generated", mine, len(made)))
-        rows.append(Row.of(f"{name} | held-out (ceiling)", ceiling))
-        rows.append(Row.of(f"{name} | thrown about (floor)", floor[name][0]))
+        rows.append(ScorecardRow.from_interval(f"{name} | generated", mine, len(made)))
+        rows.append(ScorecardRow.from_interval(f"{name} | held-out (ceiling)", ceiling))
+        rows.append(ScorecardRow.from_interval(f"{name} | thrown about (floor)", floor[name][0]))
     text = (
         f"Overlap of each statistic's distribution with held-out excerpts of as many bars ({len(songs)} of "
         f"{len(set(groups))} songs), for pieces generated with these songs' emotions. 1: one distribution. Intervals "
@@ -317,11 +339,21 @@ def memorised(
     rows, shares = [], []
     for name, (matches, groups) in sources.items():
         notes, part = (np.array([one[field] for one in matches], float) for field in (0, 1))
-        rows.append(Row.of(f"median | {name}", _quantile(notes, groups, 0.5), len(notes)))
-        rows.append(Row.of(f"95th percentile | {name}", _quantile(notes, groups, 0.95), len(notes)))
-        rows.append(Row(f"longest | {name}", float(notes.max()) if len(notes) else None, None, len(notes)))
-        shares.append(Row.of(f"share of the line, median | {name}", _quantile(part, groups, 0.5), len(part)))
-    last = Row(
+        rows.append(ScorecardRow.from_interval(f"median | {name}", _quantile(notes, groups, 0.5), len(notes)))
+        rows.append(
+            ScorecardRow.from_interval(
+                f"95th percentile | {name}", _quantile(notes, groups, 0.95), len(notes)
+            )
+        )
+        rows.append(
+            ScorecardRow(f"longest | {name}", float(notes.max()) if len(notes) else None, None, len(notes))
+        )
+        shares.append(
+            ScorecardRow.from_interval(
+                f"share of the line, median | {name}", _quantile(part, groups, 0.5), len(part)
+            )
+        )
+    last = ScorecardRow(
         "copies", float(len(copies)), None, len(ours), "beyond any held-out excerpt, and half the line"
     )
     text = (
@@ -329,7 +361,7 @@ def memorised(
         "voice shares with training music, whatever the key, tempo, velocity or instrument. Held-out music does, too."
     )
     card.add("memorisation", "Is it its own", [*rows, *shares, last], text, "notes", "memorisation.png")
-    card.more["copies"] = copies
+    card.extra_json["copies"] = copies
     plots.forest(out / "memorisation.png", {"": rows}, "notes shared with a training piece", SOURCES)
 
 

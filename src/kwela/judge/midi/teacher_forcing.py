@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kwela.judge.shared.measure import progress
-from kwela.judge.shared.scorecard import Row
+from kwela.judge.shared.parallel_map import with_progress_bar
+from kwela.judge.shared.scorecard import ScorecardRow
 from kwela.midi_generator import windows
 from kwela.music import tokens
 from kwela.stats import NOTHING, Interval, bootstrap
@@ -86,7 +86,7 @@ def measure(
     order = np.argsort([len(item["input_ids"]) for item in items], kind="stable")
     nats = {name: np.zeros(len(songs)) for name in told}
     network.eval()
-    for first in progress(range(0, len(items), BATCH), "Scoring held-out songs"):
+    for first in with_progress_bar(range(0, len(items), BATCH), "Scoring held-out songs"):
         part = order[first : first + BATCH]
         batch = windows.collate([items[at] for at in part])
         for name, drawn in told.items():
@@ -104,10 +104,10 @@ def _surprise(network: nn.Module, batch: Mapping[str, torch.Tensor], feeling: to
     return nats.view_as(batch["targets"]).double().sum(1).numpy()
 
 
-def levels(nats: Nats, groups: Sequence[str], seed: int = 0, label: str = "") -> list[Row]:
+def levels(nats: Nats, groups: Sequence[str], seed: int = 0, label: str = "") -> list[ScorecardRow]:
     """Nats per id under each telling, with intervals by song. label: after each row's name."""
     return [
-        Row.of(f"{_SAID[name]}{label}", _per_id(sums, nats.ids, groups, seed), len(sums))
+        ScorecardRow.from_interval(f"{_SAID[name]}{label}", _per_id(sums, nats.ids, groups, seed), len(sums))
         for name, sums in nats.by_telling.items()
     ]
 
@@ -122,10 +122,12 @@ def gains(nats: Nats, groups: Sequence[str], seed: int = 0) -> dict[str, Interva
     }
 
 
-def gain_rows(found: dict[str, Interval], songs: int, label: str = "") -> list[Row]:
+def gain_rows(found: dict[str, Interval], songs: int, label: str = "") -> list[ScorecardRow]:
     missing = "the held-out songs all have one value"
     return [
-        Row.of(f"over {said}{label}", found.get(name, NOTHING), songs, "" if name in found else missing)
+        ScorecardRow.from_interval(
+            f"over {said}{label}", found.get(name, NOTHING), songs, "" if name in found else missing
+        )
         for name, said in _SAID.items()
         if name != "true"
     ]

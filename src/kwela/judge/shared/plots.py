@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kwela import files
 
 if TYPE_CHECKING:
-    from kwela.judge.shared.scorecard import Row
+    from kwela.judge.shared.scorecard import ScorecardRow
 
 # Okabe and Ito's.
 BLACK, BLUE, SKY, GREEN, ORANGE, RED, PINK, GREY = (
@@ -48,11 +48,13 @@ def legend(figure: Any, axis: Any, columns: int = 4) -> None:
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
 
 
-def forest(path: Path, panels: Mapping[str, Sequence[Row]], unit: str, colours: Mapping[str, str]) -> None:
+def forest(
+    path: Path, panels: Mapping[str, Sequence[ScorecardRow]], unit: str, colours: Mapping[str, str]
+) -> None:
     """Rows as dots with their intervals, a panel for each title. A row "line | system" is a dot of the system on the
     line, one without is the first system's; what has no value has no dot. Dots without intervals share one height."""
     names = {
-        row: [*row.row.split(" | "), next(iter(colours))][:2] for rows in panels.values() for row in rows
+        row: [*row.label.split(" | "), next(iter(colours))][:2] for rows in panels.values() for row in rows
     }
     lines = list(dict.fromkeys(line for line, _ in names.values()))
     systems = [system for system in colours if any(system == other for _, other in names.values())]

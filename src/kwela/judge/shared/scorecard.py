@@ -1,6 +1,7 @@
-"""What a judge leaves behind: one JSON, one Markdown page with its plots beside it, and what it prints.
+"""Write what a judge found: one JSON file, one Markdown page, and the summary that a terminal shows.
 
-Every figure is a row of a table: {"row", "value", "ci", "n"}. A figure that wasn't measured has value null and a note.
+Every figure is a row of a table: {"row", "value", "ci", "n"}. A figure that was not measured has the value
+null and a note.
 """
 
 from __future__ import annotations
@@ -16,33 +17,40 @@ from kwela.stats import Interval
 
 
 @dataclass(frozen=True)
-class Row:
-    row: str
-    value: float | None = None  # not measured
-    ci: list[float] | None = field(default=None, hash=False)  # 95 %
+class ScorecardRow:
+    """One figure of a table.
+
+    label: the JSON's "row". value: None where it was not measured. ci: the ends of the 95 % interval, or
+    None. n: how many items the figure is made from.
+    """
+
+    label: str
+    value: float | None = None
+    ci: list[float] | None = field(default=None, hash=False)
     n: int | None = None
     note: str = ""
 
     @classmethod
-    def of(cls, row: str, interval: Interval, n: int | None = None, note: str = "") -> Row:
-        """A row from an interval; NaN means not measured."""
-        return (
-            cls(row, note=note, n=n)
-            if math.isnan(interval.value)
-            else cls(row, interval.value, interval.ci, n, note)
-        )
+    def from_interval(
+        cls, label: str, interval: Interval, n: int | None = None, note: str = ""
+    ) -> ScorecardRow:
+        """Make a row from an interval; a value of NaN means that it was not measured."""
+        if math.isnan(interval.value):
+            return cls(label, note=note, n=n)
+        return cls(label, interval.value, interval.ci, n, note)
 
     def to_dict(self) -> dict[str, Any]:
-        plain = {"row": self.row, "value": self.value, "ci": self.ci, "n": self.n}
-        return plain | {"note": self.note} if self.note else plain
+        """Return the row as the JSON has it."""
+        figures = {"row": self.label, "value": self.value, "ci": self.ci, "n": self.n}
+        return figures | {"note": self.note} if self.note else figures
 
 
 @dataclass
 class Section:
-    """A table with what to make of it: `text` above, picture below."""
+    """A table with its explanation above and its picture below."""
 
     title: str
-    rows: list[Row]
+    rows: list[ScorecardRow]
     text: str = ""
     unit: str = "value"
     picture: str = ""  # a file beside the page
@@ -50,47 +58,56 @@ class Section:
 
 @dataclass
 class Scorecard:
-    """A judge's result. warning: the page's first line (what the labels are, what wasn't there to compare with)."""
+    """The result of a judge.
+
+    warning: the first line of the page, for example what the labels are, or what there was nothing to compare
+    with. sections: by the name of their table in the JSON. extra_json: further keys of the JSON.
+    """
 
     title: str
     warning: str = ""
     quick: bool = False
     seed: int = 0
-    sections: dict[str, Section] = field(default_factory=dict)  # by the name of the table in the JSON
+    sections: dict[str, Section] = field(default_factory=dict)
     verdicts: dict[str, Any] = field(default_factory=dict)
-    more: dict[str, Any] = field(default_factory=dict)  # further keys of the JSON
+    extra_json: dict[str, Any] = field(default_factory=dict)
 
     def add(
-        self, name: str, title: str, rows: list[Row], text: str = "", unit: str = "value", picture: str = ""
+        self,
+        name: str,
+        title: str,
+        rows: list[ScorecardRow],
+        text: str = "",
+        unit: str = "value",
+        picture: str = "",
     ) -> None:
+        """Add a section; its fields are those of `Section`."""
         self.sections[name] = Section(title, rows, text, unit, picture)
 
     def refuse(self, why: str) -> Scorecard:
-        """The evidence is too thin: no number."""
+        """Drop all figures, because the evidence is too thin, and give the reason instead."""
         self.sections.clear()
         self.verdicts = {"status": "refused", "why": why}
         return self
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object; NaN and infinity, which JSON does not have, become null."""
         tables = {name: [row.to_dict() for row in section.rows] for name, section in self.sections.items()}
-        about = {"warning": self.warning, "quick": self.quick, "seed": self.seed}
-        whole = {**self.more, "tables": tables, "verdicts": self.verdicts, **about}
-        return json.loads(
-            json.dumps(whole), parse_constant=lambda name: None
-        )  # JSON has no NaN and no infinity
+        settings = {"warning": self.warning, "quick": self.quick, "seed": self.seed}
+        whole = {**self.extra_json, "tables": tables, "verdicts": self.verdicts, **settings}
+        return json.loads(json.dumps(whole), parse_constant=lambda name: None)
 
     def write(self, folder: Path, name: str) -> None:
-        """`<name>.json` and `<name>.md` in `folder`. Pictures are drawn there by the judge."""
+        """Write `<name>.json` and `<name>.md` into `folder`. The judge draws the pictures there itself."""
         files.write(folder / f"{name}.json", json.dumps(self.to_dict(), indent=1) + "\n")
         files.write(folder / f"{name}.md", self.page())
 
     def page(self) -> str:
+        """Return the Markdown page."""
         lines = [f"{self.warning}\n"] if self.warning else []
-        lines += [f"# {self.title}\n", self._how() + "\n"]
+        lines += [f"# {self.title}\n", self._settings_line() + "\n"]
         if self.verdicts:
-            lines += [
-                f"- **{name.replace('_', ' ')}**: {_said(value)}" for name, value in self.verdicts.items()
-            ] + [""]
+            lines += [f"- **{name}**: {text}" for name, text in self._verdict_texts()] + [""]
         for section in self.sections.values():
             lines += [f"## {section.title}\n"]
             if section.text:
@@ -103,22 +120,14 @@ class Scorecard:
                 lines += [f"![{section.title}]({section.picture})\n"]
         return "\n".join(lines).rstrip() + "\n"
 
-    def _how(self) -> str:
-        less = (
-            "With --quick: fewer items and resamples, wider intervals than in full."
-            if self.quick
-            else "In full."
-        )
-        return f"{less} Seed {self.seed}."
-
     def summary(self) -> str:
-        """What a terminal shows: the verdicts and each table in plain lines."""
+        """Return what a terminal shows: the verdicts, and each table in plain lines."""
         lines = [self.warning] if self.warning else []
-        lines += [self._how()]
-        lines += [f"{name.replace('_', ' ')}: {_said(value)}" for name, value in self.verdicts.items()]
+        lines += [self._settings_line()]
+        lines += [f"{name}: {text}" for name, text in self._verdict_texts()]
         for section in self.sections.values():
             lines += ["", f"{section.title} ({section.unit})" if section.rows else section.title]
-            width = max([36, *(len(row.row) for row in section.rows)])
+            width = max([36, *(len(row.label) for row in section.rows)])
             for row in section.rows:
                 label, value, ci, n, note = _cells(row)
                 lines.append(
@@ -126,22 +135,31 @@ class Scorecard:
                 )
         return "\n".join(lines)
 
+    def _settings_line(self) -> str:
+        quick = "With --quick: fewer items and resamples, wider intervals than in full."
+        return f"{quick if self.quick else 'In full.'} Seed {self.seed}."
 
-def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    def _verdict_texts(self) -> list[tuple[str, str]]:
+        return [(name.replace("_", " "), _verdict_text(value)) for name, value in self.verdicts.items()]
+
+
+def _cells(row: ScorecardRow) -> tuple[str, str, str, str, str]:
     ci = f"{row.ci[0]:.3g} .. {row.ci[1]:.3g}" if row.ci else ""
     value = "not measured" if row.value is None or not math.isfinite(row.value) else f"{row.value:.3g}"
-    return row.row, value, ci, "" if row.n is None else str(row.n), row.note
+    return row.label, value, ci, "" if row.n is None else str(row.n), row.note
 
 
-def _said(value: Any) -> str:
-    """A verdict for a reader: figures short, {"value", "ci"} as a figure and its interval."""
+def _verdict_text(value: Any) -> str:
+    """Write a verdict for a reader: figures short, {"value", "ci"} as a figure and its interval."""
     if isinstance(value, dict) and value.keys() >= {"value", "ci"}:
         low, high = value["ci"] or (None, None)
-        return _said(value["value"]) + ("" if low is None else f" [{_said(low)} .. {_said(high)}]")
+        interval = "" if low is None else f" [{_verdict_text(low)} .. {_verdict_text(high)}]"
+        return _verdict_text(value["value"]) + interval
     if isinstance(value, dict):
-        return ", ".join(f"{key.replace('_', ' ')} {_said(item)}" for key, item in value.items()) or "none"
+        parts = [f"{key.replace('_', ' ')} {_verdict_text(item)}" for key, item in value.items()]
+        return ", ".join(parts) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_said, value)) or "none"
+        return ", ".join(map(_verdict_text, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

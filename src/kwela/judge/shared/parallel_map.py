@@ -1,0 +1,68 @@
+"""Apply a function to many items: with a progress bar, or on every core.
+
+An item that fails gives a `Failure` in its place, so that a judge can name what it left out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from kwela.corpus import parallel
+from kwela.errors import KwelaError
+
+_FEWEST_WITH_BAR = 20  # items; fewer are done before a progress bar is of use
+
+
+class Failure(str):
+    """The reason why an item has no result."""
+
+
+def with_progress_bar(items: Sequence[Any], label: str) -> Iterable[Any]:
+    """Iterate over `items` with a progress bar on stderr, which disappears at the end.
+
+    There is no bar if `label` is empty.
+    """
+    return track(items, label, console=Console(stderr=True), transient=True, disable=not label)
+
+
+def map_items(function: Callable[..., Any], items: Sequence[Any], label: str, inline: int = 8) -> list[Any]:
+    """Return function(item) for each item, in order, computed in several processes.
+
+    A result is a `Failure` if the function raised KwelaError for the item, or if the item killed its process.
+    function: defined at the top level of a module, since other processes import it; it returns JSON values.
+    inline: how many items a process must have before it pays for its start. Raises KwelaError if no process
+    can start.
+    """
+    tasks = {str(number): (function, item) for number, item in enumerate(items)}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            outcomes = parallel.run(
+                _result_or_reason,
+                tasks,
+                Path(folder) / "done",
+                label=label,
+                crashed=_reason_of_crash,
+                quiet=len(items) < _FEWEST_WITH_BAR,
+                inline=inline,
+            )
+        except KwelaError:  # its message advises an option that `kwela judge` does not have
+            raise KwelaError("worker processes can't start: their reason stands above") from None
+    return [Failure(each["why"]) if "why" in each else each["result"] for each in outcomes.values()]
+
+
+def _result_or_reason(function: Callable[..., Any], item: Any) -> dict[str, Any]:
+    try:
+        return {"result": function(item)}
+    except KwelaError as error:
+        return {"why": str(error)}
+
+
+def _reason_of_crash(function: Callable[..., Any], item: Any) -> dict[str, Any]:
+    subject = f"{item}: not readable: its" if isinstance(item, Path) else "the"
+    return {"why": f"{subject} worker died over it; replace or remove it"}
