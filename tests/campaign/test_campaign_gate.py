@@ -158,12 +158,12 @@ def test_the_printed_block_of_a_go_has_the_playbooks_lines() -> None:
 
 def test_an_abort_report_has_the_playbooks_keys_and_survives_json() -> None:
     found = decide(
-        replace(GOOD, authenticity=0.28, interval=(0.2, 0.37), cost_usd=458.5, val_loss=3.2, base_loss=3.5),
+        replace(GOOD, authenticity=0.28, interval=(0.2, 0.37), cost_usd=458.567, val_loss=3.2, base_loss=3.5),
         LIMITS,
     )
     report = json.loads(json.dumps(gate.abort_report(found, 1738160580.0), allow_nan=False))
     assert report["abort_timestamp"] == "2025-01-29T14:23:00"
-    assert report["metrics"] == {"estimated_authenticity": 0.28, "cost_usd": 458.5, "best_val_loss": 3.2}
+    assert report["metrics"] == {"estimated_authenticity": 0.28, "cost_usd": 458.57, "best_val_loss": 3.2}
     assert report["recommendation"] == "Escalate to Phase 3: Full Amapiano dataset collection"
     assert list(report["failed_rules"]) == ["authenticity"]
     assert gate.restore(report["evidence"]) == found

@@ -86,6 +86,14 @@ def test_thrown_notes_keep_their_number_and_their_drums_and_stand_on_sixteenths_
     assert score.tracks[0] == a_piece(0.8, 0.8, 1, 8).tracks[0], "the piece itself is left as it was"
 
 
+def test_notes_of_a_piece_of_one_sixteenth_have_one_place_to_go() -> None:
+    score, track = Score(480), Track("", 0, False)
+    for pitch in range(60, 68):
+        track.notes.append(Note(0, 120, pitch, 70))
+    score.tracks.append(track)
+    assert {note.time for note in quality.thrown_about(score, 0).tracks[0].notes} == {0}
+
+
 def test_statistics_stand_in_their_own_columns_and_what_was_not_made_is_nan() -> None:
     score = a_piece(0.8, 0.8, 1, 4)
     found = quality.statistics([score, None])
