@@ -25,6 +25,9 @@ from kwela.engine.session import Session
 from kwela.engine.task import Batch, GeometricMean, Mean, Share
 from kwela.errors import KwelaError, UserError
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from light_process import lighten
+
 ROWS, WIDTH = 61, 8
 
 
@@ -200,6 +203,8 @@ def main() -> int:
     parser.add_argument("--die-while-saving", type=int)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        lighten()
     if args.float16:
         half_precision_on_cpu()
     if args.dump_gradients:
