@@ -131,4 +131,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from light_process import lighten
+
+    lighten()
     sys.exit(main())

@@ -14,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from kwela import files
 from kwela.campaign.decide.metrics import Curve, read_rows
@@ -89,6 +88,10 @@ def _not_falling(losses: list[tuple[int, float]], view: View, hours: float) -> s
     A least-squares line through the means of two dozen stretches, which are nearly independent where single windows
     are not, and a one-sided test of its slope.
     """
+    from scipy.stats import (
+        linregress,
+    )  # a second of imports, which `status` and a start would pay for nothing
+
     start = view.seconds - hours * 3600
     earlier = [step for seconds, step in view.steps_at if seconds <= start]
     recent = [(step, loss) for step, loss in losses if earlier and step > earlier[-1]]
@@ -96,7 +99,7 @@ def _not_falling(losses: list[tuple[int, float]], view: View, hours: float) -> s
         return ""
     parts = np.array_split(np.array(recent), 24)
     x, y = np.array([part.mean(0) for part in parts if len(part)]).T
-    fit = stats.linregress(x, y, alternative="less")
+    fit = linregress(x, y, alternative="less")
     if fit.pvalue < SIGNIFICANT and fit.slope < 0:
         return ""
     return f"slope {fit.slope * 1000:+.2g} a thousand steps over {hours:g} h, p = {fit.pvalue:.2f} that it falls by chance"
