@@ -105,8 +105,8 @@ def test_f_score_by_hand() -> None:
 
 
 def test_windows_are_compared_with_those_1_23_and_372_ms_later() -> None:
-    later = {name: round(1000 * seconds, 1) for name, seconds in SHIFTS.items()}
-    assert later == {"moved_1ms": 1.0, "moved_23ms": 23.2, "moved_372ms": 371.5}
+    later = {name: round(1000 * seconds, 2) for name, seconds in SHIFTS.items()}
+    assert later == {"moved_1ms": 1.0, "moved_23ms": 23.22, "moved_372ms": 371.52}
 
 
 def test_songs_are_ranked_by_the_mean_of_their_windows() -> None:
