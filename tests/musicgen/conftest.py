@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import musicgen_set
 import pytest
+from filelock import FileLock
 
 from kwela.config import MusicgenConfig
 from kwela.musicgen import base, codes, data, tiny
 
 
 @pytest.fixture(scope="session")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session, which several workers of pytest-xdist share."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "musicgen"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stand_in(shared: Path) -> Path:
     """Where the stand-in is built: what `base.find("tiny", ...)` asks for."""
-    return tmp_path_factory.mktemp("base")
+    tiny.build(shared / "base")
+    return shared / "base"
 
 
 @pytest.fixture(scope="session")
@@ -29,15 +41,21 @@ def whole(folder: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture(scope="session")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def table(shared: Path) -> Path:
     """training_metadata.csv of ten-second clips, 16 kHz, of pieces from the demo corpus."""
-    return musicgen_set.make(tmp_path_factory.mktemp("music"))
+    table = shared / "music" / "training_metadata.csv"
+    with FileLock(shared / "music.lock"):
+        if not table.exists():  # it is written last
+            table.parent.mkdir(exist_ok=True)
+            musicgen_set.make(table.parent)
+    return table
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(shared: Path) -> Path:
     """A cache that holds all of `table`: for runs that aren't about the cache."""
-    return tmp_path_factory.mktemp("cache")
+    (shared / "cache").mkdir(exist_ok=True)
+    return shared / "cache"
 
 
 @pytest.fixture(scope="session")

@@ -215,7 +215,7 @@ def survives(
 
 
 def test_a_killed_run_ends_in_the_same_bits(table, place, stand_in, cached, tmp_path, runs):
-    survives((table, place, stand_in), tmp_path, runs, 2, *tuning.LORA)
+    survives((table, place, stand_in), tmp_path, runs, 1, *tuning.LORA)
 
 
 @pytest.mark.full
