@@ -1,14 +1,14 @@
-"""The ways a command ends other than well, and the exit status of each.
+"""Define the errors that end a command, each with its exit status.
 
-Every command turns these into one line on stderr and the status below; anything else that escapes is a defect of
-ours and shows its traceback.
+A command turns such an error into one line on stderr and its status. Any other exception is a defect of kwela and shows
+its traceback.
 """
 
 from __future__ import annotations
 
 
 class KwelaError(Exception):
-    """Something failed that is neither the input nor a defect: a full disk, a killed worker. Exit status 1."""
+    """Something failed that is neither bad input nor a defect: a full disk, a killed worker. Exit status 1."""
 
     status = 1
 
@@ -20,24 +20,24 @@ class UserError(KwelaError):
 
 
 class Interrupted(KwelaError):
-    """Stopped by a signal with a checkpoint on disk: run the same command again to go on. Exit status 75."""
+    """A signal stopped the run after a checkpoint was saved; the same command goes on. Exit status 75."""
 
     status = 75
 
 
 class NoGo(KwelaError):
-    """The gate said no: a checkpoint and abort_report.json are on disk. Exit status 3."""
+    """The gate decided NO-GO; a checkpoint and abort_report.json are saved. Exit status 3."""
 
     status = 3
 
 
 class BudgetSpent(KwelaError):
-    """Stopped with a checkpoint before the budget was overspent. Exit status 4."""
+    """The run stopped with a checkpoint before it would overspend the budget. Exit status 4."""
 
     status = 4
 
 
 class Hold(KwelaError):
-    """The gate couldn't decide: a metric wasn't measured. Stopped with a checkpoint. Exit status 5."""
+    """The gate could not decide, because a metric was not measured; a checkpoint is saved. Exit status 5."""
 
     status = 5

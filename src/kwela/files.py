@@ -1,4 +1,8 @@
-"""Files that are whole or absent: written beside their place, flushed, then renamed into it; and what a failure is."""
+"""Write files whole or not at all, hash them, cache what was computed, and say in one line why a write failed.
+
+A draft is written beside its place, flushed to the disk where that matters, and renamed. So a kill, a full disk or a
+power cut at any moment leaves the old file or the new one. Drafts are hidden: `.NAME...tmp`.
+"""
 
 from __future__ import annotations
 
@@ -6,80 +10,151 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kwela.errors import KwelaError, UserError
 
-STAYS = "; what was there before stays"
+_KEPT = "; what was there before stays"
 
 
-def unwritable(path: Path, error: OSError, what: str = "can't write there", then: str = "") -> KwelaError:
-    """A failed write in one line: UserError for a file in the way or no permission, else (a full disk) KwelaError."""
-    in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError)
-    kind = (
-        UserError
-        if in_the_way or error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
-        else KwelaError
-    )
-    return kind(f"{path}: {what}: {error.strerror or error}{then}")
+class NotWritable(UserError):
+    """A file is in the way, a permission is missing, or a name is not possible there."""
 
 
-def write(
-    path: Path, content: bytes | str, durable: bool = True, what: str = "not written", then: str = STAYS
-) -> None:
-    """Put `content` (text as UTF-8) at `path`, whole or not at all; makes the folder. Devices are written in place.
+def write_error(path: Path, error: OSError, what: str = "can't write there", hint: str = "") -> KwelaError:
+    """Return a failed write as an error of one line: `path: what: reason`, then `hint`.
 
-    durable: False doesn't wait for the disk, for what can be made again and shows when it is damaged.
-    what, then: of the message. Raises as `unwritable`; what was there stays.
+    It is NotWritable where the user must change the path or its permissions, else (a full disk) a KwelaError.
     """
-    data = content.encode() if isinstance(content, str) else content
-    place = Path(os.path.realpath(path))  # a link stays one
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError)
+    in_the_way = in_the_way or error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+    return (NotWritable if in_the_way else KwelaError)(f"{path}: {what}: {error.strerror or error}{hint}")
+
+
+@contextlib.contextmanager
+def draft(
+    path: Path,
+    *,
+    durable: bool = True,
+    shared: bool = False,
+    ending: str = ".tmp",
+    what: str = "not written",
+    hint: str = _KEPT,
+) -> Iterator[Path]:
+    """Give a path beside `path` for a file or a folder, which takes the place of `path` when the block ends.
+
+    If the block raises, the draft is removed and what was at `path` stays. The parent folder is made. A link stays a
+    link. A folder replaces a folder: between the two there is a moment without either.
+
+    durable: wait until the disk holds it (not of what a folder contains). shared: other processes may write the same
+    path now, so the draft has a name of its own; otherwise a killed run's draft is removed first. ending: of the
+    draft's name, for libraries that choose a format by it. what, hint: parts of the error message.
+    Raises as `write_error` for an OSError of the block or of the rename.
+    """
+    place = Path(os.path.realpath(path))
+    owner = f".{os.getpid()}.{threading.get_ident()}" if shared else ""
+    temporary = place.with_name(f".{place.name}{owner}{ending}")
     try:
-        if place.exists() and not place.is_file():
-            place.write_bytes(data)
-            return
         place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
-            with draft.open("wb") as file:
-                file.write(data)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            draft.replace(place)
+            _remove(temporary)
+            yield temporary
+            if durable:
+                sync(temporary)
+            if temporary.is_dir() and place.exists():
+                _remove(place)  # a folder can't be renamed over one that holds files
+            temporary.replace(place)
             if durable:
                 sync(place.parent)
         finally:
-            draft.unlink(missing_ok=True)
+            _remove(temporary)
     except OSError as error:
-        raise unwritable(path, error, what, then) from error
+        raise write_error(path, error, what, hint) from error
 
 
-def cache(entry: Path, body: bytes) -> None:
-    """Write a cache's entry: `body`, after its SHA-256. Raises as `write`."""
-    hint = "; see data.cache_dir, data.cache_features"
-    write(entry, hashlib.sha256(body).digest() + body, durable=False, what="not cached", then=hint)
+def write(
+    path: Path, content: bytes | str, durable: bool = True, what: str = "not written", hint: str = _KEPT
+) -> None:
+    """Write `content` (text as UTF-8) to `path`, whole or not at all. A device or a pipe is written directly.
+
+    durable: False does not wait for the disk; it is for what can be made again and shows when it is damaged.
+    what, hint: parts of the error message. Raises as `write_error`.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+    except OSError as error:
+        raise write_error(path, error, what, hint) from error
+    with draft(path, durable=durable, shared=True, what=what, hint=hint) as temporary:
+        temporary.write_bytes(data)
 
 
-def cached(entry: Path) -> bytes | None:
-    """The body of a cache's entry; None where it isn't there or is damaged, and has to be made."""
+def append(path: Path, line: str, what: str = "no line added") -> None:
+    """Add `line` to a text file and wait until the disk holds it; the parent folder is made.
+
+    A last line that a power cut left without its end stays as it is: the new line begins below it.
+    Raises as `write_error`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            torn = False
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+            file.write(("\n" * torn + line.rstrip("\n") + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise write_error(path, error, what) from error
+
+
+def sha256(content: Path | bytes) -> str:
+    """Return the SHA-256, in hex, of a file's bytes or of `content` itself. Raises OSError for an unreadable file."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached(folder: Path, key: str, make: Callable[[], bytes]) -> bytes:
+    """Return the bytes kept in the cache `folder` under `key` (hex), or make them and keep them there.
+
+    An entry stands after its own SHA-256: a damaged one is made again. Processes may share the folder.
+    Raises as `write_error`, and whatever `make` raises.
+    """
+    entry = folder / key[:2] / key[2:]
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         digest, body = (raw := entry.read_bytes())[:32], raw[32:]
         if hashlib.sha256(body).digest() == digest:
             return body
-    return None
+    body = make()
+    hint = "; see data.cache_dir, data.cache_features"
+    write(entry, hashlib.sha256(body).digest() + body, durable=False, what="not cached", hint=hint)
+    return body
 
 
-def shown(path: Path) -> Path:
-    """`path` as a reader would type it: from the working directory, where it is below that."""
+def display_path(path: Path) -> Path:
+    """Return `path` as a reader would type it: relative to the working directory where it lies below that."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def sync(folder: Path) -> None:
-    """Wait until the folder's names, such as that of a file just renamed into it, are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until the disk holds a file's bytes, or a folder's names, such as that of a file just renamed into it."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

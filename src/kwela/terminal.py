@@ -1,21 +1,35 @@
-"""Lines for whoever watches; that nobody does any more stops nothing."""
+"""Print status lines and progress bars. A closed terminal or pipe does not stop the program."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from typing import TextIO
+from collections.abc import Iterable
+from typing import TextIO, TypeVar
+
+Item = TypeVar("Item")
 
 
 def say(line: str, to: TextIO | None = None) -> None:
-    """Print a line, to stdout unless told. Once that is hung up, or a pipe that nobody reads, lines go nowhere."""
+    """Print a line to `to`, or to stdout. Once the stream is closed at its other end, lines are dropped silently."""
     stream = to or sys.stdout
     try:
         print(line, file=stream, flush=True)
     except OSError as error:
-        if error.errno not in (errno.EIO, errno.EPIPE, errno.EBADF):  # a full disk, which may have room again
+        if error.errno not in (errno.EIO, errno.EPIPE, errno.EBADF):  # a full disk: it may have room again
             return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def with_progress_bar(items: Iterable[Item], label: str, total: int | None = None) -> Iterable[Item]:
+    """Yield `items` behind a progress bar on stderr, which is removed at the end. An empty `label` shows no bar.
+
+    total: how many there are, where `items` has no length.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, label, total, console=Console(stderr=True), transient=True, disable=not label)

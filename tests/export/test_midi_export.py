@@ -17,6 +17,7 @@ import pytest
 import torch
 from tiny_checkpoints import MIDI_SIZE, save, sixteen_bars
 
+from kwela import files
 from kwela.engine import checkpoint
 from kwela.errors import KwelaError, UserError
 from kwela.export import evidence, greedy, run, to_onnx
@@ -99,7 +100,7 @@ def test_evidence_is_of_this_very_file_and_checkpoint(midi_export: Export, midi_
     found = json.loads(evidence.path_of(file).read_text())
     assert found["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert found["bytes"] == file.stat().st_size
-    assert found["checkpoint"]["sha256"] == checkpoint.file_hash(midi_checkpoint)
+    assert found["checkpoint"]["sha256"] == files.sha256(midi_checkpoint)
     assert found["opset"] == {entry.domain: entry.version for entry in onnx.load(file).opset_import}[""]
     assert {"batch": 1, "length": 1, "past": 0} in found["shapes_tested"]
     assert all(0 <= error <= 1e-5 for error in found["max_abs_error"].values())
@@ -119,7 +120,7 @@ def test_the_file_itself_says_what_a_host_must_know(midi_export: Export, midi_ch
     said = to_onnx.session(file).get_modelmeta().custom_metadata_map
     assert said["family"] == "midi_generator" and said["window"] == "256"
     assert said["tokenizer_hash"] == tokens.tokenizer_hash()
-    assert said["checkpoint_sha256"] == checkpoint.file_hash(midi_checkpoint)
+    assert said["checkpoint_sha256"] == files.sha256(midi_checkpoint)
     assert "NaN emotion dimension = absent" in said["emotion"]
     assert str(Path(run.__file__).parents[1]).encode() not in file.read_bytes(), "it tells where it was made"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import signal
 import subprocess
@@ -229,7 +228,7 @@ class Journal:
 def _key(stage: Stage) -> str:
     """Everything a stage's outputs depend on: its commands, its inputs, the code."""
     text = json.dumps([stage.commands, _prints(stage.inputs), _code()])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return files.sha256(text.encode())
 
 
 @functools.cache
@@ -247,10 +246,9 @@ def _prints(paths: Iterable[Path]) -> list[str]:
     for path in paths:
         if path.is_dir():
             listing = [(str(file.relative_to(path)), file.stat().st_size) for file in _files(path)]
-            found.append(hashlib.sha256(json.dumps(listing).encode()).hexdigest())
+            found.append(files.sha256(json.dumps(listing).encode()))
         elif path.is_file():
-            with path.open("rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+            found.append(files.sha256(path))
         else:
             found.append("")
     return found

@@ -161,12 +161,6 @@ def prune(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of the whole file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class _HashingFile:
     """A file that hashes what is written to it, and keeps the error with which the disk refused a write."""
 
@@ -239,16 +233,7 @@ def _line(error: Exception, which: int = 0) -> str:
 def _replace(
     path: Path, write: Callable[[IO[bytes]], Any], check: Callable[[Path], None] = lambda temporary: None
 ) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with files.draft(path, what="not saved") as temporary:
         with temporary.open("wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
         check(temporary)
-        temporary.replace(path)
-        files.sync(path.parent)
-    except OSError as error:
-        raise files.unwritable(path, error, "not saved", files.STAYS) from error
-    finally:
-        temporary.unlink(missing_ok=True)

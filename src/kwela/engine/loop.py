@@ -194,7 +194,7 @@ class Run:
         best = self.out / checkpoint.BEST
         if self.session.on_best and self.team.first:
             best = self.session.on_best(best)  # once more: a kill may have come between the save and the call
-        self.journal.say(f"Best model saved: {files.shown(best)}")
+        self.journal.say(f"Best model saved: {files.display_path(best)}")
         self.journal.say(f"Final validation loss: {journal.format_figure(self.val['val_loss'])}")
 
     def _evaluate_untrained(self, feed: order.Feed) -> None:

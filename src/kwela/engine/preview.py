@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kwela import files
 from kwela.engine.task import Task
 
 
@@ -28,9 +29,6 @@ def remove(out: Path, epoch: int) -> None:
 def draw(task: Task, model: nn.Module, out: Path, epoch: int) -> None:
     """Draw the task's preview of `model` into the folder of `epoch`."""
     place = folder(out, epoch)
-    draft = place.with_name(f".{place.name}.tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    with torch.no_grad():
+    with files.draft(place, durable=False) as draft, torch.no_grad():
+        draft.mkdir()
         task.preview(model, draft)
-    draft.replace(place)

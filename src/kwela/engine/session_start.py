@@ -107,7 +107,7 @@ def open_folder(
             cut_metrics(out / "metrics.jsonl", step if start.path else -1, keep_validation)
         journal.open(out, runs_dir, step + 1 if start.path else 0)
     except OSError as error:
-        raise files.unwritable(Path(error.filename or out), error) from None
+        raise files.write_error(Path(error.filename or out), error) from None
 
 
 def say_resumed(path: Path, step: int, state: dict[str, Any], settings: dict[str, Any], say: Say) -> None:

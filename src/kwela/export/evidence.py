@@ -19,7 +19,6 @@ from typing import Any
 import kwela
 from kwela import files
 from kwela.corpus.pairs import manifest, rows
-from kwela.engine import checkpoint
 
 Evidence = dict[str, Any]
 
@@ -57,15 +56,15 @@ def holds(artefact: Path, origin: Evidence) -> bool:
 def digest(artefact: Path) -> tuple[str, int]:
     """SHA-256 and bytes of a file; of a folder: its files' relative paths, sizes and contents, in order of path."""
     if artefact.is_file():
-        return checkpoint.file_hash(artefact), artefact.stat().st_size
-    files = sorted(path for path in artefact.rglob("*") if path.is_file())
-    if not files:
+        return files.sha256(artefact), artefact.stat().st_size
+    parts = sorted(path for path in artefact.rglob("*") if path.is_file())
+    if not parts:
         raise FileNotFoundError(artefact)
     whole = hashlib.sha256()
-    for path in files:
+    for path in parts:
         whole.update(f"{path.relative_to(artefact).as_posix()}\0{path.stat().st_size}\0".encode())
         whole.update(path.read_bytes())
-    return whole.hexdigest(), sum(path.stat().st_size for path in files)
+    return whole.hexdigest(), sum(path.stat().st_size for path in parts)
 
 
 def origin(path: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evidence:
@@ -73,7 +72,7 @@ def origin(path: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evi
     at = state["progress"]
     return {
         "checkpoint": {
-            "sha256": checkpoint.file_hash(path),
+            "sha256": files.sha256(path),
             "family": state["family"],
             "epoch": at["epoch"],
             "step": at["step"],

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +39,7 @@ def export(name: Name, path: Path, out: Path) -> list[Path]:
     origin = evidence.origin(path, state, to_onnx.PACKAGES)
     metadata = _metadata(signature, state, origin)
     if not _up_to_date(artefact, origin):
-        with _draft(artefact) as draft:
+        with files.draft(artefact, ending=f".tmp{artefact.suffix}") as draft:
             to_onnx.convert(model, signature, metadata, draft)
             findings = to_onnx.check(draft, model, signature)
             if isinstance(model, MidiGenerator):
@@ -58,7 +55,7 @@ def export(name: Name, path: Path, out: Path) -> list[Path]:
     if to_coreml.available():
         origin = evidence.origin(path, state, to_coreml.PACKAGES)
         if not _up_to_date(artefact, origin):
-            with _draft(artefact) as draft:
+            with files.draft(artefact, ending=f".tmp{artefact.suffix}") as draft:
                 findings = to_coreml.convert(model, signature, metadata, draft)
             evidence.write(artefact, findings, origin)
             print(f"{artefact}: converted; Core ML itself runs on Apple's systems only", flush=True)
@@ -92,31 +89,6 @@ def _up_to_date(artefact: Path, origin: evidence.Evidence) -> bool:
     if fresh:
         print(f"{artefact}: up to date", flush=True)
     return fresh
-
-
-@contextmanager
-def _draft(artefact: Path) -> Iterator[Path]:
-    """A path of the same name, near `artefact`; it takes the artefact's place if all goes well, else it is removed."""
-    folder = artefact.with_name(".new")
-    draft = folder / artefact.name
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield draft
-        if draft.is_dir():  # a folder can't replace one that holds files
-            _remove(artefact)
-        draft.replace(artefact)
-    except OSError as error:
-        raise files.unwritable(artefact, error) from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @functools.cache  # once a process, however many models it exports

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
 
-from kwela import files
+from kwela import files, terminal
 from kwela.config import MidiAugment
 from kwela.midi_generator import augment
 from kwela.midi_generator.windows import Item, Song, context_of, make_item, window_starts
@@ -27,7 +25,8 @@ def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path | None) -> list[Son
     paths = [Path(row["midi_path"]) for row in rows]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading waits for a child process: threads suffice
         read = pool.map(lambda path: cached_ids(path, cache_dir) if cache_dir else read_ids(path), paths)
-        ids = list(track(read, "Reading MIDI", len(paths), transient=True, disable=len(paths) < 50))
+        label = "Reading MIDI" if len(paths) >= 50 else ""
+        ids = list(terminal.with_progress_bar(read, label, len(paths)))
     return [
         Song(path, one, row["emotion64"], row.get("context") or {})
         for path, one, row in zip(paths, ids, rows, strict=True)
@@ -45,13 +44,9 @@ def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
     An entry is keyed by the file's bytes and the tokenizer; any number of processes may share the folder. Raises
     KwelaError or, where the folder can't be written, UserError, naming the entry.
     """
-    key = hashlib.sha256(path.read_bytes() + tokens.tokenizer_hash().encode()).hexdigest()
-    entry = cache_dir / key[:2] / key[2:]
-    if (body := files.cached(entry)) is not None:
-        return np.frombuffer(body, "<i2").astype(np.int16)
-    ids = read_ids(path)
-    files.cache(entry, ids.astype("<i2").tobytes())
-    return ids
+    key = files.sha256(path.read_bytes() + tokens.tokenizer_hash().encode())
+    body = files.cached(cache_dir, key, lambda: read_ids(path).astype("<i2").tobytes())
+    return np.frombuffer(body, "<i2").astype(np.int16)
 
 
 class TrainWindows:

@@ -66,4 +66,4 @@ def write(path: Path, audio: np.ndarray) -> None:
     """Write mono float audio in [-1, 1] as a 16-bit WAV at 44.1 kHz. Raises as `files.write`."""
     wav = io.BytesIO()
     soundfile.write(wav, audio, RATE, subtype="PCM_16", format="WAV")
-    files.write(path, wav.getvalue(), durable=False, then="")
+    files.write(path, wav.getvalue(), durable=False, hint="")

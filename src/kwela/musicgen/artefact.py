@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,24 +55,19 @@ def export(path: Path, out: Path, tiny: Path, report: Mapping[str, Any] | None =
     report: the data set's dataset_report.json, for the card.
     """
     tuned, folder, state = restore(path, tiny)
-    draft = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     settings = state["config"]["model"]
-    if settings["tuning"] == "lora":
-        _adapter(tuned, settings, base.fingerprint(folder), draft)
-    else:
-        whole = base.load(folder)
-        whole.decoder.load_state_dict(tuned.decoder.state_dict())
-        if hasattr(whole, "enc_to_dec_proj"):
-            whole.enc_to_dec_proj.load_state_dict(tuned.enc_to_dec_proj.state_dict())
-        whole.save_pretrained(draft)
-        base.tokenizer(folder).save_pretrained(draft)
-    (draft / "README.md").write_text(card(state, report), encoding="utf-8")
-    if out.exists():
-        shutil.rmtree(out)
-    draft.replace(out)
-    files.sync(out.parent)
+    with files.draft(out) as draft:
+        draft.mkdir()
+        if settings["tuning"] == "lora":
+            _adapter(tuned, settings, base.fingerprint(folder), draft)
+        else:
+            whole = base.load(folder)
+            whole.decoder.load_state_dict(tuned.decoder.state_dict())
+            if hasattr(whole, "enc_to_dec_proj"):
+                whole.enc_to_dec_proj.load_state_dict(tuned.enc_to_dec_proj.state_dict())
+            whole.save_pretrained(draft)
+            base.tokenizer(folder).save_pretrained(draft)
+        (draft / "README.md").write_text(card(state, report), encoding="utf-8")
     return out
 
 

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kwela import files
 from kwela.errors import UserError
 from kwela.musicgen.transformers_output import silence_transformers
 
@@ -92,8 +93,7 @@ def fingerprint(folder: Path) -> str:
     """A hash of all that makes the base compute what it does: its config and its weights, in hex."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()
 
 

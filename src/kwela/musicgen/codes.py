@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,9 +72,7 @@ def recall(folder: Path, wanted: Iterable[str] | None = None) -> Shards:
         useful = held if keys is None else held & keys
         if held and not useful:
             continue
-        with path.open("rb") as content:
-            sound = held and hashlib.file_digest(content, "sha256").hexdigest() == path.stem
-        if sound:
+        if held and files.sha256(path) == path.stem:
             shards.place |= dict.fromkeys(useful, path)
         else:
             path.unlink(missing_ok=True)
@@ -112,7 +109,7 @@ def cache(
         if not path.is_file():
             raise UserError(f"{path}: no such clip; build the data set again (kwela dataset)")
     where = place / base.fingerprint(folder)[:16]
-    keys = {path: _file_key(path) for path in clips}
+    keys = {path: files.sha256(path) for path in clips}
     by_key = {key: path for path, key in keys.items()}
 
     def build(
@@ -239,8 +236,7 @@ def _write(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save
 
     content = save(dict(tensors))
-    name = hashlib.sha256(content).hexdigest()
-    files.write(folder / f"{name}.safetensors", content, durable=False, what="not cached")
+    files.write(folder / f"{files.sha256(content)}.safetensors", content, durable=False, what="not cached")
 
 
 _audio_encoder = functools.lru_cache(maxsize=1)(base.audio_encoder)
@@ -252,9 +248,4 @@ def _crashed(folder: Path, items: Mapping[str, str], out: Path) -> dict[str, Any
 
 
 def _key(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _file_key(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.sha256(text.encode())

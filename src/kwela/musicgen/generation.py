@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kwela.engine import checkpoint, ranks
+from kwela import files
+from kwela.engine import ranks
 from kwela.errors import KwelaError, UserError
 from kwela.music import loudness
 from kwela.musicgen import artefact, base, codes, sample
@@ -51,7 +52,7 @@ def load(source: str, tiny: Path, device: str | None = None) -> Model:
     origin: dict[str, Any] = {"model": path.name if path.exists() else source}
     if path.is_file():
         lm, folder, state = artefact.restore(path, tiny)
-        origin |= {"sha256": checkpoint.file_hash(path), "step": state["progress"]["step"]}
+        origin |= {"sha256": files.sha256(path), "step": state["progress"]["step"]}
         origin["base"] = state["config"]["model"]["base"]
     elif path.suffix == ".pt":
         raise UserError(f"{path}: no such checkpoint")
@@ -219,15 +220,13 @@ def _write(
 
     level = loudness.normalised(samples, rate, LUFS, PEAK)
     for suffix in (".wav", ".flac"):
-        draft = place.with_name(f".{place.name}.tmp{suffix}")
-        try:
-            with soundfile.SoundFile(draft, "w", rate, 1, "PCM_16") as file:
-                file.title, file.software = about["prompt"], "kwela"
-                file.comment = json.dumps(about, ensure_ascii=False)
-                file.write(np.clip(samples, -1, 1) if suffix in as_it_came else level)
-            draft.replace(place.with_suffix(suffix))
-        finally:
-            draft.unlink(missing_ok=True)
+        with (
+            files.draft(place.with_suffix(suffix), durable=False, ending=f".tmp{suffix}") as draft,
+            soundfile.SoundFile(draft, "w", rate, 1, "PCM_16") as file,
+        ):
+            file.title, file.software = about["prompt"], "kwela"
+            file.comment = json.dumps(about, ensure_ascii=False)
+            file.write(np.clip(samples, -1, 1) if suffix in as_it_came else level)
     return {
         "prompt": about["prompt"],
         "seed": about["seed"],

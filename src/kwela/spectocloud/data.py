@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,14 +117,15 @@ def hear(
         return _hear(row, start, change)
     times = np.array([row["offset"], start], "<f8").tobytes()
     content = target.file_hash(Path(row["audio_path"])) + target.file_hash(Path(row["midi_path"]))
-    key = hashlib.sha256(SETTINGS.encode() + content + times).hexdigest()
-    entry = cache_dir / key[:2] / key[2:]
-    if (body := files.cached(entry)) is not None:
-        sound, features = np.split(np.frombuffer(body, "<f4").astype(np.float32), [audio.MELS * audio.FRAMES])
-        return sound.reshape(audio.MELS, audio.FRAMES), features
-    log_mel, features = _hear(row, start, change)
-    files.cache(entry, np.concatenate([log_mel.ravel(), features]).astype("<f4").tobytes())
-    return log_mel, features
+    key = files.sha256(SETTINGS.encode() + content + times)
+
+    def entry() -> bytes:
+        log_mel, features = _hear(row, start, change)
+        return np.concatenate([log_mel.ravel(), features]).astype("<f4").tobytes()
+
+    values = np.frombuffer(files.cached(cache_dir, key, entry), "<f4").astype(np.float32)
+    sound, features = np.split(values, [audio.MELS * audio.FRAMES])
+    return sound.reshape(audio.MELS, audio.FRAMES), features
 
 
 def _hear(row: Row, start: float, change: warp.Warp) -> tuple[np.ndarray, np.ndarray]:

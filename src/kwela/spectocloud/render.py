@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kwela import files
 from kwela.errors import UserError
 from kwela.spectocloud.target import Cloud, attributes_path, read_cloud
 
@@ -105,7 +106,7 @@ def save_ply(cloud: Cloud, path: Path) -> None:
     kinds = {"<f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
     header += [f"property {kinds[kind]} {name}" for name, kind in fields]
-    path.write_bytes("\n".join([*header, "end_header", ""]).encode() + table.tobytes())
+    files.write(path, "\n".join([*header, "end_header", ""]).encode() + table.tobytes(), durable=False)
 
 
 def save_html(clouds: Mapping[str, Cloud], path: Path, title: str = "kwela cloud") -> None:
@@ -120,8 +121,7 @@ def save_html(clouds: Mapping[str, Cloud], path: Path, title: str = "kwela cloud
     page = page.replace("{{title}}", html.escape(title)).replace(
         "{{clouds}}", json.dumps(data).replace("</", "<\\/")
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    files.write(path, page, durable=False)
 
 
 def _expose(light: np.ndarray) -> np.ndarray:

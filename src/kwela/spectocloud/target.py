@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ import numpy as np
 from scipy.special import ndtri
 from symusic.core import ScoreTick
 
+from kwela import files
 from kwela.errors import UserError
 from kwela.music import audio, midi
 from kwela.spectocloud import space
@@ -76,12 +77,10 @@ def write_cloud(
     path = Path(out_dir) / f"{content_hash(audio_path, midi_path, emotion, offset, start)[:32]}.npy"
     if not path.is_file():
         cloud = compute(audio_path, midi_path, emotion, offset, start)
-        path.parent.mkdir(parents=True, exist_ok=True)
         for file, array in ((attributes_path(path), cloud.attributes), (path, cloud.positions)):
-            part = file.with_name(f".{file.name}.{os.getpid()}")
-            with part.open("wb") as out:
-                np.save(out, array)
-            part.replace(file)
+            content = io.BytesIO()
+            np.save(content, array)
+            files.write(file, content.getvalue(), durable=False)
     return str(path)
 
 
@@ -142,8 +141,8 @@ def content_hash(audio_path: Path, midi_path: Path, emotion: np.ndarray, offset:
     """Hex SHA-256 of everything that decides a cloud: both files' bytes, emotion, offset, start, and VERSION."""
     felt = np.asarray(emotion, dtype="<f4")[:3].tobytes()
     times = np.array([offset, start], dtype="<f8").tobytes()
-    files = file_hash(audio_path) + file_hash(midi_path)
-    return hashlib.sha256(VERSION.encode() + files + felt + times).hexdigest()
+    content = file_hash(audio_path) + file_hash(midi_path)
+    return hashlib.sha256(VERSION.encode() + content + felt + times).hexdigest()
 
 
 def seed_of(content: str, redraw: int = 0) -> int:
@@ -163,8 +162,7 @@ def file_hash(path: Path) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def _file_hash(path: Path, mtime_ns: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    return bytes.fromhex(files.sha256(path))
 
 
 @functools.lru_cache(maxsize=4)

@@ -7,7 +7,6 @@ What has no evidence yet (too few windows, no GPU meter) raises nothing.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -171,13 +170,7 @@ class Board:
         return raised, cleared
 
     def _write(self, row: dict[str, object]) -> None:
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise files.unwritable(self.path, error, "no line added") from error
+        files.append(self.path, json.dumps(row))
 
 
 def up(folder: Path) -> dict[str, Seen]:

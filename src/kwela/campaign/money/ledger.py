@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -337,17 +336,7 @@ class Ledger:
             self.rows.append(row)
             return row
         line = seal(row)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    line = line if file.read(1) == b"\n" else f"\n{line}"
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise files.unwritable(self.path, error, "no line added") from error
+        files.append(self.path, line)
         sealed: Row = json.loads(line)
         self.rows.append(sealed)
         return sealed

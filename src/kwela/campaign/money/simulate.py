@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from kwela import stats
+from kwela import stats, terminal
 from kwela.campaign.decide import gate
 from kwela.campaign.money import ledger, scenarios
 from kwela.campaign.money.clock import DAY, HOUR, Fake
 from kwela.campaign.money.ledger import Ledger, Machine
-from kwela.judge.shared import parallel_map
 from kwela.playbook import PlaybookConfig
 
 BUDGET = "BUDGET"  # the outcome of a campaign that stopped before it overspent
@@ -118,7 +117,7 @@ def run(
     """The contract's object: distributions of cost (dollars), days and outcomes over `runs` campaigns."""
     odds = odds or Odds()
     rng = np.random.default_rng(seed)
-    turns = parallel_map.with_progress_bar(range(runs), "Simulating" if sys.stderr.isatty() else "")
+    turns = terminal.with_progress_bar(range(runs), "Simulating" if sys.stderr.isatty() else "")
     lives = [campaign(settings, market, odds, rng) for _ in turns]
     outcomes = Counter(life.outcome for life in lives)
     return {

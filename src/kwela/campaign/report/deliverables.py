@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -112,18 +111,11 @@ def _offer(weights: Path, place: Path) -> None:
     """The same file under another name, where the disk can; else a copy, whole or not at all."""
     if not weights.is_file():
         return
-    draft = place.with_name(f".{place.name}.tmp")
-    try:
-        draft.unlink(missing_ok=True)
+    with files.draft(place) as draft:
         try:
             os.link(weights, draft)
         except OSError:
             shutil.copyfile(weights, draft)
-        draft.replace(place)
-    except OSError as error:
-        raise files.unwritable(place, error) from error
-    finally:
-        draft.unlink(missing_ok=True)  # renaming a name to another of the same file leaves both
 
 
 def _closing(folder: Path, now: Standing) -> list[Block]:
@@ -176,9 +168,8 @@ def _entry(what: str, path: Path) -> Row:
         return {"what": what, "path": str(path), "there": size > 0, "bytes": size, "sha256": None}
     if not path.is_file() or not path.stat().st_size:
         return {"what": what, "path": str(path), "there": False, "bytes": 0, "sha256": None}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"what": what, "path": str(path), "there": True, "bytes": path.stat().st_size, "sha256": digest}
+    size = path.stat().st_size
+    return {"what": what, "path": str(path), "there": True, "bytes": size, "sha256": files.sha256(path)}
 
 
 def rehearsed(now: Standing) -> list[Block]:

@@ -46,7 +46,7 @@ def lines(made: Row) -> list[str]:
     """What `write` made, for a terminal."""
     lacking = [item["what"] for item in made["deliverables"] if not item["there"]]
     total = len(made["deliverables"])
-    text = [f"Report: {files.shown(Path(made['report'][1]))}"]
+    text = [f"Report: {files.display_path(Path(made['report'][1]))}"]
     text.append(f"Deliverables: {total - len(lacking)} of {total} are there")
     return [*text, f"  lacking: {', '.join(lacking)}"] if lacking else text
 

@@ -98,7 +98,7 @@ class Campaign:
         except filelock.Timeout:
             raise UserError(f"{self.folder}: another orchestrator is at work in this folder") from None
         except OSError as error:
-            raise files.unwritable(self.folder, error) from None
+            raise files.write_error(self.folder, error) from None
         ended = self.around.watch(lambda notice: self._halt(NOTICE))
         before = {number: signal.signal(number, self._signalled) for number in signals.stop_signals()}
         try:
@@ -381,7 +381,7 @@ class Campaign:
         now = self._look()
         commands.forget(self.folder / results.EVALUATION, results.best(self.folder))
         if not self.trained:  # it ended in an earlier session: say again what training said then
-            self.say(f"Training complete!\nBest model saved: {files.shown(results.best(self.folder))}")
+            self.say(f"Training complete!\nBest model saved: {files.display_path(results.best(self.folder))}")
             self.say(f"Final validation loss: {results.number(now.curve.last, '.3f')}")
         if now.verdict is None or now.stands == gate.HOLD:
             self._decide(GATE)

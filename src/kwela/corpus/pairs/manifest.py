@@ -27,11 +27,12 @@ from kwela.corpus.pairs.labels import Labels, find_label, read_labels
 from kwela.corpus.pairs.rows import REQUIRED, Row
 from kwela.corpus.pairs.validation import MakeCloud, crashed, open_pair
 from kwela.errors import UserError
-from kwela.files import unwritable
+from kwela.files import draft, sync, write_error
 from kwela.music import emotion
 
 FILES = tuple(f"{family}_{side}.jsonl" for family in REQUIRED for side in ("train", "val"))
 REPORT = "manifest_report.json"
+_UNCHANGED = "; nothing there was changed"
 _JOURNAL = ".manifests.journal"
 _TIED = "one stem, and folders don't tell which belong together"
 _FORMAT = 1  # of the journal's results: raised when `open_pair` changes what it finds
@@ -312,20 +313,13 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(Path(error.filename or folder), error, then="; nothing there was changed") from error
+        raise write_error(Path(error.filename or folder), error, hint=_UNCHANGED) from error
 
 
 def _publish(folder: Path, texts: dict[str, str]) -> None:
     """Write every file in full beside its place, then move all into place, in order."""
-    fresh = {folder / f".{name}.tmp": text for name, text in texts.items()}
-    try:
-        for temporary, text in fresh.items():
-            with temporary.open("wb") as file:
-                file.write(text.encode("utf-8", "backslashreplace"))  # a name that isn't UTF-8 stands escaped
-                file.flush()
-                os.fsync(file.fileno())
-        for name, temporary in zip(texts, fresh, strict=True):
-            temporary.replace(folder / name)
-    finally:
-        for temporary in fresh:
-            temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as places:
+        for name in reversed(texts):  # the stack closes, and so renames, in the opposite order
+            temporary = places.enter_context(draft(folder / name, durable=False, hint=_UNCHANGED))
+            temporary.write_bytes(texts[name].encode("utf-8", "backslashreplace"))  # a name may be no UTF-8
+            sync(temporary)

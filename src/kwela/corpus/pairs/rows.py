@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kwela import files
 from kwela.corpus.pairs import split
 from kwela.errors import UserError
 from kwela.music import emotion
@@ -53,7 +54,7 @@ def data_hash(paths: Iterable[Path]) -> str:
     """SHA-256 of manifests in this order: the identity of the data that a checkpoint was trained on."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()
 
 

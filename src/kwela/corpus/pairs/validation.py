@@ -13,6 +13,7 @@ import numpy as np
 
 from kwela.corpus.pairs.align import MATCH, align
 from kwela.errors import UserError
+from kwela.files import NotWritable
 from kwela.music import audio, midi
 
 # (audio, midi, emotion (3,) or (64,), offset, start, folder) -> path of the cloud written there
@@ -60,6 +61,8 @@ def open_pair(
                 vector = np.asarray(emotion, np.float32)
                 cloud = make_cloud(Path(audio_path), Path(midi_path), vector, offset, start, Path(clouds_dir))
                 rows[-1]["cloud"] = str(cloud)
+    except NotWritable:
+        raise
     except UserError as error:
         return {"rejected": [[audio_path, _reason(error, audio_path)]]}
     return {"offset": offset, "segments": rows}

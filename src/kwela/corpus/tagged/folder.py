@@ -8,11 +8,11 @@ to the first "-".
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from kwela import files
 from kwela.corpus.pairs import scan
 from kwela.corpus.tagged.magnatagatune import Annotations, artist_of
 from kwela.corpus.tagged.proxy_score import Clip
@@ -43,7 +43,7 @@ def read(folder: Path, table: Path | None = None) -> Annotations:
 
 def clip_id(path: str) -> str:
     """A name for a file's copy that no other path shares."""
-    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return files.sha256(path.encode("utf-8", "surrogateescape"))[:16]
 
 
 def _table(table: Path, paths: Sequence[str], root: Path) -> tuple[dict[str, list[str]], dict[str, str]]:

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ LOW, HIGH = 1, 5
 
 def name(digest: str, seed: int) -> str:
     """A clip's name on the sheet of a seed."""
-    return hashlib.sha256(f"{seed}\0{digest}".encode()).hexdigest()[:10]
+    return files.sha256(f"{seed}\0{digest}".encode())[:10]
 
 
 def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: int = 0) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kwela import files
 from kwela.corpus.pairs import rows
 from kwela.engine import checkpoint
 from kwela.errors import UserError
@@ -61,7 +62,7 @@ def judge(
         )
     card.extra_json |= {
         "model": str(path),
-        "checkpoint_sha256": checkpoint.file_hash(path),
+        "checkpoint_sha256": files.sha256(path),
         "own_manifests": own,
     }
     card.write(out, "clouds")

@@ -27,9 +27,9 @@ from scipy.spatial import cKDTree
 from kwela.errors import UserError
 from kwela.judge.clouds.baselines import NAMES, Baselines
 from kwela.judge.clouds.windows import Heard, Sample, Window, drawn, has_floor, hear
-from kwela.judge.shared.parallel_map import with_progress_bar
 from kwela.music import audio
 from kwela.spectocloud.target import Cloud
+from kwela.terminal import with_progress_bar
 
 FINE, COARSE = 0.02, 0.05  # cube edges
 MODEL, FLOOR = "model", "target drawn again"

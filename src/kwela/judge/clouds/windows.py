@@ -15,10 +15,10 @@ import numpy as np
 
 from kwela.corpus.pairs.rows import Row
 from kwela.errors import UserError
-from kwela.judge.shared.parallel_map import with_progress_bar
 from kwela.music import audio, midi
 from kwela.spectocloud import space, target
 from kwela.spectocloud.target import Cloud
+from kwela.terminal import with_progress_bar
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 
 from kwela.judge.shared import clips
-from kwela.judge.shared.parallel_map import with_progress_bar
 from kwela.musicgen import artefact, base, model
 from kwela.musicgen.delay import IGNORED, delay
+from kwela.terminal import with_progress_bar
 
 QUICK = 20  # clips with --quick
 

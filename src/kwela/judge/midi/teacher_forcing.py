@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kwela.judge.shared.parallel_map import with_progress_bar
 from kwela.judge.shared.scorecard import ScorecardRow
 from kwela.midi_generator import windows
 from kwela.music import tokens
 from kwela.stats import NOTHING, Interval, bootstrap
+from kwela.terminal import with_progress_bar
 
 DIMENSIONS = ("valence", "arousal", "intensity")
 BATCH = 8

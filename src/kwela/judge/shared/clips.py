@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections import Counter
@@ -22,7 +21,7 @@ import av
 import numpy as np
 import soxr
 
-from kwela import tables
+from kwela import files, tables
 from kwela.errors import UserError
 from kwela.judge.shared.parallel_map import Failure, map_items
 from kwela.music import audio
@@ -86,7 +85,7 @@ def cut_or_repeat(wave: np.ndarray, sample_count: int = round(RATE * SECONDS)) -
 
 def audio_hash(wave: np.ndarray) -> str:
     """Return a hash of decoded audio at 16 bits a sample: equal for one recording in two lossless formats."""
-    return hashlib.sha256((np.clip(wave, -1, 1) * 32767).round().astype("<i2").tobytes()).hexdigest()
+    return files.sha256((np.clip(wave, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
 def normalise_loudness(wave: np.ndarray) -> np.ndarray:
@@ -166,7 +165,7 @@ def choose_files(
     Two folders of the same prompts therefore keep the same ones. artist: gives the artist of a clip; with it,
     the first clip of every artist comes before the second of any.
     """
-    order = sorted(paths, key=lambda path: hashlib.sha256(f"{seed}\0{path.stem}".encode()).digest())
+    order = sorted(paths, key=lambda path: files.sha256(f"{seed}\0{path.stem}".encode()))
     counts: Counter[str] = Counter()
     rank = {}
     for path in order:

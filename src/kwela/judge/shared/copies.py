@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kwela.judge.shared import clips
-from kwela.judge.shared.parallel_map import with_progress_bar
 from kwela.judge.shared.spectrum import chroma, magnitudes
+from kwela.terminal import with_progress_bar
 
 RATE = 11_025  # Hz
 N_FFT, HOP = 4096, 1102  # samples: 0.37 s and 0.1 s

@@ -1,4 +1,4 @@
-"""Apply a function to many items: with a progress bar, or on every core.
+"""Apply a function to many items, on every core.
 
 An item that fails gives a `Failure` in its place, so that a judge can name what it left out.
 """
@@ -6,12 +6,9 @@ An item that fails gives a `Failure` in its place, so that a judge can name what
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import track
 
 from kwela.corpus import parallel
 from kwela.errors import KwelaError
@@ -21,14 +18,6 @@ _FEWEST_WITH_BAR = 20  # items; fewer are done before a progress bar is of use
 
 class Failure(str):
     """The reason why an item has no result."""
-
-
-def with_progress_bar(items: Sequence[Any], label: str) -> Iterable[Any]:
-    """Iterate over `items` with a progress bar on stderr, which disappears at the end.
-
-    There is no bar if `label` is empty.
-    """
-    return track(items, label, console=Console(stderr=True), transient=True, disable=not label)
 
 
 def map_items(function: Callable[..., Any], items: Sequence[Any], label: str, inline: int = 8) -> list[Any]:
