@@ -60,7 +60,7 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Songs:
 
 def honest(window: Window, heard: Heard) -> Cloud:
     """As good as a model can be: the rule of the target, with numbers of its own that never change."""
-    return target.draw(heard.segment, window.emotion, seed=123)
+    return target.make_cloud(heard.segment, window.emotion, seed=123)
 
 
 def value(card: Scorecard, table: str, row: str) -> float:

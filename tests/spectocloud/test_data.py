@@ -193,9 +193,9 @@ def test_the_target_of_a_warped_segment_lies_on_what_is_heard(tmp_path: Path) ->
     def on_notes(row_start: float, heard: warp.Warp, wanted: warp.Warp) -> float:
         """Mean level of the log-mel where the target's note points fall, 1 at the segment's peak."""
         row = make_row(pair, start=row_start)
-        log_mel, _ = data.hear(row, row_start, None, heard)
-        positions, _ = data.wanted(row, row_start, log_mel, change=wanted)
-        level = target.listen(log_mel, midi.sounding(target.score(pair[1]), 0, 1), 0).level
+        log_mel, _ = data.segment_features(row, row_start, None, heard)
+        positions, _ = data.target_cloud(row, row_start, log_mel, change=wanted)
+        level = target.analyse_segment(log_mel, midi.sounding(target.score(pair[1]), 0, 1), 0).level
         x, y = positions[: target.NOTE_POINTS, 0], positions[: target.NOTE_POINTS, 1]
         return float(level[(y * 120).astype(int).clip(0, 119), (x * 64).astype(int).clip(0, 63)].mean())
 

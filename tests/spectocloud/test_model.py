@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kwela.music import audio
 from kwela.spectocloud import space
-from kwela.spectocloud.model import EVERYWHERE, Spectocloud, build, draw, inverse, read
+from kwela.spectocloud.model import UNIFORM_SHARE, Spectocloud, build, interpolate, inverse_cdf, sample_points
 
 NAMES = ("positions", "colors", "properties")
 
@@ -83,7 +83,7 @@ def test_points_fall_as_their_density_says() -> None:
     density[0, :60] = 0
     density[1, :, 32:] = 0
     density /= density.sum((1, 2), keepdim=True)
-    points = draw(density, torch.from_numpy(space.even_numbers(space.POINTS, 2)))
+    points = sample_points(density, torch.from_numpy(space.quasi_random(space.POINTS, 2)))
     assert points.shape == (2, space.POINTS, 2) and points.min() >= 0 and points.max() <= 1
     assert (points[0, :, 1] > 0.5).float().mean() > 0.97  # all but the share that lies everywhere
     assert (points[1, :, 0] < 0.52).float().mean() > 0.97
@@ -95,10 +95,10 @@ def test_the_inverse_undoes_the_distribution_function() -> None:
     mass = torch.rand(4, 1, 16, dtype=torch.float64) + 0.1
     mass /= mass.sum(-1, keepdim=True)
     u = torch.linspace(0.01, 0.99, 50)
-    place = inverse(mass, u).numpy()
+    place = inverse_cdf(mass, u).numpy()
     edges = np.linspace(0, 1, 17)
     for row in range(4):
-        spread = (1 - EVERYWHERE) * mass[row, 0].numpy() + EVERYWHERE / 16
+        spread = (1 - UNIFORM_SHARE) * mass[row, 0].numpy() + UNIFORM_SHARE / 16
         back = np.interp(place[row], edges, np.concatenate([[0], spread.cumsum()]))
         np.testing.assert_allclose(back, u, atol=1e-6)
 
@@ -109,7 +109,7 @@ def test_features_are_read_between_cell_centres() -> None:
     expected = torch.nn.functional.grid_sample(
         features, (2 * place - 1)[:, :, None], align_corners=False, padding_mode="border"
     )
-    torch.testing.assert_close(read(features, place), expected[..., 0].transpose(1, 2))
+    torch.testing.assert_close(interpolate(features, place), expected[..., 0].transpose(1, 2))
 
 
 def test_every_weight_learns() -> None:

@@ -108,7 +108,7 @@ def test_a_gif_turns(cloud: Cloud, tmp_path: Path) -> None:
 
 
 def test_a_pair_stands_side_by_side(cloud: Cloud, tmp_path: Path) -> None:
-    render.save_pair({"predicted": target.resting(), "target": cloud}, tmp_path / "pair.png", "a title")
+    render.save_pair({"predicted": target.silent_cloud(), "target": cloud}, tmp_path / "pair.png", "a title")
     with Image.open(tmp_path / "pair.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     left, right = np.split(pixels, 2, axis=1)

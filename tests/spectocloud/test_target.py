@@ -111,8 +111,8 @@ def test_dissonance_lifts_z(tmp_path: Path) -> None:
 
 
 def test_glow_is_brightest_at_an_anchor_that_the_music_wakes(tmp_path: Path) -> None:
-    slow = target.listen(*heard([(0.0, 2.0, 60, 90)], tmp_path), 0.0)
-    fast = target.listen(*heard([(0.1 * k, 0.1, 60 + k % 3, 90) for k in range(15)], tmp_path), 0.0)
+    slow = target.analyse_segment(*heard([(0.0, 2.0, 60, 90)], tmp_path), 0.0)
+    fast = target.analyse_segment(*heard([(0.1 * k, 0.1, 60 + k % 3, 90) for k in range(15)], tmp_path), 0.0)
     tension = np.zeros(audio.FRAMES)
     assert target.strengths(slow, tension)["rhythm"] == 0 and target.strengths(fast, tension)["rhythm"] == 1
     only_rhythm = dict.fromkeys(space.ANCHORS, 0.0) | {"rhythm": 1.0}
@@ -132,9 +132,9 @@ def heard(notes: list, folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def test_silence_rests(tmp_path: Path) -> None:
     for emotion in (CALM, TENSE):
         cloud = cloud_of([], emotion, tmp_path)
-        np.testing.assert_array_equal(cloud.positions, target.resting().positions)
-        np.testing.assert_array_equal(cloud.attributes, target.resting().attributes)
-    positions, attributes = target.resting()
+        np.testing.assert_array_equal(cloud.positions, target.silent_cloud().positions)
+        np.testing.assert_array_equal(cloud.attributes, target.silent_cloud().attributes)
+    positions, attributes = target.silent_cloud()
     assert (positions[:, 2] == np.float32(0.1)).all() and (attributes[:, 5] == 0).all()
     radius = np.hypot(positions[:, 0] - 0.5, positions[:, 1] - 0.5)
     assert radius.max() < 0.2001 and (radius < 0.1).mean() == pytest.approx(0.25, abs=0.01)
@@ -144,7 +144,7 @@ def test_a_louder_recording_gives_the_same_cloud() -> None:
     wave = sing(TUNE, 2.0)
     notes = np.zeros(0, midi.NOTE)
     quiet, loud = (
-        target.draw(target.listen(space.log_mel(wave * gain), notes, 0.0), CALM, 5).positions
+        target.make_cloud(target.analyse_segment(space.log_mel(wave * gain), notes, 0.0), CALM, 5).positions
         for gain in (0.5, 1.0)
     )
     assert np.abs(quiet - loud).max() < 0.02 and np.abs(quiet - loud).mean() < 1e-3

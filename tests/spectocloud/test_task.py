@@ -12,7 +12,7 @@ from small_pairs import write_pair
 
 from kwela import config
 from kwela.engine import order
-from kwela.spectocloud import baselines, best_constant, data, target, task
+from kwela.spectocloud import baselines, constant_cloud, data, target, task
 from kwela.spectocloud.chamfer import chamfer
 
 
@@ -142,7 +142,7 @@ def test_learning_beats_the_baselines_on_held_out_songs(settings: config.Spectoc
 def test_baselines_are_the_same_each_time_and_logged_by_name(
     settings: config.SpectocloudConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(best_constant, "STEPS", 3)
+    monkeypatch.setattr(constant_cloud, "STEPS", 3)
     once, again = (task.SpectocloudTask(settings).baselines() for _ in range(2))
     assert once == again and set(once) == {*baselines.NAMES, "floor"}
 
@@ -156,7 +156,7 @@ def test_the_mean_cloud_is_better_than_any_training_cloud(settings: config.Spect
     def mean_distance(cloud: torch.Tensor) -> float:
         return float(chamfer(cloud.expand(len(clouds), -1, -1), clouds))
 
-    best = mean_distance(best_constant.best_cloud(clouds, seed=0))
+    best = mean_distance(constant_cloud.fit_constant_cloud(clouds, seed=0))
     medoid = min(mean_distance(cloud) * len(clouds) / (len(clouds) - 1) for cloud in clouds)
     assert best < medoid
 
@@ -164,7 +164,7 @@ def test_the_mean_cloud_is_better_than_any_training_cloud(settings: config.Spect
 def test_the_nearest_neighbour_of_a_training_segment_is_itself(
     settings: config.SpectocloudConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(best_constant, "STEPS", 3)
+    monkeypatch.setattr(constant_cloud, "STEPS", 3)
     train = task.SpectocloudTask(settings).segments[0]
     found = baselines.measure(train, data.Segments(train.rows, None), seed=0)
     assert found["nearest_neighbour"].max() == 0 and found["floor"].min() > 0

@@ -1,6 +1,7 @@
-"""What a held-out cloud can be guessed from without a model, and how near the target comes to itself.
+"""Baselines of Spectocloud, which need no model, and the floor: how near a target comes to itself.
 
-- mean_cloud: one cloud for everything, moved by gradient descent to the least Chamfer distance to the training clouds.
+- mean_cloud: one cloud for all, fitted by gradient descent to the least Chamfer distance to the training
+  clouds.
 - emotion_only: the same, for each held-out emotion, on the training clouds of the nearest emotions.
 - nearest_neighbour: the cloud of the training segment with the nearest log-mel.
 - floor: the target drawn again with another seed. A hand-made cloud is its own floor: 0.
@@ -16,53 +17,64 @@ from torch import Tensor
 
 from kwela.engine import order
 from kwela.spectocloud import data
-from kwela.spectocloud.best_constant import best_cloud
 from kwela.spectocloud.chamfer import chamfer_with_matches
+from kwela.spectocloud.constant_cloud import fit_constant_cloud
 
 NAMES = ("mean_cloud", "emotion_only", "nearest_neighbour")
-MOST_ROWS = 4_000  # training rows compared with, evenly chosen, so that large sets stay affordable
-NEAREST = 64  # training segments at least that speak for an emotion, or a quarter of a small set's
+MAX_ROWS = 4_000  # training rows that are used, evenly spaced, so that large sets stay affordable
+NEAREST = 64  # least number of training segments that stand for an emotion, or a quarter of a small set
 
 
 def measure(train: data.Segments, held_out: data.Segments, seed: int) -> dict[str, np.ndarray]:
-    """Distance of each held-out row's target to each of NAMES and to "floor": (rows,) float64."""
-    every = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_ROWS)).astype(int)).tolist()
-    plain = data.Segments(train.rows, train.cache_dir)
-    known = data.collate([order.held_out_item(plain, index, seed) for index in every])
-    asked = data.collate([order.held_out_item(held_out, index, seed) for index in range(len(held_out))])
+    """Return the distance of each held-out row's target to each of NAMES and to "floor": (rows,) float64."""
+    chosen = np.unique(np.linspace(0, len(train) - 1, min(len(train), MAX_ROWS)).astype(int)).tolist()
+    unaugmented = data.Segments(train.rows, train.cache_dir)
+    train_batch = data.collate([order.held_out_item(unaugmented, index, seed) for index in chosen])
+    held_out_batch = data.collate(
+        [order.held_out_item(held_out, index, seed) for index in range(len(held_out))]
+    )
     return {
-        "mean_cloud": _to_each(best_cloud(known["positions"], seed), asked["positions"]),
-        "emotion_only": _emotion_only(known, asked, seed),
-        "nearest_neighbour": _distance(known["positions"][_nearest(known, asked)], asked["positions"]),
-        "floor": _floor(held_out, asked, seed),
+        "mean_cloud": _to_each(
+            fit_constant_cloud(train_batch["positions"], seed), held_out_batch["positions"]
+        ),
+        "emotion_only": _emotion_only(train_batch, held_out_batch, seed),
+        "nearest_neighbour": _distance(
+            train_batch["positions"][_nearest(train_batch, held_out_batch)], held_out_batch["positions"]
+        ),
+        "floor": _floor(held_out, held_out_batch, seed),
     }
 
 
-def _emotion_only(known: dict[str, Tensor], asked: dict[str, Tensor], seed: int) -> np.ndarray:
-    distances = np.zeros(len(asked["emotion"]))
-    emotions, which = asked["emotion"].unique(dim=0, return_inverse=True)
+def _emotion_only(train_batch: dict[str, Tensor], held_out_batch: dict[str, Tensor], seed: int) -> np.ndarray:
+    distances = np.zeros(len(held_out_batch["emotion"]))
+    emotions, which = held_out_batch["emotion"].unique(dim=0, return_inverse=True)
     for k, emotion in enumerate(emotions):
-        apart = (known["emotion"] - emotion).square().sum(1)
-        widest = apart.sort().values[min(NEAREST, len(apart) // 4)]
-        mine = (which == k).numpy()
-        distances[mine] = _to_each(
-            best_cloud(known["positions"][apart <= widest], seed), asked["positions"][mine]
+        distance = (train_batch["emotion"] - emotion).square().sum(1)
+        radius = distance.sort().values[min(NEAREST, len(distance) // 4)]
+        rows = (which == k).numpy()
+        distances[rows] = _to_each(
+            fit_constant_cloud(train_batch["positions"][distance <= radius], seed),
+            held_out_batch["positions"][rows],
         )
     return distances
 
 
-def _nearest(known: dict[str, Tensor], asked: dict[str, Tensor]) -> Tensor:
-    return torch.cdist(asked["spectrogram"].flatten(1), known["spectrogram"].flatten(1)).argmin(1)
+def _nearest(train_batch: dict[str, Tensor], held_out_batch: dict[str, Tensor]) -> Tensor:
+    return torch.cdist(
+        held_out_batch["spectrogram"].flatten(1), train_batch["spectrogram"].flatten(1)
+    ).argmin(1)
 
 
-def _floor(held_out: data.Segments, asked: dict[str, Tensor], seed: int) -> np.ndarray:
-    """The rows' targets beside another draw of the same music."""
+def _floor(held_out: data.Segments, held_out_batch: dict[str, Tensor], seed: int) -> np.ndarray:
+    """Return the distance of each row's target to another draw of the same music."""
     distances = np.zeros(len(held_out))
     for index, row in enumerate(held_out.rows):
-        if asked["has_attributes"][index]:
+        if held_out_batch["has_attributes"][index]:
             start = data.segment_start(row, order.item_rng(seed, order.VALIDATION, index))
-            again, _ = data.wanted(row, start, asked["spectrogram"][index].numpy(), redraw=1)
-            distances[index] = _to_each(torch.from_numpy(again), asked["positions"][index][None])[0]
+            redrawn, _ = data.target_cloud(row, start, held_out_batch["spectrogram"][index].numpy(), redraw=1)
+            distances[index] = _to_each(torch.from_numpy(redrawn), held_out_batch["positions"][index][None])[
+                0
+            ]
     return distances
 
 

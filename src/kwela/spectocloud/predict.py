@@ -1,4 +1,4 @@
-"""The cloud a trained model sees in a segment of a file."""
+"""Predict the cloud of a segment of an audio file with a trained model."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def predict(
     offset: float = 0.0,
     start: float = 0.0,
 ) -> Cloud:
-    """The model's cloud for the segment that begins `start` seconds into the audio; MIDI time = audio time - offset.
+    """Return the model's cloud for the segment that begins `start` seconds into the audio.
 
-    emotion: 3 or 64 numbers, NaN where not given. midi_path: None stands for no notes. Raises UserError for files that
-    don't decode.
+    emotion: 3 or 64 numbers, NaN where not given. midi_path: None stands for no notes. offset: MIDI time is
+    audio time less this, in seconds. Raises UserError for files that don't decode.
     """
     wave = audio.load(audio_path, start, space.SECONDS)
     if not len(wave):
         raise UserError(f"{audio_path}: --start {start}: past its end")
-    heard = space.log_mel(wave)
+    log_mel = space.log_mel(wave)
     notes = np.zeros(len(midi.FEATURE_NAMES), np.float32)
     if midi_path is not None:
         notes = midi.features(midi.read(midi_path), start - offset, space.SECONDS)
     device = next(model.parameters()).device
-    given = (torch.from_numpy(array)[None].to(device) for array in (heard, expand64(emotion), notes))
-    positions, colors, properties = model(*given)[:3]
+    inputs = (torch.from_numpy(array)[None].to(device) for array in (log_mel, expand64(emotion), notes))
+    positions, colors, properties = model(*inputs)[:3]
     return Cloud(positions[0].cpu().numpy(), torch.cat([colors, properties], -1)[0].cpu().numpy())

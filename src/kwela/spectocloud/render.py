@@ -1,7 +1,7 @@
-"""Clouds as pictures: PNG, a rotating GIF, a page with a viewer that needs no network, and .ply for other programs.
+"""Clouds as pictures and files: PNG, a rotating GIF, a page with an offline viewer, and PLY.
 
-Points are drawn as soft discs whose light adds up, on near-black: where many overlap it grows bright. x (time) runs to
-the right, y (pitch) up, z (tension) towards the viewer.
+Points are drawn as soft discs of light on a dark ground. Light adds up, so places with many points are
+bright. x (time) runs to the right, y (pitch) up, z (tension) towards the viewer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DISTANCE = 3.2  # from the cube's centre to the eye, in cube edges
 
 
 def read(path: Path) -> Cloud:
-    """A cloud from `x.npy`; without an `x.attributes.npy` beside it every point is plain white. Raises UserError."""
+    """Return the cloud in `x.npy`; its points are white without an `x.attributes.npy`. Raises UserError."""
     positions, attributes = read_cloud(Path(path))
     if attributes is None:
         attributes = np.tile(np.array([1, 1, 1, 0.8, 0.5, 0, 0.5], np.float32), (len(positions), 1))
@@ -35,7 +35,10 @@ def read(path: Path) -> Cloud:
 
 
 def write(cloud: Cloud, path: Path) -> None:
-    """Write in the format of the suffix: .npy (and .attributes.npy), .ply, .png, .gif or .html; else UserError."""
+    """Write a cloud in the format of the suffix: .npy (and .attributes.npy), .ply, .png, .gif or .html.
+
+    Raises UserError for another suffix.
+    """
     path = Path(path)
     if path.suffix not in WRITERS:
         raise UserError(f"{path}: a cloud is written as {', '.join(WRITERS)}")
@@ -46,7 +49,7 @@ def write(cloud: Cloud, path: Path) -> None:
 def image(
     cloud: Cloud, size: int = 720, azimuth: float = AZIMUTH, elevation: float = ELEVATION
 ) -> np.ndarray:
-    """The cloud seen from (azimuth, elevation) in radians, as (size, size, 3) uint8."""
+    """Return the cloud seen from (azimuth, elevation) in radians, as (size, size, 3) uint8."""
     canvas = Image.new("RGB", (2 * size, 2 * size), tuple(round(255 * value) for value in BACKGROUND))
     _draw_frame(ImageDraw.Draw(canvas), 2 * size, azimuth, elevation)
     light = np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS), dtype=np.float64) / 255
@@ -60,12 +63,12 @@ def image(
 
 
 def save_png(cloud: Cloud, path: Path, size: int = 720) -> None:
-    """One picture."""
+    """Save one picture."""
     Image.fromarray(image(cloud, size)).save(path)
 
 
 def save_pair(clouds: Mapping[str, Cloud], path: Path, title: str = "", size: int = 640) -> None:
-    """Clouds side by side, each under its name, seen from the same place (a predicted one beside its target)."""
+    """Save clouds side by side, each under its name, seen from the same place."""
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,14 +84,17 @@ def save_pair(clouds: Mapping[str, Cloud], path: Path, title: str = "", size: in
 
 
 def save_gif(cloud: Cloud, path: Path, size: int = 360, frames: int = 48) -> None:
-    """One turn about the pitch axis, in 4 seconds."""
+    """Save one turn about the pitch axis, which takes 4 seconds."""
     turns = AZIMUTH + np.linspace(0, 2 * np.pi, frames, endpoint=False)
     first, *rest = (Image.fromarray(image(cloud, size, azimuth=turn)) for turn in turns)
     first.save(path, save_all=True, append_images=rest, duration=4000 // frames, loop=0)
 
 
 def save_ply(cloud: Cloud, path: Path) -> None:
-    """Binary little-endian PLY: x y z as float, red green blue alpha as uchar, size glow depth as float."""
+    """Save a binary little-endian PLY file.
+
+    Its properties are x y z and size glow depth as float, and red green blue alpha as uchar.
+    """
     fields = [
         ("x", "<f4"),
         ("y", "<f4"),
@@ -110,12 +116,11 @@ def save_ply(cloud: Cloud, path: Path) -> None:
 
 
 def save_html(clouds: Mapping[str, Cloud], path: Path, title: str = "kwela cloud") -> None:
-    """A page that turns the clouds by dragging, all together, with everything it needs inside it."""
+    """Save a self-contained page on which the clouds are turned together by dragging."""
     data = []
     for name, cloud in clouds.items():
-        words = np.round(np.hstack([cloud.positions, cloud.attributes]) * 255 * 257).astype(
-            "<u2"
-        )  # 16 bits a number
+        numbers = np.hstack([cloud.positions, cloud.attributes])
+        words = np.round(numbers * 65535).astype("<u2")  # 16 bits a number
         data.append({"name": name, "points": len(words), "data": base64.b64encode(words.tobytes()).decode()})
     page = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
     page = page.replace("{{title}}", html.escape(title)).replace(
@@ -125,7 +130,7 @@ def save_html(clouds: Mapping[str, Cloud], path: Path, title: str = "kwela cloud
 
 
 def _expose(light: np.ndarray) -> np.ndarray:
-    """Light -> [0, 1] with a soft shoulder that keeps the hue; only the very brightest turns towards white."""
+    """Map light to [0, 1] with a soft shoulder that keeps the hue; only the brightest places turn white."""
     peak = np.maximum(light.max(-1, keepdims=True), 1e-6)
     shown = 1 - np.exp(-1.1 * peak)
     white = 0.45 * np.clip((peak - 1.2) / 6, 0, 1)
@@ -135,7 +140,7 @@ def _expose(light: np.ndarray) -> np.ndarray:
 def _project(
     points: np.ndarray, size: int, azimuth: float, elevation: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 2) pixel positions (column, row) and (n,) magnification, 1 at the cube's centre."""
+    """Return pixel positions (n, 2: column, row) and magnification (n,), which is 1 at the cube's centre."""
     x, y, z = (np.asarray(points, dtype=np.float64) - 0.5).T
     x, z = x * np.cos(azimuth) + z * np.sin(azimuth), z * np.cos(azimuth) - x * np.sin(azimuth)
     y, z = y * np.cos(elevation) - z * np.sin(elevation), z * np.cos(elevation) + y * np.sin(elevation)
@@ -144,7 +149,7 @@ def _project(
 
 
 def _draw_frame(draw: ImageDraw.ImageDraw, size: int, azimuth: float, elevation: float) -> None:
-    """The cube's twelve edges, the three axes brighter and named at their far ends."""
+    """Draw the cube's twelve edges; the three axes are brighter and have their names at the far ends."""
 
     def pixel(corner: tuple[float, ...]) -> tuple[float, float]:
         (column, row), *_ = _project(np.array([corner]), size, azimuth, elevation)[0]
@@ -164,7 +169,7 @@ def _draw_frame(draw: ImageDraw.ImageDraw, size: int, azimuth: float, elevation:
 
 
 def _splat(light: np.ndarray, at: np.ndarray, radius: np.ndarray, colour: np.ndarray) -> None:
-    """Add a Gaussian disc of standard deviation `radius` pixels at each point of `at` to `light` (size, size, 3)."""
+    """Add a Gaussian disc of standard deviation `radius` pixels at each point to `light` (size, size, 3)."""
     if not len(at):
         return
     reach = int(np.ceil(2.5 * radius.max()))

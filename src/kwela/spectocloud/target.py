@@ -1,16 +1,18 @@
-"""The cloud that a segment of music should give: 1,200 points computed from its sound, its notes and its emotion.
+"""The target cloud of a segment of music: 1,200 points computed from its sound, its notes and its emotion.
 
-- 720 points fall where the spectrogram (pitch x time, 60 dB below its peak) is bright, 480 on the sounding notes,
-  denser at their attack. Without notes all follow the sound.
-- Arousal spreads them: calm lines are thin, aroused ones are clouds. Valence colours them, from indigo over teal to
-  amber; intensity saturates. Energy sets brightness, opacity and size.
-- z adds dynamics (1/2), tension (3/10: dissonance of what sounds together) and texture (1/5: how full the spectrum is).
-- Five anchors glow, each as far as the segment is strong in its family; a point glows by the nearest active ones.
-- Loudness counts relative to the segment's peak: a recording 3 dB louder gives the same cloud.
-- Points are even numbers sent through inverse distribution functions, shifted by a seed that is a hash of content,
-  start and settings. The same input gives the same bytes; `redraw` shifts them anew, and the distance between two draws
-  is the floor that no model is asked to beat.
-- Silence gives the resting cloud: a flat, still, grey disc of 1,200 points, whatever the emotion.
+- 720 points fall where the spectrogram (pitch and time, down to 60 dB below its peak) is loud, 480 on the
+  sounding notes, denser at their attack. In a segment without notes all points follow the sound.
+- Arousal spreads the points: thin lines at low arousal, wide clouds at high arousal. Valence sets the hue
+  from indigo over teal to amber, intensity the saturation, and energy the brightness, opacity and size.
+- z is the sum of dynamics (1/2), tension (3/10, the dissonance of notes that sound together) and texture
+  (1/5, how full the spectrum is).
+- Five anchors glow as strongly as the segment shows their musical quality; a point glows if it is near one of
+  them.
+- Loudness counts relative to the segment's peak, so a recording that is 3 dB louder gives the same cloud.
+- The points are quasi-random numbers, mapped through inverse distribution functions. They are shifted by a
+  seed that is a hash of content, start and settings, so the same input gives the same bytes. `redraw` shifts
+  them differently; the distance between two such draws is the floor that no model is expected to beat.
+- Silence gives a still, grey disc of 1,200 points, whatever the emotion.
 """
 
 from __future__ import annotations
@@ -37,14 +39,15 @@ CALM, AROUSED = (
 )  # standard deviation of the spread at arousal -1 and 1, in x and y; z has twice that
 GLOW_RADIUS = 0.2
 
-# Dissonance of interval classes 0-6, from Huron's consonance of dyads (1994, Music Perception 11, table 2) turned over
-# and scaled to [0, 1]: unison, semitone, tone, minor third, major third, fourth, tritone.
+# Dissonance of interval classes 0-6, from Huron's consonance of dyads (1994, Music Perception 11, table 2),
+# inverted and scaled to [0, 1]: unison, semitone, tone, minor third, major third, fourth, tritone.
 DISSONANCE = np.array([0.0, 1.0, 0.683, 0.242, 0.320, 0.0, 0.635])
 
 # Valence -1, 0, 1 as RGB: indigo, teal, amber.
 COLOURS = np.array([[0.38, 0.22, 0.98], [0.08, 0.74, 0.74], [1.00, 0.62, 0.12]])
 
-# The settings of a cloud are this code: whatever changes in it changes the hash of every cloud. Tests record it.
+# The settings of a cloud are this code: whatever changes in it changes the hash of every cloud. Tests record
+# it.
 VERSION = hashlib.sha256(
     b"".join(Path(file).read_bytes() for file in (__file__, space.__file__))
 ).hexdigest()[:16]
@@ -58,21 +61,27 @@ class Cloud(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """What a cloud is computed from. `level` (120 rows, 64 frames): 0 is 60 dB under the peak, 1 the peak."""
+    """What a cloud is computed from.
+
+    level: (120 rows, 64 frames); 0 is 60 dB below the peak, 1 is the peak. notes: (N, 4), without drums:
+    onset and end (s, within the segment), pitch, velocity. onsets: notes and drum strokes that begin inside
+    the segment.
+    """
 
     level: np.ndarray
-    notes: np.ndarray  # (N, 4): onset and end (s, within the segment), pitch, velocity; drums left out
-    onsets: int  # notes and drum strokes that begin inside the segment
+    notes: np.ndarray
+    onsets: int
     silent: bool
 
 
 def write_cloud(
     audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float, out_dir: Path
 ) -> str:
-    """Write the cloud of a segment as `<hash>.npy` and `<hash>.attributes.npy` in `out_dir`; returns the first's path.
+    """Write the cloud of a segment as `<hash>.npy` and `<hash>.attributes.npy`; return the path of the first.
 
-    offset, start: as in `compute`. The hash is of content, emotion, offset, start and VERSION, so a pair that is there
-    is the right one and is left alone. Each file appears whole or not at all, the attributes before the positions.
+    offset, start: as in `compute`. The hash is of content, emotion, offset, start and VERSION, so a pair that
+    exists is the right one and is kept. Each file is complete or absent; the attributes are written before
+    the positions.
     """
     path = Path(out_dir) / f"{content_hash(audio_path, midi_path, emotion, offset, start)[:32]}.npy"
     if not path.is_file():
@@ -85,9 +94,9 @@ def write_cloud(
 
 
 def read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Positions (n, 3), and attributes (n, 7) where `x.attributes.npy` lies beside `x.npy`; float32.
+    """Return positions (n, 3), and attributes (n, 7) if `x.attributes.npy` lies beside `x.npy`; float32.
 
-    Raises UserError naming the file if it isn't that, or holds numbers that aren't finite.
+    Raises UserError with the file's name if it is no such table or holds numbers that are not finite.
     """
     positions = _read_columns(path, 3)
     if not attributes_path(path).is_file():
@@ -117,28 +126,30 @@ def _read_columns(file: Path, columns: int) -> np.ndarray:
 
 
 def attributes_path(cloud_path: Path) -> Path:
-    """Where the attributes of a cloud lie: `x.npy` -> `x.attributes.npy`."""
+    """Return the path of a cloud's attributes: `x.attributes.npy` for `x.npy`."""
     return cloud_path.with_suffix(".attributes.npy")
 
 
 def compute(
     audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float, *, redraw: int = 0
 ) -> Cloud:
-    """The cloud of the segment that begins `start` seconds into the audio; MIDI time = audio time - offset.
+    """Return the target cloud of the segment that begins `start` seconds into the audio.
 
-    emotion: valence, arousal (-1..1), intensity (0..1), further numbers unused. redraw: 0 is the target, another number
-    another draw of the same distribution. Raises UserError for files that don't decode.
+    emotion: valence, arousal (-1..1), intensity (0..1); further numbers are ignored. offset: MIDI time is
+    audio time less this, in seconds. redraw: 0 gives the target, another number another draw of the same
+    distribution. Raises UserError for files that don't decode.
     """
-    at = start - offset
-    heard = midi.sounding(score(midi_path), at, space.SECONDS)
-    segment = listen(space.log_mel(audio.load(audio_path, start, space.SECONDS)), heard, at)
-    return draw(
+    midi_start = start - offset
+    notes = midi.sounding(score(midi_path), midi_start, space.SECONDS)
+    log_mel = space.log_mel(audio.load(audio_path, start, space.SECONDS))
+    segment = analyse_segment(log_mel, notes, midi_start)
+    return make_cloud(
         segment, emotion, seed_of(content_hash(audio_path, midi_path, emotion, offset, start), redraw)
     )
 
 
 def content_hash(audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float) -> str:
-    """Hex SHA-256 of everything that decides a cloud: both files' bytes, emotion, offset, start, and VERSION."""
+    """Return the SHA-256 (hex) of all that decides a cloud: both files, emotion, times and VERSION."""
     felt = np.asarray(emotion, dtype="<f4")[:3].tobytes()
     times = np.array([offset, start], dtype="<f8").tobytes()
     content = file_hash(audio_path) + file_hash(midi_path)
@@ -146,17 +157,17 @@ def content_hash(audio_path: Path, midi_path: Path, emotion: np.ndarray, offset:
 
 
 def seed_of(content: str, redraw: int = 0) -> int:
-    """The draw's seed, a function of the content hash and the number of the draw."""
+    """Return the seed of draw `redraw` of the cloud with this content hash."""
     return int.from_bytes(hashlib.sha256(f"{content} {redraw}".encode()).digest()[:8], "big")
 
 
 def score(midi_path: Path) -> ScoreTick:
-    """`midi.read`, remembering the last few: a song's segments come one after another."""
+    """Return `midi.read` of a file; the last few are kept, because a song's segments follow each other."""
     return _score(*_stamp(midi_path))
 
 
 def file_hash(path: Path) -> bytes:
-    """SHA-256 of a file's bytes, computed once per path, size and time. Raises UserError if it can't be read."""
+    """Return the SHA-256 of a file's bytes, computed once per path, size and time. Raises UserError."""
     return _file_hash(*_stamp(path))
 
 
@@ -178,37 +189,38 @@ def _stamp(path: Path) -> tuple[Path, int, int]:
     return Path(path), stat.st_mtime_ns, stat.st_size
 
 
-def listen(log_mel: np.ndarray, heard: np.ndarray, at: float) -> Segment:
-    """What `draw` needs to know of a segment.
+def analyse_segment(log_mel: np.ndarray, notes: np.ndarray, midi_start: float) -> Segment:
+    """Return what `make_cloud` needs of a segment.
 
-    log_mel: (128, 64) as `audio.log_mel`. heard: the structured notes of `midi.sounding`; at: MIDI time in seconds at
-    which the segment begins.
+    log_mel: (128, 64) as of `audio.log_mel`. notes: the structured array of `midi.sounding`. midi_start: the
+    MIDI time in seconds at which the segment begins.
     """
     rows = space.semitone_rows(log_mel)
     level = np.clip(1 + (rows - rows.max()) / space.RANGE, 0, 1)
-    onset, end = heard["onset_s"] - at, heard["end_s"] - at
+    onset, end = notes["onset_s"] - midi_start, notes["end_s"] - midi_start
     onsets = int(((onset >= 0) & (onset < space.SECONDS)).sum())
-    notes = np.column_stack([onset.clip(0), end.clip(max=space.SECONDS), heard["pitch"], heard["velocity"]])
-    notes = notes[~heard["is_drum"] & (notes[:, 1] > notes[:, 0])]
-    notes = notes[np.lexsort((notes[:, 2], notes[:, 0]))]
-    return Segment(level, notes.astype(np.float64), onsets, bool(rows.max() < space.SILENCE))
+    columns = [onset.clip(0), end.clip(max=space.SECONDS), notes["pitch"], notes["velocity"]]
+    table = np.column_stack(columns)
+    table = table[~notes["is_drum"] & (table[:, 1] > table[:, 0])]
+    table = table[np.lexsort((table[:, 2], table[:, 0]))]
+    return Segment(level, table.astype(np.float64), onsets, bool(rows.max() < space.SILENCE))
 
 
-def draw(segment: Segment, emotion: np.ndarray, seed: int) -> Cloud:
-    """The cloud of a segment. emotion: valence, arousal, intensity (more numbers are ignored)."""
+def make_cloud(segment: Segment, emotion: np.ndarray, seed: int) -> Cloud:
+    """Return the cloud of a segment. emotion: valence, arousal, intensity; further numbers are ignored."""
     if segment.silent:
-        return resting()
+        return silent_cloud()
     valence, arousal, intensity = (float(value) for value in emotion[:3])
     shift = np.random.default_rng(seed).random(5)
-    even = (np.hstack([space.even_numbers(space.POINTS, 2), space.even_numbers(space.POINTS, 3)]) + shift) % 1
+    even = (np.hstack([space.quasi_random(space.POINTS, 2), space.quasi_random(space.POINTS, 3)]) + shift) % 1
     on_notes = NOTE_POINTS if len(segment.notes) else 0
     tension = note_tension(segment.notes)
     frame_tension = _frame_means(segment.notes, tension)
     x, y, tense = (
         np.concatenate(pair)
         for pair in zip(
-            _on_notes(segment.notes, tension, even[:on_notes]),
-            _in_sound(segment.level, frame_tension, even[on_notes:]),
+            _sample_notes(segment.notes, tension, even[:on_notes]),
+            _sample_sound(segment.level, frame_tension, even[on_notes:]),
             strict=True,
         )
     )
@@ -232,8 +244,8 @@ def draw(segment: Segment, emotion: np.ndarray, seed: int) -> Cloud:
     return Cloud(positions.astype(np.float32), np.clip(attributes, 0, 1).astype(np.float32))
 
 
-def resting() -> Cloud:
-    """Silence: a sunflower disc of radius 0.2 about (0.5, 0.5, 0.1), grey, faint, small, without glow, far."""
+def silent_cloud() -> Cloud:
+    """Return the cloud of silence: a grey, faint sunflower disc of radius 0.2 about (0.5, 0.5, 0.1)."""
     index = np.arange(space.POINTS) + 0.5
     radius, angle = 0.2 * np.sqrt(index / space.POINTS), np.pi * (1 + 5**0.5) * index
     disc = np.stack([0.5 + radius * np.cos(angle), 0.5 + radius * np.sin(angle), np.full_like(index, 0.1)], 1)
@@ -242,17 +254,23 @@ def resting() -> Cloud:
 
 
 def note_tension(notes: np.ndarray) -> np.ndarray:
-    """(N,) mean dissonance in [0, 1] of each note with those that sound together with it, by shared time; 0 alone."""
+    """Return each note's mean dissonance (N,) in [0, 1] with the notes that sound at the same time.
+
+    Other notes count by the time that they share with it. A note that sounds alone has 0.
+    """
     onset, end, pitch = notes[:, 0], notes[:, 1], notes[:, 2]
     shared = np.minimum(end[:, None], end) - np.maximum(onset[:, None], onset)
     shared = np.clip(shared, 0, None) * ~np.eye(len(notes), dtype=bool)
-    apart = np.abs(pitch[:, None] - pitch).astype(int) % 12
-    dissonance = DISSONANCE[np.minimum(apart, 12 - apart)]
+    interval = np.abs(pitch[:, None] - pitch).astype(int) % 12
+    dissonance = DISSONANCE[np.minimum(interval, 12 - interval)]
     return (dissonance * shared).sum(1) / np.maximum(shared.sum(1), 1e-9)
 
 
 def strengths(segment: Segment, frame_tension: np.ndarray) -> dict[str, float]:
-    """How strong the segment is in each anchor's family: 0 (measure 0.3 or below) to 1 (0.7 or above)."""
+    """Return how strongly the segment shows each anchor's quality, from 0 to 1.
+
+    A measure of 0.3 or below gives 0, one of 0.7 or above gives 1.
+    """
     level = segment.level
     loud = level.max(0)
     weight = level**3
@@ -269,14 +287,17 @@ def strengths(segment: Segment, frame_tension: np.ndarray) -> dict[str, float]:
 
 
 def glow(positions: np.ndarray, strength: dict[str, float]) -> np.ndarray:
-    """(N,) in [0, 1]: strength of the anchors, each fading as a Gaussian of its distance; the brightest counts."""
+    """Return the glow (N,) in [0, 1] of each point: that of the anchor which is brightest at its place.
+
+    An anchor's strength falls off as a Gaussian of the distance.
+    """
     anchors = np.array(list(space.ANCHORS.values()))
     squared = np.square(positions[:, None] - anchors).sum(2)
     strong = np.array([strength[family] for family in space.ANCHORS])
     return (strong * np.exp(-squared / (2 * GLOW_RADIUS**2))).max(1)
 
 
-def _in_sound(level: np.ndarray, frame_tension: np.ndarray, even: np.ndarray) -> tuple[np.ndarray, ...]:
+def _sample_sound(level: np.ndarray, frame_tension: np.ndarray, even: np.ndarray) -> tuple[np.ndarray, ...]:
     density = level**3 + 1e-9
     time = np.concatenate([[0], density.sum(0).cumsum()])
     frames = density.shape[1]
@@ -291,7 +312,7 @@ def _in_sound(level: np.ndarray, frame_tension: np.ndarray, even: np.ndarray) ->
     return x, y, frame_tension[frame]
 
 
-def _on_notes(notes: np.ndarray, tension: np.ndarray, even: np.ndarray) -> tuple[np.ndarray, ...]:
+def _sample_notes(notes: np.ndarray, tension: np.ndarray, even: np.ndarray) -> tuple[np.ndarray, ...]:
     if not len(even):
         return even[:, 0], even[:, 1], even[:, 0]
     onset, end, pitch, velocity = notes.T
@@ -299,13 +320,15 @@ def _on_notes(notes: np.ndarray, tension: np.ndarray, even: np.ndarray) -> tuple
     edges /= edges[-1]
     which = np.searchsorted(edges, even[:, 0], side="right").clip(1, len(notes)) - 1
     along = (even[:, 0] - edges[which]) / (edges[which + 1] - edges[which])
-    along = np.where(onset[which] > 0, along**1.5, along)  # an attack inside the segment draws points to it
+    along = np.where(
+        onset[which] > 0, along**1.5, along
+    )  # more points fall near an attack inside the segment
     x = (onset[which] + along * (end - onset)[which]) / space.SECONDS
     return x, space.pitch_to_y(pitch[which]), tension[which]
 
 
 def _frame_means(notes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(64,) mean of the values of the notes sounding at each frame's middle, 0 where none does."""
+    """Return the mean value (64,) of the notes that sound at each frame's middle; 0 where none sounds."""
     middle = (np.arange(audio.FRAMES) + 0.5) / audio.FRAMES * space.SECONDS
     sounding = (notes[:, :1] <= middle) & (middle < notes[:, 1:2])  # (N, 64)
     return values @ sounding / np.maximum(sounding.sum(0), 1)
@@ -319,11 +342,11 @@ def _cell(x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndar
 def _colour(
     valence: float, intensity: float, y: np.ndarray, level: np.ndarray, note: np.ndarray
 ) -> np.ndarray:
-    """(N, 4) RGBA: hue by valence, warmer with height; saturation by intensity; brightness and opacity by level."""
+    """Return RGBA (N, 4): hue from valence and pitch, saturation from intensity, brightness from level."""
     warmth = valence + 1.2 * (y - 0.4)
     hue = np.column_stack([np.interp(warmth, [-1, 0, 1], channel) for channel in COLOURS.T])
     saturation = 0.4 + 0.6 * intensity
     bright = 0.35 + 0.65 * level[:, None]
     tint = (hue * saturation + hue.mean(1, keepdims=True) * (1 - saturation)) * bright
-    tint = np.where(note[:, None], 0.85 * tint + 0.15 * bright, tint)  # notes stand out, nearer white
+    tint = np.where(note[:, None], 0.85 * tint + 0.15 * bright, tint)  # points on notes are nearer to white
     return np.column_stack([tint, 0.3 + 0.7 * level])

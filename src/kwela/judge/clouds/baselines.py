@@ -15,7 +15,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from kwela.judge.clouds.windows import Heard, Sample, Window
-from kwela.spectocloud.best_constant import best_cloud
+from kwela.spectocloud.constant_cloud import fit_constant_cloud
 from kwela.spectocloud.target import Cloud
 
 NAMES = ("mean cloud", "emotion only", "nearest neighbour")
@@ -53,7 +53,7 @@ class Baselines:
 
     def _middle(self, which: np.ndarray) -> Cloud:
         same = [self.clouds[k] for k in which]
-        positions = best_cloud(
+        positions = fit_constant_cloud(
             torch.from_numpy(np.stack([cloud.positions for cloud in same])), self.seed
         ).numpy()
         some = [same[k] for k in np.random.default_rng(self.seed).permutation(len(same))[:COLOURING]]

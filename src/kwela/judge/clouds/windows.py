@@ -116,7 +116,7 @@ def hear(window: Window) -> Heard:
         raise UserError(f"{window.audio}: {window.start} s is past its end")
     score, at = target.score(window.midi), window.start - window.offset
     log_mel = space.log_mel(wave)
-    segment = target.listen(log_mel, midi.sounding(score, at, space.SECONDS), at)
+    segment = target.analyse_segment(log_mel, midi.sounding(score, at, space.SECONDS), at)
     return Heard(log_mel, midi.features(score, at, space.SECONDS), segment)
 
 
@@ -138,7 +138,7 @@ def wanted(window: Window, heard: Heard) -> Cloud:
 
 def drawn(window: Window, heard: Heard, redraw: int = 0) -> Cloud:
     """The target by `target.compute`'s rule, drawn with the numbers of the window that this one is a neighbour of."""
-    return target.draw(heard.segment, window.emotion, target.seed_of(window.content, redraw))
+    return target.make_cloud(heard.segment, window.emotion, target.seed_of(window.content, redraw))
 
 
 def has_floor(window: Window) -> bool:

@@ -1,4 +1,4 @@
-"""The one cloud that stands for many: what a model must beat. A pure function, for training and for the judge."""
+"""The best constant prediction of a set of clouds, which a model must beat. Training and the judge use it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from torch import Tensor
 from kwela.spectocloud import space
 from kwela.spectocloud.chamfer import chamfer
 
-STEPS, BATCH, RATE = 40, 16, 3e-3  # of the descent
+STEPS, BATCH, RATE = 40, 16, 3e-3  # of the gradient descent
 
 
-def best_cloud(clouds: Tensor, seed: int) -> Tensor:
-    """The one cloud (1200, 3) that descent finds nearest to all of clouds (N, 1200, 3), from 1,200 of their points."""
+def fit_constant_cloud(clouds: Tensor, seed: int) -> Tensor:
+    """Fit one cloud (1200, 3) to all of clouds (N, 1200, 3) by gradient descent on the Chamfer distance.
+
+    The descent starts from 1,200 of their points, chosen by `seed`.
+    """
     rng = np.random.default_rng(seed)
     pooled = clouds.flatten(0, 1)
     cloud = pooled[rng.choice(len(pooled), space.POINTS, replace=False)].clone().requires_grad_()
@@ -21,8 +24,8 @@ def best_cloud(clouds: Tensor, seed: int) -> Tensor:
     with torch.enable_grad():
         for step in range(STEPS):
             descent.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-            some = clouds[rng.choice(len(clouds), min(BATCH, len(clouds)), replace=False)]
+            batch = clouds[rng.choice(len(clouds), min(BATCH, len(clouds)), replace=False)]
             descent.zero_grad()
-            chamfer(cloud.expand(len(some), -1, -1), some).backward()
+            chamfer(cloud.expand(len(batch), -1, -1), batch).backward()
             descent.step()
     return cloud.detach().clamp(0, 1)
