@@ -132,10 +132,10 @@ def test_augmentation_touches_the_log_mel_alone_and_repeats_by_seed(pair: tuple[
 
 def test_gain_moves_sound_and_masks_hide_it(pair: tuple[Path, Path]) -> None:
     log_mel = space.log_mel(audio.load(pair[0], 0.5, space.SECONDS))
-    loud = data.augmented(log_mel, STILL.model_copy(update={"gain_db": 3.0}), rng(4))
+    loud = data.augment_log_mel(log_mel, STILL.model_copy(update={"gain_db": 3.0}), rng(4))
     steps = np.unique(np.round((loud - log_mel)[log_mel > -4], 4))
     assert len(steps) == 1 and 0 < abs(steps[0]) <= 0.3
-    masked = data.augmented(log_mel, STILL.model_copy(update={"time_mask": 20}), rng(5))
+    masked = data.augment_log_mel(log_mel, STILL.model_copy(update={"time_mask": 20}), rng(5))
     hidden = (masked == log_mel.min()).all(0)
     assert 0 < hidden.sum() <= 20 and np.array_equal(masked[:, ~hidden], log_mel[:, ~hidden])
 

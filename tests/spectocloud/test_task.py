@@ -100,10 +100,10 @@ def test_surprise_is_that_of_the_cells_where_points_lie() -> None:
     density = torch.full((1, 2, 120, 64), 1 / 7680)
     points = torch.tensor([[[0.5, 0.5, 0.1], [1.0, 0.0, 0.9]]])
     torch.testing.assert_close(
-        task.surprise(density, points), torch.tensor([np.log(7680)]).float(), rtol=1e-3, atol=0
+        task.negative_log_likelihood(density, points), torch.tensor([np.log(7680)]).float(), rtol=1e-3, atol=0
     )
     density[0, :, 60, 32] *= 100
-    assert task.surprise(density, points) < np.log(7680) - 2
+    assert task.negative_log_likelihood(density, points) < np.log(7680) - 2
 
 
 def test_learning_beats_the_baselines_on_held_out_songs(settings: config.SpectocloudConfig) -> None:
