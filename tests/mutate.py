@@ -104,7 +104,7 @@ TARGETS = {
         "kwela.campaign.money.plan",
         ("campaign/test_campaign_plan.py",),
         "not simulated and not only_money",
-        skip=("text", "_range", "DATASET_GB"),
+        skip=("plan_text", "_range_text", "DATASET_GB"),
     ),
     "gate": Target("kwela.campaign.decide.gate", ("campaign/test_campaign_gate.py",)),
     "flags": Target("kwela.campaign.decide.red_flags", ("campaign/test_campaign_flags.py",)),

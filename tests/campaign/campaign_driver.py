@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kwela import playbook, terminal
 from kwela.campaign.money import ledger
-from kwela.campaign.money.clock import Real
+from kwela.campaign.money.clock import MachineClock
 from kwela.campaign.run.evaluation import Commands
 from kwela.campaign.run.orchestrator import Campaign, Surroundings
 from kwela.errors import KwelaError
@@ -83,7 +83,7 @@ def main() -> int:
     if args.imds:
         around = replace(around, watch=lambda call: spot.watch(call, args.imds, every=0.1))
     try:
-        Campaign(settings, commands, Real(args.speed), around, args.speed).run(
+        Campaign(settings, commands, MachineClock(args.speed), around, args.speed).run(
             gate_now=args.gate_now, override=args.override, unattended=args.unattended
         )
     except KwelaError as error:

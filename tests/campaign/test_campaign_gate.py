@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from kwela.campaign.decide import gate
-from kwela.campaign.decide.gate import Evidence, decide
+from kwela.campaign.decide.gate import GateMeasurements, decide
 from kwela.playbook import Thresholds
 
 LIMITS = Thresholds()
-GOOD = Evidence(35.0, 700.0, 298.0, 2.834, 3.1, 0.45, (0.37, 0.53), forecast_usd=462.0, budget_usd=500.0)
-PLAYBOOK = Evidence(35.0, 840.0, 1092.00, 2.834, 5.2, 0.423, (0.36, 0.49))  # "All metrics PASS" there
+GOOD = GateMeasurements(
+    35.0, 700.0, 298.0, 2.834, 3.1, 0.45, (0.37, 0.53), forecast_usd=462.0, budget_usd=500.0
+)
+PLAYBOOK = GateMeasurements(35.0, 840.0, 1092.00, 2.834, 5.2, 0.423, (0.36, 0.49))  # "All metrics PASS" there
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,9 @@ def test_without_a_forecast_or_a_budget_the_two_are_not_compared(unknown: str) -
 
 
 def test_rules_say_the_figures_and_the_thresholds() -> None:
-    said = {rule.name: rule.said for rule in decide(replace(GOOD, flags=("nan", "gpu_idle")), LIMITS).rules}
+    said = {
+        rule.name: rule.explanation for rule in decide(replace(GOOD, flags=("nan", "gpu_idle")), LIMITS).rules
+    }
     assert (
         "45.0%" in said["authenticity"]
         and "37.0% .. 53.0%" in said["authenticity"]
@@ -101,40 +105,42 @@ def test_rules_say_the_figures_and_the_thresholds() -> None:
         and "nan, gpu_idle" in said["red flags"]
     )
     unknown = replace(GOOD, authenticity=None, interval=None)
-    assert "no samples" in decide(unknown, LIMITS).rules[0].said
-    assert "too few clips" in decide(replace(unknown, why_not="too few clips"), LIMITS).rules[0].said
+    assert "no samples" in decide(unknown, LIMITS).rules[0].explanation
+    assert "too few clips" in decide(replace(unknown, why_not="too few clips"), LIMITS).rules[0].explanation
 
 
 def test_the_block_shows_what_is_known_and_names_what_decided() -> None:
-    whole = gate.block(decide(replace(GOOD, training_days=30.25), LIMITS))
+    whole = gate.decision_text(decide(replace(GOOD, training_days=30.25), LIMITS))
     assert (
         "Training: 30.2 days" in whole
         and "95% Interval: 37.0% .. 53.0%" in whole
         and "Untuned Val Loss: 3.100" in whole
     )
-    unknown = gate.block(decide(replace(GOOD, authenticity=None, interval=None, val_loss=None), LIMITS))
+    unknown = gate.decision_text(
+        decide(replace(GOOD, authenticity=None, interval=None, val_loss=None), LIMITS)
+    )
     assert "Training:" not in unknown and "95% Interval" not in unknown
     assert "Best Val Loss: not measured" in unknown and "authenticity: NOT MEASURED" in unknown
     assert "HOLD" in unknown and "Not measured: authenticity, val loss" in unknown
-    opened = gate.block(decide(replace(GOOD, flags=("nan",), forecast_usd=501.0), LIMITS))
+    opened = gate.decision_text(decide(replace(GOOD, flags=("nan",), forecast_usd=501.0), LIMITS))
     assert (
         "Conditions: red flags, forecast" in opened and "forecast: OPEN" in opened and "cost:" not in opened
     )
-    failed = gate.block(decide(replace(GOOD, cost_usd=601.0, val_loss=4.0), LIMITS))
+    failed = gate.decision_text(decide(replace(GOOD, cost_usd=601.0, val_loss=4.0), LIMITS))
     assert "Failed: cost, val loss, gain over base" in failed and "cost: FAIL" in failed
-    assert all(gate.ADVICE[name] in failed for name in ("cost", "val loss", "gain over base"))
+    assert all(gate.ACTIONS[name] in failed for name in ("cost", "val loss", "gain over base"))
 
 
 @pytest.mark.parametrize("change", [{}, {"authenticity": None, "interval": None}, {"flags": ("nan",)}])
 def test_a_verdict_comes_back_from_its_json(change: dict) -> None:
     found = decide(replace(GOOD, **change), LIMITS)
-    assert gate.restore(json.loads(json.dumps(found.to_dict()))) == found
+    assert gate.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_the_playbooks_own_example_is_a_no_go_on_cost_alone() -> None:
     found = decide(PLAYBOOK, LIMITS)
-    assert found.verdict == gate.NO_GO and [rule.name for rule in found.those("fails")] == ["cost"]
-    text = gate.block(found)
+    assert found.verdict == gate.NO_GO and [rule.name for rule in found.rules_that("fails")] == ["cost"]
+    text = gate.decision_text(found)
     assert (
         "  Elapsed: 35.0 days (840.0 hours)\n  Cost: $1,092.00\n  Best Val Loss: 2.834\n  Est. Authenticity: 42.3%"
         in text
@@ -147,7 +153,7 @@ def test_without_that_cost_it_would_pass() -> None:
 
 
 def test_the_printed_block_of_a_go_has_the_playbooks_lines() -> None:
-    text = gate.block(decide(GOOD, LIMITS))
+    text = gate.decision_text(decide(GOOD, LIMITS))
     bar = "=" * 50
     assert text.startswith(f"{bar}\nWEEK 5 CHECKPOINT: Go/No-Go DECISION POINT\n{bar}\nWeek 5 Metrics:\n")
     closing = (
@@ -166,4 +172,4 @@ def test_an_abort_report_has_the_playbooks_keys_and_survives_json() -> None:
     assert report["metrics"] == {"estimated_authenticity": 0.28, "cost_usd": 458.57, "best_val_loss": 3.2}
     assert report["recommendation"] == "Escalate to Phase 3: Full Amapiano dataset collection"
     assert list(report["failed_rules"]) == ["authenticity"]
-    assert gate.restore(report["evidence"]) == found
+    assert gate.from_json(report["evidence"]) == found

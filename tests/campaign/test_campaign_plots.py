@@ -8,23 +8,23 @@ from typing import Any
 
 import pytest
 
-from kwela.campaign.money import ledger
-from kwela.campaign.money.clock import HOUR, Fake
+from kwela.campaign.money import costs
+from kwela.campaign.money.clock import HOUR, FakeClock
 from kwela.campaign.money.ledger import Ledger, Machine
 from kwela.campaign.report import plots
 
 
 @pytest.mark.parametrize("hours", [2, 30, 24 * 50])
 def test_a_campaigns_days_are_whole(hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Fake()
+    clock = FakeClock()
     book = Ledger(None, clock)
     book.open({}, 500.0, 25.0)
-    book.begin(Machine("i", "spot", 0.39))
+    book.begin_span(Machine("i", "spot", 0.39))
     clock.sleep(hours * HOUR)
-    book.tick(1)
+    book.bill_until_now(1)
     drawn: list[Any] = []
     monkeypatch.setattr(plots, "_save", lambda figure, out: drawn.append(figure))
-    plots.cost(SimpleNamespace(rows=book.rows, bill=ledger.total(book.rows)), Path("cost.png"))  # type: ignore[arg-type]
+    plots.cost(SimpleNamespace(rows=book.rows, bill=costs.add_up(book.rows)), Path("cost.png"))  # type: ignore[arg-type]
     for axis in drawn[0].axes:
         low, high = axis.get_xlim()
         ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]

@@ -15,7 +15,7 @@ from made_campaign import config
 from kwela import playbook
 from kwela.campaign.decide import gate
 from kwela.campaign.money import ledger
-from kwela.campaign.money.clock import Fake
+from kwela.campaign.money.clock import FakeClock
 from kwela.campaign.money.ledger import Ledger, Machine
 from kwela.campaign.report import deliverables, documents, plots, report
 from kwela.campaign.run import results, state
@@ -24,14 +24,14 @@ from kwela.errors import KwelaError
 
 def held(folder: Path, hours: float = 1.0) -> tuple[playbook.PlaybookConfig, Ledger]:
     """A campaign that has weights and has cost a dollar an hour; its gate says HOLD."""
-    settings, clock = playbook.load(config(folder, budget_usd=500)), Fake()
+    settings, clock = playbook.load(config(folder, budget_usd=500)), FakeClock()
     book = Ledger(settings.checkpoint_dir / ledger.NAME, clock)
     book.open({}, 500.0, 0.0)
-    book.begin(Machine("i", "spot", 1.0))
+    book.begin_span(Machine("i", "spot", 1.0))
     clock.sleep(3600 * hours)
-    book.tick(10)
-    unknown = gate.Evidence(1.0, hours, hours, 3.0, 3.5, None, None)
-    book.note("gate", **gate.decide(unknown, settings.go_nogo_thresholds).to_dict(), why="gate", step=10)
+    book.bill_until_now(10)
+    unknown = gate.GateMeasurements(1.0, hours, hours, 3.0, 3.5, None, None)
+    book.record("gate", **gate.decide(unknown, settings.go_nogo_thresholds).to_json(), why="gate", step=10)
     (settings.checkpoint_dir / "best_model.pt").write_bytes(b"weights")
     return settings, book
 
@@ -46,14 +46,14 @@ def test_before_go_the_index_says_so_and_nothing_is_offered_to_the_api(
     assert (folder / "INDEX.md").read_text().startswith("# Deliverables\n\nBefore GO (the gate: HOLD)\n")
     assert not offered.exists() and not hello.exists()
     book.clock.sleep(1)  # type: ignore[attr-defined]
-    book.note("override", why="heard", verdict="HOLD")
+    book.record("override", why="heard", verdict="HOLD")
     report.write(settings)  # somebody's word is no measurement
     assert "\nAfter HOLD, overridden: heard\n" in (folder / "INDEX.md").read_text()
     assert "the gate: HOLD, overridden: heard" in (folder / "README_draft.md").read_text()
     assert not offered.exists() and not hello.exists()
     book.clock.sleep(1)  # type: ignore[attr-defined]
-    passed = gate.Evidence(1.0, 1.0, 1.0, 3.0, 3.5, 0.5, (0.42, 0.58))
-    book.note("gate", **gate.decide(passed, settings.go_nogo_thresholds).to_dict(), why="gate", step=10)
+    passed = gate.GateMeasurements(1.0, 1.0, 1.0, 3.0, 3.5, 0.5, (0.42, 0.58))
+    book.record("gate", **gate.decide(passed, settings.go_nogo_thresholds).to_json(), why="gate", step=10)
     for _ in range(2):
         report.write(settings)
         assert "\nAfter GO\n" in (folder / "INDEX.md").read_text() and hello.exists()
@@ -71,7 +71,7 @@ def test_before_go_the_index_says_so_and_nothing_is_offered_to_the_api(
 
 def test_an_extension_moves_neither_target_nor_criterion(tmp_path: Path) -> None:
     settings, book = held(tmp_path, hours=600)
-    book.note("budget", budget_usd=9000.0, who="us")
+    book.record("budget", budget_usd=9000.0, who="us")
     now = state.look(settings.checkpoint_dir, settings)
     cost = next(
         row for row in results.dashboard(settings.checkpoint_dir, now) if row.metric == "Training Cost"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from made_campaign import config, run, start
 
-from kwela.campaign.decide.metrics import read_json, read_rows
-from kwela.campaign.money import ledger
+from kwela.campaign.decide.json_files import read_json, read_json_lines
+from kwela.campaign.money import costs, ledger, ledger_rows
 from kwela.campaign.run import child
 from scratch import kwela
 
@@ -24,17 +24,17 @@ BAR = "=" * 50
 
 
 def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [row for row in ledger.read(folder / "ck" / ledger.NAME)[0] if row["kind"] == kind]
+    return [row for row in ledger_rows.read_rows(folder / "ck" / ledger.NAME)[0] if row["kind"] == kind]
 
 
-def spent(folder: Path) -> ledger.Totals:
-    return ledger.total(ledger.read(folder / "ck" / ledger.NAME)[0])
+def spent(folder: Path) -> costs.Totals:
+    return costs.add_up(ledger_rows.read_rows(folder / "ck" / ledger.NAME)[0])
 
 
 def until_step(folder: Path, step: int) -> None:
     """Wait until training has come so far."""
     until = time.monotonic() + 60
-    while max([row["step"] for row in read_rows(folder / "ck" / "metrics.jsonl")], default=-1) < step:
+    while max([row["step"] for row in read_json_lines(folder / "ck" / "metrics.jsonl")], default=-1) < step:
         assert time.monotonic() < until
         time.sleep(0.05)
 
@@ -69,11 +69,11 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     assert "🟡 No catastrophic forgetting (as sure of other music as the untuned model): not measured" in out
     state, bill = json.loads((tmp_path / "ck/orchestrator_state.json").read_text()), spent(tmp_path)
     assert (
-        state["elapsed_time"] == pytest.approx(bill.seconds)
+        state["elapsed_time"] == pytest.approx(bill.billed_seconds)
         and state["gate"] == "GO"
         and state["step"] == 200
     )
-    assert bill.usd == pytest.approx(bill.seconds / 3600 * 0.1)
+    assert bill.usd == pytest.approx(bill.billed_seconds / 3600 * 0.1)
     assert len(rows(tmp_path, "gate")) == 1
     coherent = "Model generates coherent audio (silent 20%, untuned 30%, real music 10%, looping 20%"
     assert f"✅ {coherent}" in out
@@ -191,7 +191,7 @@ def test_killed_orchestrator_and_killed_training_cost_nothing_but_time(tmp_path:
     assert "killed by SIGKILL" in first.stdout.read()  # type: ignore[union-attr]
     lived = (time.monotonic() - began) * 432000
     assert (
-        0.6 * lived < spent(tmp_path).seconds <= lived
+        0.6 * lived < spent(tmp_path).billed_seconds <= lived
     )  # the time in which nobody kept the ledger is billed too
     assert len({row["span"] for row in rows(tmp_path, "span")}) == 1
 
@@ -218,7 +218,7 @@ def test_other_data_is_refused_and_the_ledger_stays_where_it_is(tmp_path: Path) 
     assert code == 2 and "last.pt has data data, here other, and this folder has a campaign's ledger" in err
     assert [path.name for path in tmp_path.glob("ck*")] == ["ck"]
     after = spent(tmp_path)
-    assert after.budget_usd == before.budget_usd and after.seconds >= before.seconds
+    assert after.budget_usd == before.budget_usd and after.billed_seconds >= before.billed_seconds
     code, _, err = run(file)
     assert code == 0, err  # with its own data it goes on
 
@@ -311,11 +311,11 @@ def test_a_lost_ledger_comes_back_from_the_checkpoint(tmp_path: Path) -> None:
     file = config(tmp_path)
     assert run(file, "--refuse", "x")[0] == 5
     book = tmp_path / "ck" / ledger.NAME
-    before, campaign = spent(tmp_path).seconds, rows(tmp_path, "campaign")[0]["id"]
+    before, campaign = spent(tmp_path).billed_seconds, rows(tmp_path, "campaign")[0]["id"]
     book.unlink()
     code, out, err = run(file, "--refuse", "x", "--gate-now")
     assert code == 5 and "Ledger restored from the checkpoint's copy" in out, err
-    assert spent(tmp_path).seconds >= before and rows(tmp_path, "campaign")[0]["id"] == campaign
+    assert spent(tmp_path).billed_seconds >= before and rows(tmp_path, "campaign")[0]["id"] == campaign
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_flag_and_waits_for_a_person(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_flag_and_waits_for_a_person(tm
     assert run(tmp_path / "config.json")[0] == 0
     assert run(tmp_path / "config.json", "--unattended")[0] == 0
     assert code == 1 and "not finite" in err and "RED FLAG nan" in out
-    assert read_rows(tmp_path / "ck/flags.jsonl")[0]["flag"] == "nan"
+    assert read_json_lines(tmp_path / "ck/flags.jsonl")[0]["flag"] == "nan"
 
 
 def test_asked_to_stop_between_two_tries_it_starts_no_third(tmp_path: Path) -> None:

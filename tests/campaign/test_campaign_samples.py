@@ -12,7 +12,7 @@ from campaign_driver import SAMPLE, SAY
 from made_campaign import config
 
 from kwela import playbook
-from kwela.campaign.decide.measurable import unmeasurable
+from kwela.campaign.decide.judge_requirements import unmet_requirement
 from kwela.campaign.run import evaluation as commands
 from kwela.playbook import Evaluation
 
@@ -56,7 +56,7 @@ def test_music_that_cannot_be_judged_is_told_before_anything_is_sampled(tmp_path
         settings, never = Evaluation(**given), commands.Commands([], paid, paid, paid)
         measured = commands.measure(settings, never, tmp_path / "evaluation", model, runner)
         assert why in measured.why_not and measured.authenticity is None
-    assert unmeasurable(Evaluation(reference_dir=enough, contrast_dir=tmp_path / "c")) == ""
+    assert unmet_requirement(Evaluation(reference_dir=enough, contrast_dir=tmp_path / "c")) == ""
 
 
 def samples(

@@ -103,14 +103,14 @@ def plan(
     with speaking(as_json) as say:
         clips = state.clips(settings)
         if throughput is not None:
-            work = planning.by_throughput(settings, clips, throughput)
+            work = planning.workload_at_speed(settings, clips, throughput)
         elif probe:
             said = _probe(_train(file, preset, overrides, device))
-            work = planning.measured(said["hours"], "a probe of this machine", int(said["steps"]))
+            work = planning.workload_of_hours(said["hours"], "a probe of this machine", int(said["steps"]))
         else:
-            work = planning.Work(None, f"the plan of {settings.plan_days:g} days (nothing was measured)")
-        made = planning.make(settings, work, clips)
-        say(made.to_dict(), planning.text(made, settings))
+            work = planning.Workload(None, f"the plan of {settings.plan_days:g} days (nothing was measured)")
+        made = planning.make_plan(settings, work, clips)
+        say(made.to_dict(), planning.plan_text(made, settings))
 
 
 @campaign_app.command("run")
@@ -142,7 +142,7 @@ def run(
     kwela campaign run --resume --gate-now
     kwela campaign run --preset tiny --speed 100000
     """
-    from kwela.campaign.money.clock import Real
+    from kwela.campaign.money.clock import MachineClock
     from kwela.campaign.run.orchestrator import Campaign
     from kwela.cli import musicgen
 
@@ -154,7 +154,7 @@ def run(
     around = _surroundings(settings, file.parent)
     commands = _commands(settings, file, preset, overrides, device)
     try:
-        Campaign(settings, commands, Real(speed), around, speed).run(
+        Campaign(settings, commands, MachineClock(speed), around, speed).run(
             gate_now=gate_now, override=override, unattended=unattended
         )
     except (NoGo, BudgetSpent):
@@ -208,8 +208,8 @@ def extend(
     """
     import filelock
 
-    from kwela.campaign.money import ledger
-    from kwela.campaign.money.clock import Real
+    from kwela.campaign.money import costs, ledger, ledger_rows
+    from kwela.campaign.money.clock import MachineClock
     from kwela.campaign.run import state
     from kwela.campaign.run.orchestrator import LOCK
 
@@ -219,15 +219,15 @@ def extend(
         raise UserError(f"{path.parent}: no campaign here yet: set budget_usd in its config instead")
     try:
         with filelock.FileLock(path.parent / LOCK, blocking=False):
-            book = ledger.Ledger(path, Real())
-            if ledger.opening(book.rows) is None:
+            book = ledger.Ledger(path, MachineClock())
+            if ledger_rows.campaign_row(book.rows) is None:
                 raise UserError(
                     f"{path}: its first line is damaged: kwela campaign run mends it from a checkpoint"
                 )
-            before = ledger.total(book.rows).budget_usd
+            before = costs.add_up(book.rows).budget_usd
             if not to > before:
                 raise UserError(f"--to {to:g}: the budget is ${before:,.2f} already")
-            book.note("budget", budget_usd=to, who=getpass.getuser())
+            book.record("budget", budget_usd=to, who=getpass.getuser())
     except filelock.Timeout:
         raise UserError(f"{path.parent}: an orchestrator is at work: stop it first (Ctrl-C saves)") from None
     stands = state.look(path.parent, settings).told
@@ -253,8 +253,8 @@ def simulate(
         raise UserError(f"--market {market}: spot or on-demand")
     settings, _ = _settings(config)
     with speaking(as_json) as say:
-        result = simulation.run(settings, market, runs, seed)
-        say(result, simulation.text(result))
+        result = simulation.simulate(settings, market, runs, seed)
+        say(result, simulation.simulation_text(result))
 
 
 @campaign_app.command("report")
@@ -297,7 +297,7 @@ def _begin(settings: PlaybookConfig, tuned: str, resume: bool) -> None:
     if (folder / ledger.NAME).exists():
         return
     if any(folder.glob("*.pt")):
-        if ledger.in_checkpoint(folder):
+        if ledger.text_in_checkpoint(folder):
             return
         raise UserError(
             f"{folder}: a run that no campaign made: move it away, or take another checkpoint_dir"

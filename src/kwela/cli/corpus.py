@@ -14,7 +14,8 @@ from kwela.errors import UserError
 
 def register(app: typer.Typer) -> None:
     app.command(
-        "demo-corpus", short_help="Real, free pieces from music21, rendered: a corpus to try things on."
+        "demo-corpus",
+        short_help="MachineClock, free pieces from music21, rendered: a corpus to try things on.",
     )(demo_corpus)
     app.command("manifests", short_help="Pair audio with MIDI, infer emotions, write the manifests.")(
         manifests

@@ -1,8 +1,8 @@
-"""What a campaign would take and cost, before a dollar is spent.
+"""Work out what a campaign would take and cost, before a dollar is spent.
 
 Hours come from a measured speed (a probe, or items a second that the user gives), with a range; without either, from
 the playbook's plan of so many days. Each price list is shown with on-demand hours, spot hours, and spot hours of a
-machine that stops when nobody needs it.
+machine that stops when nobody needs it. Ranges are (low, likely, high).
 """
 
 from __future__ import annotations
@@ -12,40 +12,43 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kwela.campaign.decide.measurable import unmeasurable
+from kwela.campaign.decide.judge_requirements import unmet_requirement
 from kwela.campaign.money import prices
-from kwela.campaign.money.clock import DAY
-from kwela.campaign.money.ledger import MONTH
+from kwela.campaign.money.clock import DAY, HOUR
+from kwela.campaign.money.costs import MONTH
 from kwela.campaign.money.prices import Prices
 from kwela.playbook import PlaybookConfig
 
-SPREAD = 0.2  # either way, of hours worked out from one figure of speed
-SPOT_REDONE = 0.03  # of the hours: waiting for capacity, starting again, work since the last checkpoint
-CLIPS = 7982  # of the playbook's set: what is priced where there is none yet
+HOURS_UNCERTAINTY = 0.2  # either way, of hours worked out from one figure of speed
+SPOT_REPEATED_WORK = (
+    0.03  # of the hours: waiting for capacity, starting again, work since the last checkpoint
+)
+PLAYBOOK_CLIPS = 7982  # of the playbook's data set, which is priced where there is none yet
 DATASET_GB = 11.5  # the three archives, which come in free
-OUT_GB = 5.0  # weights, samples and report, fetched once
+DOWNLOAD_GB = 5.0  # weights, samples and report, fetched once
 ALARM_USD = 600.0  # the playbook's billing alarm
-A_CLIP = 60.0, 120.0  # seconds to make one of 30 s: the playbook's generation latency before training
+CLIP_SECONDS = 60.0, 120.0  # to make one of 30 s: the playbook's generation latency before training
 
 
 @dataclass(frozen=True)
-class Work:
-    """GPU hours of the whole training: low, likely, high. None: as many as the days of the plan have.
+class Workload:
+    """GPU hours of the whole training, as a range; None: as many as the days of the plan have.
 
-    steps: as a probe counted them; None: by the settings.
+    steps: as a probe counted them; None: as the settings make them.
     """
 
     hours: tuple[float, float, float] | None
     source: str
     steps: int | None = None
 
-    def over(self, settings: PlaybookConfig, hours_a_day: float) -> tuple[float, float, float]:
+    def hours_over(self, settings: PlaybookConfig, hours_a_day: float) -> tuple[float, float, float]:
+        """Return the hours on a machine that runs `hours_a_day`."""
         return self.hours or (settings.plan_days * hours_a_day,) * 3
 
 
 @dataclass(frozen=True)
-class Row:
-    """A way to rent. hours, days and usd: low, likely, high. epochs: of the largest plan that fits."""
+class RentalOption:
+    """A way to rent. hours, days and usd are ranges. epochs: of the largest plan that fits the budget."""
 
     prices: str
     market: str
@@ -57,171 +60,183 @@ class Row:
     disk_usd: float
     fits: str  # yes, perhaps, no
     epochs: int
-    unreachable: list[str]
+    unreachable: list[str]  # why the gate can't be reached, or what it would find
 
 
 @dataclass(frozen=True)
 class Plan:
+    """Every way to rent, and what holds of all of them."""
+
     source: str
-    clips: int | None  # of training; None: no data set yet, and `CLIPS` are priced
+    clips: int | None  # of training; None: no data set yet, and `PLAYBOOK_CLIPS` are priced
     steps: int
     epochs: int
-    rows: list[Row]
+    rows: list[RentalOption]
     transfer_usd: float
     gate_hours: tuple[float, float]  # to make the clips that the gate judges; not in the rows
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the plan as `kwela campaign plan --json` prints it."""
         return asdict(self)
 
 
-def steps(settings: PlaybookConfig, clips: int | None) -> int:
-    """Optimiser steps of the whole plan on `clips` training clips."""
-    whole = settings.batch_size * settings.gradient_accumulation_steps
-    return settings.num_epochs * math.ceil((clips or CLIPS) / whole)
+def planned_steps(settings: PlaybookConfig, clips: int | None) -> int:
+    """Return the optimiser steps of the whole plan on `clips` training clips."""
+    clips_a_step = settings.batch_size * settings.gradient_accumulation_steps
+    return settings.num_epochs * math.ceil((clips or PLAYBOOK_CLIPS) / clips_a_step)
 
 
-def measured(hours: float, source: str, steps: int | None = None) -> Work:
-    """Work from one measurement of speed."""
-    return Work((hours * (1 - SPREAD), hours, hours * (1 + SPREAD)), f"{source}, ±{SPREAD:.0%}", steps)
+def workload_of_hours(hours: float, source: str, steps: int | None = None) -> Workload:
+    """Return the workload that one measurement of speed makes likely."""
+    low, high = hours * (1 - HOURS_UNCERTAINTY), hours * (1 + HOURS_UNCERTAINTY)
+    return Workload((low, hours, high), f"{source}, ±{HOURS_UNCERTAINTY:.0%}", steps)
 
 
-def by_throughput(settings: PlaybookConfig, clips: int | None, items_per_second: float) -> Work:
-    """Work from a speed in clips a second."""
-    seconds = (clips or CLIPS) * settings.num_epochs / items_per_second
-    return measured(seconds / 3600, f"{items_per_second:g} clips/s given")
+def workload_at_speed(settings: PlaybookConfig, clips: int | None, clips_a_second: float) -> Workload:
+    """Return the workload at a speed that the user gives."""
+    seconds = (clips or PLAYBOOK_CLIPS) * settings.num_epochs / clips_a_second
+    return workload_of_hours(seconds / HOUR, f"{clips_a_second:g} clips/s given")
 
 
-def make(settings: PlaybookConfig, work: Work, clips: int | None) -> Plan:
-    """The plan. clips: of training, None before there is a data set."""
-    rows = [_row(settings, work, *way) for way in _ways(settings)]
-    how = settings.evaluation
-    gate_hours = [2 * how.samples * how.seconds / 30 * each / 3600 for each in A_CLIP]
+def make_plan(settings: PlaybookConfig, workload: Workload, clips: int | None) -> Plan:
+    """Return the plan. clips: of training, None before there is a data set."""
+    rows = [_rental_option(settings, workload, *way) for way in _ways_to_rent(settings)]
+    evaluation = settings.evaluation
+    least, most = (
+        2 * evaluation.samples * evaluation.seconds / 30 * seconds / HOUR for seconds in CLIP_SECONDS
+    )
     return Plan(
-        work.source,
+        workload.source,
         clips,
-        work.steps or steps(settings, clips),
+        workload.steps or planned_steps(settings, clips),
         settings.num_epochs,
         rows,
-        OUT_GB * prices.TRANSFER_OUT,
-        (gate_hours[0], gate_hours[1]),
+        DOWNLOAD_GB * prices.TRANSFER_OUT,
+        (least, most),
         _warnings(settings),
     )
 
 
-def _ways(settings: PlaybookConfig) -> Iterator[tuple[Prices, str, float]]:
-    for profile in prices.both(settings):
-        yield profile, "on-demand", 24.0
-        yield profile, "spot", 24.0
-        yield profile, "spot", settings.hours_per_day
+def _ways_to_rent(settings: PlaybookConfig) -> Iterator[tuple[Prices, str, float]]:
+    for price_list in prices.both_price_lists(settings):
+        yield price_list, "on-demand", 24.0
+        yield price_list, "spot", 24.0
+        yield price_list, "spot", settings.hours_per_day
 
 
-def _row(settings: PlaybookConfig, work: Work, profile: Prices, market: str, hours_a_day: float) -> Row:
-    rate = profile.of(market)
-    redone = 1 + SPOT_REDONE if market == "spot" and work.hours else 1.0
-    low, likely, high = (hours * redone for hours in work.over(settings, hours_a_day))
+def _rental_option(
+    settings: PlaybookConfig, workload: Workload, price_list: Prices, market: str, hours_a_day: float
+) -> RentalOption:
+    rate = price_list.price_of(market)
+    repeated = 1 + SPOT_REPEATED_WORK if market == "spot" and workload.hours else 1.0
+    low, likely, high = (hours * repeated for hours in workload.hours_over(settings, hours_a_day))
+    days = low / hours_a_day, likely / hours_a_day, high / hours_a_day
     disk_a_day = settings.disk_gb * settings.disk_usd_per_gb_month * DAY / MONTH
-    a_day = rate * hours_a_day + disk_a_day
-    fixed = settings.setup_cost_usd + OUT_GB * prices.TRANSFER_OUT
-    costs = tuple(fixed + hours / hours_a_day * a_day for hours in (low, likely, high))
+    usd_a_day = rate * hours_a_day + disk_a_day
+    fixed_usd = settings.setup_cost_usd + DOWNLOAD_GB * prices.TRANSFER_OUT
+    usd = fixed_usd + days[0] * usd_a_day, fixed_usd + days[1] * usd_a_day, fixed_usd + days[2] * usd_a_day
     budget = settings.budget_usd
-    room = (
-        (budget - fixed - rate * settings.reserve_minutes / 60) / (costs[1] - fixed)
-        if costs[1] > fixed
-        else math.inf
-    )
-    days = tuple(hours / hours_a_day for hours in (low, likely, high))
-    return Row(
-        profile.name,
+    if usd[1] > fixed_usd:
+        reserve = rate * settings.reserve_minutes / 60
+        affordable_share = (budget - fixed_usd - reserve) / (usd[1] - fixed_usd)
+    else:
+        affordable_share = math.inf
+    return RentalOption(
+        price_list.name,
         market,
         rate,
         hours_a_day,
         (low, likely, high),
-        (days[0], days[1], days[2]),
-        (costs[0], costs[1], costs[2]),
+        days,
+        usd,
         disk_a_day * days[1],
-        "yes" if costs[2] <= budget else "perhaps" if costs[0] <= budget else "no",
-        math.floor(settings.num_epochs * min(1.0, max(0.0, room)) + 1e-9),
-        list(_unreachable(settings, days[1], fixed, a_day)),
+        "yes" if usd[2] <= budget else "perhaps" if usd[0] <= budget else "no",
+        math.floor(settings.num_epochs * min(1.0, max(0.0, affordable_share)) + 1e-9),
+        list(_gate_problems(settings, days[1], fixed_usd, usd_a_day)),
     )
 
 
-def _unreachable(settings: PlaybookConfig, days: float, fixed: float, a_day: float) -> Iterator[str]:
-    gate = settings.week_5_threshold_days
-    early = settings.gate_at_fraction
-    if early is not None:
-        gate = min(gate, early * days)
-    elif days < gate:
+def _gate_problems(
+    settings: PlaybookConfig, days: float, fixed_usd: float, usd_a_day: float
+) -> Iterator[str]:
+    """Yield why the gate can't be reached in a training of `days`, or what it would find."""
+    gate_day = settings.week_5_threshold_days
+    fraction = settings.gate_at_fraction
+    if fraction is not None:
+        gate_day = min(gate_day, fraction * days)
+    elif days < gate_day:
         yield (
-            f"training ends before the gate of day {gate:g}: the gate is then held at its end; "
+            f"training ends before the gate of day {gate_day:g}: the gate is then held at its end; "
             "gate_at_fraction holds it sooner"
         )
         return
-    then = fixed + a_day * gate
-    named = f"at the gate (day {gate:.3g}) it has cost ${then:,.0f}"
-    if then > settings.budget_usd:
-        spent = max(0.0, settings.budget_usd - fixed) / a_day if a_day else 0.0
-        yield f"{named}: the budget of ${settings.budget_usd:,.0f} is spent on day {spent:.1f}"
-    elif then > settings.go_nogo_thresholds.max_cost_usd:
-        yield f"{named}, over its own rule's ${settings.go_nogo_thresholds.max_cost_usd:,.0f}: a NO-GO is certain"
-    elif then > settings.flag_cost_usd:
-        yield f"{named}, past the red flag of ${settings.flag_cost_usd:,.0f}"
+    usd = fixed_usd + usd_a_day * gate_day
+    limit = settings.go_nogo_thresholds.max_cost_usd
+    at_the_gate = f"at the gate (day {gate_day:.3g}) it has cost ${usd:,.0f}"
+    if usd > settings.budget_usd:
+        last_day = max(0.0, settings.budget_usd - fixed_usd) / usd_a_day if usd_a_day else 0.0
+        yield f"{at_the_gate}: the budget of ${settings.budget_usd:,.0f} is spent on day {last_day:.1f}"
+    elif usd > limit:
+        yield f"{at_the_gate}, over its own rule's ${limit:,.0f}: a NO-GO is certain"
+    elif usd > settings.flag_cost_usd:
+        yield f"{at_the_gate}, past the red flag of ${settings.flag_cost_usd:,.0f}"
 
 
 def _warnings(settings: PlaybookConfig) -> list[str]:
     limit, budget = settings.go_nogo_thresholds.max_cost_usd, settings.budget_usd
-    out = []
+    warnings = []
     if limit > budget:
-        out.append(
+        warnings.append(
             f"the gate lets ${limit:,.0f} pass, the budget is ${budget:,.0f}: the gate's cost rule can never fail"
         )
     if budget < ALARM_USD:
-        out.append(
+        warnings.append(
             f"the billing alarm of ${ALARM_USD:,.0f} rings after the budget of ${budget:,.0f} is spent"
         )
-    if why := unmeasurable(settings.evaluation):
-        out.append(f"no GO without authenticity, and the gate can't measure it: {why}")
-    return out
+    if reason := unmet_requirement(settings.evaluation):
+        warnings.append(f"no GO without authenticity, and the gate can't measure it: {reason}")
+    return warnings
 
 
-def text(plan: Plan, settings: PlaybookConfig) -> str:
-    """The plan for a terminal."""
+def plan_text(plan: Plan, settings: PlaybookConfig) -> str:
+    """Return the plan for a terminal."""
     folder = settings.dataset_dir
     lines = [
-        f"no data set in {folder} yet: the playbook's {CLIPS:,} training clips"
+        f"no data set in {folder} yet: the playbook's {PLAYBOOK_CLIPS:,} training clips"
         if plan.clips is None
-        else f"{plan.clips:,} training clips of {folder} (the playbook's set has {CLIPS:,})",
+        else f"{plan.clips:,} training clips of {folder} (the playbook's set has {PLAYBOOK_CLIPS:,})",
         f"{plan.epochs} epochs, {plan.steps:,} steps; hours from {plan.source}",
         f"budget ${settings.budget_usd:,.2f}; in it ${settings.setup_cost_usd:,.2f} for setup, "
-        f"${plan.transfer_usd:.2f} to fetch {OUT_GB:g} GB; {DATASET_GB:g} GB of archives come in free",
+        f"${plan.transfer_usd:.2f} to fetch {DOWNLOAD_GB:g} GB; {DATASET_GB:g} GB of archives come in free",
         f"not in the hours: {plan.gate_hours[0]:.1f} to {plan.gate_hours[1]:.1f} for the gate's "
         f"{settings.evaluation.samples} tuned and {settings.evaluation.samples} untuned clips, at the playbook's "
-        f"{A_CLIP[0]:g} to {A_CLIP[1]:g} s each",
+        f"{CLIP_SECONDS[0]:g} to {CLIP_SECONDS[1]:g} s each",
         "",
         f"{'prices':9} {'market':10} {'$/h':>6} {'h/day':>6} {'hours':>16} {'days':>11} {'disk':>6} {'total $':>16}  "
         "fits     largest plan",
     ]
     for row in plan.rows:
-        hours, days, usd = _range(row.hours), _range(row.days), _range(row.usd)
-        most = f"{row.epochs} of {plan.epochs} epochs"
+        hours, days, usd = _range_text(row.hours), _range_text(row.days), _range_text(row.usd)
+        largest = f"{row.epochs} of {plan.epochs} epochs"
         lines.append(
             f"{row.prices:9} {row.market:10} {row.rate:6.3f} {row.hours_a_day:6g} {hours:>16} {days:>11} "
-            f"{f'${row.disk_usd:,.0f}':>6} {usd:>16}  {row.fits:8} {most}"
+            f"{f'${row.disk_usd:,.0f}':>6} {usd:>16}  {row.fits:8} {largest}"
         )
     lines += [
         "a campaign is billed by the rows 'playbook': gpu_cost_per_hour, spot_cost_per_hour of the config",
         "",
     ]
-    for why in dict.fromkeys(why for row in plan.rows for why in row.unreachable):
-        of = [
+    for problem in dict.fromkeys(problem for row in plan.rows for problem in row.unreachable):
+        concerned = [
             f"{row.prices}, {row.market}, {row.hours_a_day:g} h/day"
             for row in plan.rows
-            if why in row.unreachable
+            if problem in row.unreachable
         ]
-        lines.append(why if len(of) == len(plan.rows) else f"{'; '.join(of)}: {why}")
+        lines.append(problem if len(concerned) == len(plan.rows) else f"{'; '.join(concerned)}: {problem}")
     return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)]).rstrip()
 
 
-def _range(values: tuple[float, float, float]) -> str:
+def _range_text(values: tuple[float, float, float]) -> str:
     low, likely, high = (f"{value:,.0f}" for value in values)
     return likely if low == high else f"{likely} ({low}-{high})"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kwela import files
 from kwela.campaign.decide import gate
-from kwela.campaign.decide.metrics import Row
+from kwela.campaign.decide.json_files import JsonObject
 from kwela.campaign.report import documents
 from kwela.campaign.report.documents import Block, Table, Text, Title
 from kwela.campaign.run import results
@@ -22,7 +22,7 @@ WEIGHTS = "musicgen_amapiano_v1.pt"
 
 def write(
     folder: Path, settings: PlaybookConfig, now: Standing, methodology: Sequence[Block], report: Path
-) -> list[Row]:
+) -> list[JsonObject]:
     """deliverables/ with its drafts and INDEX.md; returns the index: what, path, there, bytes, sha256.
 
     Before a GO or NO-GO the list is that of GO; what is for others to use is made after GO alone. report: its folder.
@@ -125,12 +125,13 @@ def _closing(folder: Path, now: Standing) -> list[Block]:
 
 def _failure(out: Path, now: Standing) -> None:
     assert now.verdict is not None
-    seen, failed = now.verdict.evidence, now.verdict.those("fails")
-    rules = Table(["Rule", "Evidence"], [[rule.name, rule.said] for rule in failed])
+    seen, failed = now.verdict.measurements, now.verdict.rules_that("fails")
+    rules = Table(["Rule", "Evidence"], [[rule.name, rule.explanation] for rule in failed])
     sound = Table(
-        ["Rule", "Evidence"], [[rule.name, rule.said] for rule in now.verdict.rules if rule not in failed]
+        ["Rule", "Evidence"],
+        [[rule.name, rule.explanation] for rule in now.verdict.rules if rule not in failed],
     )
-    advice = [Text(line) for line in gate.advice(now.verdict)]
+    advice = [Text(line) for line in gate.recommended_actions(now.verdict)]
     unknown = Text(
         "Why: insufficient data, wrong tags, or the model's limits? The figures above can't tell; the authors must say."
     )
@@ -162,7 +163,7 @@ def _failure(out: Path, now: Standing) -> None:
     _draft(now, out / "lessons_learned.md", [Title("Lessons learned", 1), *map(Text, learned)])
 
 
-def _entry(what: str, path: Path) -> Row:
+def _entry(what: str, path: Path) -> JsonObject:
     if path.is_dir():
         size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
         return {"what": what, "path": str(path), "there": size > 0, "bytes": size, "sha256": None}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kwela.campaign.money import ledger
+from kwela.campaign.money import costs
 from kwela.campaign.run.state import Standing
 
 TRAIN, VAL, BASE, MARKETS = "#9aa7b4", "#c2410c", "#1d4ed8", {"spot": "#0f766e", "on-demand": "#b45309"}
@@ -37,7 +37,7 @@ def cost(now: Standing, out: Path) -> Path:
     from matplotlib.ticker import MaxNLocator
 
     figure, (daily, whole) = _axes((8, 3.2), 2)
-    by_day = ledger.by_day(now.rows)
+    by_day = costs.gpu_usd_by_day(now.rows)
     days = range(1, max([day for day, _ in by_day], default=1) + 1)
     bottom = np.zeros(len(days))
     for market in sorted({market for _, market in by_day}):

@@ -13,8 +13,9 @@ from typing import Any
 
 from kwela import files
 from kwela.campaign.decide import gate, red_flags
-from kwela.campaign.decide.metrics import Row, curve, read_json, read_rows
-from kwela.campaign.money import ledger
+from kwela.campaign.decide.json_files import JsonObject, read_json, read_json_lines
+from kwela.campaign.decide.loss_curve import read_loss_curve
+from kwela.campaign.money import costs, ledger_rows
 from kwela.campaign.money.clock import HOUR
 from kwela.campaign.report import deliverables, documents, plots
 from kwela.campaign.report.documents import Block, Picture, Table, Text, Title
@@ -28,7 +29,7 @@ from kwela.playbook import PlaybookConfig
 SAMPLES = 10
 
 
-def write(settings: PlaybookConfig) -> Row:
+def write(settings: PlaybookConfig) -> JsonObject:
     """report/report.{md,html,pdf} and deliverables/ in the checkpoint folder; returns what is where, and what lacks."""
     folder = settings.checkpoint_dir
     now = state.look(folder, settings)
@@ -42,7 +43,7 @@ def write(settings: PlaybookConfig) -> Row:
     return {"report": [str(path) for path in made], "deliverables": index}
 
 
-def lines(made: Row) -> list[str]:
+def lines(made: JsonObject) -> list[str]:
     """What `write` made, for a terminal."""
     lacking = [item["what"] for item in made["deliverables"] if not item["there"]]
     total = len(made["deliverables"])
@@ -81,7 +82,7 @@ def _summary(now: Standing) -> str:
     state_ = "has ended" if now.finished else "stands"
     return (
         f"{now.model}, fine-tuned. The campaign {state_} at step {now.curve.step:,} of {now.steps:,} on day "
-        f"{now.bill.days:.1f}, after {now.bill.seconds / HOUR:,.1f} billed hours and ${now.bill.usd:,.2f} of "
+        f"{now.bill.days:.1f}, after {now.bill.billed_seconds / HOUR:,.1f} billed hours and ${now.bill.usd:,.2f} of "
         f"${now.bill.budget_usd:,.2f}. Go/No-Go: {now.told}. Written {when}."
     )
 
@@ -91,22 +92,23 @@ def _gate(now: Standing) -> Iterator[Block]:
     if now.verdict is None:
         yield Text("The gate has not been held.")
         return
-    yield Text(f"{now.verdict.verdict} on day {now.verdict.evidence.days:.1f}.")
+    yield Text(f"{now.verdict.verdict} on day {now.verdict.measurements.days:.1f}.")
     yield Table(
-        ["Rule", "Outcome", "Evidence"], [[rule.name, rule.outcome, rule.said] for rule in now.verdict.rules]
+        ["Rule", "Outcome", "Evidence"],
+        [[rule.name, rule.outcome, rule.explanation] for rule in now.verdict.rules],
     )
     if now.override:
         yield Text(f"Overridden: {now.override['why']}")
     if now.verdict.verdict == gate.NO_GO:
-        yield Text(f"What the decision matrix says: {'; '.join(gate.advice(now.verdict))}.")
+        yield Text(f"What the decision matrix says: {'; '.join(gate.recommended_actions(now.verdict))}.")
 
 
 def _cost(now: Standing, out: Path) -> Iterator[Block]:
     yield Title("Cost")
-    bill, days = now.bill, ledger.by_day(now.rows)
+    bill, days = now.bill, costs.gpu_usd_by_day(now.rows)
     rows = []
     for market in sorted({market for _, market in days}):
-        spans = [span for span in ledger.spans(now.rows) if span["market"] == market]
+        spans = [span for span in ledger_rows.span_rows(now.rows) if span["market"] == market]
         hours = sum(span["seconds"] for span in spans) / HOUR
         usd = sum(value for (_, each), value in days.items() if each == market)
         prices = sorted({f"${span['price']:g}" for span in spans})
@@ -121,7 +123,7 @@ def _cost(now: Standing, out: Path) -> Iterator[Block]:
         yield Picture(
             plots.cost(now, out / "cost.png"), "GPU dollars by day and market; all dollars beside the budget."
         )
-    held = ledger.spans(now.rows)
+    held = ledger_rows.span_rows(now.rows)
     yield Table(
         ["Instance", "Market", "From", "To", "Billed", "Why it ended"],
         [[span["instance"], span["market"], _day(span["from"]), _day(span["to"]), f"{span['seconds'] / HOUR:,.1f} h",
@@ -132,7 +134,7 @@ def _cost(now: Standing, out: Path) -> Iterator[Block]:
 def _training(folder: Path, now: Standing, out: Path) -> Iterator[Block]:
     yield Title("Training")
     if now.curve.train or now.curve.val:
-        best, base = number(now.curve.best, ".3f"), number(now.curve.base, ".3f")
+        best, base = number(now.curve.best_val_loss, ".3f"), number(now.curve.base, ".3f")
         yield Picture(
             plots.loss(now, out / "loss.png"), f"Best validation loss {best}; untuned model {base}."
         )
@@ -146,7 +148,7 @@ def _training(folder: Path, now: Standing, out: Path) -> Iterator[Block]:
             row.get("threshold", ""),
             row.get("action", ""),
         ]
-        for row in read_rows(folder / red_flags.NAME)
+        for row in read_json_lines(folder / red_flags.NAME)
     ]
     if rows:
         yield Table(["When", "Flag", "", "Evidence", "Threshold", "Action"], rows)
@@ -271,7 +273,9 @@ def _ablations(folder: Path) -> Iterator[Block]:
     for other in sorted(path.parent for path in folder.parent.glob("*/run.json") if path.parent != folder):
         theirs = read_json(other / "run.json").get("config", {})
         apart = [f"{key} {was} (here {is_})" for key, (was, is_) in changed_settings(theirs, ours).items()]
-        rows.append([other.name, "; ".join(apart) or "nothing", number(curve(other).best, ".3f")])
+        rows.append(
+            [other.name, "; ".join(apart) or "nothing", number(read_loss_curve(other).best_val_loss, ".3f")]
+        )
     if rows:
         yield Table(["Run", "What differs", "Best validation loss"], rows)
     else:
@@ -302,7 +306,7 @@ def _pictures(folder: Path) -> Iterator[Block]:
         yield Picture(path, f"{path.stem.replace('_', ' ').capitalize()}.")
 
 
-def _flat(tree: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(tree: JsonObject, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")

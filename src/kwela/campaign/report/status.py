@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kwela.campaign.decide import red_flags
-from kwela.campaign.decide.metrics import read_json
+from kwela.campaign.decide.json_files import read_json
 from kwela.campaign.money.clock import DAY, HOUR
-from kwela.campaign.money.ledger import TICK
+from kwela.campaign.money.ledger import LINE_INTERVAL
 from kwela.campaign.run import results, state
 from kwela.playbook import PlaybookConfig
 
@@ -21,26 +21,26 @@ WIDTH = 60
 def facts(folder: Path, settings: PlaybookConfig) -> dict[str, Any]:
     """The contract's object, and what the screen shows beside it."""
     now = state.look(folder, settings)
-    up = red_flags.up(folder).values()
+    up = red_flags.flags_up(folder).values()
     forecast = now.forecast
     return {
         "step": now.curve.step,
         "epoch": now.curve.epoch,
-        "elapsed_hours": round(now.bill.seconds / HOUR, 3),
+        "elapsed_hours": round(now.bill.billed_seconds / HOUR, 3),
         "cost_usd": round(now.bill.usd, 2),
         "forecast_usd": None if forecast is None else round(forecast, 2),
         "budget_usd": now.bill.budget_usd,
         "gate": now.stands or None,
-        "flags": [seen.flag for seen in up],
+        "flags": [seen.name for seen in up],
         "state": now.training.get("state"),
         "silent_seconds": _silent(folder),
         "steps": now.steps,
         "days": round(now.bill.days, 2),
-        "training_days": round(now.bill.trained / DAY, 2),
+        "training_days": round(now.bill.training_seconds / DAY, 2),
         "days_to_gate": None if now.verdict else round(_days_to_gate(now, settings), 2),
         "gpu_percent": read_json(folder / state.NAME).get("gpu_percent"),
-        "loss": now.curve.loss,
-        "best_val_loss": now.curve.best,
+        "loss": now.curve.last_train_loss,
+        "best_val_loss": now.curve.best_val_loss,
         "base_loss": now.curve.base,
     }
 
@@ -53,7 +53,7 @@ def _silent(folder: Path) -> int | None:
 
 def _silence(told: dict[str, Any]) -> str:
     silent = told["silent_seconds"] or 0
-    lost = told["state"] == "running" and silent > 2 * TICK
+    lost = told["state"] == "running" and silent > 2 * LINE_INTERVAL
     return f" (so it said, but no orchestrator was heard of for {silent / 60:,.0f} min)" if lost else ""
 
 
@@ -63,13 +63,13 @@ def _days_to_gate(now: state.Standing, settings: PlaybookConfig) -> float:
     if settings.gate_at_fraction is None or not now.curve.step:
         return day
     steps = settings.gate_at_fraction * now.steps - now.curve.step
-    return min(day, steps * now.bill.trained / DAY / now.curve.step)
+    return min(day, steps * now.bill.training_seconds / DAY / now.curve.step)
 
 
 def screen(folder: Path, settings: PlaybookConfig) -> str:
     """The same for a reader."""
     now, told = state.look(folder, settings), facts(folder, settings)
-    up = red_flags.up(folder)
+    up = red_flags.flags_up(folder)
     losses = [loss for _, loss in now.curve.train if loss is not None]
     gpu = results.number(told["gpu_percent"], ".0f", " %")
     forecast = "no pace yet" if told["forecast_usd"] is None else f"${told['forecast_usd']:,.2f}"
@@ -91,7 +91,7 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
         f"${told['budget_usd']:,.2f}, {told['elapsed_hours']:,.1f} billed hours",
         f"forecast  {forecast}",
         f"gate      {gate}",
-        f"red flags {', '.join(f'{seen.flag} ({seen.evidence})' for seen in up.values()) or 'none'}",
+        f"red flags {', '.join(f'{seen.name} ({seen.evidence})' for seen in up.values()) or 'none'}",
     ]
     if told["cost_usd"] > settings.flag_cost_usd:
         lines.append(f"advice    {results.over_budget(now)}")

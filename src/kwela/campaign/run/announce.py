@@ -51,12 +51,12 @@ class Teller:
         """The playbook's opening lines. home: the config's folder."""
         given, data = self.settings, self.settings.dataset_dir / TABLE
         shown = f"./{data.relative_to(home)}" if home and data.is_relative_to(home) else str(data)
-        lines = [gate.BAR, "PHASE 2.5: MagnaTagATune Proxy Training", gate.BAR]
+        lines = [gate.SEPARATOR, "PHASE 2.5: MagnaTagATune Proxy Training", gate.SEPARATOR]
         lines += [f"Model: {now.model}", f"Dataset: {shown}", f"Target epochs: {given.num_epochs}"]
         lines += [
             f"GPU cost: ${price:g}/hour",
             f"Week 5 checkpoint: Day {given.week_5_threshold_days:g}",
-            gate.BAR,
+            gate.SEPARATOR,
         ]
         if speed != 1:
             lines.append(f"REHEARSAL: the clock runs {speed:g} times as fast; nothing here is paid")

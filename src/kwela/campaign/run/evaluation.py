@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kwela import files
-from kwela.campaign.decide.measurable import unmeasurable
-from kwela.campaign.decide.metrics import Row, read_json
+from kwela.campaign.decide.json_files import JsonObject, read_json
+from kwela.campaign.decide.judge_requirements import unmet_requirement
 from kwela.campaign.run.child import Child
 from kwela.playbook import Evaluation
 
@@ -59,7 +59,7 @@ class Runner:
     def __init__(self, lock: Path, wait: Callable[[], None], stopping: Callable[[], bool]) -> None:
         self.lock, self.wait, self.stopping = lock, wait, stopping
 
-    def ask(self, command: Sequence[str], log: Path) -> Row:
+    def ask(self, command: Sequence[str], log: Path) -> JsonObject:
         """The JSON object that `command` prints. Its stderr goes to `log`. Raises NotAnswered, or Stopped."""
         log.parent.mkdir(parents=True, exist_ok=True)
         answer = log.with_suffix(".out")
@@ -125,13 +125,13 @@ def measure(settings: Evaluation, commands: Commands, folder: Path, model: Path,
 
     Samples that are there already for the same prompts and weights are not made again. Raises Stopped.
     """
-    if why := unmeasurable(settings):
+    if why := unmet_requirement(settings):
         return Measured(why_not=why)
     if not model.is_file():
         return Measured(why_not=f"{model}: no such checkpoint")
     tuned, base = folder / TUNED, folder / BASE
     forget(folder, model)
-    said: Row = {}
+    said: JsonObject = {}
     try:
         for place, source, weights in ((base, "base", ""), (tuned, str(model), _named(model))):
             doing = f"kwela generate audio ({place.name})"

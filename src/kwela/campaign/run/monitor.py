@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 
 from kwela.campaign.decide import red_flags
-from kwela.campaign.money import ledger
-from kwela.campaign.money.clock import DAY, HOUR, Time
+from kwela.campaign.money import costs
+from kwela.campaign.money.clock import DAY, HOUR, ClockReading
 from kwela.campaign.run import results
 from kwela.campaign.run.announce import Teller
 from kwela.campaign.run.state import Standing
@@ -30,12 +30,12 @@ class Lookout:
         settings: PlaybookConfig,
         meter: Callable[[], float | None],
         teller: Teller,
-        now: Time,
+        now: ClockReading,
         speed: float = 1.0,
     ) -> None:
         self.folder, self.settings, self.meter, self.teller = settings.checkpoint_dir, settings, meter, teller
         self.speed = speed
-        self.board = red_flags.Board(self.folder)
+        self.board = red_flags.RedFlagLog(self.folder)
         span = settings.flags.gpu_idle.minutes * 60 / GPU_EVERY  # a sample more than the flag looks back on
         self.gpu: deque[tuple[float, float]] = deque(maxlen=int(span) + 2)  # (billed seconds, percent)
         self.asleep, self.metered = now.up - now.awake, float("-inf")
@@ -47,7 +47,7 @@ class Lookout:
         self.known = set(self.board.up)  # whoever resumes has seen them: they stop nothing again
         self.step, self.moved = -1, 0.0  # the last step seen, and the billed second in which it was
 
-    def measure(self, time: Time, billed: float) -> None:
+    def measure(self, time: ClockReading, billed: float) -> None:
         """Read the meter, if it is time, and notice a machine that was suspended. billed: seconds."""
         asleep = time.up - time.awake
         if asleep - self.asleep > ASLEEP:
@@ -60,24 +60,24 @@ class Lookout:
             if (percent := self.meter()) is not None:
                 self.gpu.append((billed, percent))
 
-    def went(self, evidence: str, time: Time) -> None:
+    def went(self, evidence: str, time: ClockReading) -> None:
         """Note a stop of the machine that nobody asked for. time: now."""
         self.stopped, self.stopped_at = evidence, time.up
 
     def begin(self, now: Standing) -> None:
         """Training begins here: the time since the last step counts from now."""
-        self.step, self.moved = now.curve.step, now.bill.seconds
+        self.step, self.moved = now.curve.step, now.bill.billed_seconds
 
     def look(self, now: Standing, at: float, trouble: str = "") -> str:
         """Raise and lower flags, telling of each; returns one that says stop, "" if none does. at: unix seconds."""
         if now.curve.step != self.step:
             self.begin(now)
-        view = red_flags.View(
+        view = red_flags.Observations(
             now.curve,
-            now.bill.seconds,
-            ledger.history(now.rows),
+            now.bill.billed_seconds,
+            costs.step_history(now.rows),
             tuple(self.gpu),
-            (now.bill.seconds - self.moved) / self.speed,
+            (now.bill.billed_seconds - self.moved) / self.speed,
             now.bill.usd,
             self.settings.flag_cost_usd,
             now.verdict is not None,
@@ -85,20 +85,22 @@ class Lookout:
             trouble,
             self.stopped,
         )
-        raised, cleared = self.board.update(red_flags.look(view, self.settings.flags), at, now.curve.step)
+        raised, cleared = self.board.update(
+            red_flags.find_red_flags(view, self.settings.flags), at, now.curve.step
+        )
         say, plot, tell = self.teller.say, self.teller.plot, self.teller.tell
         for seen in raised:
             say(
-                f"🚨 RED FLAG {seen.flag}: {seen.evidence} (threshold: {seen.threshold}; action: {seen.action})"
+                f"🚨 RED FLAG {seen.name}: {seen.evidence} (threshold: {seen.threshold}; action: {seen.action})"
             )
-            if seen.flag == "cost_before_gate":
+            if seen.name == "cost_before_gate":
                 say(f"  {results.over_budget(now)}")
-            tell(f"red flag {seen.flag}: {seen.evidence}", self.metered, cost_usd=round(now.bill.usd, 2))
-            plot(f"flags/{seen.flag}", 1, now.curve.step)
+            tell(f"red flag {seen.name}: {seen.evidence}", self.metered, cost_usd=round(now.bill.usd, 2))
+            plot(f"flags/{seen.name}", 1, now.curve.step)
         for name in cleared:
             say(f"Red flag {name} is down")
             plot(f"flags/{name}", 0, now.curve.step)
         self.known -= set(cleared)
-        news = (seen for seen in self.board.up.values() if seen.flag not in self.known)
+        news = (seen for seen in self.board.up.values() if seen.name not in self.known)
         stop = next((seen for seen in news if seen.action == "stop"), None)
-        return f"{stop.flag}: {stop.evidence}" if stop else ""
+        return f"{stop.name}: {stop.evidence}" if stop else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kwela import files
-from kwela.campaign.decide.metrics import read_rows
+from kwela.campaign.decide.json_files import read_json_lines
 from kwela.errors import KwelaError
 from kwela.playbook import Notify
 
@@ -33,7 +33,7 @@ class Messenger:
             self.ways["webhook"] = lambda message: _post(whom.webhook, message)
         if whom.sns_topic:
             self.ways["SNS"] = lambda message: _publish(whom.sns_topic, message)
-        kept = [(row.get("way"), row.get("message")) for row in read_rows(unsent)]
+        kept = [(row.get("way"), row.get("message")) for row in read_json_lines(unsent)]
         self.left: deque[tuple[str, Any]] = deque(
             ((way, message) for way, message in kept if way in self.ways), maxlen=MOST
         )

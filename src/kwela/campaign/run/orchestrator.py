@@ -22,7 +22,7 @@ import filelock
 
 from kwela import files
 from kwela.campaign.decide import gate
-from kwela.campaign.money import ledger
+from kwela.campaign.money import ledger, ledger_rows
 from kwela.campaign.money.clock import DAY, HOUR, Clock
 from kwela.campaign.money.ledger import Ledger, Machine
 from kwela.campaign.run import child, results, state
@@ -117,12 +117,12 @@ class Campaign:
         if stray := child.stop_stray(self.folder / CHILD_LOCK):
             self.say(f"Stopped the training that an earlier orchestrator left running (process {stray})")
         self.book = Ledger(self.folder / ledger.NAME, self.clock)
-        if self.book.damaged:
-            self.say(f"{self.book.path}: {self.book.damaged} damaged lines left out")
-        self.book.merge(ledger.in_checkpoint(self.folder))
+        if self.book.damaged_lines:
+            self.say(f"{self.book.path}: {self.book.damaged_lines} damaged lines left out")
+        self.book.merge(ledger.text_in_checkpoint(self.folder))
         if self.book.restored:
             self.say("Ledger restored from the checkpoint's copy; the time since then is billed whole")
-        before = ledger.spans(self.book.rows)[-1:]
+        before = ledger_rows.span_rows(self.book.rows)[-1:]
         given = self.settings
         began = given.started.timestamp() if given.started else None
         if kept := self.book.open(self.ours, given.budget_usd, given.setup_cost_usd, began):
@@ -130,7 +130,7 @@ class Campaign:
         disk = given.disk_gb, given.disk_usd_per_gb_month
         now = self.clock.read()
         machine = Machine(self.around.instance, given.market, self.price, *disk)
-        away = self.book.begin(machine)
+        away = self.book.begin_span(machine)
         self.lookout = Lookout(given, self.around.gpu, self.teller, now, self.speed)
         if before and before[0]["boot"] != now.boot and not before[0]["why"]:
             self.lookout.went(
@@ -149,13 +149,13 @@ class Campaign:
             raise UserError("--gate-now: the gate was held, and is held once: GO")
         if override and stands not in (gate.HOLD, gate.NO_GO):
             raise UserError(f"--override: for a HOLD or NO-GO; here {stands or 'the gate was not held yet'}")
-        stopped, resumed = (ledger.last(self.book.rows, kind) for kind in ("stopped", "resumed"))
+        stopped, resumed = (ledger_rows.latest(self.book.rows, kind) for kind in ("stopped", "resumed"))
         if stopped and (resumed is None or resumed["at"] <= stopped["at"]):
             if unattended:
                 raise KwelaError(
                     f"stopped by {stopped['why']}: a person must look; without --unattended it goes on"
                 )
-            self.book.note("resumed")
+            self.book.record("resumed")
 
     def _session(self, gate_now: bool, override: str, unattended: bool) -> None:
         begun = False
@@ -175,14 +175,14 @@ class Campaign:
 
     def _stop(self, why: str, error: KwelaError) -> NoReturn:
         """End in a way that waits for a person."""
-        self.book.note("stopped", why=why)
+        self.book.record("stopped", why=why)
         self._close(why)
         raise error
 
     def _go(self, gate_now: bool, override: str) -> None:
         now = self._look()
         if override and now.verdict:
-            self.book.note("override", why=override, verdict=now.verdict.verdict)
+            self.book.record("override", why=override, verdict=now.verdict.verdict)
             self.say(f"{now.verdict.verdict} overridden: {override}")
         self.teller.banner(self._look(), self.price, self.around.home, self.speed)
         self._refuse_to_go_on(gate_now)
@@ -210,12 +210,12 @@ class Campaign:
         """A verdict that ended the campaign still stands after a restart."""
         now = self._look()
         if now.verdict and now.stands == gate.NO_GO:
-            self.say(gate.block(now.verdict))
+            self.say(gate.decision_text(now.verdict))
             if not (self.folder / results.ABORT).exists():  # killed between the verdict and its report
                 self._abort(now.verdict, now.decided["at"])
             raise NoGo(f"the gate said NO-GO; see {self.folder / results.ABORT}")
         if now.verdict and now.stands == gate.HOLD and not gate_now:
-            self.say(gate.block(now.verdict))
+            self.say(gate.decision_text(now.verdict))
             raise Hold("the gate holds: --gate-now decides anew, --override REASON goes on")
 
     # ------------------------------------------------------------------ training
@@ -264,7 +264,7 @@ class Campaign:
                 "bad input", UserError(said or "training refused its input: the line above says which")
             )
         if "not finite" in said:
-            self.lookout.look(now, self.book.calendar(), said)
+            self.lookout.look(now, self.book.campaign_time(), said)
             if self.settings.flags.nan.action == "stop":
                 self._stop("not finite", KwelaError(f"{said}; the last good checkpoint is in {self.folder}"))
         self.strikes = self.strikes + 1 if now.curve.step <= before.curve.step else 1
@@ -285,7 +285,7 @@ class Campaign:
             return self.why
         if self._short():
             return BUDGET
-        self.stop_flag = self.lookout.look(now, self.book.calendar())
+        self.stop_flag = self.lookout.look(now, self.book.campaign_time())
         if self.stop_flag:
             return f"red flag {self.stop_flag}"
         if now.verdict is None or gate_now:
@@ -294,7 +294,7 @@ class Campaign:
                 early is not None and now.fraction >= early
             )
             return GATE if due or gate_now else ""
-        day_old = now.stands == gate.CONDITIONAL and self.book.calendar() - now.decided["at"] >= DAY
+        day_old = now.stands == gate.CONDITIONAL and self.book.campaign_time() - now.decided["at"] >= DAY
         fresh = bool(now.curve.val) and now.curve.val[-1][0] > now.decided.get("step", 0)
         return RECHECK if day_old and fresh else ""
 
@@ -305,11 +305,11 @@ class Campaign:
     def _pulse(self) -> None:
         """What goes on while anything runs: the ledger, the meter, messages that weren't sent."""
         time = self.clock.read()
-        self.lookout.measure(time, self.book.total().seconds)
-        if time.awake - self.ticked >= ledger.TICK:
+        self.lookout.measure(time, self.book.total().billed_seconds)
+        if time.awake - self.ticked >= ledger.LINE_INTERVAL:
             self.ticked = time.awake
             step = self._look().curve.step
-            self.book.tick(step)
+            self.book.bill_until_now(step)
             self._write()
             self.teller.plot("campaign/cost_usd", self.book.total().usd, step)
         self.teller.messenger.retry(time.awake)
@@ -340,24 +340,24 @@ class Campaign:
         )
         if why == RECHECK and verdict.verdict == gate.HOLD:  # nothing new is known: the conditions stay
             self.say(
-                f"Daily check: not measured: {', '.join(rule.said for rule in verdict.those('unknown'))}"
+                f"Daily check: not measured: {', '.join(rule.explanation for rule in verdict.rules_that('unknown'))}"
             )
             verdict = replace(verdict, verdict=gate.CONDITIONAL)
-        self.book.note("gate", **verdict.to_dict(), why=why, step=now.curve.step)
-        self.say(gate.block(verdict))
+        self.book.record("gate", **verdict.to_json(), why=why, step=now.curve.step)
+        self.say(gate.decision_text(verdict))
         self._tell(f"gate: {verdict.verdict}")
         self._write()
         if verdict.verdict == gate.NO_GO:
-            self._abort(verdict, self.book.calendar())
+            self._abort(verdict, self.book.campaign_time())
             self._close("gate: NO-GO")
-            failed = "; ".join(f"{rule.name} {rule.said}" for rule in verdict.those("fails"))
+            failed = "; ".join(f"{rule.name} {rule.explanation}" for rule in verdict.rules_that("fails"))
             raise NoGo(f"NO-GO: {failed}; see {self.folder / results.ABORT}")
         if verdict.verdict == gate.HOLD:
             self._close("gate: HOLD")
-            unknown = "; ".join(f"{rule.name} {rule.said}" for rule in verdict.those("unknown"))
+            unknown = "; ".join(f"{rule.name} {rule.explanation}" for rule in verdict.rules_that("unknown"))
             raise Hold(f"HOLD at step {now.curve.step}, checkpointed: {unknown}")
 
-    def _abort(self, verdict: gate.Verdict, at: float) -> None:
+    def _abort(self, verdict: gate.GateDecision, at: float) -> None:
         report = gate.abort_report(verdict, at)
         files.write(self.folder / results.ABORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
@@ -382,7 +382,7 @@ class Campaign:
         commands.forget(self.folder / results.EVALUATION, results.best(self.folder))
         if not self.trained:  # it ended in an earlier session: say again what training said then
             self.say(f"Training complete!\nBest model saved: {files.display_path(results.best(self.folder))}")
-            self.say(f"Final validation loss: {results.number(now.curve.last, '.3f')}")
+            self.say(f"Final validation loss: {results.number(now.curve.last_val_loss, '.3f')}")
         if now.verdict is None or now.stands == gate.HOLD:
             self._decide(GATE)
         elif now.stands == gate.CONDITIONAL and self.trained:
@@ -396,7 +396,7 @@ class Campaign:
                 self.say(f"Authenticity not measured: {error}")
         self._close("finished")
         now = self._look()
-        self.say(f"Total elapsed: {now.bill.days:.1f} days ({now.bill.seconds / HOUR:,.1f} hours)")
+        self.say(f"Total elapsed: {now.bill.days:.1f} days ({now.bill.billed_seconds / HOUR:,.1f} hours)")
         self.say(f"Total cost: ${now.bill.usd:,.2f}")
         self.say("\nSuccess criteria:")
         for status, text in results.criteria(self.folder, now):
@@ -408,7 +408,7 @@ class Campaign:
         self.teller.tell(text, self.clock.read().awake, cost_usd=round(bill.usd, 2), days=round(bill.days, 2))
 
     def _close(self, why: str) -> None:
-        self.book.tick(self._look().curve.step, why)
+        self.book.bill_until_now(self._look().curve.step, why)
         self._write()
 
     def _look(self) -> state.Standing:

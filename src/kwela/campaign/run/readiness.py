@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kwela import files
-from kwela.campaign.decide.measurable import unmeasurable
-from kwela.campaign.decide.metrics import read_json
+from kwela.campaign.decide.json_files import read_json
+from kwela.campaign.decide.judge_requirements import unmet_requirement
 from kwela.campaign.money.plan import ALARM_USD, DATASET_GB
 from kwela.errors import KwelaError
 from kwela.machines import doctor
@@ -185,7 +185,7 @@ def _scripts(home: Path) -> Item:
 
 
 def _music(settings: PlaybookConfig) -> Item:
-    why, how = unmeasurable(settings.evaluation), settings.evaluation
+    why, how = unmet_requirement(settings.evaluation), settings.evaluation
     return Item("gate's music", FAIL if why else PASS, why or f"{how.reference_dir}, {how.contrast_dir}")
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kwela.campaign.decide import gate
-from kwela.campaign.decide.metrics import Row, read_json
-from kwela.campaign.money import ledger
+from kwela.campaign.decide.json_files import JsonObject, read_json
+from kwela.campaign.money import ledger_rows
 from kwela.campaign.money.clock import DAY, HOUR
 from kwela.campaign.run import evaluation
 from kwela.campaign.run.state import Standing
@@ -35,13 +35,13 @@ class Figure:
     status: str  # met, missed, not measured
 
 
-def evidence(now: Standing, measured: evaluation.Measured, flags: Iterable[str]) -> gate.Evidence:
+def evidence(now: Standing, measured: evaluation.Measured, flags: Iterable[str]) -> gate.GateMeasurements:
     """What the gate looks at. flags: those that are up."""
-    return gate.Evidence(
+    return gate.GateMeasurements(
         now.bill.days,
-        now.bill.seconds / HOUR,
+        now.bill.billed_seconds / HOUR,
         now.bill.usd,
-        now.curve.best,
+        now.curve.best_val_loss,
         now.curve.base,
         measured.authenticity,
         measured.interval,
@@ -49,7 +49,7 @@ def evidence(now: Standing, measured: evaluation.Measured, flags: Iterable[str])
         tuple(sorted(flags)),
         now.forecast,
         now.bill.budget_usd,
-        now.bill.trained / DAY,
+        now.bill.training_seconds / DAY,
     )
 
 
@@ -63,7 +63,7 @@ def number(value: float | None, form: str, unit: str = "") -> str:
     return NOT_MEASURED if value is None else f"{value:{form}}{unit}"
 
 
-def score(authenticity: Row) -> str:
+def score(authenticity: JsonObject) -> str:
     """The judge's answer, such as 45.0% [37.0% .. 53.0%]; it counts by its lower end."""
     if authenticity.get("score") is None or not authenticity.get("ci"):
         return NOT_MEASURED
@@ -71,7 +71,7 @@ def score(authenticity: Row) -> str:
     return f"{authenticity['score']:.1%} [{low:.1%} .. {high:.1%}]"
 
 
-def judged(folder: Path) -> tuple[Row, Row, Row]:
+def judged(folder: Path) -> tuple[JsonObject, JsonObject, JsonObject]:
     """What the last evaluation left: authenticity, damage, and how the samples were made."""
     place = folder / EVALUATION
     made = read_json(place / evaluation.TUNED / evaluation.GENERATION)
@@ -85,7 +85,7 @@ def dashboard(folder: Path, now: Standing) -> list[Figure]:
     reached = _reached(low, lambda share: share >= 0.40)
     seconds, first = made.get("seconds"), made.get("first_audio_seconds")
     own = f"; untuned here {base:.1%}" if base is not None else ""
-    loss, untuned = now.curve.best, f"; untuned here {number(now.curve.base, '.3f')}"
+    loss, untuned = now.curve.best_val_loss, f"; untuned here {number(now.curve.base, '.3f')}"
     spent, agreed = now.bill.usd, agreed_usd(now)
     cost = f"${spent:,.2f}{_extended(now)}"
     long = (made.get("of") or {}).get("seconds")
@@ -135,7 +135,7 @@ def criteria(folder: Path, now: Standing) -> list[tuple[str, str]]:
 
 def agreed_usd(now: Standing) -> float:
     """The budget that was agreed to at first, which an extension doesn't change."""
-    first = ledger.opening(now.rows)
+    first = ledger_rows.campaign_row(now.rows)
     return float(first["budget_usd"]) if first else now.bill.budget_usd
 
 
@@ -147,20 +147,20 @@ def _reached(value: float | None, asked: Callable[[float], bool]) -> str:
     return OPEN if value is None else MET if asked(value) else MISSED
 
 
-def _unharmed(damage: Row, *measures: str) -> bool | None:
+def _unharmed(damage: JsonObject, *measures: str) -> bool | None:
     """Whether none of them is worse than the base model's; None where that can't be told."""
     found = {damage.get("verdicts", {}).get(name) for name in measures}
     return False if "worse" in found else True if found == {"not worse"} else None
 
 
-def _coherent(damage: Row) -> bool | None:
+def _coherent(damage: JsonObject) -> bool | None:
     """Whether none of FAULTS is in more of the sound than the untuned model has, nor in most of it."""
     unharmed = _unharmed(damage, *FAULTS)
     mostly = [fault for fault in FAULTS if (_values(damage, fault).get(evaluation.TUNED) or 0.0) > MOST]
     return False if mostly else unharmed
 
 
-def _shares(damage: Row) -> list[str]:
+def _shares(damage: JsonObject) -> list[str]:
     """Each fault's share of the sound: tuned, untuned, and real music of other styles."""
     return [
         f"{fault} {number(found.get(evaluation.TUNED), '.0%')}, untuned {number(found.get(evaluation.BASE), '.0%')}, "
@@ -170,13 +170,13 @@ def _shares(damage: Row) -> list[str]:
     ]
 
 
-def _values(damage: Row, measure: str) -> dict[str, float | None]:
+def _values(damage: JsonObject, measure: str) -> dict[str, float | None]:
     return {row["row"]: row["value"] for row in damage.get("tables", {}).get(measure, [])}
 
 
 def over_budget(now: Standing) -> str:
     """The playbook's decision tree for a cost that runs away."""
-    loss = now.curve.loss
+    loss = now.curve.last_train_loss
     if loss is not None and loss > 3.5:
         return f"loss {loss:.3f} > 3.5: abort, escalate to Phase 3"
     if loss is not None and loss < 3.0:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from kwela import files
 from kwela.campaign.decide import gate, red_flags
-from kwela.campaign.decide.gate import Verdict
-from kwela.campaign.decide.metrics import Curve, Row, curve, read_json, whole
-from kwela.campaign.money import ledger, plan
+from kwela.campaign.decide.gate import GateDecision
+from kwela.campaign.decide.json_files import JsonObject, count_or_zero, read_json
+from kwela.campaign.decide.loss_curve import LossCurve, read_loss_curve
+from kwela.campaign.money import costs, ledger, ledger_rows, plan
 from kwela.campaign.money.clock import DAY, HOUR
-from kwela.campaign.money.ledger import Totals
+from kwela.campaign.money.costs import Totals
 from kwela.errors import UserError
 from kwela.playbook import PlaybookConfig
 
@@ -31,14 +32,14 @@ class Standing:
 
     model: str  # what is tuned, as it began
     speed: float  # of the clock; other than 1: a rehearsal
-    rows: list[Row]  # of the ledger
+    rows: list[JsonObject]  # of the ledger
     bill: Totals
-    curve: Curve
-    training: Row  # status.json
+    curve: LossCurve
+    training: JsonObject  # status.json
     steps: int  # planned
-    verdict: Verdict | None
-    decided: Row  # its line in the ledger; {} without one
-    override: Row | None  # of that verdict, by somebody who gave a reason
+    verdict: GateDecision | None
+    decided: JsonObject  # its line in the ledger; {} without one
+    override: JsonObject | None  # of that verdict, by somebody who gave a reason
 
     @property
     def finished(self) -> bool:
@@ -77,39 +78,39 @@ class Standing:
         return self.stands == gate.GO and not self.override
 
 
-def forecast(rows: list[Row], bill: Totals, step: int, steps: int) -> float | None:
+def forecast(rows: list[JsonObject], bill: Totals, step: int, steps: int) -> float | None:
     """What the campaign will have cost at `steps`, at the pace and price of all steps so far."""
-    past = ledger.history(rows)
+    past = costs.step_history(rows)
     start = next((seconds for seconds, reached in past if reached > 0), None)
-    if step <= 0 or start is None or bill.seconds <= 0:
+    if step <= 0 or start is None or bill.billed_seconds <= 0:
         return None
     first = max((seconds for seconds, reached in past if reached == 0 and seconds <= start), default=0.0)
-    each = (bill.seconds - first) / step
+    each = (bill.billed_seconds - first) / step
     left = max(0, steps - step) * each
-    rate = bill.gpu_usd / bill.seconds + bill.disk_usd / bill.seconds
+    rate = bill.gpu_usd / bill.billed_seconds + bill.disk_usd / bill.billed_seconds
     return bill.usd + left * rate
 
 
 def look(
-    folder: Path, settings: PlaybookConfig, rows: list[Row] | None = None, bill: Totals | None = None
+    folder: Path, settings: PlaybookConfig, rows: list[JsonObject] | None = None, bill: Totals | None = None
 ) -> Standing:
     """The standing of the campaign in checkpoint folder `folder`. rows, bill: of a ledger that is open here."""
-    rows = ledger.read(folder / ledger.NAME)[0] if rows is None else rows
-    decided = ledger.last(rows, "gate")
-    override = ledger.last(rows, "override")
+    rows = ledger_rows.read_rows(folder / ledger.NAME)[0] if rows is None else rows
+    decided = ledger_rows.latest(rows, "gate")
+    override = ledger_rows.latest(rows, "override")
     if decided is None or (override and override["at"] < decided["at"]):
         override = None
-    began = (ledger.opening(rows) or {"settings": {}})["settings"]
-    planned = whole(read_json(folder / "run.json").get("steps"))
+    began = (ledger_rows.campaign_row(rows) or {"settings": {}})["settings"]
+    planned = count_or_zero(read_json(folder / "run.json").get("steps"))
     return Standing(
         began.get("model_name", settings.model_name),
         began.get("speed", 1.0),
         rows,
-        bill or ledger.total(rows),
-        curve(folder),
+        bill or costs.add_up(rows),
+        read_loss_curve(folder),
         read_json(folder / "status.json"),
-        planned or plan.steps(settings, clips(settings)),
-        gate.restore(decided) if decided else None,
+        planned or plan.planned_steps(settings, clips(settings)),
+        gate.from_json(decided) if decided else None,
         decided or {},
         override,
     )
@@ -119,10 +120,10 @@ def clips(settings: PlaybookConfig) -> int | None:
     """Training clips of the data set; None where there is none yet."""
     report = read_json(settings.dataset_dir / TABLE / "dataset_report.json")
     split = report.get("clips_by_split")
-    return whole(split.get("train") if isinstance(split, dict) else report.get("kept")) or None
+    return count_or_zero(split.get("train") if isinstance(split, dict) else report.get("kept")) or None
 
 
-def identity(settings: PlaybookConfig, speed: float) -> Row:
+def identity(settings: PlaybookConfig, speed: float) -> JsonObject:
     """What makes it this campaign. Paths are relative, so that the whole tree may move to another machine."""
     data = os.path.relpath(settings.dataset_dir, settings.checkpoint_dir)
     return {"model_name": settings.model_name, "dataset_dir": data, "speed": speed}
@@ -135,28 +136,28 @@ def rehearse(settings: PlaybookConfig) -> None:
         setattr(settings, name, place.with_name(f"{place.name}-rehearsal"))
 
 
-def write(folder: Path, standing: Standing, ours: Row, gpu: float | None) -> None:
+def write(folder: Path, standing: Standing, ours: JsonObject, gpu: float | None) -> None:
     """orchestrator_state.json, atomically."""
     forecast = standing.forecast
     state = {
-        "elapsed_time": round(standing.bill.seconds, 3),
-        "elapsed_hours": round(standing.bill.seconds / HOUR, 3),
+        "elapsed_time": round(standing.bill.billed_seconds, 3),
+        "elapsed_hours": round(standing.bill.billed_seconds / HOUR, 3),
         "days": round(standing.bill.days, 4),
-        "training_days": round(standing.bill.trained / DAY, 4),
+        "training_days": round(standing.bill.training_seconds / DAY, 4),
         "step": standing.curve.step,
         "epoch": standing.curve.epoch,
         "cost_usd": round(standing.bill.usd, 4),
         "forecast_usd": None if forecast is None else round(forecast, 2),
         "budget_usd": standing.bill.budget_usd,
         "gate": standing.stands or None,
-        "flags": sorted(red_flags.up(folder)),
+        "flags": sorted(red_flags.flags_up(folder)),
         "gpu_percent": gpu,
         "campaign": ours,
     }
     files.write(folder / NAME, json.dumps(state, indent=1) + "\n")
 
 
-def check(folder: Path, ours: Row) -> bool:
+def check(folder: Path, ours: JsonObject) -> bool:
     """Whether the state file is whole, or absent. Raises UserError saying what differs, if it is another campaign's."""
     path = folder / NAME
     if not path.exists():

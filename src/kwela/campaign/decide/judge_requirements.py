@@ -1,0 +1,32 @@
+"""Check before any clip is generated whether the authenticity judge could measure it with the given settings."""
+
+from __future__ import annotations
+
+from kwela.errors import UserError
+from kwela.playbook import Evaluation
+
+
+def unmet_requirement(settings: Evaluation) -> str:
+    """Return why the judge can't measure authenticity with these settings; "" if nothing speaks against it.
+
+    Clips are counted by their names, not decoded: only the judge finds out which are repeats or too short.
+    """
+    from kwela.judge.authenticity.folders import SHORTEST
+    from kwela.judge.authenticity.judge import LEAST_ARTISTS, LEAST_CLIPS
+    from kwela.judge.shared import clips
+
+    for name in ("reference_dir", "contrast_dir"):
+        folder = getattr(settings, name)
+        if folder is None:
+            return f"evaluation.{name}: not set"
+        try:
+            paths = clips.find_audio_files(folder)
+        except UserError as error:
+            return f"evaluation.{name}: {error}"
+        artists = len({clips.artist_of(path) for path in paths})
+        if len(paths) < LEAST_CLIPS or artists < LEAST_ARTISTS:
+            needed = f"{LEAST_CLIPS} clips by {LEAST_ARTISTS} are needed"
+            return f"evaluation.{name}: {folder}: {len(paths)} clips by {artists} artists, {needed}"
+    if settings.seconds < SHORTEST:
+        return f"evaluation.seconds: {settings.seconds:g}: the judge needs {SHORTEST:g}"
+    return ""
