@@ -27,9 +27,9 @@ def test_wilson_holds_its_share_inside_0_and_1(case):
 
 def test_the_middle_of_what_was_drawn_is_known_by_counting():
     drawn = np.arange(1001.0)
-    assert stats.middle(drawn) == pytest.approx((25, 975))
-    assert stats.middle(np.r_[drawn, np.nan, np.inf]) == pytest.approx((25, 975))
-    assert all(math.isnan(end) for end in stats.middle(np.array([np.nan])))
+    assert stats.percentile_interval(drawn) == pytest.approx((25, 975))
+    assert stats.percentile_interval(np.r_[drawn, np.nan, np.inf]) == pytest.approx((25, 975))
+    assert all(math.isnan(end) for end in stats.percentile_interval(np.array([np.nan])))
 
 
 def test_wilson_at_its_ends_and_what_it_refuses():
@@ -49,7 +49,7 @@ def test_three_groups_have_an_interval_and_two_have_none():
     two = stats.mean_by_group(values[:2])
     assert two.value == 1.5 and math.isnan(two.low) and math.isnan(two.high)
     assert two.to_dict() == {"value": 1.5, "ci": None}
-    assert stats.NOTHING.to_dict() == {"value": None, "ci": None}
+    assert stats.NOT_MEASURED.to_dict() == {"value": None, "ci": None}
 
 
 def test_items_that_are_not_finite_are_left_out_of_a_mean_and_groups_are_drawn_whole():

@@ -8,7 +8,7 @@ import pytest
 
 from kwela.judge.clouds import page as clouds_page
 from kwela.judge.damage.page import MEASURES, Change, verdict
-from kwela.stats import NOTHING, Interval
+from kwela.stats import NOT_MEASURED, Interval
 
 LOOPS = MEASURES["looping"]  # worse upwards, from 0.10 on
 HIGHS = MEASURES["highs"]  # worse downwards, from 3 dB on
@@ -38,7 +38,7 @@ def test_lost_highs_are_damage_and_won_ones_are_not() -> None:
     assert verdict(Change(Interval(-5, -6, -4), 0.01), HIGHS) == "worse"
     assert verdict(Change(Interval(-5, -6, -3), 0.01), HIGHS) == "can't tell"
     assert verdict(Change(Interval(5, 4, 6), 0.01), HIGHS) == "not worse"
-    assert verdict(Change(NOTHING, math.nan), HIGHS) == "not measured"
+    assert verdict(Change(NOT_MEASURED, math.nan), HIGHS) == "not measured"
 
 
 def ratios(**changed: Interval) -> dict[str, Interval]:
@@ -59,4 +59,4 @@ def test_a_cloud_is_steady_only_if_the_whole_interval_of_its_movement_lies_below
 def test_a_cloud_follows_only_if_the_whole_interval_of_its_movement_lies_above() -> None:
     unsure = ratios(moved_372ms=Interval(0.9, 0.5, 1.2))
     assert clouds_page._steady(unsure) == {"steady": True, "follows": False}
-    assert clouds_page._steady(ratios(moved_1ms=NOTHING)) == {"steady": None, "follows": None}
+    assert clouds_page._steady(ratios(moved_1ms=NOT_MEASURED)) == {"steady": None, "follows": None}

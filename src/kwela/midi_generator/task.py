@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kwela import stats
 from kwela.config import MidiConfig
 from kwela.corpus.pairs import rows
 from kwela.engine import order
@@ -36,7 +37,6 @@ KINDS: dict[str, tuple[Kind, ...]] = {
     "pedal": (Kind.PEDAL,),
 }
 PREVIEW_BARS = 16
-RESAMPLES = 2_000  # bootstrap
 
 
 class MidiTask:
@@ -142,8 +142,7 @@ def evaluate(model: nn.Module, config: MidiConfig) -> dict[str, Any]:
         surprise = scores(model, batch)[0].double().sum(1)
         np.add.at(nats, which[part.start : part.stop], surprise.cpu().numpy())
     rivals = {name: np.array([song.sum() for song in songs]) for name, songs in task.ngrams.items()}
-    rng = np.random.default_rng(config.seed)
-    draws = rng.integers(len(held_out), size=(RESAMPLES, len(held_out)))
+    draws = stats.resample_groups(len(held_out), stats.RESAMPLES, config.seed)
     draws[0] = np.arange(len(held_out))  # the first is no resample but the set itself
 
     def nats_per_id(sums: np.ndarray) -> np.ndarray:
@@ -168,5 +167,4 @@ def evaluate(model: nn.Module, config: MidiConfig) -> dict[str, Any]:
 
 
 def _interval(values: np.ndarray) -> dict[str, Any]:
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return {"value": float(values[0]), "ci": [float(low), float(high)]}
+    return stats.Interval(float(values[0]), *stats.percentile_interval(values[1:])).to_dict()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kwela import stats
 from kwela.config import SpectocloudConfig
 from kwela.corpus.pairs import rows
 from kwela.engine import order
@@ -24,7 +25,6 @@ from kwela.spectocloud.target import NOTE_POINTS, Cloud
 # .002, squared errors of .003 (colours) and .015 (properties), and is a nat a point better than a uniform
 # density.
 POSITION, COLOR, PROPERTIES, DENSITY = 100.0, 8.0, 4.0, 1.0
-RESAMPLES = 2_000  # bootstrap
 
 
 class SpectocloudTask:
@@ -144,8 +144,7 @@ def evaluate(model: nn.Module, config: SpectocloudConfig) -> dict[str, Any]:
     count = np.bincount(member)
     sums = {name: np.bincount(member, value) for name, value in values.items()}
 
-    rng = np.random.default_rng(config.seed)
-    draws = rng.integers(len(groups), size=(RESAMPLES, len(groups)))
+    draws = stats.resample_groups(len(groups), stats.RESAMPLES, config.seed)
     draws[0] = np.arange(len(groups))  # the first is the set itself
     means = {name: total[draws].sum(1) / count[draws].sum(1) for name, total in sums.items()}
     floor = means["floor"]
@@ -155,7 +154,7 @@ def evaluate(model: nn.Module, config: SpectocloudConfig) -> dict[str, Any]:
         "val_chamfer": float(means["model"][0]),
         "floor": float(floor[0]),
         "baselines": {name: float(means[name][0]) for name in baselines.NAMES},
-        "ratio": {"value": float(ratio[0]), "ci": np.quantile(ratio, [0.025, 0.975]).tolist()},
+        "ratio": stats.Interval(float(ratio[0]), *stats.percentile_interval(ratio)).to_dict(),
         "songs": [
             {"song": group, "segments": int(count[k])}
             | {name: float(sums[name][k] / count[k]) for name in sums}

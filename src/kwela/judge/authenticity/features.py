@@ -14,6 +14,7 @@ import numpy as np
 from kwela.judge.authenticity import rhythm
 from kwela.judge.shared.clips import RATE, SECONDS
 from kwela.judge.shared.spectrum import magnitudes
+from kwela.stats import entropy
 
 SHORT, HOP = 512, 160  # samples: 32 ms every 10 ms, for rhythm
 LONG, LONG_HOP = 4096, 2048  # samples: 256 ms every 128 ms, for harmony
@@ -156,7 +157,7 @@ def _harmony(long: np.ndarray) -> dict[str, float]:
         "sevenths": float((richer > best).mean()),
         "seventh_margin": float((richer - best).mean()),
         "chroma_change": float(1 - (chroma[4:] * chroma[:-4]).sum(1).mean()),
-        "chroma_entropy": float(-(mean * np.log2(np.maximum(mean, 1e-12))).sum()),
+        "chroma_entropy": entropy(mean),
     }
 
 

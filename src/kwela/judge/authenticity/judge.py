@@ -213,7 +213,7 @@ def _contract(folders: dict[str, Folder], doubles: dict[str, Any], evidence: Fin
         "why": evidence.why,
         "score": score.value if score else None,
         "ci": score.ci if score else None,
-        "auc": (evidence.auc or stats.NOTHING).to_dict(),
+        "auc": (evidence.auc or stats.NOT_MEASURED).to_dict(),
         "ceiling": shares["reference"].value if shares else None,
         "floor": shares["contrast"].value if shares else None,
         "floor_fresh": shares["fresh"].value if shares else None,

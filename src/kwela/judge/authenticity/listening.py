@@ -145,7 +145,9 @@ def summarise(
         real=over(
             lambda k: stats.auc(means[k][side[k] == "reference"], means[k][side[k] == "contrast"]), whole
         ),
-        judge=over(lambda k: stats.spearman(means[k], odds[k]), told) if len(told) > 2 else stats.NOTHING,
+        judge=over(lambda k: stats.spearman(means[k], odds[k]), told)
+        if len(told) > 2
+        else stats.NOT_MEASURED,
         unknown=sorted({rating.clip for rating in ratings} - place.keys()),
     )
 

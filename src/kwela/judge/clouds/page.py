@@ -12,7 +12,7 @@ from kwela.judge.clouds.metrics import COARSE, FINE, FLOOR, MODEL, OTHERS, SAME,
 from kwela.judge.clouds.windows import evenly
 from kwela.judge.shared import plots
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
-from kwela.stats import NOTHING, Interval, bootstrap, mean_by_group
+from kwela.stats import NOT_MEASURED, Interval, bootstrap, mean_by_group
 
 TITLE = "Spectocloud on held-out songs"
 WARNING = (
@@ -81,7 +81,7 @@ def fill(made: Scorecard, scores: Scores, out: Path) -> None:
     text = "The number is the Chamfer distance."
     made.add("pictures", "Clouds of the best, the median and the worst song", [], text, "", "clouds.png")
     made.verdicts |= {"status": "measured", "beats_every_baseline": not unbeaten, "not_beaten": unbeaten}
-    made.verdicts["gap_closed"] = (_gap_closed(scores, made.seed) if finite else NOTHING).to_dict()
+    made.verdicts["gap_closed"] = (_gap_closed(scores, made.seed) if finite else NOT_MEASURED).to_dict()
     made.verdicts |= _steady(ratios) if finite else {"steady": False, "follows": False}
     made.verdicts["knows_its_song"] = known
     made.extra_json["moved_to_target"] = {name: one._asdict() for name, one in ratios.items()}

@@ -13,7 +13,7 @@ from kwela.judge.damage.measured_folder import MeasuredFolder
 from kwela.judge.shared import clips, copies, plots
 from kwela.judge.shared.copies import SharedStretch
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
-from kwela.stats import NOTHING, Interval, bootstrap, mean_by_group, paired_permutation
+from kwela.stats import NOT_MEASURED, Interval, bootstrap, mean_by_group, paired_permutation
 
 if TYPE_CHECKING:
     from kwela.judge.damage.cross_entropy import Surprise
@@ -146,7 +146,7 @@ def difference(base: np.ndarray, tuned: np.ndarray, pairs: list[tuple[int, int]]
         apart = tuned[second] - base[first]
         apart = apart[np.isfinite(apart)]
         if not len(apart):
-            return Change(NOTHING, np.nan)
+            return Change(NOT_MEASURED, np.nan)
         p = paired_permutation(apart, np.zeros(len(apart)), seed=seed)
         return Change(mean_by_group(apart, seed=seed), p)
     values = np.concatenate([base, tuned])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kwela.judge.midi.grid import Answers, Flip
-from kwela.stats import NOTHING, Groups, Interval, bootstrap, spearman
+from kwela.stats import NOT_MEASURED, Groups, Interval, bootstrap, spearman
 
 DIMENSIONS = ("valence", "arousal")
 
@@ -109,7 +109,7 @@ def turned(values: np.ndarray, of: Answers, pairs: Sequence[Flip]) -> Interval:
     values: (pieces,); a pair with an invalid piece, or a NaN, is no change. NaN without pairs.
     """
     if not pairs:
-        return NOTHING
+        return NOT_MEASURED
     low, high = np.array(pairs).T
     change = np.where(of.valid[low] & of.valid[high], values[high] - values[low], 0.0)
     change = np.where(np.isfinite(change), change, 0.0)

@@ -20,7 +20,7 @@ from kwela.judge.midi.grid import flips as find_flips
 from kwela.judge.midi.memorisation import Library
 from kwela.judge.shared import plots
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
-from kwela.stats import NOTHING, Interval, bootstrap, share
+from kwela.stats import NOT_MEASURED, Interval, bootstrap, share
 
 PUBLISHED = "EMOPIA (Hung et al. 2021) reports .58 to .68 with other pieces and labels"
 TARGETS = ("valence", "arousal", "intensity")
@@ -123,7 +123,7 @@ def grid(
     for name, ear in ears.items():
         for system in (MODEL, REAL):
             note = "judged far from what the evaluator knows" if ear.strangeness[system] > 0.1 else ""
-            strange = NOTHING._replace(value=ear.strangeness[system])
+            strange = NOT_MEASURED._replace(value=ear.strangeness[system])
             counts.append(
                 ScorecardRow.from_interval(f"{name} | {system}: features out of range", strange, None, note)
             )
@@ -374,5 +374,5 @@ def _quantile(values: np.ndarray, groups: Sequence[object], at: float) -> Interv
     return (
         bootstrap(groups, lambda index: float(np.quantile(values[index], at)), 500)
         if len(values)
-        else NOTHING
+        else NOT_MEASURED
     )

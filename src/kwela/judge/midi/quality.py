@@ -16,7 +16,7 @@ from symusic.core import ScoreTick
 
 from kwela.judge.midi import symbolic_features as symbolic
 from kwela.judge.midi.piece import Piece, piece
-from kwela.stats import NOTHING, Interval, middle, overlap
+from kwela.stats import NOT_MEASURED, Interval, entropy, overlap, percentile_interval
 
 SPLITS = 200
 
@@ -26,7 +26,7 @@ def pitch_class_entropy(piece: Piece) -> float:
 
     NaN without pitched notes.
     """
-    return symbolic.entropy(np.bincount(piece.pitch % 12, minlength=12).astype(float))
+    return entropy(np.bincount(piece.pitch % 12, minlength=12).astype(float))
 
 
 def groove_consistency(piece: Piece) -> float:
@@ -137,4 +137,4 @@ def share_overlap(made: np.ndarray, reference: np.ndarray) -> float:
 
 def _middle(values: np.ndarray) -> Interval:
     there = values[np.isfinite(values)]
-    return Interval(float(there.mean()), *middle(there)) if len(there) else NOTHING
+    return Interval(float(there.mean()), *percentile_interval(there)) if len(there) else NOT_MEASURED

@@ -14,8 +14,9 @@ import numpy as np
 import soxr
 from scipy.signal import find_peaks
 
-from kwela.judge.midi.symbolic_features import entropy, key_fit
+from kwela.judge.midi.symbolic_features import key_fit
 from kwela.judge.shared.spectrum import magnitudes, pitch_class
+from kwela.stats import entropy
 
 RATE = 22_050  # Hz
 FFT, HOP = 2048, 512

@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from kwela.judge.midi.piece import Piece
+from kwela.stats import entropy
 
 # Probe-tone profiles from the tonic up, as 24 standardised rows: majors on C, C#, ..., then minors.
 _PROFILES = np.array(
@@ -248,15 +249,6 @@ def repetition(piece: Piece) -> float:
     steps = list(zip(np.diff(top).tolist(), np.diff(ticks).tolist(), strict=True))
     runs = [tuple(steps[at : at + 4]) for at in range(len(steps) - 3)]
     return 1 - len(set(runs)) / len(runs) if len(runs) > 1 else math.nan
-
-
-def entropy(weights: np.ndarray) -> float:
-    """Shannon entropy in bits of weights >= 0; NaN where all are 0."""
-    total = weights.sum()
-    if not total > 0:
-        return math.nan
-    share = weights[weights > 0] / total
-    return float(-(share * np.log2(share)).sum() + 0.0)
 
 
 def _spread(name: str, values: np.ndarray) -> Numbers:

@@ -22,7 +22,7 @@ from torch import nn
 from kwela.judge.shared.scorecard import ScorecardRow
 from kwela.midi_generator import windows
 from kwela.music import tokens
-from kwela.stats import NOTHING, Interval, bootstrap
+from kwela.stats import NOT_MEASURED, Interval, bootstrap
 from kwela.terminal import with_progress_bar
 
 DIMENSIONS = ("valence", "arousal", "intensity")
@@ -126,7 +126,7 @@ def gain_rows(found: dict[str, Interval], songs: int, label: str = "") -> list[S
     missing = "the held-out songs all have one value"
     return [
         ScorecardRow.from_interval(
-            f"over {said}{label}", found.get(name, NOTHING), songs, "" if name in found else missing
+            f"over {said}{label}", found.get(name, NOT_MEASURED), songs, "" if name in found else missing
         )
         for name, said in _SAID.items()
         if name != "true"
