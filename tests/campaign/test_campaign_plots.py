@@ -23,7 +23,7 @@ def test_a_campaigns_days_are_whole(hours: int, monkeypatch: pytest.MonkeyPatch)
     clock.sleep(hours * HOUR)
     book.bill_until_now(1)
     drawn: list[Any] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, out: drawn.append(figure))
+    monkeypatch.setattr("kwela.plots.save", lambda figure, out: drawn.append(figure))
     plots.cost(SimpleNamespace(rows=book.rows, bill=costs.add_up(book.rows)), Path("cost.png"))  # type: ignore[arg-type]
     for axis in drawn[0].axes:
         low, high = axis.get_xlim()

@@ -79,7 +79,7 @@ def test_annotations_read_with_their_tags_and_artists(tmp_path):
         ("", "empty"),
         (
             "clip_id,drum,mp3_path\n",
-            r"no column clip_id, the first is .* \(is it split by tabs\?\)",
+            r"no column clip_id, the first is .* \(is it separated by tabs\?\)",
         ),
         ("clip_id\tdrum\n", "no column mp3_path"),
         ("clip_id\tflute\tmp3_path\n1\t0\ta.mp3\n", "none of the configured tags is a column"),

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kwela import files
-from kwela.judge.shared import plots
+from kwela import files, plots
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -95,7 +95,7 @@ def test_the_artist_is_listed_or_stands_before_the_first_dash(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("clip,by\na,b\n", "columns file,artist"), ("file,artist\na,\n", "row 2"), ("", "columns")],
+    [("clip,by\na,b\n", "needed: file, artist"), ("file,artist\na,\n", "row 2"), ("", "no column file")],
 )
 def test_a_bad_list_of_artists_is_named(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "a.csv").write_text(text)

@@ -129,7 +129,7 @@ def test_a_piece_that_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("file,series,valence\n0.mid,A,1\n", "no column 'arousal'"),
+        ("file,series,valence\n0.mid,A,1\n", "no column arousal"),
         (HEAD + "0.mid,A,a,x,high,1,1\n", "labels.csv:row 2: valence: 'high'"),
         (HEAD + "0.mid,A,a,x,2,1,1\n", "not a number from -1 to 1"),
         (HEAD + "gone.mid,A,a,x,1,1,1\n", "none of its 1 pieces"),

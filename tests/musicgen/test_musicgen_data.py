@@ -48,7 +48,7 @@ def test_a_table_is_read_with_paths_beside_it(tmp_path):
         (HEAD + ROWS + "3,c.mp3,3,drums,29.1,trian,x\n", "row 4: split 'trian' is none of train, val, test"),
         (HEAD + ROWS.replace("val", "train"), "no row of split 'val'"),
         (HEAD + ROWS.replace("train", "test"), "no row of split 'train'"),
-        (HEAD, "no row of split 'train'"),
+        (HEAD, "no clips in it"),
     ],
 )
 def test_a_table_that_wont_do_is_refused_in_one_line_that_names_it(tmp_path, text, said):

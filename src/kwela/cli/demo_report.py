@@ -15,8 +15,8 @@ NGRAMS = {"unigram_ce": "unigram", "bigram_ce": "bigram", "fourgram_ce": "interp
 
 def measure(root: Path) -> dict[str, Any]:
     """Evaluate both demo models on the held-out songs and draw their loss curves into data/demo/results."""
-    from kwela import config
-    from kwela.engine import checkpoint, curves
+    from kwela import config, plots
+    from kwela.engine import checkpoint
     from kwela.midi_generator import model as midi_model
     from kwela.midi_generator import task as midi_task
     from kwela.music import tokens
@@ -31,7 +31,7 @@ def measure(root: Path) -> dict[str, Any]:
     best = root / "checkpoints" / "spectocloud" / "best.pt"
     network = checkpoint.rebuild(best, checkpoint.load(best), "spectocloud", cloud_model.build)
     report["spectocloud"] = cloud_task.evaluate(network, cloud_settings)
-    curves.draw(
+    plots.loss_of_run(
         best.parent / "metrics.jsonl", folder / "spectocloud_loss.png", "pos_loss", "Spectocloud", "Chamfer"
     )
 
@@ -42,7 +42,7 @@ def measure(root: Path) -> dict[str, Any]:
         best, checkpoint.load(best), "midi_generator", midi_model.build, tokens.tokenizer_hash()
     )
     report["midi"] = midi_task.evaluate(player, midi_settings)
-    curves.draw(
+    plots.loss_of_run(
         best.parent / "metrics.jsonl", folder / "midi_loss.png", "loss", "MIDI generator", "nats per id"
     )
     return report

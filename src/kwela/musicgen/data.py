@@ -6,15 +6,14 @@ amapiano_proxy_score, tags (comma-joined), duration, split, artist. Other column
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from kwela import tables
 from kwela.engine.task import Batch
 from kwela.errors import UserError
 from kwela.musicgen import codes
@@ -35,37 +34,22 @@ class Clip:
 
 def read(table: Path) -> list[Clip]:
     """The rows of a training table, in order. Raises UserError naming the table, and the row and column at fault."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets mark its beginning
-            header = file.readline()
-            file.seek(0)
-            if "," not in header and ("\t" in header or ";" in header):
-                raise UserError(
-                    f"{table}: columns must be separated by commas (found {header.strip()[:60]!r})"
-                )
-            rows = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-            if missing:
-                raise UserError(f"{table}: no column {missing[0]} (needed: {', '.join(COLUMNS)})")
-            clips = [_clip(table, number, row) for number, row in enumerate(rows, 2)]
-    except FileNotFoundError:
-        raise UserError(f"{table}: no such table (kwela dataset, or dataset_setup.py, writes it)") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not readable as a table: {error}") from None
+    if not table.exists():
+        raise UserError(f"{table}: no such table (kwela dataset, or dataset_setup.py, writes it)")
+    clips = [_clip(where, row, table.parent) for where, row in tables.read(table, COLUMNS, "clips")]
     for side in (TRAIN, VAL):
         if not any(clip.split == side for clip in clips):
             raise UserError(f"{table}: no row of split {side!r} (both {TRAIN} and {VAL} are needed)")
     return clips
 
 
-def _clip(table: Path, number: int, row: dict[str, Any]) -> Clip:
-    name = row["file_path"] or ""
-    if not name:
-        raise UserError(f"{table}: row {number}: file_path is empty")
+def _clip(where: str, row: dict[str, str], folder: Path) -> Clip:
+    if not row["file_path"]:
+        raise UserError(f"{where}: file_path is empty")
     if row["split"] not in (TRAIN, VAL, "test"):
-        raise UserError(f"{table}: row {number}: split {row['split']!r} is none of {TRAIN}, {VAL}, test")
-    tags = tuple(tag.strip() for tag in (row["tags"] or "").split(",") if tag.strip())
-    return Clip(row["clip_id"], table.parent / name, tags, row["split"], row.get("artist") or "")
+        raise UserError(f"{where}: split {row['split']!r} is none of {TRAIN}, {VAL}, test")
+    tags = tuple(tag.strip() for tag in row["tags"].split(",") if tag.strip())
+    return Clip(row["clip_id"], folder / row["file_path"], tags, row["split"], row.get("artist", ""))
 
 
 def prompts(tags: Sequence[str], templates: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kwela import files
+from kwela import files, plots
 from kwela.engine import ranks
 from kwela.errors import KwelaError, UserError
 from kwela.music import loudness
@@ -154,7 +154,7 @@ def preview(lm: Any, folder: Path, prompt: str, state: np.ndarray, count: int, s
     samples = Voice(codec, form.hop).add(played, last=True)[0].numpy()
     about = {"prompt": prompt, "seed": seed}
     _write(samples, form.rate, out / "sample", about)
-    spectrogram(samples, form.rate, prompt, out / "sample.png")
+    draw_spectrogram(samples, form.rate, prompt, out / "sample.png")
 
 
 def _play(
@@ -235,22 +235,13 @@ def _write(
     }
 
 
-def spectrogram(samples: np.ndarray, rate: int, title: str, path: Path) -> None:
-    """A picture of `samples`: dB below its loudest, 0 Hz to half its rate."""
-    from matplotlib.figure import Figure
-    from scipy.signal import stft
-
-    hz, at, bins = stft(samples, rate, nperseg=2048, noverlap=1536)
-    power = 20 * np.log10(np.maximum(np.abs(bins), 1e-9))
-    figure = Figure(figsize=(8, 3), dpi=110)
-    axis = figure.subplots()
-    shown = axis.pcolormesh(
-        at, hz / 1000, power - power.max(), vmin=-80, vmax=0, shading="auto", cmap="magma"
-    )
-    axis.set(xlabel="s", ylabel="kHz", title=title[:90])
-    figure.colorbar(shown, label="dB")
-    figure.tight_layout()
-    figure.savefig(path)
+def draw_spectrogram(samples: np.ndarray, rate: int, title: str, path: Path) -> None:
+    """Draw a picture of `samples`: dB below its loudest point, 0 Hz to half its rate."""
+    figure, (axis,) = plots.sheet(1, 1, (8, 3))
+    picture = plots.spectrogram(axis, samples, rate)
+    axis.set_title(title[:90], parse_math=False)  # a prompt may hold a $
+    figure.colorbar(picture, label="dB")
+    plots.save(figure, path)
 
 
 def _peak(device: torch.device) -> float:

@@ -211,7 +211,7 @@ def _samples(folder: Path, settings: PlaybookConfig, out: Path) -> Iterator[Bloc
     yield Table(["File", "Prompt"], [[str(path.relative_to(folder)), prompt] for prompt, path in titled])
     drawn = [(f"{path.stem}: {prompt}", path) for prompt, path in titled]
     yield Picture(
-        plots.samples(drawn, out / "samples.png"), "Spectrograms (Hz over seconds), one scale for all."
+        plots.samples(drawn, out / "samples.png"), "Spectrograms (kHz over seconds), one scale for all."
     )
 
 

@@ -6,8 +6,6 @@ A stem that repeats in the corpus may be written with its folder ("happy/track00
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import unicodedata
 from pathlib import Path, PurePosixPath
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kwela import tables
 from kwela.corpus.pairs import scan
 from kwela.errors import UserError
 from kwela.music import emotion
@@ -25,12 +24,8 @@ Labels = dict[str, np.ndarray]  # "track001" or "happy/track001" -> float32 (3,)
 
 def read_labels(path: Path) -> Labels:
     """Raises UserError naming the file, and the row or stem of a bad or repeated label."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: labels not readable: {error}") from None
     labels: Labels = {}
-    for name, values, where in _json(path, text) if path.suffix.lower() == ".json" else _csv(path, text):
+    for name, values, where in _json(path) if path.suffix.lower() == ".json" else _csv(path):
         stem = _key(name)
         if stem in labels:
             raise UserError(f"{where}: {name} is labelled twice")
@@ -61,9 +56,11 @@ def _key(name: str) -> str:
     return str(path.with_suffix("") if path.suffix.lower() in scan.AUDIO | scan.MIDI else path)
 
 
-def _json(path: Path, text: str) -> list[tuple[str, Any, str]]:
+def _json(path: Path) -> list[tuple[str, Any, str]]:
     try:
-        values = json.loads(text, object_pairs_hook=_Object)
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Object)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: labels not readable: {error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {str(error)[:200]}") from None
     if not isinstance(values, _Object):
@@ -71,19 +68,15 @@ def _json(path: Path, text: str) -> list[tuple[str, Any, str]]:
     return [(stem, vector, f"{path}:{stem}") for stem, vector in values]
 
 
-def _csv(path: Path, text: str) -> list[tuple[str, Any, str]]:
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise UserError(f"{path}: not CSV: {error}") from None
-    rows = [(number, cells) for number, cells in enumerate(lines, 1) if any(cell.strip() for cell in cells)]
+def _csv(path: Path) -> list[tuple[str, Any, str]]:
+    rows = tables.read_cells(path, "labels")
     if rows and not any(_is_number(cell) for cell in rows[0][1][1:]):
         _check_header(rows.pop(0)[1], path)
     found = []
-    for number, cells in rows:
+    for where, cells in rows:
         if not all(_is_number(cell) for cell in cells[1:]):
-            raise UserError(f"{path}:row {number}: expected a stem and 3 or {emotion.DIMENSIONS} numbers")
-        found.append((cells[0], [float(cell) for cell in cells[1:]], f"{path}:row {number}"))
+            raise UserError(f"{where}: expected a stem and 3 or {emotion.DIMENSIONS} numbers")
+        found.append((cells[0], [float(cell) for cell in cells[1:]], where))
     return found
 
 

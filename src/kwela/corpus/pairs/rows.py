@@ -5,14 +5,12 @@ A hand-written row needs only the runbook's keys (`REQUIRED`); unknown keys are 
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kwela import files
+from kwela import files, tables
 from kwela.corpus.pairs import split
 from kwela.errors import UserError
 from kwela.music import emotion
@@ -38,13 +36,7 @@ def read(path: Path, family: str) -> list[Row]:
     family: "spectocloud" or "midi". Raises UserError "file:row N: key: what is wrong" at the first bad row: not JSON, a
     missing key, a bad emotion, a file that doesn't exist, a time that isn't one. The files are not opened.
     """
-    try:
-        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise UserError(f"{path}: manifest not readable: {error.strerror}") from None
-    # Not splitlines: it also splits at separators that a file's name may hold.
-    lines = enumerate(data.split(b"\n"), 1)
-    rows = [_row(line, f"{path}:row {number}", path, family) for number, line in lines if line.strip()]
+    rows = [_checked(row, where, path, family) for where, row in tables.read_jsonl(path, "manifest")]
     if not rows:
         raise UserError(f"{path}: the manifest holds no rows; build it again (kwela manifests)")
     return rows
@@ -58,13 +50,7 @@ def data_hash(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _row(line: bytes, where: str, manifest: Path, family: str) -> Row:
-    try:
-        row = json.loads(line.decode())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON: {str(error)[:200]}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected an object, found {type(row).__name__}")
+def _checked(row: Row, where: str, manifest: Path, family: str) -> Row:
     for key in REQUIRED[family]:
         if key not in row:
             raise UserError(f"{where}: {key}: missing")

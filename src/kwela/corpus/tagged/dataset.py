@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kwela import files
+from kwela import files, plots
 from kwela.corpus import parallel
 from kwela.corpus.tagged import proxy_score
 from kwela.corpus.tagged.archive import Archive, DamagedPart, find_parts
@@ -301,17 +301,13 @@ def _sweep(out: Path, keep: set[str]) -> None:
 
 
 def _histogram(path: Path, counted: Sequence[tuple[int, int]], at_least: int) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.5), dpi=120)
-    axis = figure.subplots()
-    axis.bar([value for value, _ in counted], [count for _, count in counted], color="#4477aa")
+    figure, (axis,) = plots.sheet(1, 1, (6, 3.5))
+    axis.bar([value for value, _ in counted], [count for _, count in counted], color=plots.BLUE)
     axis.set(
         xlabel="proxy score: groups of tags", ylabel="clips", title=f"Clips with at least {at_least} groups"
     )
     axis.set_xticks([value for value, _ in counted])
-    figure.tight_layout()
-    figure.savefig(path)
+    plots.save(figure, path)
 
 
 def _file(clip: Clip) -> str:

@@ -7,12 +7,10 @@ to the first "-".
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from kwela import files
+from kwela import files, tables
 from kwela.corpus.pairs import scan
 from kwela.corpus.tagged.magnatagatune import Annotations, artist_of
 from kwela.corpus.tagged.proxy_score import Clip
@@ -47,26 +45,18 @@ def clip_id(path: str) -> str:
 
 
 def _table(table: Path, paths: Sequence[str], root: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: tags not readable: {error}") from None
-    head = [cell.strip() for cell in rows[0]] if rows else []
-    if "file" not in head:
-        hint = f", the first is {head[0][:60]!r}" if head else ""
-        raise UserError(f"{table}: no column file{hint}")
+    rows = tables.read_cells(table, "tags")
+    head = [cell.strip() for cell in rows[0][1]] if rows else []
+    tables.check_header(table, head, ["file"])
     at_file = head.index("file")
     at_artist = head.index("artist") if "artist" in head else None
     known = {path: path for path in paths} | {path.rpartition(".")[0]: path for path in paths}
     held: dict[str, list[str]] = {}
     artists: dict[str, str] = {}
-    for number, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue
+    for where, row in rows[1:]:
         if len(row) <= at_file or row[at_file].strip() not in known:
             name = row[at_file] if len(row) > at_file else ""
-            raise UserError(f"{table}:row {number}: no such audio file under {root}: {name}")
+            raise UserError(f"{where}: no such audio file under {root}: {name}")
         path = known[row[at_file].strip()]
         if at_artist is not None and len(row) > at_artist:
             artists[path] = row[at_artist].strip()

@@ -7,12 +7,12 @@ Law et al. 2009, "Evaluation of algorithms using games: the case of music taggin
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from kwela import tables
 from kwela.corpus.tagged.proxy_score import Clip
 from kwela.errors import UserError
 
@@ -37,14 +37,11 @@ def read(folder: Path, wanted: Iterable[str]) -> Annotations:
     row that is wrong.
     """
     path = folder / ANNOTATIONS
-    rows = _rows(path)
-    head = next(rows, None)
-    if not head:
+    rows = tables.read_cells(path, "annotations", "\t")
+    if not rows:
         raise UserError(f"{path}: empty")
-    for column in ("clip_id", "mp3_path"):
-        if column not in head:
-            hint = " (is it split by tabs?)" if len(head) == 1 else ""
-            raise UserError(f"{path}: no column {column}, the first is {head[0][:60]!r}{hint}")
+    head = rows[0][1]
+    tables.check_header(path, head, ["clip_id", "mp3_path"], "\t")
     at_id, at_path = head.index("clip_id"), head.index("mp3_path")
     columns = [index for index in range(len(head)) if index not in (at_id, at_path)]
     tags = [head[index] for index in columns]
@@ -52,14 +49,14 @@ def read(folder: Path, wanted: Iterable[str]) -> Annotations:
         raise UserError(f"{path}: none of the configured tags is a column")
     artists = _artists(folder / INFO)
     clips, ids = [], set()
-    for number, row in enumerate(rows, 2):
+    for where, row in rows[1:]:
         if len(row) != len(head):
-            raise UserError(f"{path}:row {number}: {len(row)} columns, the first row has {len(head)}")
+            raise UserError(f"{where}: {len(row)} columns, the first row has {len(head)}")
         clip_id, place = row[at_id], row[at_path]
         if not re.fullmatch(r"[\w-]{1,64}", clip_id):  # it names a file
-            raise UserError(f"{path}:row {number}: clip_id {clip_id[:80]!r}: letters, digits, - and _ alone")
+            raise UserError(f"{where}: clip_id {clip_id[:80]!r}: letters, digits, - and _ alone")
         if clip_id in ids:
-            raise UserError(f"{path}:row {number}: clip_id {clip_id} stands twice")
+            raise UserError(f"{where}: clip_id {clip_id} stands twice")
         ids.add(clip_id)
         hits = tuple(head[index] for index in columns if row[index] == "1")
         clips.append(Clip(clip_id, place, hits, artists.get(clip_id) or artist_of(place)))
@@ -89,18 +86,8 @@ def _artists(path: Path) -> dict[str, str]:
     """Artist by clip_id; empty without the table."""
     if not path.is_file():
         return {}
-    rows = _rows(path)
-    head = next(rows, [])
-    for column in ("clip_id", "artist"):
-        if column not in head:
-            raise UserError(f"{path}: no column {column}")
+    rows = tables.read_cells(path, "artists", "\t")
+    head = rows[0][1] if rows else []
+    tables.check_header(path, head, ["clip_id", "artist"], "\t")
     at_id, at_artist = head.index("clip_id"), head.index("artist")
-    return {row[at_id]: row[at_artist] for row in rows if len(row) > max(at_id, at_artist)}
-
-
-def _rows(path: Path) -> Iterator[list[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.reader(file, delimiter="\t")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not readable: {error}") from None
+    return {row[at_id]: row[at_artist] for _, row in rows[1:] if len(row) > max(at_id, at_artist)}

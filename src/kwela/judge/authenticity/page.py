@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from kwela import stats
+from kwela import plots, stats
 from kwela.judge.authenticity.features import DOCUMENTED, NAMES
 from kwela.judge.authenticity.findings import Findings
 from kwela.judge.authenticity.folders import LEARNT, Folder
-from kwela.judge.shared import plots
+from kwela.judge.shared.forest_plot import draw_forest
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 
 ROLES = {
@@ -119,7 +119,7 @@ def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Findings, out
         "have come out otherwise is theirs by thresholds set on other artists. Intervals are Wilson's, over clips."
     )
     made.add("score", "Share that sounds like reference", rows, text, "share", SHARES)
-    plots.forest(out / SHARES, {"": rows}, "share that passes, 95 % interval", {"": plots.RED})
+    draw_forest(out / SHARES, {"": rows}, "share that passes, 95 % interval", {"": plots.RED})
 
 
 def _distribution(made: Scorecard, evidence: Findings) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kwela import files
+from kwela import files, plots
 from kwela.corpus.pairs import rows
 from kwela.engine import checkpoint
 from kwela.errors import UserError
@@ -20,7 +20,6 @@ from kwela.judge.clouds import windows
 from kwela.judge.clouds.baselines import Baselines
 from kwela.judge.clouds.metrics import MODEL, CloudOf, Scores, ranked, score
 from kwela.judge.clouds.windows import Heard, Sample, Window
-from kwela.judge.shared import plots
 from kwela.judge.shared.scorecard import Scorecard
 from kwela.spectocloud import render
 from kwela.spectocloud.model import build

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from kwela import plots
 from kwela.judge.clouds.baselines import NAMES
 from kwela.judge.clouds.metrics import COARSE, FINE, FLOOR, MODEL, OTHERS, SAME, SHIFTS, Scores, ranked
 from kwela.judge.clouds.windows import evenly
-from kwela.judge.shared import plots
+from kwela.judge.shared.forest_plot import draw_forest
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 from kwela.stats import NOT_MEASURED, Interval, bootstrap, mean_by_group
 
@@ -74,7 +75,7 @@ def fill(made: Scorecard, scores: Scores, out: Path) -> None:
         for one in lines
         for name in COLOURS
     ]
-    plots.forest(out / "songs.png", {"": rows}, "Chamfer distance to the target", COLOURS)
+    draw_forest(out / "songs.png", {"": rows}, "Chamfer distance to the target", COLOURS)
     made.sections["chamfer"].picture = "songs.png"
     known = _own_song(made, scores)
     ratios = _moving(made, scores)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kwela.judge.damage.audio_metrics import CENTRES, HIGH, HOP, LONGEST, N_FFT, NO_HIGHS, RATE, spectrum
+from kwela import plots
+from kwela.judge.damage.audio_metrics import CENTRES, HIGH, LONGEST, NO_HIGHS, RATE
 from kwela.judge.damage.measured_folder import MeasuredFolder
-from kwela.judge.shared import clips, copies, plots
+from kwela.judge.shared import clips, copies
 from kwela.judge.shared.copies import SharedStretch
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 from kwela.stats import NOT_MEASURED, Interval, bootstrap, mean_by_group, paired_permutation
@@ -276,12 +277,7 @@ def spectrograms(sides: dict[str, MeasuredFolder], pairs: list[tuple[int, int]],
     shown = [(name, sides[name].paths[k]) for line in lines for name, k in zip(("base", "tuned"), line)]
     figure, axes = plots.sheet(len(lines), 2, (11, 2.5 * len(lines)), sharex=True, sharey=True)
     for axis, (name, file) in zip(axes, shown, strict=True):
-        power = spectrum(clips.load_middle(file, RATE, SECONDS)).T
-        level = 10 * np.log10(np.maximum(power, 1e-20))
-        level -= max(level.max(), -100.0)
-        times = np.arange(power.shape[1] + 1) * HOP / RATE
-        hertz = np.arange(N_FFT // 2 + 2) * RATE / N_FFT / 1000
-        picture = axis.pcolormesh(times, hertz, level, vmin=-RANGE, vmax=0, cmap="magma", rasterized=True)
+        picture = plots.spectrogram(axis, clips.load_middle(file, RATE, SECONDS), RATE)
         axis.axhline(HIGH / 1000, color="white", linestyle=":", linewidth=0.8)
         title = f"{name}: {file.name}"
         axis.set_title(title if len(title) < 62 else f"{title[:60]}…", fontsize=8)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from symusic.core import ScoreTick
 
+from kwela import plots
 from kwela.judge.midi import piece, symbolic_features
 from kwela.judge.midi import quality as statistics
 from kwela.judge.midi import teacher_forcing as teacher_forced
@@ -18,7 +19,7 @@ from kwela.judge.midi.evaluation import REAL, Ear, Evidence
 from kwela.judge.midi.grid import MODEL, PERMUTED, RULE, TWIN, Answers, Size, same_notes, same_target
 from kwela.judge.midi.grid import flips as find_flips
 from kwela.judge.midi.memorisation import Library
-from kwela.judge.shared import plots
+from kwela.judge.shared.forest_plot import draw_forest
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 from kwela.stats import NOT_MEASURED, Interval, bootstrap, share
 
@@ -107,7 +108,7 @@ def gain(card: Scorecard, nats: Mapping[str, teacher_forced.Nats], songs: Sequen
     )
     card.add("nll", "Held-out surprise", levels, "Nats per id, teacher-forced.", "nats per id")
     card.add("gain", "What the emotion is worth to the model", rows, text, "nats per id saved", "gain.png")
-    plots.forest(out / "gain.png", {"": rows}, "nats per id saved (95 % by song)", COLOURS)
+    draw_forest(out / "gain.png", {"": rows}, "nats per id saved (95 % by song)", COLOURS)
 
 
 def grid(
@@ -233,7 +234,7 @@ def flips(
         card.add(key, f"Turning one dimension, as heard by the {name} evaluator", rows, text, "mean change")
         text = "As above."
     if ears:
-        plots.forest(out / "flips.png", drawn, "mean change (95 % by seed)", COLOURS)
+        draw_forest(out / "flips.png", drawn, "mean change (95 % by seed)", COLOURS)
         card.sections["flips_symbolic"].picture = "flips.png"
     _descriptor_flips(card, {name: of for name, of in made.items() if name in TURNED}, real)
 
@@ -305,7 +306,7 @@ def quality(
         "are the middle 95 % of random halvings by song."
     )
     card.add("quality", "Is it music like held-out music", rows, text, "overlap", "quality.png")
-    plots.forest(out / "quality.png", {"": rows}, "overlap with held-out music", SOURCES)
+    draw_forest(out / "quality.png", {"": rows}, "overlap with held-out music", SOURCES)
 
 
 def memorised(
@@ -362,7 +363,7 @@ def memorised(
     )
     card.add("memorisation", "Is it its own", [*rows, *shares, last], text, "notes", "memorisation.png")
     card.extra_json["copies"] = copies
-    plots.forest(out / "memorisation.png", {"": rows}, "notes shared with a training piece", SOURCES)
+    draw_forest(out / "memorisation.png", {"": rows}, "notes shared with a training piece", SOURCES)
 
 
 def _planted_copies(training: Sequence[Mapping[str, Any]], bars: int, seed: int) -> list[ScoreTick]:

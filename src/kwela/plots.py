@@ -1,0 +1,132 @@
+"""Draw the pictures of reports and scorecards in one style: sheets of axes, loss curves and spectrograms.
+
+Pictures are PNG files, written whole or not at all. Matplotlib takes half a second to import, so functions import it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kwela import files, tables
+from kwela.errors import UserError
+
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+BLACK, BLUE, SKY, GREEN, ORANGE, RED, PINK, GREY = (
+    "#222222", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#a8a8a8",
+)  # fmt: skip
+SEVERAL = (BLUE, BLACK, ORANGE, PINK, GREEN)
+N_FFT, HOP = 2048, 512  # samples of a spectrogram's window, and between two windows
+RANGE = 80.0  # dB that a spectrogram shows
+_SILENCE = -100.0  # dB of full scale; a clip without louder sound is drawn dark
+
+Points = Sequence[tuple[int, float]]  # (step, value)
+
+
+def sheet(rows: int, columns: int, size: tuple[float, float], **more: Any) -> tuple[Any, list[Any]]:
+    """Return a figure of `size` (width, height in inches) and its axes, row by row.
+
+    more: passed on to `Figure.subplots`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    axes = list(figure.subplots(rows, columns, squeeze=False, **more).flat)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.2)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def save(figure: Any, path: Path, dpi: int = 110) -> Path:
+    """Write the figure as a PNG and return `path`. The same figure gives the same bytes. Raises as `files.write`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    picture = io.BytesIO()
+    figure.savefig(
+        picture, dpi=dpi, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None}
+    )
+    files.write(path, picture.getvalue(), durable=False)
+    return path
+
+
+def legend(figure: Any, axis: Any, columns: int = 4) -> None:
+    """Put the axis's legend below the whole figure."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
+
+
+def loss_curve(
+    axis: Any, train: Points, validation: Points, baselines: Mapping[str, float], unit: str
+) -> None:
+    """Draw a loss over the optimiser's steps: training, validation, and each baseline as a dashed line.
+
+    unit: the label of the loss's axis.
+    """
+    if train:
+        axis.plot(*zip(*train, strict=True), color=GREY, linewidth=1, label="training")
+    if validation:
+        axis.plot(
+            *zip(*validation, strict=True),
+            color=RED,
+            linewidth=1.8,
+            marker="o",
+            markersize=3,
+            label="validation",
+        )
+    for color, (name, value) in zip((BLUE, GREEN, PINK, ORANGE, SKY) * len(baselines), baselines.items()):
+        axis.axhline(value, color=color, linewidth=1, linestyle="--", label=name.replace("_", " "))
+    axis.set(xlabel="optimiser steps", ylabel=unit)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def loss_of_run(metrics: Path, out: Path, figure: str, title: str, unit: str) -> Path:
+    """Draw the loss curve of a run from its metrics.jsonl, with the baselines that it must beat; return `out`.
+
+    figure: the training loss's name in a row; validation's is `val_<figure>`. Raises UserError if `metrics` can't be
+    read or holds no validation yet.
+    """
+    rows = [row for _, row in tables.read_jsonl(metrics, "metrics")]
+    train = [(row["step"], row[figure]) for row in rows if row["split"] == "train" and figure in row]
+    validation = [(row["step"], row[f"val_{figure}"]) for row in rows if row["split"] == "val"]
+    if not validation:
+        raise UserError(f"{metrics}: no validation yet")
+    baselines = next((row["baselines"] for row in reversed(rows) if row.get("baselines")), {})
+    sheet_, (axis,) = sheet(1, 1, (8, 4.5))
+    loss_curve(axis, train, validation, baselines, unit)
+    axis.set_title(title, loc="left", fontsize=11)
+    # An untrained model's first losses would squeeze the rest into a line.
+    later = [value for _, value in validation + train[len(train) // 4 :]] + list(baselines.values())
+    top, bottom = max(later), min(later)
+    axis.set_ylim(max(0, bottom - 0.1 * (top - bottom)), top + 0.15 * (top - bottom))
+    return save(sheet_, out)
+
+
+def spectrogram(axis: Any, wave: np.ndarray, rate: int, loudest_db: float | None = None) -> Any:
+    """Draw the spectrogram of `wave` (samples,) over seconds and kHz; return the picture, for a colour bar.
+
+    It shows 80 dB below `loudest_db`, in dB of full scale; None stands for the wave's own loudest point.
+    """
+    from scipy.signal import stft
+
+    wave = np.pad(wave, (0, max(0, N_FFT - len(wave))))
+    _, seconds, bins = stft(wave, rate, nperseg=N_FFT, noverlap=N_FFT - HOP)
+    level = 20 * np.log10(np.maximum(2 * np.abs(bins), 1e-9))
+    loudest = max(float(level.max()), _SILENCE) if loudest_db is None else loudest_db
+    picture = axis.imshow(
+        level - loudest,
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds[-1], 0, rate / 2000),
+        vmin=-RANGE,
+        vmax=0,
+        cmap="magma",
+    )
+    axis.grid(visible=False)
+    axis.set(xlabel="seconds", ylabel="kHz")
+    return picture
