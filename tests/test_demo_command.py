@@ -106,14 +106,19 @@ def test_a_stage_runs_again_unless_all_it_read_and_made_is_the_same(
     assert len(ran) == runs  # and what it then made is reused
 
 
-def test_other_code_or_another_command_runs_a_stage_again(
+def test_another_version_setting_or_command_runs_a_stage_again(
     tmp_path: Path, ran: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path, writing(tmp_path))
     run(tmp_path, writing(tmp_path, "otherwise"))
-    monkeypatch.setattr(demo, "_code", lambda: ["edited"])
-    run(tmp_path, writing(tmp_path, "otherwise"))
+    raised = writing(tmp_path, "otherwise")
+    raised.depends.append(2)
+    run(tmp_path, raised)
     assert len(ran) == 3
+    monkeypatch.setattr("kwela.__version__", "another")
+    run(tmp_path, raised)
+    run(tmp_path, raised)
+    assert len(ran) == 4
 
 
 def test_a_training_goes_on_only_from_what_this_demo_began(tmp_path: Path, ran: list) -> None:

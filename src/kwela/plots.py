@@ -96,7 +96,9 @@ def loss_of_run(metrics: Path, out: Path, figure: str, title: str, unit: str) ->
     validation = [(row["step"], row[f"val_{figure}"]) for row in rows if row["split"] == "val"]
     if not validation:
         raise UserError(f"{metrics}: no validation yet")
-    baselines = next((row["baselines"] for row in reversed(rows) if row.get("baselines")), {})
+    baselines: dict[str, float] = next(
+        (row["baselines"] for row in reversed(rows) if row.get("baselines")), {}
+    )
     sheet_, (axis,) = sheet(1, 1, (8, 4.5))
     loss_curve(axis, train, validation, baselines, unit)
     axis.set_title(title, loc="left", fontsize=11)

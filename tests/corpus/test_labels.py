@@ -53,7 +53,7 @@ def test_json_with_64_numbers(tmp_path):
             "\nstem,arousal,valence,intensity\nx,0,0,0\n",
             r"l.csv:row 1: the columns are stem,valence,arousal",
         ),
-        ("l.csv", f"x,{'9' * 200_000},0,0\n", "l.csv: not CSV"),
+        ("l.csv", f"x,{'9' * 200_000},0,0\n", "l.csv: labels not readable"),
         ("l.json", '{"x": [0, 0, 0], "x": [1, 1, 1]}', r"l.json:x: x is labelled twice"),
         ("l.json", "[" * 100_000, "not JSON"),
         ("l.json", "[]", "expected an object"),

@@ -131,6 +131,11 @@ def test_a_lost_cloud_is_made_again(tree):
     lost.unlink()
     build(tree, **how)
     assert lost.is_file()
+    times = {path: path.stat().st_mtime_ns for path in how["clouds_dir"].iterdir()}
+    build(tree, **how)
+    assert {path: path.stat().st_mtime_ns for path in how["clouds_dir"].iterdir()} == times
+    build(tree, **how, cloud_version=2)
+    assert all(path.stat().st_mtime_ns > times[path] for path in how["clouds_dir"].iterdir())
 
 
 # ----------------------------------------------------------------------- split

@@ -69,7 +69,7 @@ def manifests(
     from kwela.corpus.pairs import manifest
 
     # A target belongs to a model family, which a corpus knows nothing of: it is handed in.
-    from kwela.spectocloud.target import write_cloud
+    from kwela.spectocloud.target import TARGET_VERSION, write_cloud
 
     root = config.repo_root()
     with speaking(as_json) as say:
@@ -83,6 +83,7 @@ def manifests(
             align=align,
             make_cloud=write_cloud if generate_clouds else None,
             clouds_dir=clouds_dir or root / "data" / "clouds",
+            cloud_version=TARGET_VERSION,
             segments=segments,
             workers=workers,
             demo=demo,

@@ -1,13 +1,14 @@
 """`kwela demo`: the whole pipeline on real pieces, stage by stage, closing with a table and `demo_report.json`.
 
-Each stage is an ordinary `kwela` command in a process of its own. A stage whose command, inputs and code are those of
-an earlier run, and whose outputs are still the ones it made, is reused with that run's seconds.
+Each stage is an ordinary `kwela` command in a process of its own. A stage is reused, with the seconds of the run that
+made it, while its outputs are the ones it made and everything they depend on is the same: the command, the content of
+its inputs, kwela's version, its settings, and the versions (integers) of what it makes, which are raised by hand when
+the same input gives another result. A change of the source text alone makes nothing again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
+import kwela
 from kwela import files
 from kwela.cli.output import Json, speaking
 from kwela.errors import Interrupted, KwelaError, UserError
@@ -41,6 +43,7 @@ class Stage:
         default_factory=list
     )  # files or folders whose change makes the stage run again
     outputs: list[Path] = field(default_factory=list)
+    depends: list[Any] = field(default_factory=list)  # settings and versions, as JSON values
     trains: bool = False  # goes on from what it left, so it has to be told where to begin anew
 
 
@@ -87,24 +90,28 @@ def plan(root: Path, pieces: int, epochs: int | None) -> list[Stage]:
     length = ["--epochs", str(epochs)] if epochs else []
     pair = ["manifests", "--audio-root", str(corpus / "audio"), "--midi-root", str(corpus / "midi"), "--demo"]
     targets = ["--val-split", ".15", "--generate-clouds", "--segments", str(SEGMENTS)]
+    depends = _settings_and_versions()
     compare = ["cloud", "compare", "--out", str(samples / "cloud.png"), "--out", str(samples / "cloud.html")]
     return [
         Stage(
             "corpus",
             [["demo-corpus", str(corpus), "--pieces", str(pieces)]],
             outputs=[corpus / "rights.json", corpus / "audio", corpus / "midi"],
+            depends=depends["corpus"],
         ),
         Stage(
             "manifests",
             [[*pair, *targets]],
             inputs=[corpus / "audio", corpus / "midi"],
             outputs=[*lists["spectocloud"], *lists["midi"], manifests / "manifest_report.json", clouds],
+            depends=depends["manifests"],
         ),
         Stage(
             "spectocloud",
             [["train", "spectocloud", "--preset", "demo", *length]],
             inputs=lists["spectocloud"],
             outputs=[best["spectocloud"]],
+            depends=depends["spectocloud"],
             trains=True,
         ),
         Stage(
@@ -112,6 +119,7 @@ def plan(root: Path, pieces: int, epochs: int | None) -> list[Stage]:
             [["train", "midi", "--preset", "demo", *length]],
             inputs=lists["midi"],
             outputs=[best["midi_generator"]],
+            depends=depends["midi_generator"],
             trains=True,
         ),
         Stage(
@@ -122,6 +130,7 @@ def plan(root: Path, pieces: int, epochs: int | None) -> list[Stage]:
                 *(exports / f"{name}.onnx{evidence}" for name in best for evidence in ("", ".json")),
                 exports / "grammar.json",
             ],
+            depends=depends["export"],
         ),
         Stage(
             "samples",
@@ -131,6 +140,27 @@ def plan(root: Path, pieces: int, epochs: int | None) -> list[Stage]:
             + [samples / "cloud.png", samples / "cloud.html"],
         ),
     ]
+
+
+def _settings_and_versions() -> dict[str, list[Any]]:
+    """What the outputs of each stage depend on besides its command, its inputs and kwela's version."""
+    from kwela import config
+    from kwela.corpus.demo.build import CORPUS_VERSION
+    from kwela.corpus.pairs.manifest import OPENING_VERSION
+    from kwela.export.evidence import RECIPE_VERSION
+    from kwela.music import tokens
+    from kwela.spectocloud.target import TARGET_VERSION
+
+    def settings(family: str) -> Any:
+        return config.load(family, preset="demo").model_dump(mode="json")
+
+    return {
+        "corpus": [CORPUS_VERSION],
+        "manifests": [OPENING_VERSION, TARGET_VERSION],
+        "spectocloud": [settings("spectocloud"), TARGET_VERSION],
+        "midi_generator": [settings("midi"), tokens.tokenizer_hash()],
+        "export": [RECIPE_VERSION, tokens.tokenizer_hash()],
+    }
 
 
 def _sample(emotion: str, file: Path) -> list[str]:
@@ -226,15 +256,9 @@ class Journal:
 
 
 def _key(stage: Stage) -> str:
-    """Everything a stage's outputs depend on: its commands, its inputs, the code."""
-    text = json.dumps([stage.commands, _prints(stage.inputs), _code()])
+    """A hash of everything that a stage's outputs depend on."""
+    text = json.dumps([stage.commands, _prints(stage.inputs), kwela.__version__, stage.depends])
     return files.sha256(text.encode())
-
-
-@functools.cache
-def _code() -> list[str]:
-    package = Path(__file__).resolve().parents[1]
-    return _prints(path for path in _files(package) if "__pycache__" not in path.parts)
 
 
 def _prints(paths: Iterable[Path]) -> list[str]:

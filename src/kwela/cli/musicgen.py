@@ -209,7 +209,9 @@ def generate_audio(
 
             for sample in took["samples"]:
                 wave, rate = soundfile.read(sample["flac"])
-                generation.spectrogram(wave, rate, sample["prompt"], Path(sample["flac"]).with_suffix(".png"))
+                generation.draw_spectrogram(
+                    wave, rate, sample["prompt"], Path(sample["flac"]).with_suffix(".png")
+                )
         lines = [
             f"{sample['wav']}, .flac: {sample['prompt']} (seed {sample['seed']})"
             for sample in took["samples"]

@@ -35,7 +35,8 @@ EMOTIONS = {
     "major": ((3.0, "peaceful"), (4.0, "calm"), (5.5, "happy"), (float("inf"), "energetic")),
     "minor": ((3.0, "sad"), (4.0, "melancholy"), (5.5, "anxiety"), (float("inf"), "angry")),
 }
-_VERSION = 1  # of what is written; another number builds every piece anew
+# Raise this when the same piece gives other files. Every piece is then built again.
+CORPUS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -214,10 +215,10 @@ def _crashed(piece: dict[str, Any], *_: Any) -> dict[str, Any]:
 
 
 def _key(piece: dict[str, Any], collection: dict[str, Any]) -> str:
-    """Names everything a piece's files depend on besides the code, which `_VERSION` stands for."""
+    """Names everything a piece's files depend on besides the code, which `CORPUS_VERSION` stands for."""
     import music21
 
-    settings = [_VERSION, music21.__version__, SECONDS, EMOTIONS, piece, collection["program"]]
+    settings = [CORPUS_VERSION, music21.__version__, SECONDS, EMOTIONS, piece, collection["program"]]
     return f"{piece['stem']} {hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
 
 
