@@ -1,20 +1,20 @@
 """Define the errors that end a command, each with its exit status.
 
-A command turns such an error into one line on stderr and its status. Any other exception is a defect of kwela and shows
-its traceback.
+A command turns such an error into one line on stderr and its status. Any other exception is a defect of kwela
+and shows its traceback.
 """
 
 from __future__ import annotations
 
 
 class KwelaError(Exception):
-    """Something failed that is neither bad input nor a defect: a full disk, a killed worker. Exit status 1."""
+    """A failure that is neither bad input nor a defect: a full disk, a killed worker. Exit status 1."""
 
     status = 1
 
 
 class UserError(KwelaError):
-    """Bad input or usage, in one line: what was wrong, where (file, row or key), what to do. Exit status 2."""
+    """Bad input or usage, in one line: what is wrong, where (file, row, key), what to do. Exit status 2."""
 
     status = 2
 

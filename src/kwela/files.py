@@ -1,7 +1,7 @@
-"""Write files whole or not at all, hash them, cache what was computed, and say in one line why a write failed.
+"""Write files whole or not at all, hash them, cache results, and say in one line why a write failed.
 
-A draft is written beside its place, flushed to the disk where that matters, and renamed. So a kill, a full disk or a
-power cut at any moment leaves the old file or the new one. Drafts are hidden: `.NAME...tmp`.
+A draft is written beside its place, flushed to the disk where that matters, and renamed. So a kill, a full
+disk or a power cut at any moment leaves the old file or the new one. Drafts are hidden: `.NAME...tmp`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def draft(
 ) -> Iterator[Path]:
     """Give a path beside `path` for a file or a folder, which takes the place of `path` when the block ends.
 
-    If the block raises, the draft is removed and what was at `path` stays. The parent folder is made. A link stays a
-    link. A folder replaces a folder: between the two there is a moment without either.
+    If the block raises, the draft is removed and what was at `path` stays. The parent folder is made. A link
+    stays a link. A folder replaces a folder: between the two there is a moment without either.
 
-    durable: wait until the disk holds it (not of what a folder contains). shared: other processes may write the same
-    path now, so the draft has a name of its own; otherwise a killed run's draft is removed first. ending: of the
-    draft's name, for libraries that choose a format by it. what, hint: parts of the error message.
-    Raises as `write_error` for an OSError of the block or of the rename.
+    durable: wait until the disk holds it (not of what a folder contains). shared: other processes may write
+    the same path now, so the draft has a name of its own; otherwise a killed run's draft is removed first.
+    ending: of the draft's name, for libraries that choose a format by it. what, hint: parts of the error
+    message. Raises as `write_error` for an OSError of the block or of the rename.
     """
     place = Path(os.path.realpath(path))
     owner = f".{os.getpid()}.{threading.get_ident()}" if shared else ""
@@ -115,7 +115,7 @@ def append(path: Path, line: str, what: str = "no line added") -> None:
 
 
 def sha256(content: Path | bytes) -> str:
-    """Return the SHA-256, in hex, of a file's bytes or of `content` itself. Raises OSError for an unreadable file."""
+    """Return the SHA-256, in hex, of a file or of bytes. Raises OSError for a file that can't be read."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     with content.open("rb") as file:
@@ -145,7 +145,7 @@ def display_path(path: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk holds a file's bytes, or a folder's names, such as that of a file just renamed into it."""
+    """Wait until the disk holds a file's bytes, or the names of the files in a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,6 +1,7 @@
 """Draw the pictures of reports and scorecards in one style: sheets of axes, loss curves and spectrograms.
 
-Pictures are PNG files, written whole or not at all. Matplotlib takes half a second to import, so functions import it.
+Pictures are PNG files, written whole or not at all. Matplotlib takes half a second to import, so functions
+import it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def sheet(rows: int, columns: int, size: tuple[float, float], **more: Any) -> tu
 
 
 def save(figure: Any, path: Path, dpi: int = 110) -> Path:
-    """Write the figure as a PNG and return `path`. The same figure gives the same bytes. Raises as `files.write`."""
+    """Write the figure as a PNG and return `path`; equal figures give equal bytes. Raises as `write`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
@@ -86,10 +87,10 @@ def loss_curve(
 
 
 def loss_of_run(metrics: Path, out: Path, figure: str, title: str, unit: str) -> Path:
-    """Draw the loss curve of a run from its metrics.jsonl, with the baselines that it must beat; return `out`.
+    """Draw a run's loss curve from its metrics.jsonl, with the baselines that it must beat; return `out`.
 
-    figure: the training loss's name in a row; validation's is `val_<figure>`. Raises UserError if `metrics` can't be
-    read or holds no validation yet.
+    figure: the training loss's name in a row; validation's is `val_<figure>`. Raises UserError if `metrics`
+    can't be read or holds no validation yet.
     """
     rows = [row for _, row in tables.read_jsonl(metrics, "metrics")]
     train = [(row["step"], row[figure]) for row in rows if row["split"] == "train" and figure in row]

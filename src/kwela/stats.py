@@ -1,7 +1,8 @@
-"""Estimate figures with 95 % intervals, compare paired results, and measure how two samples or rankings relate.
+"""Estimate figures with 95 % intervals, test paired results, and compare samples and rankings.
 
-Conventions: resampling is by group (song, artist, series), because clips of one group are alike, and resampling clips
-would make an interval too narrow. Every result is a function of its seed. NaN means "no answer" throughout.
+Conventions: resampling is by group (song, artist, series), because clips of one group are alike, and
+resampling clips would make an interval too narrow. Every result is a function of its seed. NaN means "no
+answer" throughout.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def bootstrap(
 ) -> Interval:
     """Compute `statistic` of all items, with its percentile interval over resamples of whole groups.
 
-    groups: (N,) the group of each item. statistic: takes indexes of items, with repeats, and returns a number, or NaN
-    where a resample has no answer; those are left out. Fewer than three groups have no interval.
-    Efron and Tibshirani 1993, ch. 13.
+    groups: (N,) the group of each item. statistic: takes indexes of items, with repeats, and returns a
+    number, or NaN where a resample has no answer; those are left out. Fewer than three groups have no
+    interval. Efron and Tibshirani 1993, ch. 13.
     """
     names, group_numbers = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     value = float(statistic(np.arange(len(group_numbers))))
@@ -60,13 +61,13 @@ def bootstrap(
 
 
 def resample_groups(count: int, resamples: int, seed: int) -> np.ndarray:
-    """Draw `count` of `count` groups with replacement, `resamples` times: (resamples, count) numbers of groups."""
+    """Draw all groups with replacement, `resamples` times: (resamples, count) numbers of groups, from 0."""
     return np.random.default_rng(seed).integers(count, size=(resamples, count))
 
 
 @functools.lru_cache(8)
 def _resampled_items(group_numbers: tuple[int, ...], resamples: int, seed: int) -> list[np.ndarray]:
-    """Return the items' indexes in each resample of whole groups. Kept, since many figures are of the same items.
+    """Return the items' indexes in each resample of whole groups; kept for other figures of the same items.
 
     group_numbers: (N,) the number of each item's group, from 0.
     """
@@ -125,8 +126,8 @@ def paired_permutation(
 
     It is never 0: the observed order counts as one of the draws (Phipson and Smyth 2010).
     """
-    # scipy.stats.permutation_test draws its signs otherwise, so the p of recorded judgements would change, and it
-    # takes three times as long.
+    # scipy.stats.permutation_test draws its signs otherwise, so the p of recorded judgements would change,
+    # and it takes three times as long.
     difference = np.asarray(first, float) - np.asarray(second, float)
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], (resamples, len(difference)))
     drawn = np.abs(signs @ difference)
@@ -134,10 +135,11 @@ def paired_permutation(
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> Interval:
-    """Compute the share of `first` minus the share of `second`, of the same items, with an adjusted Wald interval.
+    """Compute the share of `first` minus that of `second`, both of the same items, with its interval.
 
-    first, second: (N,) bool. Half a pair is added to each of the four possible kinds, so that a few pairs, or none that
-    differ, still have an interval of some width (Bonett and Price 2012, eq. 5). Raises ValueError without a pair.
+    first, second: (N,) bool. It is an adjusted Wald interval: one pair is added to each of the two kinds that
+    differ, so that a few pairs, or none that differ, still give an interval of some width (Bonett and Price
+    2012, eq. 5). Raises ValueError without a pair.
     """
     if not len(first):
         raise ValueError("no pairs")
@@ -160,17 +162,19 @@ def pairs_needed(first: np.ndarray, second: np.ndarray, effect: float) -> int:
 
 
 def overlap(first: np.ndarray, second: np.ndarray, cells: int = 20) -> float:
-    """Return the area that two samples' histograms share, in [0, 1]: 1 for one distribution, 0 without a common value.
+    """Return the area that two samples' histograms share: 1 for one distribution, 0 without a common value.
 
-    Cells are quantiles of both together, so a long tail does not squeeze the rest into one. NaN items are left out; the
-    result is NaN where a side has no values. After Yang and Lerch 2020 (overlapping area), with histograms for kernels.
+    Cells are quantiles of both together, so a long tail does not squeeze the rest into one. NaN items are
+    left out; the result is NaN where a side has no values. After Yang and Lerch 2020 (overlapping area), with
+    histograms for kernels.
     """
     first, second = (np.asarray(values, float)[np.isfinite(values)] for values in (first, second))
     if not len(first) or not len(second):
         return math.nan
     both = np.concatenate([first, second])
     cuts = np.quantile(both, np.linspace(0, 1, cells + 1)[1:-1])
-    # A value that would fill a cell gets a cell of its own: otherwise it would be counted with its neighbours.
+    # A value that would fill a cell gets a cell of its own: otherwise it would be counted with its
+    # neighbours.
     values, counts = np.unique(both, return_counts=True)
     frequent = values[counts * cells >= len(both)]
     edges = np.unique(np.concatenate([[-np.inf, np.inf], cuts, frequent, np.nextafter(frequent, np.inf)]))
@@ -183,8 +187,8 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
 
     This is Mann-Whitney's U over the number of pairs.
     """
-    # scipy.stats.mannwhitneyu gives the same number a hundred times as slowly, with a test that nobody asks for, and
-    # an interval takes 2,000 of these.
+    # scipy.stats.mannwhitneyu gives the same number a hundred times as slowly, with a test that nobody asks
+    # for, and an interval takes 2,000 of these.
     if not len(positive) or not len(negative):
         return math.nan
     order = np.sort(negative)
@@ -195,7 +199,7 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
 def auc_by_group(
     scores: np.ndarray, positive: np.ndarray, groups: Groups, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Compute `auc` of the scores where `positive` (N,) bool is true against the others, with an interval by group."""
+    """Compute `auc` of the scores, where `positive` against the others, with an interval by group."""
 
     def resampled_auc(index: np.ndarray) -> float:
         drawn, is_positive = scores[index], positive[index]
@@ -205,7 +209,7 @@ def auc_by_group(
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the rank correlation, ties by mean rank; NaN where one side is constant or has fewer than 3 values."""
+    """Return the rank correlation, ties by mean rank; NaN for a constant side or fewer than 3 values."""
     from scipy.stats import (
         rankdata,  # spearmanr adds a test to it, which costs as much again in each resample
     )

@@ -1,16 +1,17 @@
-"""Read tables (CSV) and lists of objects (JSONL), each row with its place, so that an error names "file:row N".
+"""Read tables (CSV) and lists of objects (JSONL), each row with its place for messages: "file:row N".
 
-Row numbers count from 1, the header of a table included and blank lines too, as an editor shows them unless a cell
-holds a line break. Text is UTF-8, with or without a byte order mark.
+Row numbers count from 1, the header of a table included and blank lines too, as an editor shows them unless a
+cell holds a line break. Text is UTF-8, with or without a byte order mark.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ def read(path: Path, columns: Sequence[str], what: str) -> list[tuple[str, dict[
     return rows
 
 
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows of cells as the text of a CSV, with a line feed after each row."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
 def number(text: str, low: float, high: float, where: str) -> float:
     """Return the number in a cell. Raises UserError unless it is a number from `low` to `high`."""
     try:
@@ -77,8 +85,8 @@ def number(text: str, low: float, high: float, where: str) -> float:
 def read_jsonl(path: Path, what: str) -> list[tuple[str, dict[str, Any]]]:
     """Return ("file:row N", object) of each line of a JSONL file that is not blank.
 
-    what: the rows' name in an error message. Raises UserError for a file that can't be read, and naming the row where
-    a line is no JSON object.
+    what: the rows' name in an error message. Raises UserError for a file that can't be read, and naming the
+    row where a line is no JSON object.
     """
     try:
         data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
@@ -89,24 +97,6 @@ def read_jsonl(path: Path, what: str) -> list[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.strip():
             rows.append((f"{path}:row {number}", _parse_object(line, f"{path}:row {number}")))
-    return rows
-
-
-def read_whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects in a JSONL file that another process may be writing; [] if the file can't be read.
-
-    Lines that are torn, damaged or no object are left out.
-    """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(_parse_object(line, ""))
-        except UserError:
-            continue
     return rows
 
 

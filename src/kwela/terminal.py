@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def say(line: str, to: TextIO | None = None) -> None:
-    """Print a line to `to`, or to stdout. Once the stream is closed at its other end, lines are dropped silently."""
+    """Print a line to `to`, or to stdout. Once nobody reads the stream any more, lines are dropped."""
     stream = to or sys.stdout
     try:
         print(line, file=stream, flush=True)
@@ -25,7 +25,7 @@ def say(line: str, to: TextIO | None = None) -> None:
 
 
 def with_progress_bar(items: Iterable[Item], label: str, total: int | None = None) -> Iterable[Item]:
-    """Yield `items` behind a progress bar on stderr, which is removed at the end. An empty `label` shows no bar.
+    """Iterate over `items` with a progress bar on stderr, removed at the end. Without a label there is none.
 
     total: how many there are, where `items` has no length.
     """

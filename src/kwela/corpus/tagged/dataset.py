@@ -8,9 +8,7 @@ it stopped. The metadata appears last, so where it stands the set is whole.
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kwela import files, plots
+from kwela import files, plots, tables
 from kwela.corpus import parallel
 from kwela.corpus.tagged import proxy_score
 from kwela.corpus.tagged.archive import Archive, DamagedPart, find_parts
@@ -160,12 +158,10 @@ def build(
     by_split = {
         name: [clip for clip, on in zip(kept, side, strict=True) if on == name] for name in sorted(set(side))
     }
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    table: list[Sequence[object]] = [COLUMNS]
     for clip, name in zip(kept, side, strict=True):
         duration, tagged = f"{seconds[clip.clip_id]:.3f}", ",".join(clip.tags)
-        writer.writerow([clip.clip_id, _file(clip), picked[clip], tagged, duration, name, clip.artist])
+        table.append([clip.clip_id, _file(clip), picked[clip], tagged, duration, name, clip.artist])
     report = {
         "collection": collection,
         "clips": len(clips),
@@ -199,7 +195,7 @@ def build(
     _sweep(out, {_file(clip) for clip in kept})
     _histogram(out / HISTOGRAM, counted, choice.at_least)
     files.write(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    files.write(out / METADATA, table.getvalue())
+    files.write(out / METADATA, tables.csv_text(table))
     counts = ", ".join(f"{len(by_split.get(name, []))} {name}" for name in ("train", "val", "test"))
     say(f"Wrote {out / METADATA} ({counts})")
     return report

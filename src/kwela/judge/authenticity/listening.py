@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -47,16 +46,14 @@ def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: i
     for found in folders.values():
         ordered = sorted({name(digest, seed): path for path, digest in found}.items())
         chosen.update(ordered[:A_FOLDER])
-    rows = io.StringIO()
-    lines = csv.writer(rows, lineterminator="\n")
-    lines.writerow(COLUMNS)
+    rows: list[Sequence[object]] = [COLUMNS]
     for title, path in sorted(chosen.items()):
         wave = clips.load_standard(path)
         sound = io.BytesIO()
         soundfile.write(sound, wave / max(1.0, float(np.abs(wave).max())), clips.RATE, "PCM_16", format="WAV")
         files.write(beside / f"{title}.wav", sound.getvalue(), durable=False)
-        lines.writerow([f"{title}.wav", "", "", "", ""])
-    files.write(sheet, rows.getvalue())
+        rows.append([f"{title}.wav", "", "", "", ""])
+    files.write(sheet, tables.csv_text(rows))
     return sheet
 
 

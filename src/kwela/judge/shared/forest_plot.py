@@ -15,8 +15,8 @@ def draw_forest(
 ) -> None:
     """Draw the rows of each panel as dots with their intervals, and write the picture to `path`.
 
-    panels: title -> rows. A row labelled "line | system" is a dot of that system on that line; without " | " it is the
-    first system's. A row without a value has no dot. Dots without intervals share one height.
+    panels: title -> rows. A row labelled "line | system" is a dot of that system on that line; without " | "
+    it is the first system's. A row without a value has no dot. Dots without intervals share one height.
     unit: the label of the horizontal axis. colours: system -> colour, in the order of the legend.
     """
     places = {
