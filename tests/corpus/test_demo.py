@@ -86,7 +86,7 @@ def test_folders_are_words_the_thesaurus_reads(built: tuple[Path, demo.Report]) 
         assert emotion.from_path(file).source.find(file.parent.name) >= 0
     for words in demo.EMOTIONS.values():
         for _, word in words:
-            assert emotion.lookup(word).vector
+            assert emotion.lookup(word).emotion
 
 
 def test_the_same_seed_gives_the_same_midi_bytes(built: tuple[Path, demo.Report], tmp_path: Path) -> None:

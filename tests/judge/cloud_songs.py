@@ -12,7 +12,7 @@ from torch import nn
 
 from kwela.engine import checkpoint
 from kwela.music import audio
-from kwela.music.emotion import expand64
+from kwela.music.emotion import to_64d
 
 SECONDS = 4.0
 EMOTIONS = ((0.8, 0.4, 0.6), (-0.7, -0.3, 0.5))
@@ -45,7 +45,7 @@ def row(folder: Path, name: str, number: int) -> dict[str, Any]:
     score.tracks.append(track)
     score.dump_midi(str(mid))
     soundfile.write(wav, wave.astype(np.float32), audio.SAMPLE_RATE)
-    emotion = expand64(np.array(EMOTIONS[number % 2], np.float32))
+    emotion = to_64d(np.array(EMOTIONS[number % 2], np.float32))
     return {"audio_path": str(wav), "midi_path": str(mid), "emotion64": emotion, "offset": 0.0, "group": name}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from kwela.judge.midi.inputs import Labelled, Labels, Material
-from kwela.music.emotion import expand64
+from kwela.music.emotion import to_64d
 
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 QUADRANTS = ((0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8))
@@ -38,7 +38,7 @@ def rows(pieces: int, seed: int, bars: int = 8) -> list[dict[str, Any]]:
     out = []
     for number in range(pieces):
         valence, arousal = QUADRANTS[number % 4]
-        feeling = expand64(np.array([valence, arousal, 0.2 + 0.2 * (number % 5)]))
+        feeling = to_64d(np.array([valence, arousal, 0.2 + 0.2 * (number % 5)]))
         score = a_piece(valence, arousal, 1000 * seed + number, bars)
         name = f"song {seed}-{number}"
         out.append({"midi_path": f"{name}.mid", "emotion64": feeling, "group": name, "score": score})

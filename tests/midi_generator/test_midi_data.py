@@ -17,7 +17,7 @@ from kwela.errors import KwelaError, UserError
 from kwela.midi_generator import data, windows
 from kwela.music import emotion, midi, tokens
 
-FEELING = emotion.expand64([0.5, -0.5, 0.3])
+FEELING = emotion.to_64d([0.5, -0.5, 0.3])
 
 
 def songs(count: int = 6, **context: object) -> list[windows.Song]:

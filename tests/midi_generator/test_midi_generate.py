@@ -64,7 +64,7 @@ def test_the_seed_is_the_song(network: MidiGenerator) -> None:
 
 def test_greedy_needs_no_seed_and_a_cache_no_faith(network: MidiGenerator) -> None:
     """Every id of a greedy song is the likeliest allowed one by an uncached forward pass."""
-    feeling = emotion.expand64([0.3, -0.2, 0.5])
+    feeling = emotion.to_64d([0.3, -0.2, 0.5])
     ids = generate(TorchBackend(network, 1024), feeling, bars=2, temperature=0, seed=1)
     assert np.array_equal(ids, generate(TorchBackend(network, 1024), feeling, bars=2, temperature=0, seed=2))
     state = tokens.start()
@@ -213,7 +213,7 @@ def test_a_model_of_no_use_is_one_line(network: MidiGenerator, temperature: floa
 
 
 def test_emotion_is_a_word_numbers_or_a_curve() -> None:
-    grief, calm = emotion.lookup("grief").vector, emotion.lookup("calm").vector
+    grief, calm = emotion.lookup("grief").emotion, emotion.lookup("calm").emotion
     assert parse_emotion("grief") == [(0, grief)]
     assert parse_emotion("0.5,-0.25,1") == [(0, (0.5, -0.25, 1.0))]
     assert parse_emotion("0:grief;8:calm; 16:0.5,0.5,0.5") == [(0, grief), (8, calm), (16, (0.5, 0.5, 0.5))]

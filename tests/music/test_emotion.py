@@ -47,7 +47,7 @@ def words_of(nodes: dict) -> list[str]:
 
 
 def node(word: str) -> tuple[float, float]:
-    return emotion.lookup(word).vector[:2]
+    return emotion.lookup(word).emotion[:2]
 
 
 def test_the_thesaurus_has_six_bases_of_six_sub_emotions_of_six_leaves_beside_neutral():
@@ -68,7 +68,7 @@ def test_at_least_650_words_are_distinct_and_lower_case():
 def test_each_runbook_word_is_a_node_whose_bare_word_is_the_fourth_tier(word):
     reading = emotion.lookup(word)
     assert reading.node.endswith(word)
-    assert reading.vector[2] == (0.5 if word == "neutral" else 0.6)
+    assert reading.emotion[2] == (0.5 if word == "neutral" else 0.6)
 
 
 @pytest.mark.parametrize("word", [word for word in RUNBOOK if word != "neutral"])
@@ -77,13 +77,13 @@ def test_the_tiers_of_a_node_rise_from_0_to_1_and_share_its_place(word):
     assert {entry.tier for entry in own} == {1, 2, 3, 4, 5, 6}
     assert {(entry.valence, entry.arousal) for entry in own} == {node(word)}
     phrase = next(key for key, entry in emotion.thesaurus().items() if entry in own and entry.tier == 6)
-    assert emotion.lookup(phrase).vector[2] == 1.0
+    assert emotion.lookup(phrase).emotion[2] == 1.0
 
 
 def test_neutral_and_its_words_are_always_the_resting_emotion():
     resting = [key for key, entry in emotion.thesaurus().items() if entry.node == "neutral"]
     assert len(resting) >= 6
-    assert {emotion.lookup(word).vector for word in [*resting, "very neutral"]} == {(0.0, 0.0, 0.5)}
+    assert {emotion.lookup(word).emotion for word in [*resting, "very neutral"]} == {(0.0, 0.0, 0.5)}
 
 
 def test_signs_are_those_of_russells_circumplex():
@@ -127,11 +127,11 @@ def test_signs_are_those_of_russells_circumplex():
     ],
 )
 def test_a_path_is_read_by_its_nearest_emotion_directory_then_by_whole_words(path, source, like):
-    assert emotion.from_path(path)[:2] == (emotion.lookup(like).vector, source)
+    assert emotion.from_path(path)[:2] == (emotion.lookup(like).emotion, source)
 
 
 def test_unhappy_is_not_happy():
-    assert emotion.from_path("unhappy.wav").vector[0] < 0 < emotion.from_path("happy.wav").vector[0]
+    assert emotion.from_path("unhappy.wav").emotion[0] < 0 < emotion.from_path("happy.wav").emotion[0]
 
 
 def test_directories_above_the_given_root_say_nothing():
@@ -149,10 +149,10 @@ def test_numbers_stand_for_themselves():
 
 def test_a_degree_moves_a_word_between_its_tiers():
     assert [
-        emotion.lookup(f"{degree} sad".strip()).vector[2]
+        emotion.lookup(f"{degree} sad".strip()).emotion[2]
         for degree in ("barely", "slightly", "somewhat", "", "very", "extremely")
     ] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert emotion.lookup("very inconsolable").vector[2] == 1.0
+    assert emotion.lookup("very inconsolable").emotion[2] == 1.0
     assert emotion.from_path("take_very_sad_2.wav") == emotion.lookup("very sad")._replace(
         source="filename:very sad"
     )
@@ -196,6 +196,14 @@ def test_a_bad_vector_is_refused_with_its_place(values, complaint):
 
 def test_good_vectors_pass_and_three_numbers_are_padded():
     own = np.linspace(-1, 1, 64).tolist()
-    assert emotion.expand64(emotion.check(own, "")).tolist() == np.float32(own).tolist()
-    padded = emotion.expand64(emotion.check([-1, 1, 0], ""))
+    assert emotion.to_64d(emotion.check(own, "")).tolist() == np.float32(own).tolist()
+    padded = emotion.to_64d(emotion.check([-1, 1, 0], ""))
     assert padded.dtype == np.float32 and padded.tolist() == [-1, 1, 0] + [0] * 61
+
+
+def test_the_named_dimensions_begin_the_padded_form_and_are_written_with_their_names():
+    feeling = emotion.Emotion(valence=0.5, arousal=-0.25, intensity=0.75)
+    assert emotion.DIMENSION_NAMES == ("valence", "arousal", "intensity")
+    assert emotion.Emotion.from_vector(emotion.to_64d(feeling)) == feeling
+    assert feeling.text(2) == "valence +0.50, arousal -0.25, intensity 0.75"
+    assert emotion.PADDED_TEXT.startswith("valence -1..1, arousal -1..1, intensity 0..1, then zeros or 61")

@@ -13,7 +13,7 @@ from small_pairs import TUNE, write_pair
 from kwela.config import SpectocloudAugment
 from kwela.errors import UserError
 from kwela.music import audio, midi, warp
-from kwela.music.emotion import expand64
+from kwela.music.emotion import to_64d
 from kwela.spectocloud import data, space, target
 
 STILL = SpectocloudAugment(
@@ -22,7 +22,7 @@ STILL = SpectocloudAugment(
 
 
 def make_row(pair: tuple[Path, Path], **more: Any) -> dict[str, Any]:
-    emotion = expand64(np.array([0.5, 0.2, 0.7]))
+    emotion = to_64d(np.array([0.5, 0.2, 0.7]))
     paths = {"audio_path": str(pair[0]), "midi_path": str(pair[1])}
     return {**paths, "emotion64": emotion, "group": "tune", "offset": 0.0, **more}
 

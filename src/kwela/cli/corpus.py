@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("manifests", short_help="Pair audio with MIDI, infer emotions, write the manifests.")(
         manifests
     )
-    app.command("emotion", short_help="Words or paths to valence, arousal, intensity.")(emotion)
+    app.command("emotion", short_help="Show the emotion of words or paths in numbers.")(emotion)
 
 
 def demo_corpus(
@@ -95,7 +95,7 @@ def emotion(
     arguments: Annotated[list[str], typer.Argument(metavar="WORD_OR_PATH...")],
     as_json: Json = False,
 ) -> None:
-    """Valence, arousal and intensity of emotion words, or of what a path says; and where that was read.
+    """Show the emotion of words or paths in numbers, and where each was read.
 
     \b
     kwela emotion grief calm data/audio/happy/track001.wav
@@ -106,9 +106,8 @@ def emotion(
         readings = [emotions.describe(argument) for argument in arguments]
         width = max(map(len, arguments))
         lines = [
-            f"{r['input']:{width}}  valence {r['valence']:+.2f}  arousal {r['arousal']:+.2f}  "
-            f"intensity {r['intensity']:.2f}  ({r['source']})"
-            for r in readings
+            f"{argument:{width}}  {reading.emotion.text(2, '  ')}  ({reading.source})"
+            for argument, reading in zip(arguments, readings, strict=True)
         ]
         say({"readings": readings}, "\n".join(lines))
 

@@ -117,7 +117,7 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="F.mid...")], as_j
 
 @generate_app.command("midi")
 def generate_midi(
-    emotion: Annotated[str, typer.Option(help='A word, "v,a,i", or a curve over bars: "0:grief;8:calm".')],
+    emotion: Annotated[str, typer.Option(help='A word, numbers, or a curve over bars: "0:grief;8:calm".')],
     model: Annotated[Path | None, typer.Option(help="Default: checkpoints/midi_generator/best.pt.")] = None,
     bars: Annotated[int, typer.Option(min=1, max=512)] = 16,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -217,7 +217,7 @@ def numbered(path: Path, i: int, of: int) -> Path:
 Start = Annotated[float, typer.Option(min=0, max=1e6, help="Seconds into the audio.")]
 Offset = Annotated[float, typer.Option(min=-1e6, max=1e6, help="MIDI time = audio time - offset, seconds.")]
 Model = Annotated[Path | None, typer.Option(help="Default: checkpoints/spectocloud/best.pt.")]
-Emotion = Annotated[str, typer.Option(help='A word or "v,a,i"; default: what the path says.')]
+Emotion = Annotated[str, typer.Option(help="A word or numbers; default: what the path says.")]
 Out = Annotated[list[Path], typer.Option(help=".npy .ply .png .gif .html; may be repeated.")]
 
 
@@ -343,7 +343,7 @@ def _seer(model: Path | None) -> Spectocloud:
 
 
 def _vector(emotion: str, path: Path) -> tuple[float, ...]:
-    """The numbers of a word or of "v,a,i"; of what the path says where neither is given."""
+    """The numbers of a word, or as they are written; without either, those of the path."""
     from kwela.music import emotion as emotions
 
-    return emotions.parse(emotion) if emotion else emotions.from_path(path).vector
+    return emotions.parse(emotion) if emotion else emotions.from_path(path).emotion

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kwela.midi_generator import model as midigen
-from kwela.music import audio, midi
+from kwela.music import audio, emotion, midi
 from kwela.spectocloud import model as spectocloud
 
 Sizes = Mapping[str, int]  # length's name -> its value
@@ -32,19 +32,17 @@ class Signature(NamedTuple):
     meaning: Mapping[str, str]  # what a host must know, for the metadata
 
 
-EMOTION = (
-    "(batch, 64) float32: valence -1..1, arousal -1..1, intensity 0..1, then zeros or 61 numbers of the user's own; "
-    "NaN emotion dimension = absent"
-)
+EMOTION = f"(batch, {emotion.PADDED_SIZE}) float32: {emotion.PADDED_TEXT}; NaN emotion dimension = absent"
 
 
 def _emotion(batch: int, draw: torch.Generator) -> Tensor:
     """Rows that are given, partly given and absent, in turn."""
-    emotion = torch.rand(batch, 64, generator=draw) * 2 - 1
-    emotion[0::3, 3:] = 0
-    emotion[1::3, [0, 2, 5]] = torch.nan
-    emotion[2::3] = torch.nan
-    return emotion
+    named = len(emotion.DIMENSION_NAMES)
+    rows = torch.rand(batch, emotion.PADDED_SIZE, generator=draw) * 2 - 1
+    rows[0::3, named:] = 0
+    rows[1::3, [0, named - 1, named + 2]] = torch.nan
+    rows[2::3] = torch.nan
+    return rows
 
 
 def _midi_example(model: nn.Module, sizes: Sizes) -> dict[str, Tensor]:
@@ -56,13 +54,13 @@ def _midi_example(model: nn.Module, sizes: Sizes) -> dict[str, Tensor]:
     context = torch.stack(
         [torch.randint(0, size, (batch, past + length), generator=draw) for size in midigen.CONTEXT], -1
     )
-    emotion = _emotion(batch, draw)
+    emotions = _emotion(batch, draw)
     past_k, past_v = model.empty_past(batch)
     if past:
-        _, past_k, past_v = model(ids[:, :past], emotion, context[:, :past], past_k, past_v)
+        _, past_k, past_v = model(ids[:, :past], emotions, context[:, :past], past_k, past_v)
     return {
         "input_ids": ids[:, past:],
-        "emotion": emotion,
+        "emotion": emotions,
         "context": context[:, past:],
         "past_k": past_k,
         "past_v": past_v,

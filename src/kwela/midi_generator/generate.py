@@ -251,9 +251,9 @@ def first_bars(ids: np.ndarray, bars: int | None) -> np.ndarray:
 def _per_bar(curve: Curve | Vector, bars: int) -> np.ndarray:
     """(bars, 64) float32."""
     steps: Any = curve if isinstance(curve[0], tuple) else [(0, curve)]
-    out = np.empty((bars, emotion.DIMENSIONS), np.float32)
+    out = np.empty((bars, emotion.PADDED_SIZE), np.float32)
     for first, vector in steps:
-        out[first:] = emotion.expand64(vector)
+        out[first:] = emotion.to_64d(vector)
     return out
 
 

@@ -2,11 +2,11 @@
 
 Notable choices:
 - decoder-only, rotary positions, pre-norm, no biases; LayerNorm, which has a fast CPU kernel where RMSNorm has none;
-- emotion enters by cross-attention on every second layer, as *five* condition tokens: valence, arousal, intensity, the
-  other 61 numbers, and a learned sink. To a single token it would add the same constant everywhere, as a softmax over
-  one is 1;
-- NaN in `emotion` means "not given" and becomes that dimension's learned null, which is what classifier-free guidance
-  (Ho & Salimans 2022) compares with;
+- emotion enters by cross-attention on every second layer, as several condition tokens: one for each named dimension,
+  one for the user's own further numbers, and a learned sink. A single token would add the same constant everywhere,
+  because a softmax over one value is 1;
+- NaN in `emotion` means "not given" and becomes the learned null of that dimension. Classifier-free guidance
+  (Ho & Salimans 2022) compares with this null;
 - context (key, chord root, chord quality, style of each id's bar) is added to the embedding; 0 adds nothing;
 - one forward serves training (no past, nothing cached) and decoding (past in, present out, keys already rotated).
 """
@@ -20,37 +20,40 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kwela.midi_generator import attention
+from kwela.music.emotion import DIMENSION_NAMES, PADDED_SIZE
+from kwela.music.grammar import VOCAB
 
-VOCAB = 388
-EMOTION = 64
+NAMED = len(DIMENSION_NAMES)  # dimensions of emotion that have a condition token each
+FURTHER = PADDED_SIZE - NAMED  # numbers of the user's own, which share one token
 CONTEXT = (25, 13, 17, 65)  # sizes, 0 = absent: 24 keys, 12 chord roots, 16 chord qualities, 64 styles
 HARMONICS = 4  # an emotion number x in [-1, 1] is described by x and sin, cos of k pi x / 2, k = 1..4
 
 
 class EmotionTokens(nn.Module):
-    """(B, 64) emotion numbers, NaN where not given -> (B, 5, width) condition tokens."""
+    """Turn emotions (B, 64), NaN where not given, into condition tokens (B, NAMED + 2, width)."""
 
     harmonic: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.scalar = nn.Parameter(torch.randn(3, 1 + 2 * HARMONICS, width) / (1 + 2 * HARMONICS) ** 0.5)
-        self.rest = nn.Parameter(torch.randn(EMOTION - 3, width) / (EMOTION - 3) ** 0.5)
-        self.null = nn.Parameter(torch.randn(EMOTION, width))  # stands in for a number that is not given
-        self.kind = nn.Parameter(torch.randn(5, width))  # which token is which; the last is the sink
+        self.scalar = nn.Parameter(torch.randn(NAMED, 1 + 2 * HARMONICS, width) / (1 + 2 * HARMONICS) ** 0.5)
+        self.rest = nn.Parameter(torch.randn(FURTHER, width) / FURTHER**0.5)
+        self.null = nn.Parameter(torch.randn(PADDED_SIZE, width))  # stands in for a number that is not given
+        self.kind = nn.Parameter(torch.randn(NAMED + 2, width))  # which token is which; the last is the sink
         self.norm = nn.LayerNorm(width, bias=False)
         self.register_buffer("harmonic", torch.arange(1, HARMONICS + 1) * (torch.pi / 2), persistent=False)
 
     def forward(self, emotion: Tensor) -> Tensor:
         absent = torch.isnan(emotion)
         given = torch.where(absent, torch.zeros_like(emotion), emotion)
-        main = given[:, :3, None]  # (B, 3, 1)
-        waves = main * self.harmonic  # (B, 3, HARMONICS)
-        features = torch.cat((main, waves.sin(), waves.cos()), -1)
-        three = torch.einsum("bdf,dfw->bdw", features, self.scalar)
-        three = torch.where(absent[:, :3, None], self.null[:3], three)
-        rest = given[:, 3:] @ self.rest + absent[:, 3:].to(given.dtype) @ self.null[3:] / (EMOTION - 3) ** 0.5
-        tokens = torch.cat((three, rest[:, None], torch.zeros_like(rest[:, None])), 1) + self.kind
+        value = given[:, :NAMED, None]  # (B, NAMED, 1)
+        waves = value * self.harmonic  # (B, NAMED, HARMONICS)
+        features = torch.cat((value, waves.sin(), waves.cos()), -1)
+        named = torch.einsum("bdf,dfw->bdw", features, self.scalar)
+        named = torch.where(absent[:, :NAMED, None], self.null[:NAMED], named)
+        absent_further = absent[:, NAMED:].to(given.dtype) @ self.null[NAMED:] / FURTHER**0.5
+        further = (given[:, NAMED:] @ self.rest + absent_further)[:, None]
+        tokens = torch.cat((named, further, torch.zeros_like(further)), 1) + self.kind
         return self.norm(tokens)
 
 
@@ -93,8 +96,8 @@ class Block(nn.Module):
         q = self.cross_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T, D)
         k, v = (
             self.cross_kv(emotion).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )  # (B, H, 5, D) each
-        # Written out: with five keys, SDPA's kernel is eight times slower than two small matmuls.
+        )  # (B, H, NAMED + 2, D) each
+        # Written out: with so few keys, SDPA's kernel is eight times slower than two small matmuls.
         weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1)
         return self.cross_out((weights @ v).transpose(1, 2).flatten(2))
 

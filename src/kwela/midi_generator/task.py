@@ -22,6 +22,7 @@ from kwela.midi_generator.generate import TorchBackend, generate
 from kwela.midi_generator.model import MidiGenerator, build
 from kwela.midi_generator.piano_roll import draw
 from kwela.music import tokens
+from kwela.music.emotion import Emotion
 from kwela.music.tokens import Kind
 
 # Kinds of id whose cross-entropy is reported apart; together, all that can be predicted.
@@ -100,12 +101,7 @@ class MidiTask:
             generate(backend, song.emotion, bars=PREVIEW_BARS, seed=self.config.seed, top_p=0.95)
         )
         score.dump_midi(folder / "sample.mid")
-        valence, arousal, intensity = song.emotion[:3]
-        draw(
-            score,
-            folder / "sample.png",
-            f"valence {valence:+.1f}, arousal {arousal:+.1f}, intensity {intensity:.1f}",
-        )
+        draw(score, folder / "sample.png", Emotion.from_vector(song.emotion).text(1))
 
 
 def scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

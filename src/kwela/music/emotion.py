@@ -1,22 +1,30 @@
-"""Emotion words and paths -> [valence, arousal, intensity].
+"""Read emotions from words, paths and numbers, and hold them as named dimensions.
 
-Valence and arousal in [-1, 1] are a word's place on Russell's circumplex (Russell 1980); intensity in [0, 1] is its
-strength. `thesaurus.json` holds six bases of six sub-emotions of six leaves, plus `neutral`:
+An `Emotion` has three dimensions (Russell 1980, with a strength beside the circumplex):
 
-- a node (a base, a sub-emotion) has a place on the circumplex, which all of its words share;
-- its six tiers rise in intensity, tier t -> (t - 1) / 5, and its own word stands in tier 4: 0.6. A sub-emotion's tiers
-  are its leaves, each a word with its synonyms;
-- a degree before a word moves it some tiers ("very sad", "slightly sad"), clamped to the six;
+- valence in [-1, 1], from unpleasant to pleasant;
+- arousal in [-1, 1], from calm to excited;
+- intensity in [0, 1], from faint to strong.
+
+To add a dimension, add a field to `Emotion`, its values to `LOWEST`, `HIGHEST` and `NEUTRAL`, and its rule to
+`_emotion_of`. No other file lists the dimensions. Models read the padded form: the dimensions in the order of
+`DIMENSION_NAMES`, then zeros, `PADDED_SIZE` numbers in all. A user may give all of these numbers instead.
+
+Words stand in `thesaurus.json`, which holds six bases of six sub-emotions of six leaves, plus `neutral`:
+
+- a node (a base or a sub-emotion) has a place on the circumplex, and all of its words share this place;
+- the six tiers of a node rise in intensity, tier t -> (t - 1) / 5. The node's own word stands in tier 4, which is 0.6.
+  The tiers of a sub-emotion are its leaves, and each leaf is a word with its synonyms;
+- a degree before a word moves the word by some tiers ("very sad", "slightly sad"), within the six;
 - `neutral` and its words are always [0, 0, 0.5].
 
-A path is read by production rules; the first that fires decides, and the reading names it:
+A path is read by these rules. The first one that applies decides, and the reading names it:
 
     nearest parent directory that is an emotion word  -> "directory:sad"
     first whole emotion word of the file name         -> "filename:grief"
     otherwise                                         -> "default", neutral
 
-Words are runs of letters, so "unhappy" is not happy and "Sadie" is not sad; a negated word ("not_happy") is passed
-over.
+Words are runs of letters, so "unhappy" is not happy and "Sadie" is not sad. A negated word ("not_happy") is skipped.
 """
 
 from __future__ import annotations
@@ -34,18 +42,56 @@ import numpy as np
 
 from kwela.errors import UserError
 
-DIMENSIONS = 64  # of the padded form that the models read
+PADDED_SIZE = 64  # numbers in the padded form
 TIERS = 6
-NEUTRAL = (0.0, 0.0, 0.5)
+
+
+class Emotion(NamedTuple):
+    """An emotion by its named dimensions; the ranges are `LOWEST` to `HIGHEST`, and NaN means "not given"."""
+
+    valence: float
+    arousal: float
+    intensity: float
+
+    @classmethod
+    def from_vector(cls, values: Sequence[float] | np.ndarray) -> Emotion:
+        """Take the named dimensions from the start of a vector, which may be of the padded form."""
+        return cls(*(float(value) for value in values[: len(cls._fields)]))
+
+    def text(self, decimals: int, separator: str = ", ") -> str:
+        """Write the dimensions with their names, as "valence +0.5, arousal -0.2, intensity 0.6"."""
+        signs = ("+" if low < 0 else "" for low in LOWEST)
+        numbers = (f"{value:{sign}.{decimals}f}" for value, sign in zip(self, signs, strict=True))
+        return separator.join(f"{name} {number}" for name, number in zip(self._fields, numbers, strict=True))
+
+
+DIMENSION_NAMES: tuple[str, ...] = Emotion._fields
+LOWEST = Emotion(valence=-1, arousal=-1, intensity=0)
+HIGHEST = Emotion(valence=1, arousal=1, intensity=1)
+NEUTRAL = Emotion(valence=0.0, arousal=0.0, intensity=0.5)
+
+# Texts for messages and metadata, so that they name the dimensions of today.
+SIZES_TEXT = f"{len(DIMENSION_NAMES)} or {PADDED_SIZE} numbers"
+PADDED_TEXT = (
+    "".join(
+        f"{name} {low:g}..{high:g}, "
+        for name, low, high in zip(DIMENSION_NAMES, LOWEST, HIGHEST, strict=True)
+    )
+    + f"then zeros or {PADDED_SIZE - len(DIMENSION_NAMES)} numbers of the user's own"
+)
 
 
 class Reading(NamedTuple):
-    vector: tuple[float, float, float]  # valence, arousal in [-1, 1]; intensity in [0, 1]
+    """An emotion, where it was read, and its node."""
+
+    emotion: Emotion
     source: str  # "word:W", "directory:W", "filename:W" or "default"
-    node: str  # where the word hangs in the thesaurus: "sad/grief"
+    node: str  # the place of the word in the thesaurus: "sad/grief"
 
 
 class Entry(NamedTuple):
+    """The place of a word in the thesaurus."""
+
     valence: float
     arousal: float
     tier: int  # 1..6
@@ -53,11 +99,11 @@ class Entry(NamedTuple):
 
 
 def lookup(word: str) -> Reading:
-    """A word or phrase of the thesaurus, any case, with or without a degree ("grief", "Very Sad").
+    """Read a word or phrase of the thesaurus, in any case, with or without a degree ("grief", "Very Sad").
 
-    Raises UserError naming the nearest known words if it is not one.
+    Raises UserError with the nearest known words if the word is unknown.
     """
-    reading = _whole(_words(word), "word")
+    reading = _read_whole(_words(word), "word")
     if reading is None:
         nearest = difflib.get_close_matches(" ".join(_words(word)), thesaurus(), n=3)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "known are happy, sad, angry, fear, ..."
@@ -66,86 +112,81 @@ def lookup(word: str) -> Reading:
 
 
 def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Reading:
-    """The emotion that a path tells of, by the rules above. The file is not opened.
+    """Read the emotion that a path names, by the rules above, without opening the file.
 
-    root: it and the directories below it count, so that /content/tracks/x.wav under /content/tracks is not "content".
+    root: only this directory and those below it count, so that /content/tracks/x.wav under /content/tracks is not
+    "content".
     """
     path = PurePath(path)
     parents = path.parts[:-1] if root is None else (PurePath(root).name, *path.relative_to(root).parts[:-1])
     for directory in reversed(parents):
-        reading = _whole(_words(directory), "directory")
+        reading = _read_whole(_words(directory), "directory")
         if reading:
             return reading
-    return _first(_words(path.stem), "filename") or Reading(NEUTRAL, "default", "neutral")
+    return _read_first(_words(path.stem), "filename") or Reading(NEUTRAL, "default", "neutral")
 
 
 def describe(argument: str) -> dict[str, Any]:
-    """What `kwela emotion ARGUMENT` says: input, valence, arousal, intensity, source, node.
+    """Return what `kwela emotion ARGUMENT` prints: input, each dimension, source, node.
 
     Numbers with commas stand for themselves. An argument without a slash or an extension is a word; any other is a
     path. Raises UserError on an unknown word.
     """
     if re.fullmatch(r"[-+.,\d\se]+", argument) and "," in argument:
-        vector, source, node = parse(argument)[:3], "user", ""
+        reading = Reading(Emotion.from_vector(parse(argument)), "user", "")
     elif "/" in argument or "\\" in argument or Path(argument).suffix:
-        vector, source, node = from_path(argument.replace("\\", "/"))
+        reading = from_path(argument.replace("\\", "/"))
     else:
-        vector, source, node = lookup(argument)
-    numbers = dict(zip(("valence", "arousal", "intensity"), vector, strict=True))
-    return {"input": argument, **numbers, "source": source, "node": node}
+        reading = lookup(argument)
+    numbers = reading.emotion._asdict()
+    return {"input": argument, **numbers, "source": reading.source, "node": reading.node}
 
 
 def parse(text: str) -> tuple[float, ...]:
-    """What a user wrote for `--emotion`: a word ("grief") or numbers ("0.8,0.5,0.6", 3 or 64 of them).
+    """Read what a user wrote for `--emotion`: a word ("grief"), or 3 or 64 numbers ("0.8,0.5,0.6").
 
-    Raises UserError showing the text: an unknown word, or numbers that can't be read or are out of range.
+    Raises UserError with the text: an unknown word, or numbers that can't be read or are out of range.
     """
     if "," not in text:
-        return lookup(text.strip()).vector
+        return lookup(text.strip()).emotion
     try:
         numbers = [float(number) for number in text.split(",")]
     except ValueError:
-        raise UserError(f"--emotion: {text!r}: write valence,arousal,intensity as 0.8,0.5,0.6") from None
+        example = ",".join(f"{value:g}" for value in NEUTRAL)
+        raise UserError(f"--emotion: {text!r}: write {','.join(DIMENSION_NAMES)} as {example}") from None
     return tuple(float(number) for number in check(numbers, "--emotion"))
 
 
 def check(values: object, where: str) -> np.ndarray:
-    """`values` as float32, shape (3,) or (64,), or UserError("{where}: what is wrong").
+    """Return `values` as float32 of shape (3,) or (64,), or raise UserError("{where}: what is wrong").
 
-    Three numbers are valence and arousal in [-1, 1] and intensity in [0, 1]; 64 are the user's own, each in [-1, 1].
+    Three numbers are the named dimensions, each in its own range; 64 are the user's own, each in [-1, 1].
     """
-    if (
-        not isinstance(values, Sequence | np.ndarray)
-        or isinstance(values, str)
-        or len(values) not in (3, DIMENSIONS)
-    ):
-        size = (
-            len(values)
-            if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
-            else "none"
-        )
-        raise UserError(
-            f"{where}: expected 3 numbers (valence, arousal, intensity) or {DIMENSIONS}, found {size}"
-        )
-    for index, value in enumerate(values):
+    named = len(DIMENSION_NAMES)
+    is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
+    if not is_list or len(values) not in (named, PADDED_SIZE):
+        size = len(values) if is_list else "none"
+        names = ", ".join(DIMENSION_NAMES)
+        raise UserError(f"{where}: expected {named} numbers ({names}) or {PADDED_SIZE}, found {size}")
+    ranges = list(zip(LOWEST, HIGHEST, strict=True)) if len(values) == named else [(-1, 1)] * PADDED_SIZE
+    for number, (value, (low, high)) in enumerate(zip(values, ranges, strict=True), 1):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise UserError(f"{where}: number {index + 1} is {value!r}, not a number")
-        low = 0 if index == 2 and len(values) == 3 else -1
-        if not low <= value <= 1:  # also refuses NaN
-            raise UserError(f"{where}: number {index + 1} is {value}, outside [{low}, 1]")
+            raise UserError(f"{where}: number {number} is {value!r}, not a number")
+        if not low <= value <= high:  # this also refuses NaN
+            raise UserError(f"{where}: number {number} is {value}, outside [{low:g}, {high:g}]")
     return np.asarray(values, np.float32)
 
 
-def expand64(vector: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(3,) or (64,) -> float32 (64,): three numbers are followed by zeros, 64 stay."""
-    out = np.zeros(DIMENSIONS, np.float32)
-    out[: len(vector)] = vector
-    return out
+def to_64d(vector: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the padded form, float32 (64,): the named dimensions are followed by zeros, 64 numbers stay."""
+    padded = np.zeros(PADDED_SIZE, np.float32)
+    padded[: len(vector)] = vector
+    return padded
 
 
 @cache
 def thesaurus() -> Mapping[str, Entry]:
-    """Every word and phrase (lower case, single spaces) and its place."""
+    """Return every word and phrase (lower case, single spaces) with its place."""
     return dict(_walk(_data()["nodes"], ""))
 
 
@@ -160,7 +201,8 @@ def _data() -> dict[str, Any]:
 
 
 @cache
-def _longest() -> int:
+def _longest_phrase() -> int:
+    """Words of the longest phrase."""
     return max(phrase.count(" ") for phrase in thesaurus()) + 1
 
 
@@ -178,9 +220,9 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)*", unicodedata.normalize("NFC", text).casefold())
 
 
-def _at(words: list[str], start: int) -> tuple[Entry, int] | None:
-    """The longest phrase that begins at `start`, and where it ends."""
-    for end in range(min(len(words), start + _longest()), start, -1):
+def _phrase_at(words: list[str], start: int) -> tuple[Entry, int] | None:
+    """The longest phrase that begins at `start`, and the index after its last word."""
+    for end in range(min(len(words), start + _longest_phrase()), start, -1):
         entry = thesaurus().get(" ".join(words[start:end]))
         if entry:
             return entry, end
@@ -188,38 +230,43 @@ def _at(words: list[str], start: int) -> tuple[Entry, int] | None:
 
 
 def _shift(words: list[str], start: int) -> int:
-    """Tiers that the degree before `start`, if any, moves a word."""
+    """Tiers by which the degree before `start`, if there is one, moves a word."""
     return _data()["degrees"].get(words[start - 1], 0) if start else 0
+
+
+def _emotion_of(entry: Entry, tier: int) -> Emotion:
+    """The emotion of a word in a tier: the rule by which each dimension gets its value."""
+    if entry.node == "neutral":
+        return NEUTRAL
+    return Emotion(valence=entry.valence, arousal=entry.arousal, intensity=(tier - 1) / (TIERS - 1))
 
 
 def _reading(words: list[str], entry: Entry, start: int, end: int, kind: str) -> Reading:
     shift = _shift(words, start)
     phrase = " ".join(words[start - bool(shift) : end])
     tier = min(max(entry.tier + shift, 1), TIERS)
-    neutral = entry.node == "neutral"
-    vector = NEUTRAL if neutral else (entry.valence, entry.arousal, (tier - 1) / (TIERS - 1))
-    return Reading(vector, f"{kind}:{phrase}", entry.node)
+    return Reading(_emotion_of(entry, tier), f"{kind}:{phrase}", entry.node)
 
 
-def _whole(words: list[str], kind: str) -> Reading | None:
-    """`words` as one phrase, after a degree or not; None if they are anything else."""
+def _read_whole(words: list[str], kind: str) -> Reading | None:
+    """Read `words` as one phrase, with or without a degree; None if they are anything else."""
     for start in (0, 1):
-        found = _at(words, start) if start < len(words) else None
-        if found and found[1] == len(words) and (start == 0 or _shift(words, 1)):
-            return _reading(words, found[0], start, found[1], kind)
+        match = _phrase_at(words, start) if start < len(words) else None
+        if match and match[1] == len(words) and (start == 0 or _shift(words, 1)):
+            return _reading(words, match[0], start, match[1], kind)
     return None
 
 
-def _first(words: list[str], kind: str) -> Reading | None:
-    """The first phrase among `words` that no negation precedes."""
+def _read_first(words: list[str], kind: str) -> Reading | None:
+    """Read the first phrase among `words` that has no negation before it."""
     start = 0
     while start < len(words):
-        found = _at(words, start)
-        if found is None:
+        match = _phrase_at(words, start)
+        if match is None:
             start += 1
             continue
         before = start - bool(_shift(words, start)) - 1
         if before < 0 or words[before] not in _data()["negations"]:
-            return _reading(words, found[0], start, found[1], kind)
-        start = found[1]
+            return _reading(words, match[0], start, match[1], kind)
+        start = match[1]
     return None

@@ -29,11 +29,11 @@ import torch.nn.functional as F
 from scipy.special import ndtri
 from torch import Tensor, nn
 
+from kwela.music.emotion import PADDED_SIZE
 from kwela.music.midi import FEATURE_NAMES
 from kwela.spectocloud import space
 from kwela.spectocloud.target import NOTE_POINTS
 
-EMOTION = 64
 OVERTONES = (12, 19, 24, 28)  # semitones up to harmonics 2, 3, 4, 5
 PLANES = 4 + len(OVERTONES)  # see `planes`
 # The neighbourhood from which a cell's densities are predicted: offsets in semitones (harmonics among them)
@@ -96,9 +96,9 @@ class Spectocloud(nn.Module):
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         wide, twice = 4 * width, 2 * width
-        self.null = nn.Parameter(torch.zeros(EMOTION))
+        self.null = nn.Parameter(torch.zeros(PADDED_SIZE))
         self.condition = nn.Sequential(
-            nn.Linear(EMOTION + len(FEATURE_NAMES) + space.ROWS, twice),
+            nn.Linear(PADDED_SIZE + len(FEATURE_NAMES) + space.ROWS, twice),
             nn.GELU(),
             nn.Linear(twice, twice),
             nn.GELU(),

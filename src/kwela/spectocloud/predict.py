@@ -10,7 +10,7 @@ from torch import nn
 
 from kwela.errors import UserError
 from kwela.music import audio, midi
-from kwela.music.emotion import expand64
+from kwela.music.emotion import to_64d
 from kwela.spectocloud import space
 from kwela.spectocloud.target import Cloud
 
@@ -37,6 +37,6 @@ def predict(
     if midi_path is not None:
         notes = midi.features(midi.read(midi_path), start - offset, space.SECONDS)
     device = next(model.parameters()).device
-    inputs = (torch.from_numpy(array)[None].to(device) for array in (log_mel, expand64(emotion), notes))
+    inputs = (torch.from_numpy(array)[None].to(device) for array in (log_mel, to_64d(emotion), notes))
     positions, colors, properties = model(*inputs)[:3]
     return Cloud(positions[0].cpu().numpy(), torch.cat([colors, properties], -1)[0].cpu().numpy())

@@ -30,6 +30,7 @@ from symusic.core import ScoreTick
 from kwela import files
 from kwela.errors import UserError
 from kwela.music import audio, midi
+from kwela.music.emotion import Emotion
 from kwela.spectocloud import space
 
 NOTE_POINTS = 480
@@ -137,7 +138,7 @@ def compute(
 ) -> Cloud:
     """Return the target cloud of the segment that begins `start` seconds into the audio.
 
-    emotion: valence, arousal (-1..1), intensity (0..1); further numbers are ignored. offset: MIDI time is
+    emotion: 3 or 64 numbers; only the named dimensions count. offset: MIDI time is
     audio time less this, in seconds. redraw: 0 gives the target, another number another draw of the same
     distribution. Raises UserError for files that don't decode.
     """
@@ -152,11 +153,12 @@ def compute(
 
 def content_hash(audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float) -> str:
     """Return the SHA-256 (hex) of all that decides a cloud: both files, emotion, times and VERSION."""
-    felt = np.asarray(emotion, dtype="<f4")[:3].tobytes()
+    named = Emotion.from_vector(emotion)
+    numbers = np.array([named.valence, named.arousal, named.intensity], dtype="<f4").tobytes()
     times = np.array([offset, start], dtype="<f8").tobytes()
     content = file_hash(audio_path) + file_hash(midi_path)
     version = _HASHED_VERSION.get(TARGET_VERSION, str(TARGET_VERSION)).encode()
-    return hashlib.sha256(version + content + felt + times).hexdigest()
+    return hashlib.sha256(version + content + numbers + times).hexdigest()
 
 
 def seed_of(content: str, redraw: int = 0) -> int:
@@ -210,10 +212,10 @@ def analyse_segment(log_mel: np.ndarray, notes: np.ndarray, midi_start: float) -
 
 
 def make_cloud(segment: Segment, emotion: np.ndarray, seed: int) -> Cloud:
-    """Return the cloud of a segment. emotion: valence, arousal, intensity; further numbers are ignored."""
+    """Return the cloud of a segment. emotion: 3 or 64 numbers; only the named ones count."""
     if segment.silent:
         return silent_cloud()
-    valence, arousal, intensity = (float(value) for value in emotion[:3])
+    named = Emotion.from_vector(emotion)
     shift = np.random.default_rng(seed).random(5)
     even = (np.hstack([space.quasi_random(space.POINTS, 2), space.quasi_random(space.POINTS, 3)]) + shift) % 1
     on_notes = NOTE_POINTS if len(segment.notes) else 0
@@ -231,13 +233,13 @@ def make_cloud(segment: Segment, emotion: np.ndarray, seed: int) -> Cloud:
     level = segment.level[row, frame]
     texture = np.clip(2 * segment.level.mean(0), 0, 1)[frame]
     z = 0.5 * level + 0.3 * tense + 0.2 * texture
-    spread = CALM + (AROUSED - CALM) * (arousal + 1) / 2
+    spread = CALM + (AROUSED - CALM) * (named.arousal + 1) / 2
     offset = ndtri(even[:, 2:].clip(1e-3, 1 - 1e-3)) * spread * [1, 1, 2]
     positions = np.clip(np.stack([x, y, z], 1) + offset, 0, 1)
     note = np.arange(space.POINTS) < on_notes
     attributes = np.column_stack(
         [
-            _colour(valence, intensity, positions[:, 1], level, note),
+            _colour(named.valence, named.intensity, positions[:, 1], level, note),
             0.2 + 0.8 * level**1.5,  # size
             glow(positions, strengths(segment, frame_tension)),
             level

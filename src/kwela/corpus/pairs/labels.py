@@ -18,7 +18,6 @@ from kwela.corpus.pairs import scan
 from kwela.errors import UserError
 from kwela.music import emotion
 
-_NAMES = ("valence", "arousal", "intensity")
 Labels = dict[str, np.ndarray]  # "track001" or "happy/track001" -> float32 (3,) or (64,)
 
 
@@ -31,7 +30,8 @@ def read_labels(path: Path) -> Labels:
             raise UserError(f"{where}: {name} is labelled twice")
         labels[stem] = emotion.check(values, where)
     if not labels:
-        raise UserError(f"{path}: no labels (CSV: stem,valence,arousal,intensity; JSON: stem -> numbers)")
+        names = ",".join(emotion.DIMENSION_NAMES)
+        raise UserError(f"{path}: no labels (CSV: stem,{names}; JSON: stem -> numbers)")
     return labels
 
 
@@ -75,16 +75,17 @@ def _csv(path: Path) -> list[tuple[str, Any, str]]:
     found = []
     for where, cells in rows:
         if not all(_is_number(cell) for cell in cells[1:]):
-            raise UserError(f"{where}: expected a stem and 3 or {emotion.DIMENSIONS} numbers")
+            raise UserError(f"{where}: expected a stem and {emotion.SIZES_TEXT}")
         found.append((cells[0], [float(cell) for cell in cells[1:]], where))
     return found
 
 
 def _check_header(cells: list[str], path: Path) -> None:
     names = [cell.strip().casefold() for cell in cells[1:]]
-    if set(names) & set(_NAMES) and names != list(_NAMES):
+    right = list(emotion.DIMENSION_NAMES)
+    if set(names) & set(right) and names != right:
         raise UserError(
-            f"{path}:row 1: the columns are stem,{','.join(_NAMES)} in this order, not {','.join(cells)}"
+            f"{path}:row 1: the columns are stem,{','.join(right)} in this order, not {','.join(cells)}"
         )
 
 

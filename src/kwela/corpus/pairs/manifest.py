@@ -237,9 +237,9 @@ def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, given: Labels) 
     strength = ("directory", "filename", "default")
     both = [emotion.from_path(file, root) for file, root in zip(pair, (audio_root, midi_root), strict=True)]
     first, second = sorted(both, key=lambda reading: strength.index(reading.source.partition(":")[0]))
-    differ = first.vector != second.vector and second.source != "default"
+    differ = first.emotion != second.emotion and second.source != "default"
     return _Emotion(
-        [round(value, 6) for value in first.vector], first.source, second.source if differ else ""
+        [round(value, 6) for value in first.emotion], first.source, second.source if differ else ""
     )
 
 

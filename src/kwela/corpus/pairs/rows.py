@@ -54,7 +54,7 @@ def _checked(row: Row, where: str, manifest: Path, family: str) -> Row:
     for key in REQUIRED[family]:
         if key not in row:
             raise UserError(f"{where}: {key}: missing")
-    row["emotion64"] = emotion.expand64(emotion.check(row["emotion"], f"{where}: emotion"))
+    row["emotion64"] = emotion.to_64d(emotion.check(row["emotion"], f"{where}: emotion"))
     for key in _FILES:
         if key in row:
             row[key] = _file(row[key], f"{where}: {key}", manifest)
