@@ -31,7 +31,7 @@ def test_a_drawn_shift_keeps_the_grammar_and_the_canon(song: int, seed: int) -> 
     shift = augment.draw(ids, WIDE, np.random.default_rng(seed))
     moved = augment.apply(ids, shift)
     check_grammar(moved)
-    if augment.INITIAL_TEMPO not in augment._tempos(moved)[1]:  # a first tempo of 120 is canonically left out
+    if augment.START_TEMPO not in augment._tempos(moved)[1]:  # a first tempo of 120 is canonically left out
         assert np.array_equal(tokens.encode(tokens.decode(moved)), moved)
 
 

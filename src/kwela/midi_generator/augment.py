@@ -12,10 +12,7 @@ import numpy as np
 
 from kwela.config import MidiAugment
 from kwela.music import grammar as G
-
-TEMPO_STEPS = 511 / np.log(16)  # log-steps of tempo a nat
-INITIAL_TEMPO = round(TEMPO_STEPS * float(np.log(120 / 20)))  # the step nearest 120 BPM
-VELOCITY_BIN = 4  # MIDI velocity units a velocity id
+from kwela.music.encoding import START_TEMPO
 
 
 class Shift(NamedTuple):
@@ -33,13 +30,13 @@ def pitched(ids: np.ndarray) -> np.ndarray:
 
 def draw(ids: np.ndarray, settings: MidiAugment, rng: np.random.Generator) -> Shift:
     """A shift within `settings` under which every pitch, velocity and tempo of the song stays in its range."""
-    tempo = int(np.log1p(settings.tempo) * TEMPO_STEPS)
-    velocity = settings.velocity // VELOCITY_BIN
+    tempo = int(np.log1p(settings.tempo) * G.STEPS_PER_NAT)
+    velocity = settings.velocity // G.VELOCITY_STEP
     steps = _tempos(ids)[1]
     return Shift(
-        _within(ids[pitched(ids)], 127, settings.transpose, rng),
-        _within(np.append(steps, INITIAL_TEMPO), 511, tempo, rng),
-        _within(ids[(ids >= G.VELOCITY) & (ids < G.BEAT)] - G.VELOCITY, 31, velocity, rng),
+        _within(ids[pitched(ids)], G.PITCHES - 1, settings.transpose, rng),
+        _within(np.append(steps, START_TEMPO), G.TEMPOS - 1, tempo, rng),
+        _within(ids[(ids >= G.VELOCITY) & (ids < G.BEAT)] - G.VELOCITY, G.VELOCITY_BINS - 1, velocity, rng),
     )
 
 
@@ -52,7 +49,7 @@ def apply(ids: np.ndarray, shift: Shift) -> np.ndarray:
         return out
     where, steps = _tempos(ids)
     out[where], out[where + 1] = _pair(steps + shift.tempo)
-    return _state_tempo(out, INITIAL_TEMPO + shift.tempo)
+    return _state_tempo(out, START_TEMPO + shift.tempo)
 
 
 def transpose_context(context: np.ndarray, semitones: int) -> np.ndarray:
@@ -74,11 +71,11 @@ def _within(values: np.ndarray, top: int, reach: int, rng: np.random.Generator) 
 def _tempos(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the tempo pairs stand, and their log-steps."""
     where = np.flatnonzero((ids >= G.TEMPO_COARSE) & (ids < G.TEMPO_FINE))
-    return where, 16 * (ids[where] - G.TEMPO_COARSE) + ids[where + 1] - G.TEMPO_FINE
+    return where, G.FINE_TEMPOS * (ids[where] - G.TEMPO_COARSE) + ids[where + 1] - G.TEMPO_FINE
 
 
 def _pair(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return G.TEMPO_COARSE + steps // 16, G.TEMPO_FINE + steps % 16
+    return G.TEMPO_COARSE + steps // G.FINE_TEMPOS, G.TEMPO_FINE + steps % G.FINE_TEMPOS
 
 
 def _state_tempo(ids: np.ndarray, step: int) -> np.ndarray:
@@ -87,9 +84,8 @@ def _state_tempo(ids: np.ndarray, step: int) -> np.ndarray:
         return ids
     at = 4 if G.NUMERATOR < ids[2] < G.DENOMINATOR else 2  # after BAR and its meter, if any
     pair = [part[0] for part in _pair(np.array([step]))]
-    if (
-        ids[at] != G.BEAT or G.SUB < ids[at + 1] < G.SUB + 24
-    ):  # tick 0 is silent: a position of the tempo's own
+    # Where nothing stands at tick 0, the tempo gets a position.
+    if ids[at] != G.BEAT or G.SUB < ids[at + 1] < G.SUB + G.TPQ:
         return np.insert(ids, at, [G.BEAT, *pair])
     if G.TEMPO_COARSE <= ids[at + 1] < G.TEMPO_FINE:
         return ids

@@ -1,9 +1,9 @@
-"""Audio files in, mono samples and log-mel spectrograms out.
+"""Read audio files as mono samples, and compute log-mel spectrograms.
 
-- Six formats: wav, flac and ogg through libsndfile where it can, everything else through FFmpeg (PyAV).
+- There are six formats: libsndfile reads wav, flac and ogg where it can, FFmpeg (PyAV) reads everything else.
 - A segment is read by seeking: an hour-long file costs no more than its 1.5 seconds.
-- The log-mel is part of the contract with the C++ host: change nothing here without changing its metadata.
-- torch is imported by `log_mel` alone, so that a corpus scan over thousands of files starts without it.
+- The log-mel is part of the contract with the C++ host: a change here needs a change of the export metadata.
+- Only `log_mel` imports torch, so that a corpus scan over thousands of files starts without it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ FLOOR = 1e-5  # power below this is silence: log10 gives -5
 FORMATS = frozenset({".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac"})
 
 _SNDFILE = frozenset({".wav", ".flac", ".ogg"})
-# What FFmpeg may take a file for: containers of sound. It would follow a playlist, whatever its name, to other files.
+# The containers that FFmpeg may recognise. Without this list it would open the files that a playlist names.
 _FFMPEG = {"format_whitelist": "wav,w64,mp3,flac,ogg,mov,aac,aiff,matroska", "protocol_whitelist": "file"}
-_MARGIN = 0.1  # seconds decoded on each side of a segment: filters and codecs ring in before it starts
+_MARGIN = 0.1  # seconds decoded on each side of a segment, because filters and codecs need time to settle
 
 
 def probe(path: Path) -> None:
-    """Check that `path` is audio: its header is read and its first second decoded.
+    """Check that `path` is audio: read its header and decode its first second.
 
     Raises UserError naming the file: missing, empty, not audio, no audio stream, or a WAV cut short.
     """
@@ -51,14 +51,17 @@ def probe(path: Path) -> None:
 
 
 def duration(path: Path) -> float:
-    """Length of `path` in seconds, from its header (raw AAC has none: its packets are counted). Raises as `probe`."""
+    """Return the length of `path` in seconds, from its header.
+
+    Raw AAC has no header, so its packets are counted. Raises as `probe`.
+    """
     return _duration_or_probe(Path(path), decode=False)
 
 
 def load(path: Path, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
-    """Mono float32 samples at 44.1 kHz from `start` (s), `seconds` long or to the end.
+    """Return mono float32 samples at 44.1 kHz from `start` (s), `seconds` long or to the end.
 
-    Channels are averaged. Shorter than asked (even empty) where the file ends first. Raises as `probe`.
+    Channels are averaged. Where the file ends early, there are fewer samples, or none. Raises as `probe`.
     """
     path = Path(path)
     begin = max(0.0, start - _MARGIN)
@@ -72,23 +75,24 @@ def load(path: Path, start: float = 0.0, seconds: float | None = None) -> np.nda
 
 
 def whole(path: Path, rate: int) -> tuple[np.ndarray, int]:
-    """All of a file as mono float32 samples at `rate` Hz, and the file's own rate. Channels are averaged.
+    """Return all of a file as mono float32 samples at `rate` Hz, and the file's own rate.
 
-    Raises as `probe`, also for NaN or infinity among the samples.
+    Channels are averaged. Raises as `probe`, and also for NaN or infinity among the samples.
     """
-    wave, own = _read(Path(path), 0.0, None)
+    wave, file_rate = _read(Path(path), 0.0, None)
     if not np.isfinite(wave).all():
         raise UserError(f"{path}: not readable as audio: it holds NaN or infinity")
-    return np.ascontiguousarray(
-        soxr.resample(wave, own, rate) if own != rate and len(wave) else wave, np.float32
-    ), own
+    if file_rate != rate and len(wave):
+        wave = soxr.resample(wave, file_rate, rate)
+    return np.ascontiguousarray(wave, np.float32), file_rate
 
 
 def log_mel(wave: Tensor | np.ndarray) -> Tensor:
-    """Log-mel spectrogram of one segment: (..., 65536) samples -> (..., 128 mels, 64 frames) float32, log10 power.
+    """Compute the log-mel spectrogram of one segment, in log10 of power.
 
-    512 samples are reflected at each side, no centring; periodic Hann of 2048, hop 1024; 128 Slaney mels of 20 to
-    20,000 Hz with unit area; log10(max(power, 1e-5)), so silence is -5. Raises ValueError on another length.
+    wave: (..., 65536) samples. Returns (..., 128 mels, 64 frames) float32. 512 samples are reflected at each
+    side, without centring; periodic Hann of 2048, hop 1024; 128 Slaney mels of 20 to 20,000 Hz with unit
+    area; log10(max(power, 1e-5)), so silence is -5. Raises ValueError for another length.
     """
     import torch
 
@@ -106,9 +110,9 @@ def log_mel(wave: Tensor | np.ndarray) -> Tensor:
 
 @functools.cache
 def mel_filters(higher: float = 1.0) -> np.ndarray:
-    """Triangular filters (1025, 128) float32 on Slaney's scale, each of unit area over frequency (Slaney 1998).
+    """Return triangular filters (1025, 128) float32, each of unit area over frequency (Slaney 1998).
 
-    higher: hears each tone f as one of f x higher, as loud: the triangles lie that much lower.
+    higher: a tone f counts as one of f x higher, and as loud, because the triangles lie lower by this factor.
     """
     edges = mel_edges_hz() / higher
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
@@ -118,12 +122,12 @@ def mel_filters(higher: float = 1.0) -> np.ndarray:
 
 
 def mel_edges_hz() -> np.ndarray:
-    """The 130 edges in Hz of the 128 triangles; centres are [1:-1]."""
+    """Return the 130 edges in Hz of the 128 triangles; centres are [1:-1]."""
     return _mel_to_hz(np.linspace(hz_to_mel(LOW_HZ), hz_to_mel(HIGH_HZ), MELS + 2))
 
 
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
-    """Slaney's mel scale: linear (200/3 Hz a mel) to 1 kHz, then 27 mels to every factor of 6.4."""
+    """Convert Hz to Slaney's mels: linear (200/3 Hz a mel) to 1 kHz, then 27 mels for each factor of 6.4."""
     hz = np.asarray(hz, dtype=np.float64)
     return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4))
 
@@ -136,7 +140,7 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
 
 
 def _read(path: Path, begin: float, end: float | None) -> tuple[np.ndarray, int]:
-    """Mono samples at the file's own rate between two times in seconds."""
+    """Read mono samples, at the file's own rate, between two times in seconds."""
     _check_file(path)
     if path.suffix.lower() in _SNDFILE:
         try:
@@ -146,9 +150,8 @@ def _read(path: Path, begin: float, end: float | None) -> tuple[np.ndarray, int]
                 count = -1 if end is None else max(0, round(end * rate) - first)
                 file.seek(first)
                 samples = file.read(count, dtype="float32", always_2d=True)
-                return samples @ np.full(
-                    file.channels, 1 / file.channels, np.float32
-                ), rate  # 20x faster than mean
+                weights = np.full(file.channels, 1 / file.channels, np.float32)
+                return samples @ weights, rate  # 20 times as fast as mean
         except soundfile.LibsndfileError:
             pass  # a codec libsndfile lacks (Opus in ogg, ADPCM variants): FFmpeg decides
     with _opened(path) as container:
@@ -181,7 +184,10 @@ def _read_av(
 
 
 def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
-    """What decodes. Rubbish after the last frame, which taggers leave, is passed over; in the middle it isn't."""
+    """Yield the frames that decode, and raise UserError for a file that is damaged in its middle.
+
+    Damage after the last frame is ignored, because programs that write tags leave bytes there.
+    """
     damaged = False
     for packet in container.demux(stream):
         try:
@@ -245,14 +251,13 @@ def _duration_or_probe(path: Path, *, decode: bool) -> float:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
-    """An FFmpeg container; whatever goes wrong inside is the file's fault: UserError."""
+    """Open an FFmpeg container; every failure inside the block becomes a UserError about the file."""
     try:
         with av.open(str(path), options=_FFMPEG) as container:
             if not container.streams.audio:
                 raise _unreadable(path, "it has no audio stream")
-            if not getattr(
-                container.streams.audio[0], "rate", None
-            ):  # PyAV leaves it out where it knows no codec
+            # PyAV leaves the rate out where it does not know the codec.
+            if not getattr(container.streams.audio[0], "rate", None):
                 raise _unreadable(path, "its codec is not known")
             yield container
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
@@ -275,17 +280,16 @@ def _check_file(path: Path) -> None:
 
 
 def _check_riff(path: Path, file: BinaryIO, size: int) -> None:
-    """libsndfile plays a cut WAV to where it ends without a word: compare its data chunk with the file ourselves."""
+    """Compare a WAV's data chunk with the file's length: libsndfile reads a truncated file silently."""
     if file.read(12)[8:] != b"WAVE":
         raise _unreadable(path, "it has no RIFF/WAVE header")
     while len(head := file.read(8)) == 8:
         name, claimed = head[:4], struct.unpack("<I", head[4:])[0]
         if name == b"data":
             held = size - file.tell()
-            if held < claimed < 0xFFFF_FFFF:  # all ones: a stream or RF64, whose length stands elsewhere
-                raise _unreadable(
-                    path, f"truncated: its header claims {claimed} bytes of samples, {held} are there"
-                )
+            if held < claimed < 0xFFFF_FFFF:  # all ones: a stream or RF64, with the length elsewhere
+                claim = f"its header claims {claimed} bytes of samples, {held} are there"
+                raise _unreadable(path, f"truncated: {claim}")
             return
         file.seek(claimed + claimed % 2, 1)
     raise _unreadable(path, "truncated: it has no data chunk")

@@ -1,4 +1,4 @@
-"""Ids to a score. Any sequence gives a valid one: what the grammar refuses is passed over."""
+"""Decode ids to a score. Any sequence gives a valid score: an id that the grammar refuses is skipped."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from symusic.core import (
 )
 
 from kwela.music import grammar as g
-from kwela.music.encoding import MAX_TICK, START_TEMPO, Notes, one_at_a_time, tempo_mspq
+from kwela.music.encoding import MAX_TICK, PEDAL_CONTROL, START_TEMPO, Notes, one_at_a_time, tempo_mspq
 from kwela.music.grammar import Kind
 
-# Where to go on when an unfinished construct (a pitch without a velocity, half a tempo) is given up.
-_GIVE_UP = {
+# The kind to continue from when an unfinished construct (a pitch without a velocity, half a tempo) is
+# abandoned.
+_ABANDON = {
     Kind.START: Kind.BOS,
     Kind.NUMERATOR: Kind.BAR,
     **dict.fromkeys(
@@ -30,92 +31,121 @@ _GIVE_UP = {
 
 
 def decode(ids: Iterable[int]) -> ScoreTick:
-    """The music that ids stand for, at 24 ticks a quarter, one track for each program and part, drums last.
+    """Return the music of ids, at 24 ticks a quarter: one track for each program and part, drums last.
 
-    ids: integers of any value and order. An id that the grammar refuses ends the unfinished construct before it if it
-    can stand after that, and is skipped if not; EOS ends the song. Tempos are written as the centre of their step, from
-    tick 0 on; pedals as CC64 127 and 0 in `controls`; overlaps of one pitch are resolved as `encode` does.
+    ids: integers of any value and order. If the grammar refuses an id, the unfinished construct before it is
+    abandoned where the id can stand after that; otherwise the id is skipped. EOS ends the song. Tempos are
+    written as the centre of their step, from tick 0 on, and pedals as CC64 127 and 0 in `controls`. Overlaps
+    of one pitch are resolved as `encode` resolves them.
     """
-    state = g.start()
-    bar = begun = family = program = part = coarse_tempo = pitch = velocity = 0
-    tempos = {0: START_TEMPO}
-    meters: dict[int, tuple[int, int]] = {}
-    notes: list[list[int]] = []  # voice, pitch, tick, duration, velocity
-    pedals: list[tuple[int, int, int]] = []  # voice, tick, CC64
+    music = _Music()
     for token in np.asarray(ids if isinstance(ids, np.ndarray) else list(ids)).ravel().tolist():
-        if token == g.EOS or bar > MAX_TICK:
+        if token == g.EOS or music.bar > MAX_TICK:
             break
-        if not 0 <= token < g.VOCAB:
-            continue
-        if not g.mask(state)[token]:
-            resumed = state._replace(last=_GIVE_UP.get(state.last, state.last), numerator=0)
-            if not g.mask(resumed)[token]:
-                continue
-            state = resumed
-        before, state = state, g.advance(state, token)
-        match state.last:
+        if 0 <= token < g.VOCAB:
+            music.read(token)
+    return music.score()
+
+
+class _Music:
+    """The music of the ids that were read so far: the state and the events."""
+
+    def __init__(self) -> None:
+        self.state = g.start()
+        self.bar = 0  # first tick of the bar
+        self.bars_read = False
+        self.program = self.part = 0
+        self.family = self.coarse_tempo = self.pitch = self.velocity = 0  # of a construct that goes on
+        self.tempos = {0: START_TEMPO}  # tick -> step
+        self.meters: dict[int, tuple[int, int]] = {}  # tick -> numerator, denominator
+        self.notes: list[list[int]] = []  # voice, pitch, tick, duration, velocity
+        self.pedals: list[tuple[int, int, int]] = []  # voice, tick, value of CC64
+
+    def read(self, token: int) -> None:
+        """Read one id of the vocabulary."""
+        before = self.state
+        if not g.mask(before)[token]:
+            before = before._replace(last=_ABANDON.get(before.last, before.last), numerator=0)
+            if not g.mask(before)[token]:
+                return
+        self.state = g.advance(before, token)
+        if self.state.last in (Kind.FINE, Kind.COARSE, Kind.LONGEST):
+            self._read_duration(token, opens=before.last is Kind.VELOCITY)
+        elif self.state.last is Kind.DENOMINATOR:
+            self.meters[self.bar] = (before.numerator, g.DENOMINATORS[token - g.DENOMINATOR])
+        else:
+            self._read_value(token)
+
+    def _read_duration(self, token: int, opens: bool) -> None:
+        if opens:
+            self.notes.append([self._voice(), self.pitch, self._tick(), 0, self.velocity])
+        self.notes[-1][3] += token - g.FINE if self.state.last is Kind.FINE else (token - g.COARSE) * g.TPQ
+
+    def _read_value(self, token: int) -> None:
+        match self.state.last:
             case Kind.PITCH:
-                pitch = token
+                self.pitch = token - g.PITCH
             case Kind.VELOCITY:
-                velocity = 4 * (token - g.VELOCITY) + 2
-            case Kind.FINE | Kind.COARSE | Kind.LONGEST:
-                if before.last is Kind.VELOCITY:
-                    notes.append([program * g.PARTS + part, pitch, bar + state.free - 1, 0, velocity])
-                notes[-1][3] += token - g.FINE if state.last is Kind.FINE else (token - g.COARSE) * g.TPQ
+                self.velocity = g.VELOCITY_STEP * (token - g.VELOCITY) + g.VELOCITY_STEP // 2
             case Kind.PEDAL:
-                pedals.append((program * g.PARTS + part, bar + state.free - 1, 127 * (token == g.PEDAL_ON)))
+                self.pedals.append((self._voice(), self._tick(), 127 * (token == g.PEDAL_ON)))
             case Kind.FAMILY:
-                family = token - g.FAMILY
+                self.family = token - g.FAMILY
             case Kind.VARIANT:
-                program = 8 * family + token - g.VARIANT
+                self.program = g.FAMILY_SIZE * self.family + token - g.VARIANT
             case Kind.DRUM:
-                program = g.DRUM_PROGRAM
+                self.program = g.DRUM_PROGRAM
             case Kind.PART:
-                part = token - g.PART
+                self.part = token - g.PART
             case Kind.TEMPO_COARSE:
-                coarse_tempo = token - g.TEMPO_COARSE
+                self.coarse_tempo = token - g.TEMPO_COARSE
             case Kind.TEMPO_FINE:
-                tempos[bar + state.free - 1] = 16 * coarse_tempo + token - g.TEMPO_FINE
+                self.tempos[self._tick()] = g.FINE_TEMPOS * self.coarse_tempo + token - g.TEMPO_FINE
             case Kind.BAR:
-                bar, begun = bar + state.bar * begun, 1
-            case Kind.DENOMINATOR:
-                meters[bar] = (before.numerator, g.DENOMINATORS[token - g.DENOMINATOR])
-    return _score(notes, pedals, tempos, meters)
+                self.bar += self.state.bar * self.bars_read
+                self.bars_read = True
+
+    def _voice(self) -> int:
+        return self.program * g.PARTS + self.part
+
+    def _tick(self) -> int:
+        return self.bar + self.state.free - 1
+
+    def score(self) -> ScoreTick:
+        """Return the events as a score."""
+        score = ScoreTick(g.TPQ)
+        score.tempos = TempoTickList.from_numpy(
+            np.array(list(self.tempos), np.int32), tempo_mspq(np.array(list(self.tempos.values())))
+        )
+        numerator, denominator = np.array(list(self.meters.values()), np.uint8).reshape(-1, 2).T.copy()
+        score.time_signatures = TimeSignatureTickList.from_numpy(
+            np.array(list(self.meters), np.int32), numerator, denominator
+        )
+        notes, _ = one_at_a_time(Notes(*np.array(self.notes, np.int64).reshape(-1, 5).T))
+        notes = notes.take(np.argsort(notes.tick, kind="stable"))
+        pedals = np.array(self.pedals, np.int64).reshape(-1, 3)
+        for voice in np.unique(np.concatenate([notes.voice, pedals[:, 0]])).tolist():
+            score.tracks.append(
+                _track(voice, notes.take(notes.voice == voice), pedals[pedals[:, 0] == voice])
+            )
+        if not score.tracks:  # symusic 0.6 writes meters and tempos in time order only beside a track
+            score.tracks.append(TrackTick("", 0, False))
+        return score
 
 
-def _score(
-    notes: list[list[int]],
-    pedals: list[tuple[int, int, int]],
-    tempos: dict[int, int],
-    meters: dict[int, tuple[int, int]],
-) -> ScoreTick:
-    score = ScoreTick(g.TPQ)
-    score.tempos = TempoTickList.from_numpy(
-        np.array(list(tempos), np.int32), tempo_mspq(np.array(list(tempos.values())))
+def _track(voice: int, notes: Notes, pedals: np.ndarray) -> TrackTick:
+    """Make a track of the notes of one voice, and of its pedals: rows of voice, tick, value."""
+    program = voice // g.PARTS
+    is_drum = program == g.DRUM_PROGRAM
+    track = TrackTick("", 0 if is_drum else program, is_drum)
+    track.notes = NoteTickList.from_numpy(
+        notes.tick.astype(np.int32),
+        np.minimum(notes.duration, MAX_TICK).astype(np.int32),
+        notes.pitch.astype(np.int8),
+        notes.velocity.astype(np.int8),
     )
-    numerator, denominator = np.array(list(meters.values()), np.uint8).reshape(-1, 2).T.copy()
-    score.time_signatures = TimeSignatureTickList.from_numpy(
-        np.array(list(meters), np.int32), numerator, denominator
+    _, tick, value = pedals.T
+    track.controls = ControlChangeTickList.from_numpy(
+        tick.astype(np.int32), np.full(len(tick), PEDAL_CONTROL, np.uint8), value.astype(np.uint8)
     )
-    kept, _ = one_at_a_time(Notes(*np.array(notes, np.int64).reshape(-1, 5).T))
-    kept = kept.take(np.argsort(kept.tick, kind="stable"))
-    pedal_voice, pedal_tick, pedal_value = np.array(pedals, np.int64).reshape(-1, 3).T
-    for voice in np.unique(np.concatenate([kept.voice, pedal_voice])).tolist():
-        program = voice // g.PARTS
-        is_drum = program == g.DRUM_PROGRAM
-        track = TrackTick("", 0 if is_drum else program, is_drum)
-        _, pitch, tick, duration, velocity = kept.take(kept.voice == voice)
-        track.notes = NoteTickList.from_numpy(
-            tick.astype(np.int32),
-            np.minimum(duration, MAX_TICK).astype(np.int32),
-            pitch.astype(np.int8),
-            velocity.astype(np.int8),
-        )
-        tick, value = pedal_tick[pedal_voice == voice], pedal_value[pedal_voice == voice]
-        track.controls = ControlChangeTickList.from_numpy(
-            tick.astype(np.int32), np.full(len(tick), 64, np.uint8), value.astype(np.uint8)
-        )
-        score.tracks.append(track)
-    if not score.tracks:  # symusic 0.6 writes meters and tempos in time order only beside a track
-        score.tracks.append(TrackTick("", 0, False))
-    return score
+    return track

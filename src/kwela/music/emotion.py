@@ -13,8 +13,8 @@ To add a dimension, add a field to `Emotion`, its values to `LOWEST`, `HIGHEST` 
 Words stand in `thesaurus.json`, which holds six bases of six sub-emotions of six leaves, plus `neutral`:
 
 - a node (a base or a sub-emotion) has a place on the circumplex, and all of its words share this place;
-- the six tiers of a node rise in intensity, tier t -> (t - 1) / 5. The node's own word stands in tier 4, which is 0.6.
-  The tiers of a sub-emotion are its leaves, and each leaf is a word with its synonyms;
+- the six tiers of a node rise in intensity, tier t -> (t - 1) / 5. The node's own word stands in tier 4,
+  which is 0.6. The tiers of a sub-emotion are its leaves, and each leaf is a word with its synonyms;
 - a degree before a word moves the word by some tiers ("very sad", "slightly sad"), within the six;
 - `neutral` and its words are always [0, 0, 0.5].
 
@@ -24,7 +24,8 @@ A path is read by these rules. The first one that applies decides, and the readi
     first whole emotion word of the file name         -> "filename:grief"
     otherwise                                         -> "default", neutral
 
-Words are runs of letters, so "unhappy" is not happy and "Sadie" is not sad. A negated word ("not_happy") is skipped.
+Words are runs of letters, so "unhappy" is not happy and "Sadie" is not sad. A negated word ("not_happy") is
+skipped.
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ def lookup(word: str) -> Reading:
 def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Reading:
     """Read the emotion that a path names, by the rules above, without opening the file.
 
-    root: only this directory and those below it count, so that /content/tracks/x.wav under /content/tracks is not
-    "content".
+    root: only this directory and those below it count, so that /content/tracks/x.wav under /content/tracks is
+    not "content".
     """
     path = PurePath(path)
     parents = path.parts[:-1] if root is None else (PurePath(root).name, *path.relative_to(root).parts[:-1])
@@ -129,8 +130,8 @@ def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Readi
 def describe(argument: str) -> dict[str, Any]:
     """Return what `kwela emotion ARGUMENT` prints: input, each dimension, source, node.
 
-    Numbers with commas stand for themselves. An argument without a slash or an extension is a word; any other is a
-    path. Raises UserError on an unknown word.
+    Numbers with commas stand for themselves. An argument without a slash or an extension is a word; any other
+    is a path. Raises UserError on an unknown word.
     """
     if re.fullmatch(r"[-+.,\d\se]+", argument) and "," in argument:
         reading = Reading(Emotion.from_vector(parse(argument)), "user", "")
@@ -216,12 +217,12 @@ def _walk(nodes: dict[str, Any], above: str) -> Iterator[tuple[str, Entry]]:
 
 
 def _words(text: str) -> list[str]:
-    """Runs of letters, lower case, an apostrophe inside a word kept: "01_Not-Sad's" -> not, sad's."""
+    """Split into lower-case runs of letters, with inner apostrophes: "01_Not-Sad's" -> not, sad's."""
     return re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)*", unicodedata.normalize("NFC", text).casefold())
 
 
 def _phrase_at(words: list[str], start: int) -> tuple[Entry, int] | None:
-    """The longest phrase that begins at `start`, and the index after its last word."""
+    """Find the longest phrase that begins at `start`, and the index after its last word."""
     for end in range(min(len(words), start + _longest_phrase()), start, -1):
         entry = thesaurus().get(" ".join(words[start:end]))
         if entry:
@@ -235,7 +236,7 @@ def _shift(words: list[str], start: int) -> int:
 
 
 def _emotion_of(entry: Entry, tier: int) -> Emotion:
-    """The emotion of a word in a tier: the rule by which each dimension gets its value."""
+    """Return the emotion of a word in a tier: the rule by which each dimension gets its value."""
     if entry.node == "neutral":
         return NEUTRAL
     return Emotion(valence=entry.valence, arousal=entry.arousal, intensity=(tier - 1) / (TIERS - 1))

@@ -1,8 +1,9 @@
-"""A score to ids, without a loop over notes.
+"""Encode a score as ids, without a loop over notes.
 
-Bars, tempo changes, pedal moves and notes become the rows of one table whose columns are the fields of the grammar in
-written order; rows are sorted once, fields that only show when they change are filled in, and the table's filled cells,
-read row by row, are the ids.
+- Bars, tempo changes, pedal changes and notes are the rows of one table. Its columns are the fields of the
+  grammar, in the order in which they are written.
+- The rows are sorted once. Then the fields that are written only when they change are filled in.
+- The cells that are filled, read row by row, are the ids.
 """
 
 from __future__ import annotations
@@ -16,27 +17,34 @@ from symusic.core import ScoreTick, TrackTick
 from kwela.errors import UserError
 from kwela.music import grammar as g
 
-# Columns of the table. A bar row uses 0-2, a tempo row 0-3, a pedal or note row 0-1 and what it needs of 2-9.
+# Columns of the table. A bar row uses 0-2, a tempo row 0-3, a pedal or note row 0-1 and those it needs of
+# 2-9.
 _BAR = _BEAT = 0
 _NUMERATOR = _SUB = 1
 _DENOMINATOR = _TEMPO = 2
 _FAMILY, _VARIANT, _PART, _PITCH, _VELOCITY, _LONGEST, _COARSE, _FINE = range(2, 10)
 _COLUMNS = 10
 
-# What a number is written as, -1 for nothing: one look instead of a division, an addition and a choice.
+# Bits of a row's sort key: a voice and a pitch stand below the tick.
+_ROW_BITS = 20
+
+# The ids that a number is written as, -1 for none. A look-up replaces a division, an addition and a choice.
 _TICKS = np.arange(max(g.COARSE_MAX * g.TPQ, g.LONGEST_BAR))
 _WHOLE, _REST = np.divmod(_TICKS, g.TPQ)
-_DURATIONS = np.stack([np.where(_WHOLE, g.COARSE + _WHOLE, -1), np.where(_REST, g.FINE + _REST, -1)]).astype(
-    np.int16
-)
+_COARSE_IDS, _FINE_IDS = np.where(_WHOLE, g.COARSE + _WHOLE, -1), np.where(_REST, g.FINE + _REST, -1)
+_DURATIONS = np.stack([_COARSE_IDS, _FINE_IDS]).astype(np.int16)
 _PLACES = np.stack([g.BEAT + _WHOLE, np.where(_REST, g.SUB + _REST, -1)]).astype(np.int16)
 _PROGRAMS = np.array(
-    [(g.FAMILY + p // 8, g.VARIANT + p % 8) for p in range(128)] + [(g.DRUM, -1)], np.int16
+    [(g.FAMILY + p // g.FAMILY_SIZE, g.VARIANT + p % g.FAMILY_SIZE) for p in range(g.DRUM_PROGRAM)]
+    + [(g.DRUM, -1)],
+    np.int16,
 ).T
+PEDAL_CONTROL, PEDAL_DOWN = 64, 64  # CC64 is the sustain pedal, which is down from this value on
+_MICROSECONDS_A_MINUTE = 6e7
 
 
 class Notes(NamedTuple):
-    """Notes as int64 columns: voice = 8 program + part (program 128: drums), time and duration in ticks of 1/24."""
+    """Notes as int64 columns: voice = 8 program + part (program 128: drums), times in 1/24 quarter."""
 
     voice: np.ndarray
     pitch: np.ndarray
@@ -45,53 +53,62 @@ class Notes(NamedTuple):
     velocity: np.ndarray
 
     def take(self, index: np.ndarray) -> Notes:
+        """Return the notes at these indices, or those of a bool mask."""
         return Notes(*(column[index] for column in self))
 
 
 def ticks(time: np.ndarray, ticks_per_quarter: int) -> np.ndarray:
-    """floor(24 time / ticks_per_quarter + 1/2), int64."""
+    """Quantise times of a file to ticks of 1/24 quarter: floor(24 time / ticks_per_quarter + 1/2), int64."""
     return (2 * g.TPQ * time.astype(np.int64) + ticks_per_quarter) // (2 * ticks_per_quarter)
 
 
 def split(number: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """np.divmod, several times faster: only floor division by a constant is vectorised."""
+    """Return what np.divmod returns, several times faster: NumPy vectorises only division by a constant."""
     whole = number // size
     return whole, number - whole * size
 
 
+def to_bpm(mspq: np.ndarray) -> np.ndarray:
+    """Convert microseconds per quarter to beats per minute; 0 counts as 1."""
+    return _MICROSECONDS_A_MINUTE / np.maximum(mspq, 1)
+
+
 def tempo_bin(mspq: np.ndarray) -> np.ndarray:
-    """The nearest of the 512 log steps from 20 to 320 BPM, for microseconds per quarter; beyond them, the end."""
-    bpm = 6e7 / np.maximum(mspq, 1)
-    step = np.rint(np.log(bpm / 20) * ((g.TEMPOS - 1) / np.log(16)))
+    """Return the nearest of the 512 log steps from 20 to 320 BPM, clamped, for microseconds per quarter."""
+    bpm = to_bpm(mspq)
+    step = np.rint(np.log(bpm / g.SLOWEST_BPM) * g.STEPS_PER_NAT)
     return np.minimum(np.maximum(step, 0), g.TEMPOS - 1).astype(np.int64)  # np.clip takes longer to start
 
 
 MAX_TICK = 1 << 28  # a MIDI file can't hold a longer wait between two events
-TICK_BITS, STRING_BITS = 29, 18  # of a tick anywhere in a song's last bar; of a voice and a pitch
-START_TEMPO = int(tempo_bin(np.array(500_000)))
+TICK_BITS = 29  # of a tick anywhere in a song's last bar
+STRING_BITS = 18  # of a voice and a pitch
+START_MSPQ = round(_MICROSECONDS_A_MINUTE / g.START_BPM)
+START_TEMPO = int(tempo_bin(np.array(START_MSPQ)))
 
 
 def tempo_mspq(steps: np.ndarray) -> np.ndarray:
-    """Microseconds per quarter (int32) at the centre of each tempo step; `tempo_bin` undoes it exactly."""
-    return np.rint(3e6 / 16 ** (np.asarray(steps) / (g.TEMPOS - 1))).astype(np.int32)
+    """Return microseconds per quarter (int32) at the centre of tempo steps: the inverse of `tempo_bin`."""
+    slowest = _MICROSECONDS_A_MINUTE / g.SLOWEST_BPM
+    return np.rint(slowest / g.TEMPO_RATIO ** (np.asarray(steps) / (g.TEMPOS - 1))).astype(np.int32)
 
 
 def voices(score: ScoreTick) -> list[tuple[int, TrackTick]]:
-    """(voice, track) of each non-empty track; a ninth one of a program is left out."""
+    """Return (voice, track) of each track that has notes; a ninth track of one program is left out."""
     parts: Counter[int] = Counter()
-    found = []
+    voiced = []
     for track in score.tracks:
         if not track.notes:
             continue
         program = g.DRUM_PROGRAM if track.is_drum else track.program
         if parts[program] < g.PARTS:
-            found.append((program * g.PARTS + parts[program], track))
+            voiced.append((program * g.PARTS + parts[program], track))
         parts[program] += 1
-    return found
+    return voiced
 
 
 def read_notes(tracks: list[tuple[int, TrackTick]], ticks_per_quarter: int) -> Notes:
-    """All notes of the `voices`, quantised and in file order, overlaps and all."""
+    """Read all notes of the `voices`, quantised and in file order, with their overlaps."""
     if not tracks:
         return Notes(*(np.zeros(0, np.int64) for _ in Notes._fields))
     columns = [track.notes.numpy() for _, track in tracks]
@@ -116,14 +133,14 @@ def read_notes(tracks: list[tuple[int, TrackTick]], ticks_per_quarter: int) -> N
 
 
 def one_at_a_time(notes: Notes) -> tuple[Notes, np.ndarray]:
-    """Notes of one (voice, pitch) made to sound one at a time, and each one's index in `notes`.
+    """Make the notes of one (voice, pitch) sound one at a time; return them and the index of each in `notes`.
 
-    Of one onset the longest stays (the louder, if equally long); a sounding note is cut at the next onset. Sorted by
-    voice, pitch, tick.
+    Of one onset the longest stays (the louder, if equally long); a sounding note is cut at the next onset.
+    Sorted by voice, pitch, tick.
     """
     key = (notes.voice << 7 | notes.pitch) << TICK_BITS | notes.tick
     ordered, order = sorted_with_order(key, STRING_BITS + TICK_BITS)
-    room = ordered[1:] - ordered[:-1]  # to the next onset, or beyond all ticks where that is another string's
+    room = ordered[1:] - ordered[:-1]  # to the next onset, or beyond all ticks at the end of a (voice, pitch)
     if len(room) and not room.all():
         same = room == 0
         tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
@@ -142,20 +159,21 @@ def one_at_a_time(notes: Notes) -> tuple[Notes, np.ndarray]:
 def read_pedals(
     tracks: list[tuple[int, TrackTick]], ticks_per_quarter: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pedal changes as columns (voice, tick, down): it starts up, and only changes count.
+    """Read pedal changes as columns (voice, tick, down); the pedal starts up, and only changes count.
 
-    A pedal that was down before a tick and after it, but up in between, gives two rows of that tick: off and on.
+    A pedal that was down before a tick and after it, but up in between, gives two rows of that tick: off and
+    on.
     """
-    found = [(voice, track.controls.numpy()) for voice, track in tracks if track.controls]
-    if not found:
+    controls = [(voice, track.controls.numpy()) for voice, track in tracks if track.controls]
+    if not controls:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool)
-    voice = np.repeat([voice for voice, _ in found], [len(control["time"]) for _, control in found])
+    voice = np.repeat([voice for voice, _ in controls], [len(control["time"]) for _, control in controls])
     time, number, value = (
-        np.concatenate([control[name] for _, control in found]) for name in ("time", "number", "value")
+        np.concatenate([control[name] for _, control in controls]) for name in ("time", "number", "value")
     )
     order = np.lexsort((time, voice))  # stable: the file's order within a time
-    order = order[number[order] == 64]
-    voice, tick, down = voice[order], ticks(time[order], ticks_per_quarter), value[order] >= 64
+    order = order[number[order] == PEDAL_CONTROL]
+    voice, tick, down = voice[order], ticks(time[order], ticks_per_quarter), value[order] >= PEDAL_DOWN
     if not len(order):
         return voice, tick, down
     place = voice << 40 | tick
@@ -173,17 +191,18 @@ def read_pedals(
 
 
 def differs(column: np.ndarray) -> np.ndarray:
-    """bool (N,): whether a value is another than the one before it; the first is."""
-    out = np.empty(len(column), bool)
-    out[:1] = True
-    np.not_equal(column[1:], column[:-1], out=out[1:])
-    return out
+    """Return bool (N,): whether a value differs from the one before it; the first always does."""
+    changed = np.empty(len(column), bool)
+    changed[:1] = True
+    np.not_equal(column[1:], column[:-1], out=changed[1:])
+    return changed
 
 
 def sorted_with_order(key: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """`key` (N,) in ascending order, and the index of each; key in [0, 2^bits). Equal keys keep their order.
+    """Sort `key` (N,), in [0, 2^bits), and return it with the index of each; equal keys keep their order.
 
-    The index rides in the bits that the key leaves free, for sorting numbers is three times as fast as np.argsort.
+    The index is packed into the free bits of the key, because sorting numbers is three times as fast as
+    np.argsort.
     """
     free = 63 - bits
     if len(key) >> free:
@@ -196,7 +215,7 @@ def sorted_with_order(key: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarra
 
 
 def last_of_tick(events: dict[str, np.ndarray], ticks_per_quarter: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ticks at which score-wide events stand, ascending, and the index of the one that wins each."""
+    """Return the ticks of the events of a whole score, ascending, and the index of the last event of each."""
     if len(events["time"]) == 1:
         return ticks(events["time"], ticks_per_quarter), np.zeros(1, np.int64)
     order = np.argsort(events["time"], kind="stable")
@@ -206,7 +225,7 @@ def last_of_tick(events: dict[str, np.ndarray], ticks_per_quarter: int) -> tuple
 
 
 def read_tempos(score: ScoreTick) -> tuple[np.ndarray, np.ndarray]:
-    """Tempo changes as columns (tick, step 0-511); the tempo starts at 120."""
+    """Read tempo changes as columns (tick, step 0-511); the tempo starts at 120."""
     events = score.tempos.numpy()
     tick, wins = last_of_tick(events, score.tpq)
     step = tempo_bin(events["mspq"][wins])
@@ -216,26 +235,34 @@ def read_tempos(score: ScoreTick) -> tuple[np.ndarray, np.ndarray]:
 
 
 def writable(numerator: int, denominator: int) -> bool:
-    """Whether a meter has ids: numerator 1-16, denominator 2, 4, 8 or 16, no bar over 16 quarters."""
-    return denominator in g.DENOMINATORS and 1 <= numerator <= min(16, 4 * denominator)
+    """Return whether a meter has ids: numerator 1-16, denominator 2, 4, 8 or 16, no bar over 16 quarters."""
+    longest = g.LONGEST_BAR // g.WHOLE * denominator
+    return denominator in g.DENOMINATORS and 1 <= numerator <= min(g.NUMERATORS, longest)
 
 
 def read_bars(score: ScoreTick, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The bars up to the one that holds tick `last`: columns (tick, numerator, denominator), 0 where unchanged.
+    """Read the bars up to tick `last`, as columns (tick, numerator, denominator), 0 where unchanged.
 
-    A meter takes effect at the first bar line not before it; one that can't be written counts as 4/4.
+    A meter takes effect at the first bar line that is not before it. A meter that has no ids counts as 4/4.
     """
+    spans = _meter_spans(score, last)
+    starts = [np.arange(begin, end, n * g.WHOLE // d) for begin, end, n, d in spans]
+    numerators, denominators = np.zeros((2, sum(map(len, starts))), np.int64)
+    bar, meter = 0, (4, 4)
+    for (_, _, numerator, denominator), span in zip(spans, starts, strict=True):
+        if (numerator, denominator) != meter:
+            numerators[bar], denominators[bar] = meter = (numerator, denominator)
+        bar += len(span)
+    return np.concatenate(starts), numerators, denominators
+
+
+def _meter_spans(score: ScoreTick, last: int) -> list[tuple[int, int, int, int]]:
+    """List stretches of whole bars in one meter: first tick, tick after the end, numerator, denominator."""
     events = score.time_signatures.numpy()
     tick, wins = last_of_tick(events, score.tpq)
-    changes = list(
-        zip(
-            tick.tolist(),
-            events["numerator"][wins].tolist(),
-            events["denominator"][wins].tolist(),
-            strict=True,
-        )
-    )
-    spans: list[tuple[int, int, int, int]] = []  # first tick, tick past the end, numerator, denominator
+    columns = tick, events["numerator"][wins], events["denominator"][wins]
+    changes = list(zip(*(column.tolist() for column in columns), strict=True))
+    spans: list[tuple[int, int, int, int]] = []
     begin, meter = 0, (4, 4)
     for change, numerator, denominator in [*changes, (last + 1, 4, 4)]:
         length = meter[0] * g.WHOLE // meter[1]
@@ -244,71 +271,122 @@ def read_bars(score: ScoreTick, last: int) -> tuple[np.ndarray, np.ndarray, np.n
             spans.append((begin, end, *meter))
             begin = end
         meter = (numerator, denominator) if writable(numerator, denominator) else (4, 4)
-    starts = [np.arange(begin, end, n * g.WHOLE // d) for begin, end, n, d in spans]
-    numerators, denominators = np.zeros((2, sum(map(len, starts))), np.int64)
-    bar, meter = 0, (4, 4)
-    for (_, _, *new), span in zip(spans, starts, strict=True):
-        if tuple(new) != meter:
-            numerators[bar], denominators[bar] = meter = (new[0], new[1])
-        bar += len(span)
-    return np.concatenate(starts), numerators, denominators
+    return spans
+
+
+# ------------------------------------------------------------------ encode
+
+
+class _Events(NamedTuple):
+    """A score as quantised columns."""
+
+    bar_tick: np.ndarray
+    numerator: np.ndarray  # 0 where the meter stays
+    denominator: np.ndarray
+    tempo_tick: np.ndarray
+    tempo_step: np.ndarray
+    pedal_voice: np.ndarray
+    pedal_tick: np.ndarray
+    pedal_down: np.ndarray
+    notes: Notes
+
+    def first_rows(self) -> tuple[int, int, int]:
+        """Return the rows of the table at which tempos, pedals and notes begin; bars begin at 0."""
+        tempos = len(self.bar_tick)
+        pedals = tempos + len(self.tempo_tick)
+        return tempos, pedals, pedals + len(self.pedal_tick)
 
 
 def encode(score: ScoreTick) -> np.ndarray:
-    """The score's ids, int16 (length,), from BOS to EOS.
+    """Return the score's ids, int16 (length,), from BOS to EOS.
 
-    score: symusic score in ticks. What the ids can't say is dropped or rounded as CONTRACTS lists; `loss_report`
-    counts it. Pedals are read from the tracks' controls (CC64). Raises UserError for a score without a musical
+    score: symusic score in ticks. What the ids can't say is dropped or rounded; `loss_report` counts it.
+    Pedals are read from the tracks' controls (CC64). Raises UserError for a score without a musical
     resolution (0 ticks a quarter), with negative times, or longer than 2^28 ticks of 1/24 quarter.
     """
+    events = _read_events(score)
+    if events is None:
+        return np.array([g.BOS, g.EOS], np.int16)
+    tempos, pedals, notes = events.first_rows()
+    table, longest = _fill_rows(events)
+    key, order = _sort_rows(events)
+    table = table.take(order, axis=0)
+    _write_positions(table, key >> _ROW_BITS, order < tempos, events.bar_tick)
+    _write_voices(table, key, np.flatnonzero(order >= pedals))
+    cells = table.ravel()
+    ids = cells.compress(cells >= 0)  # twice as fast as cells[cells >= 0]
+    if longest is not None:
+        ids = _repeat_longest(ids, longest[order[order >= notes] - notes])
+    song = np.empty(len(ids) + 2, np.int16)
+    song[0], song[1:-1], song[-1] = g.BOS, ids, g.EOS
+    return song
+
+
+def _read_events(score: ScoreTick) -> _Events | None:
+    """Read all that is written of a score; None for a score without events."""
     if score.tpq <= 0:
-        raise UserError("the score has no ticks per quarter (SMPTE time or 0): beats can't be told")
+        raise UserError("the score has no ticks per quarter (SMPTE time or 0): its beats are unknown")
     tracks = voices(score)
     notes, _ = one_at_a_time(read_notes(tracks, score.tpq))
-    pedal_voice, pedal_tick, pedal_down = read_pedals(tracks, score.tpq)
-    tempo_tick, tempo_step = read_tempos(score)
-    event_tick = np.concatenate([tempo_tick, pedal_tick, notes.tick])
+    pedals = read_pedals(tracks, score.tpq)
+    tempos = read_tempos(score)
+    event_tick = np.concatenate([tempos[0], pedals[1], notes.tick])
     if not len(event_tick):
-        return np.array([g.BOS, g.EOS], np.int16)
+        return None
     last = int(event_tick.max())
     if event_tick.min() < 0 or last + int(notes.duration.max(initial=0)) > MAX_TICK:
         raise UserError(
             f"the score runs to quarter {last // g.TPQ} or starts before 0: not a length that ids can hold"
         )
-    bar_tick, numerator, denominator = read_bars(score, last)
+    return _Events(*read_bars(score, last), *tempos, *pedals, notes)
 
-    # The rows: bars, tempos, pedals, notes.
-    bars, tempos, pedals = len(bar_tick), len(tempo_tick), len(pedal_tick)
-    voiced, noted = bars + tempos, bars + tempos + pedals
-    table = np.full((noted + len(notes.tick), _COLUMNS), -1, np.int16)
-    table[:bars, _BAR] = g.BAR
-    meter = np.flatnonzero(numerator)
-    table[meter, _NUMERATOR] = g.NUMERATOR + numerator[meter]
-    table[meter, _DENOMINATOR] = g.DENOMINATOR - 1 + np.log2(denominator[meter])
-    table[bars:voiced, _TEMPO] = g.TEMPO_COARSE + tempo_step // 16
-    table[bars:voiced, _TEMPO + 1] = g.TEMPO_FINE + tempo_step % 16
-    table[voiced:noted, _PITCH] = np.where(pedal_down, g.PEDAL_ON, g.PEDAL_OFF)
-    rows = table[noted:]
+
+def _fill_rows(events: _Events) -> tuple[np.ndarray, np.ndarray | None]:
+    """Fill the rows of bars, tempos, pedals and notes, except for their positions and voices.
+
+    Returns the table (rows, _COLUMNS), -1 where a cell is empty, and how often each note repeats the longest
+    coarse duration; None if no note does.
+    """
+    tempos, pedals, first_note = events.first_rows()
+    notes = events.notes
+    table = np.full((first_note + len(notes.tick), _COLUMNS), -1, np.int16)
+    table[:tempos, _BAR] = g.BAR
+    meter = np.flatnonzero(events.numerator)
+    table[meter, _NUMERATOR] = g.NUMERATOR + events.numerator[meter]
+    table[meter, _DENOMINATOR] = g.DENOMINATOR - 1 + np.log2(events.denominator[meter])
+    table[tempos:pedals, _TEMPO] = g.TEMPO_COARSE + events.tempo_step // g.FINE_TEMPOS
+    table[tempos:pedals, _TEMPO + 1] = g.TEMPO_FINE + events.tempo_step % g.FINE_TEMPOS
+    table[pedals:first_note, _PITCH] = np.where(events.pedal_down, g.PEDAL_ON, g.PEDAL_OFF)
+    rows = table[first_note:]
     rows[:, _PITCH] = notes.pitch
-    rows[:, _VELOCITY] = g.VELOCITY + (notes.velocity >> 2)
+    rows[:, _VELOCITY] = g.VELOCITY + notes.velocity // g.VELOCITY_STEP
     rest, longest = notes.duration, None
     if rest.max(initial=0) >= g.COARSE_MAX * g.TPQ:
         longest, rest = split(rest, g.COARSE_MAX * g.TPQ)
         rows[:, _LONGEST] = np.where(longest > 0, g.COARSE + g.COARSE_MAX, -1)
     rows[:, _COARSE], rows[:, _FINE] = _DURATIONS.take(rest, axis=1)
+    return table, longest
 
-    # Their order: tick, then bar, tempo, and by voice: pedal off, pedal on, pitches.
-    key = np.empty(len(table), np.int64)
-    key[:bars] = bar_tick << 20
-    key[bars:voiced] = tempo_tick << 20 | 1
-    key[voiced:noted] = (pedal_tick << 20) + (pedal_voice << 8) + pedal_down + 2
-    key[noted:] = (notes.tick << 20) + (notes.voice << 8) + notes.pitch + 4
-    key, order = sorted_with_order(key, TICK_BITS + 20)
-    table = table.take(order, axis=0)
-    tick = key >> 20
 
-    # Positions: the first row of a tick in a bar.
-    is_bar = order < bars
+def _sort_rows(events: _Events) -> tuple[np.ndarray, np.ndarray]:
+    """Sort the rows by tick, then bars, tempos, and by voice; return the keys and the index of each row.
+
+    Within a voice, pedal off comes first, then pedal on, then the pitches.
+    """
+    tempos, pedals, first_note = events.first_rows()
+    notes = events.notes
+    key = np.empty(first_note + len(notes.tick), np.int64)
+    key[:tempos] = events.bar_tick << _ROW_BITS
+    key[tempos:pedals] = events.tempo_tick << _ROW_BITS | 1
+    key[pedals:first_note] = (
+        (events.pedal_tick << _ROW_BITS) + (events.pedal_voice << 8) + events.pedal_down + 2
+    )
+    key[first_note:] = (notes.tick << _ROW_BITS) + (notes.voice << 8) + notes.pitch + 4
+    return sorted_with_order(key, TICK_BITS + _ROW_BITS)
+
+
+def _write_positions(table: np.ndarray, tick: np.ndarray, is_bar: np.ndarray, bar_tick: np.ndarray) -> None:
+    """Write BEAT and SUB into the first row of each tick of a bar."""
     opens = tick[1:] != tick[:-1]
     opens |= is_bar[:-1]
     opens &= ~is_bar[1:]  # the first row of all is a bar
@@ -316,29 +394,26 @@ def encode(score: ScoreTick) -> np.ndarray:
     begun = bar_tick[is_bar.cumsum()[at] - 1]
     table[at, _BEAT], table[at, _SUB] = _PLACES.take(tick[at] - begun, axis=1)
 
-    # Program and part, where they change.
-    row = np.flatnonzero(order >= voiced)
+
+def _write_voices(table: np.ndarray, key: np.ndarray, row: np.ndarray) -> None:
+    """Write program and part into those of the rows of notes and pedals where they change."""
     voice = (key[row] - 2 >> 8) & 0xFFF
-    program, part = voice >> 3, voice & (g.PARTS - 1)
+    program, part = split(voice, g.PARTS)
     new = changed_from_0(program)
     table[row[new], _FAMILY], table[row[new], _VARIANT] = _PROGRAMS.take(program[new], axis=1)
     new = changed_from_0(part)
     table[row[new], _PART] = g.PART + part[new]
 
-    cells = table.ravel()
-    ids = cells.compress(cells >= 0)  # twice as fast as cells[cells >= 0]
-    if longest is not None:
-        times = np.ones(len(ids), np.int64)
-        longest = longest[order[order >= noted] - noted]
-        times[ids == g.COARSE + g.COARSE_MAX] = longest[longest > 0]
-        ids = np.repeat(ids, times)
-    song = np.empty(len(ids) + 2, np.int16)
-    song[0], song[1:-1], song[-1] = g.BOS, ids, g.EOS
-    return song
+
+def _repeat_longest(ids: np.ndarray, longest: np.ndarray) -> np.ndarray:
+    """Repeat the id of the longest coarse duration; longest: how often each note in written order has it."""
+    times = np.ones(len(ids), np.int64)
+    times[ids == g.COARSE + g.COARSE_MAX] = longest[longest > 0]
+    return np.repeat(ids, times)
 
 
 def changed_from_0(column: np.ndarray) -> np.ndarray:
-    """The indexes at which a value is another than the one before it; before the first it was 0."""
+    """Return the indices at which a value differs from the one before it; before the first it was 0."""
     changed = differs(column)
     changed[:1] = column[:1] != 0
     return np.flatnonzero(changed)

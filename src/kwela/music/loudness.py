@@ -1,4 +1,4 @@
-"""Loudness of mono samples as people hear it: ITU-R BS.1770-4, in LUFS."""
+"""Measure and set the perceived loudness of mono samples, in LUFS (ITU-R BS.1770-4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SILENT = -70.0  # LUFS: the standard's absolute gate
 
 
 def loudness(wave: np.ndarray, rate: int) -> float:
-    """Integrated loudness in LUFS, gated; -inf for silence. wave: (samples,) in [-1, 1] at `rate` Hz."""
+    """Return the gated loudness in LUFS; -inf for silence. wave: (samples,) in [-1, 1] at `rate` Hz."""
     from scipy.signal import sosfilt
 
     power = np.square(sosfilt(_k_weighting(rate), wave.astype(np.float64)))
@@ -20,14 +20,17 @@ def loudness(wave: np.ndarray, rate: int) -> float:
     starts = np.arange(0, max(1, len(wave) - block + 1), step)
     ends = np.minimum(starts + block, len(wave))
     blocks = (total[ends] - total[starts]) / (ends - starts)
-    heard = blocks[_lufs(blocks) > SILENT]
-    if len(heard):
-        heard = heard[_lufs(heard) > _lufs(heard.mean()) - 10]
-    return float(_lufs(heard.mean())) if len(heard) else -math.inf
+    loud = blocks[_lufs(blocks) > SILENT]
+    if len(loud):
+        loud = loud[_lufs(loud) > _lufs(loud.mean()) - 10]
+    return float(_lufs(loud.mean())) if len(loud) else -math.inf
 
 
 def normalised(wave: np.ndarray, rate: int, lufs: float, peak: float = 1.0) -> np.ndarray:
-    """`wave` as float32 at `lufs`, or less where its largest sample would pass `peak`; silence stays as it is."""
+    """Return `wave` as float32 at a loudness of `lufs`; silence stays as it is.
+
+    The loudness is lower where the largest sample would exceed `peak`.
+    """
     level = loudness(wave, rate)
     if level < SILENT:
         return wave.astype(np.float32)
@@ -41,12 +44,9 @@ def _lufs(power: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _k_weighting(rate: int) -> np.ndarray:
-    """BS.1770's shelf and high-pass as second-order sections, from their analogue form (De Man 2014)."""
-    k, q, high = (
-        math.tan(math.pi * 1681.9744509555319 / rate),
-        0.7071752369554196,
-        10 ** (3.999843853973347 / 20),
-    )
+    """Compute BS.1770's shelf and high-pass as second-order sections (De Man 2014)."""
+    k, q = math.tan(math.pi * 1681.9744509555319 / rate), 0.7071752369554196
+    high = 10 ** (3.999843853973347 / 20)
     bend = high**0.4996667741545416
     a = 1 + k / q + k * k
     shelf = [high + bend * k / q + k * k, 2 * (k * k - high), high - bend * k / q + k * k, a, 2 * (k * k - 1)]

@@ -1,6 +1,7 @@
-"""MIDI files: reading untrusted ones, musical time, and what sounds in a window.
+"""Read and write MIDI files, and measure time and notes in them.
 
-- `read` parses in the sandbox; whatever a file holds, the worst outcome is a UserError that names it.
+- `read` parses in the sandbox, because files are not trusted: the worst result is a UserError that names the
+  file.
 - Times are seconds from the file's start unless a name says ticks; a tick is 1 / `score.tpq` quarter.
 - The 32 features of a window are `FEATURE_NAMES`, all in [0, 1].
 """
@@ -17,20 +18,20 @@ from symusic.core import ScoreTick
 from kwela import files
 from kwela.errors import UserError
 from kwela.music import sandbox
-from kwela.music.encoding import read_pedals, voices
-from kwela.music.grammar import TPQ
+from kwela.music.encoding import START_MSPQ, read_pedals, voices
+from kwela.music.grammar import DRUM_PROGRAM, FASTEST_BPM, SLOWEST_BPM, TEMPO_RATIO, TPQ
 
 MAX_BYTES = 16 << 20
 MAX_EVENTS = 2_000_000  # notes, controllers, pitch bends, tempos, meters, keys, markers, lyrics
 MAX_HOURS = 10
-MAX_QUARTERS = MAX_HOURS * 60 * 320  # as many at the fastest tempo that the tokens can write
+MAX_QUARTERS = MAX_HOURS * 60 * FASTEST_BPM  # as many at the fastest tempo that the ids can write
 
 
 def read(path: Path | str) -> ScoreTick:
-    """The score of a MIDI file, in ticks.
+    """Read the score of a MIDI file, in ticks.
 
-    Raises UserError, naming the file, if it is missing, empty, not MIDI, truncated, timed in SMPTE frames or with zero
-    ticks per quarter, over the caps above, or more than the parser survives.
+    Raises UserError, naming the file, if it is missing, empty, not MIDI, truncated, timed in SMPTE frames or
+    with zero ticks per quarter, over the caps above, or more than the parser survives.
     """
     data = check_header(Path(path))
     try:
@@ -44,12 +45,12 @@ def read(path: Path | str) -> ScoreTick:
 
 
 def write(score: ScoreTick, path: Path | str) -> None:
-    """Write a score as a MIDI file, whole or not at all; makes the folder. Raises as `files.write`."""
+    """Write a score as a MIDI file, whole or not at all, and make its folder. Raises as `files.write`."""
     files.write(Path(path), score.dumps_midi())
 
 
 def check_header(path: Path) -> bytes:
-    """The bytes of a file that has the outer form of MIDI; its events are not looked at. Raises as `read`."""
+    """Return the bytes of a file with the outer form of MIDI; its events are not read. Raises as `read`."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UserError(f"{path}: not a regular file")
@@ -65,10 +66,10 @@ def check_header(path: Path) -> bytes:
 
 
 def check_chunks(data: bytes) -> None:
-    """Raise ValueError, saying why, unless `data` has the outer form of a MIDI file: a header and whole chunks.
+    """Raise ValueError with the reason unless `data` is a header and whole chunks, as in a MIDI file.
 
-    Standard MIDI Files 1.0: a chunk is four letters, a 32-bit length, and that many bytes. What follows the last track
-    that the header announces may be anything: some programs pad their files.
+    Standard MIDI Files 1.0: a chunk is four letters, a 32-bit length, and that many bytes. Anything may
+    follow the last track that the header announces, because some programs pad their files.
     """
     if not data:
         raise ValueError("empty (0 bytes)")
@@ -80,9 +81,9 @@ def check_chunks(data: bytes) -> None:
         raise ValueError("truncated inside its header")
     division = int.from_bytes(data[12:14], "big")
     if division & 0x8000:
-        raise ValueError("timed in SMPTE frames, not in ticks per quarter: beats can't be told")
+        raise ValueError("timed in SMPTE frames, not in ticks per quarter: its beats are unknown")
     if division == 0:
-        raise ValueError("0 ticks per quarter: beats can't be told")
+        raise ValueError("0 ticks per quarter: its beats are unknown")
     announced, at, tracks = int.from_bytes(data[10:12], "big"), 0, 0
     while at < len(data) and (tracks < announced or data[at : at + 4] == b"MTrk"):
         length = int.from_bytes(data[at + 4 : at + 8], "big")
@@ -97,7 +98,7 @@ def check_chunks(data: bytes) -> None:
 
 
 def check_caps(score: ScoreTick) -> None:
-    """Raise ValueError, saying which, if the score is over one of the caps above or its time runs backwards."""
+    """Raise ValueError with the reason if the score exceeds a cap, or if its time runs backwards."""
     events = len(score.tempos) + len(score.time_signatures) + len(score.key_signatures) + len(score.markers)
     for track in score.tracks:
         events += len(track.notes) + len(track.controls) + len(track.pitch_bends) + len(track.lyrics)
@@ -118,7 +119,7 @@ def check_caps(score: ScoreTick) -> None:
 
 
 class TempoMap(NamedTuple):
-    """Stretches of one tempo: first tick (int64), its time in seconds, seconds per tick. The first is at tick 0."""
+    """Stretches of one tempo from tick 0 on: first tick (int64), its time in seconds, seconds per tick."""
 
     tick: np.ndarray
     second: np.ndarray
@@ -126,17 +127,17 @@ class TempoMap(NamedTuple):
 
 
 def tempo_map(score: ScoreTick) -> TempoMap:
-    """The score's tempo as a TempoMap; 120 BPM until the first tempo, the last tempo of a tick wins."""
+    """Return the score's tempos: 120 BPM until the first one, and the last tempo of a tick wins."""
     events = score.tempos.numpy()
     order = np.argsort(events["time"], kind="stable")
     tick = np.append(0, events["time"][order].astype(np.int64))
-    mspq = np.append(500_000, events["mspq"][order])
+    mspq = np.append(START_MSPQ, events["mspq"][order])
     rate = np.maximum(mspq, 1) / (1e6 * score.tpq)
     return TempoMap(tick, np.append(0.0, np.cumsum(np.diff(tick) * rate[:-1])), rate)
 
 
 def tick_to_seconds(score: ScoreTick, tick: np.ndarray) -> np.ndarray:
-    """Seconds (float64) of ticks >= 0, any shape."""
+    """Convert ticks >= 0, of any shape, to seconds (float64)."""
     tempos = tempo_map(score)
     stretch = np.searchsorted(tempos.tick, tick, side="right") - 1
     return tempos.second[stretch] + (tick - tempos.tick[stretch]) * tempos.rate[stretch]
@@ -158,7 +159,7 @@ NOTE = np.dtype(
 
 
 def notes(score: ScoreTick) -> np.ndarray:
-    """All notes as a structured array of `NOTE`, by onset, then pitch; times absolute, in seconds and in quarters."""
+    """Return all notes as a structured array of `NOTE`, by onset, then pitch."""
     tracks = [(track, track.notes.numpy()) for track in score.tracks if track.notes]
     if not tracks:
         return np.zeros(0, NOTE)
@@ -179,7 +180,7 @@ def notes(score: ScoreTick) -> np.ndarray:
 
 
 def sounding(score: ScoreTick, start_s: float, seconds: float) -> np.ndarray:
-    """The `notes` that sound in [start_s, start_s + seconds): held over its start, or begun inside it."""
+    """Return the `notes` that sound in [start_s, start_s + seconds), also those held over its start."""
     every = notes(score)
     begun = every["onset_s"] < start_s + seconds
     return every[begun & ((every["end_s"] > start_s) | (every["onset_s"] >= start_s))]
@@ -211,7 +212,8 @@ FEATURE_NAMES = (
     "empty_share",
 )
 
-# Krumhansl & Kessler 1982, probe-tone profiles from the tonic up (Krumhansl 1990, table 2.1). Rows: major, minor.
+# Krumhansl & Kessler 1982, probe-tone profiles from the tonic up (Krumhansl 1990, table 2.1). Rows: major,
+# minor.
 KEY_PROFILES = np.array(
     [
         [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
@@ -223,74 +225,97 @@ _KEYS = (_KEYS - _KEYS.mean(1, keepdims=True)) / _KEYS.std(1, keepdims=True)
 
 
 def features(score: ScoreTick, start_s: float, seconds: float) -> np.ndarray:
-    """What sounds in [start_s, start_s + seconds) as 32 numbers in [0, 1], float32, in the order of FEATURE_NAMES.
+    """Describe what sounds in [start_s, start_s + seconds) by FEATURE_NAMES: 32 float32 numbers in [0, 1].
 
-    A window in which nothing sounds is all zeros but empty_share = 1. Drums count where named and in rates,
-    polyphony, velocity and empty_share; the pitch features are of the other notes, 0 if there are none. Larger values
-    than 1 are cut.
+    A window in which nothing sounds is all zeros except empty_share = 1. Drums count where they are named,
+    and in rates, polyphony, velocity and empty_share. The pitch features are of the other notes, 0 if there
+    are none. Values over 1 become 1.
 
-    pitch_class_c..b: share of sounding time x velocity. onset_rate: distinct onsets / s / 10. note_rate: onsets / s /
-    20. polyphony_mean, _max: notes sounding at a time / 8, / 16. pitch_mean: / 127. pitch_spread: standard deviation /
+    pitch_class_c..b: share of sounding time x velocity. onset_rate: distinct onsets / s / 10. note_rate:
+    onsets / s /
+    20. polyphony_mean, _max: notes sounding at a time / 8, / 16. pitch_mean: / 127. pitch_spread: standard
+        deviation /
     24. pitch_range: highest - lowest, / 88. velocity_mean: / 127. velocity_spread: standard deviation / 40.
-    duration_mean, duration_spread: mean and standard deviation d of whole note lengths in seconds, as d / (1 + d).
-    rhythm_spread: coefficient of variation c of the intervals between onsets, as c / (1 + c). off_beat_share: onsets
-    more than 1/12 quarter from a quarter. drum_share: drums among the notes. pedal_share: of the window, with any
-    pedal down. tempo: at start_s, log scale from 20 BPM = 0 to 320 BPM = 1. dissonance: pairs of different pitch
-    classes (weighted by the product of their shares) that are 1, 2 or 6 semitones apart. mode: 0.5 + half the
-    difference of the best correlations with major and minor key profiles (Krumhansl & Kessler 1982): 1 major, 0 minor.
-    programs: distinct programs / 8, drums one. empty_share: of the window, with nothing sounding.
+    duration_mean, duration_spread: mean and standard deviation d of whole note lengths in seconds, as d / (1
+    + d). rhythm_spread: coefficient of variation c of the intervals between onsets, as c / (1 + c).
+    off_beat_share: onsets more than 1/12 quarter from a quarter. drum_share: drums among the notes.
+    pedal_share: of the window, with any pedal down. tempo: at start_s, log scale from 20 BPM = 0 to 320 BPM =
+    1. dissonance: pairs of different pitch classes (weighted by the product of their shares) that are 1, 2 or
+    6 semitones apart. mode: 0.5 + half the difference of the best correlations with major and minor key
+    profiles (Krumhansl & Kessler 1982): 1 major, 0 minor. programs: distinct programs / 8, drums one.
+    empty_share: of the window, with nothing sounding.
     """
-    out = dict.fromkeys(FEATURE_NAMES, 0.0)
-    heard = sounding(score, start_s, seconds)
+    found = dict.fromkeys(FEATURE_NAMES, 0.0)
+    audible = sounding(score, start_s, seconds)
     end_s = start_s + seconds
-    level = _levels(heard["onset_s"], heard["end_s"], start_s, end_s)
-    out["empty_share"] = 1.0 - level.cover
-    if not len(heard):
-        return np.array(list(out.values()), np.float32)
+    level = _levels(audible["onset_s"], audible["end_s"], start_s, end_s)
+    found["empty_share"] = 1.0 - level.cover
+    if len(audible):
+        found["polyphony_mean"], found["polyphony_max"] = level.mean / 8, level.most / 16
+        found |= _note_features(audible)
+        found |= _rhythm_features(audible[audible["onset_s"] >= start_s], seconds)
+        found["pedal_share"] = _levels(*_pedals_down(score), start_s, end_s).cover
+        found["tempo"] = _tempo_feature(score, start_s)
+        found |= _pitch_features(audible[~audible["is_drum"]], start_s, end_s)
+    return np.clip(np.array(list(found.values()), np.float32), 0, 1)
 
-    begun = heard[heard["onset_s"] >= start_s]
+
+Features = dict[str, float]  # some of FEATURE_NAMES
+
+
+def _note_features(audible: np.ndarray) -> Features:
+    """Describe velocity, length and instruments of the notes that sound, drums included."""
+    length = audible["end_s"] - audible["onset_s"]
+    mean, deviation = length.mean(), length.std()
+    return {
+        "velocity_mean": audible["velocity"].mean() / 127,
+        "velocity_spread": audible["velocity"].std() / 40,
+        "duration_mean": mean / (1 + mean),
+        "duration_spread": deviation / (1 + deviation),
+        "drum_share": audible["is_drum"].mean(),
+        "programs": len(np.unique(np.where(audible["is_drum"], DRUM_PROGRAM, audible["program"]))) / 8,
+    }
+
+
+def _rhythm_features(begun: np.ndarray, seconds: float) -> Features:
+    """Describe rates and regularity of the notes that begin inside the window."""
     onsets = np.unique(begun["onset_s"])
-    out["onset_rate"] = len(onsets) / seconds / 10
-    out["note_rate"] = len(begun) / seconds / 20
-    out["polyphony_mean"], out["polyphony_max"] = level.mean / 8, level.most / 16
-    out["velocity_mean"], out["velocity_spread"] = (
-        heard["velocity"].mean() / 127,
-        heard["velocity"].std() / 40,
-    )
-    length = heard["end_s"] - heard["onset_s"]
-    for name, value in (("duration_mean", length.mean()), ("duration_spread", length.std())):
-        out[name] = value / (1 + value)
+    found = {"onset_rate": len(onsets) / seconds / 10, "note_rate": len(begun) / seconds / 20}
     if len(onsets) > 2:
         between = np.diff(onsets)
         variation = between.std() / between.mean()
-        out["rhythm_spread"] = variation / (1 + variation)
+        found["rhythm_spread"] = variation / (1 + variation)
     if len(begun):
         quarter = begun["onset_quarter"]
-        out["off_beat_share"] = (np.abs(quarter - np.rint(quarter)) > 1 / 12 + 1e-9).mean()
-    out["drum_share"] = heard["is_drum"].mean()
-    out["programs"] = len(np.unique(np.where(heard["is_drum"], 128, heard["program"]))) / 8
-    out["pedal_share"] = _levels(*_pedals_down(score), start_s, end_s).cover
+        found["off_beat_share"] = (np.abs(quarter - np.rint(quarter)) > 1 / 12 + 1e-9).mean()
+    return found
+
+
+def _tempo_feature(score: ScoreTick, start_s: float) -> float:
     tempos = tempo_map(score)
     quarter_s = tempos.rate[np.searchsorted(tempos.second, start_s, side="right") - 1] * score.tpq
-    out["tempo"] = np.log(60 / quarter_s / 20) / np.log(16)
+    return float(np.log(60 / quarter_s / SLOWEST_BPM) / np.log(TEMPO_RATIO))
 
-    tonal = heard[~heard["is_drum"]]
-    if len(tonal):
-        inside = np.minimum(tonal["end_s"], end_s) - np.maximum(tonal["onset_s"], start_s)
-        weight = np.maximum(inside, 1e-3) * np.maximum(tonal["velocity"], 1)
-        pitch = tonal["pitch"].astype(np.float64)
-        out["pitch_mean"], out["pitch_spread"] = pitch.mean() / 127, pitch.std() / 24
-        out["pitch_range"] = np.ptp(pitch) / 88
-        share = np.bincount(tonal["pitch"] % 12, weight, 12) / weight.sum()
-        out.update(zip(FEATURE_NAMES, share.tolist(), strict=False))
-        different = 1 - (share**2).sum()
-        if different > 1e-9:
-            rough = sum(share @ np.roll(share, step) for step in (1, 2, 6))
-            out["dissonance"] = (2 * rough - share @ np.roll(share, 6)) / different
-        spread = share.std()
-        fit = _KEYS @ (share - 1 / 12) / 12 / spread if spread > 1e-9 else np.zeros(24)
-        out["mode"] = 0.5 + (fit[:12].max() - fit[12:].max()) / 2
-    return np.clip(np.array(list(out.values()), np.float32), 0, 1)
+
+def _pitch_features(tonal: np.ndarray, start_s: float, end_s: float) -> Features:
+    """Describe pitches and harmony of the notes that are not drums; empty without such notes."""
+    if not len(tonal):
+        return {}
+    inside = np.minimum(tonal["end_s"], end_s) - np.maximum(tonal["onset_s"], start_s)
+    weight = np.maximum(inside, 1e-3) * np.maximum(tonal["velocity"], 1)
+    pitch = tonal["pitch"].astype(np.float64)
+    share = np.bincount(tonal["pitch"] % 12, weight, 12) / weight.sum()
+    found = dict(zip(FEATURE_NAMES[:12], share.tolist(), strict=True))
+    found["pitch_mean"], found["pitch_spread"] = pitch.mean() / 127, pitch.std() / 24
+    found["pitch_range"] = np.ptp(pitch) / 88
+    different = 1 - (share**2).sum()
+    if different > 1e-9:
+        rough = sum(share @ np.roll(share, step) for step in (1, 2, 6))
+        found["dissonance"] = (2 * rough - share @ np.roll(share, 6)) / different
+    spread = share.std()
+    fit = _KEYS @ (share - 1 / 12) / 12 / spread if spread > 1e-9 else np.zeros(len(_KEYS))
+    found["mode"] = 0.5 + (fit[:12].max() - fit[12:].max()) / 2
+    return found
 
 
 class _Level(NamedTuple):
@@ -300,7 +325,7 @@ class _Level(NamedTuple):
 
 
 def _levels(starts: np.ndarray, ends: np.ndarray, start_s: float, end_s: float) -> _Level:
-    """How many of the intervals [starts, ends) are on through a window."""
+    """Measure how many of the intervals [starts, ends) are on through a window."""
     if not len(starts):
         return _Level(0.0, 0.0, 0)
     time = np.clip(np.concatenate([ends, starts]), start_s, end_s)  # ends first: what touches doesn't overlap
@@ -312,7 +337,7 @@ def _levels(starts: np.ndarray, ends: np.ndarray, start_s: float, end_s: float) 
 
 
 def _pedals_down(score: ScoreTick) -> tuple[np.ndarray, np.ndarray]:
-    """When pedals go down and come up again, in seconds."""
+    """Return when pedals go down and come up again, in seconds."""
     voice, tick, down = read_pedals(voices(score), score.tpq)
     order = np.lexsort((down, tick, voice))
     voice, down = voice[order], down[order]

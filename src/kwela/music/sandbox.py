@@ -1,10 +1,10 @@
-"""A child process that parses untrusted MIDI, so that a crash, a hang or a memory bomb ends there.
+"""Parse untrusted MIDI in a child process, so that a crash, a hang or a memory bomb stays there.
 
-- One child a process, started at the first file (0.2 s) and kept: a file costs one exchange over two pipes. A forked
-  worker forgets its parent's child and starts its own.
+- Each process has one child, which starts at the first file (0.2 s) and stays: a file costs one exchange over
+  two pipes. A forked worker drops its parent's child and starts its own.
 - A request is the file's bytes; the reply is a JSON header and raw arrays. Nothing is unpickled.
-- The child may use MEMORY bytes and SECONDS of processor a file, open no files for writing, and is killed when it does
-  not answer in time; the next file gets a new one.
+- The child may use MEMORY bytes and SECONDS of processor time a file, and can't write files. It is killed
+  when it does not answer in time; the next file gets a new child.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _OF_SCORE = {"tempos": _TEMPOS, "time_signatures": _METERS, "key_signatures": _K
 
 
 class ParserDied(Exception):
-    """The child crashed, hung or broke a limit; the message says which."""
+    """The child crashed, gave no answer or exceeded a limit; the message says which."""
 
 
 class Refused(Exception):
-    """The parser looked at the file and said no; the message is its reason."""
+    """The parser refused the file; the message is its reason."""
 
 
 # ---- the child's side
@@ -149,7 +149,7 @@ def _start() -> subprocess.Popen[bytes]:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             env=environment,
-            start_new_session=True,  # Ctrl-C is the parent's business
+            start_new_session=True,  # so that only the parent receives Ctrl-C
         )
         assert _child.stdin
         os.set_blocking(_child.stdin.fileno(), False)
@@ -168,12 +168,12 @@ def stop() -> None:
 
 
 def _forget() -> None:
-    """In a forked worker: let go of the child that belongs to the parent."""
+    """Drop, in a forked worker, the child that belongs to the parent."""
     global _child, _lock
     _lock = threading.Lock()
     if _child is not None:
         child, _child = _child, None
-        child.returncode = 0  # not ours to wait for
+        child.returncode = 0  # the parent waits for it
         for pipe in (child.stdin, child.stdout):
             pipe.close()  # type: ignore[union-attr]
 
@@ -226,11 +226,11 @@ def _exchange(data: bytes) -> tuple[dict[str, Any], bytearray]:
 
 
 def parse(data: bytes) -> core.ScoreTick:
-    """The symusic score (in ticks) of a MIDI file's bytes. Raises Refused or ParserDied."""
+    """Return the symusic score (in ticks) of a MIDI file's bytes. Raises Refused or ParserDied."""
     with _lock:
         try:
             header, arrays = _exchange(data)
-        except BaseException:  # also KeyboardInterrupt: half an exchange leaves the pipes out of step
+        except BaseException:  # KeyboardInterrupt too: after half an exchange the pipes hold the rest of it
             stop()
             raise
     if "error" in header:

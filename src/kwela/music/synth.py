@@ -1,7 +1,7 @@
-"""MIDI to audio: midirenderer (a synthesiser in a wheel) with the TimGM6mb soundfont that pretty_midi carries.
+"""Render MIDI as audio, by midirenderer with the TimGM6mb soundfont of pretty_midi.
 
-Both come with the `demo` extra and need nothing from the system. The soundfont is GPL-2 and is read where pip put it:
-kwela neither copies nor ships it (see THIRD_PARTY.md).
+Both come with the `demo` extra and need nothing from the system. The soundfont is GPL-2, so kwela reads it
+where pip installed it, and neither copies nor ships it (see THIRD_PARTY.md).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from symusic.core import ScoreSecond, ScoreTick
 from kwela import files
 from kwela.errors import UserError
 
-RATE = 44_100  # Hz; kwela.music.audio reads at the same rate, so that training need not resample
-PEAK = 0.8  # of full scale: what the loudest sample of a render is brought to (-1.9 dBFS)
+RATE = 44_100  # Hz; kwela.music.audio reads at the same rate, so training does not resample
+PEAK = 0.8  # of full scale (-1.9 dBFS): the value of the loudest sample of a render
 MISSING = "rendering MIDI needs the demo extra: pip install 'kwela[demo]'"
 
 
 def render(score: ScoreTick) -> tuple[np.ndarray, int]:
-    """Play `score`: (mono float32 in [-0.8, 0.8], 44100). The same score gives the same samples.
+    """Render `score` as (mono float32 in [-0.8, 0.8], 44100); the same score gives the same samples.
 
     The audio begins at tick 0 and ends with the last note, to the sample.
     Raises UserError if the extra is not installed or there are no notes.
@@ -43,7 +43,7 @@ def render(score: ScoreTick) -> tuple[np.ndarray, int]:
     samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
     audio = soxr.resample(samples.mean(axis=1), rate, RATE)
     length = round(max(ends) * RATE)
-    audio = np.pad(audio[:length], (0, max(0, length - len(audio))))  # the reverb's tail belongs to no note
+    audio = np.pad(audio[:length], (0, max(0, length - len(audio))))  # the tail of the reverb is cut
     loudest = float(np.abs(audio).max())
     return np.clip(audio * np.float32(PEAK / max(loudest, 1e-9)), -PEAK, PEAK).astype(np.float32), RATE
 
@@ -54,9 +54,9 @@ def _soundfont() -> bytes:
 
 
 def soundfont_path() -> Path:
-    """TimGM6mb.sf2 inside the pretty_midi wheel, found without importing it. Raises UserError if it isn't there."""
-    found = importlib.util.find_spec("pretty_midi")
-    path = Path(found.origin).parent / "TimGM6mb.sf2" if found and found.origin else None
+    """Return the path of TimGM6mb.sf2 in pretty_midi, without importing it. Raises UserError without it."""
+    package = importlib.util.find_spec("pretty_midi")
+    path = Path(package.origin).parent / "TimGM6mb.sf2" if package and package.origin else None
     if path is None or not path.is_file():
         raise UserError(MISSING)
     return path
