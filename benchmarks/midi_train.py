@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import common
 from kwela.config import MidiModel
-from kwela.midi_generator.model import CONTEXT, EMOTION, VOCAB, build
+from kwela.midi_generator.model import CONTEXT, VOCAB, build
+from kwela.music.emotion import PADDED_SIZE
 
 BATCH, LENGTH, ROUNDS = 8, 512, 9
 
@@ -63,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(0)
     ids = torch.randint(0, VOCAB, (BATCH, LENGTH + 1))
-    emotion = torch.rand(BATCH, EMOTION)
+    emotion = torch.rand(BATCH, PADDED_SIZE)
     context = torch.stack([torch.randint(0, size, (BATCH, LENGTH)) for size in CONTEXT], -1)
 
     def our_loss(model: nn.Module) -> Tensor:

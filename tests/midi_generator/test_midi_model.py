@@ -10,14 +10,15 @@ from midi_songs import SETTINGS
 
 from kwela.config import MidiModel
 from kwela.midi_generator import attention
-from kwela.midi_generator.model import CONTEXT, EMOTION, VOCAB, EmotionTokens, MidiGenerator, build
+from kwela.midi_generator.model import CONTEXT, VOCAB, EmotionTokens, MidiGenerator, build
+from kwela.music.emotion import PADDED_SIZE
 
 
 def inputs(batch: int = 2, length: int = 24) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(1)
     ids = torch.randint(0, VOCAB, (batch, length), generator=draw)
     context = torch.stack([torch.randint(0, size, (batch, length), generator=draw) for size in CONTEXT], -1)
-    return ids, torch.rand(batch, EMOTION, generator=draw), context
+    return ids, torch.rand(batch, PADDED_SIZE, generator=draw), context
 
 
 def test_full_size_is_the_contract_s() -> None:
@@ -102,7 +103,7 @@ def test_emotion_enters_by_cross_attention_alone(network: MidiGenerator) -> None
 def test_an_absent_number_takes_its_own_null_whatever_it_was() -> None:
     torch.manual_seed(0)
     made = EmotionTokens(16)
-    given = torch.rand(1, EMOTION)
+    given = torch.rand(1, PADDED_SIZE)
     for dimension in (0, 1, 2):
         absent = given.clone()
         absent[0, dimension] = torch.nan
@@ -117,7 +118,7 @@ def test_emotion_changes_positions_differently_but_a_single_token_could_not(netw
     """With one condition token the softmax is 1, so cross-attention adds one vector to every position alike."""
     block = network.blocks[0]
     x = torch.randn(1, 10, SETTINGS["width"])
-    five = network.emotion(torch.rand(1, EMOTION))
+    five = network.emotion(torch.rand(1, PADDED_SIZE))
 
     def spread(emotion: torch.Tensor) -> float:
         return float(block.cross_attend(x, emotion).detach().std(1).max())
@@ -153,7 +154,7 @@ def test_a_small_model_learns_a_song_by_heart() -> None:
     torch.manual_seed(0)
     made = build(SETTINGS)
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, VOCAB, (1, 33)))
-    emotion, context = torch.zeros(1, EMOTION), torch.zeros(1, 32, 4, dtype=torch.int64)
+    emotion, context = torch.zeros(1, PADDED_SIZE), torch.zeros(1, 32, 4, dtype=torch.int64)
     optimizer = torch.optim.AdamW(made.parameters(), lr=1e-2)
     for _ in range(40):
         loss = F.cross_entropy(made(ids[:, :-1], emotion, context)[0][0], ids[0, 1:])

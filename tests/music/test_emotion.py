@@ -142,7 +142,7 @@ def test_directories_above_the_given_root_say_nothing():
 
 
 def test_numbers_stand_for_themselves():
-    assert emotion.describe("0.1,-0.25,0.5") | {"input": ""} == {
+    assert emotion.describe("", emotion.read_argument("0.1,-0.25,0.5")) == {
         "input": "", "valence": pytest.approx(0.1), "arousal": -0.25, "intensity": 0.5, "source": "user", "node": "",
     }  # fmt: skip
 
@@ -167,11 +167,11 @@ def test_an_unknown_word_names_the_nearest():
 
 
 def test_an_argument_without_slash_or_extension_is_a_word():
-    assert emotion.describe("grief")["source"] == "word:grief"
-    assert emotion.describe("track_grief_001.wav")["source"] == "filename:grief"
-    assert emotion.describe("sad/x")["source"] == "directory:sad"
+    assert emotion.read_argument("grief").source == "word:grief"
+    assert emotion.read_argument("track_grief_001.wav").source == "filename:grief"
+    assert emotion.read_argument("sad/x").source == "directory:sad"
     with pytest.raises(UserError):
-        emotion.describe("track_grief_001")
+        emotion.read_argument("track_grief_001")
 
 
 @pytest.mark.parametrize(

@@ -103,13 +103,14 @@ def emotion(
     from kwela.music import emotion as emotions
 
     with speaking(as_json) as say:
-        readings = [emotions.describe(argument) for argument in arguments]
+        readings = [emotions.read_argument(argument) for argument in arguments]
         width = max(map(len, arguments))
         lines = [
             f"{argument:{width}}  {reading.emotion.text(2, '  ')}  ({reading.source})"
             for argument, reading in zip(arguments, readings, strict=True)
         ]
-        say({"readings": readings}, "\n".join(lines))
+        described = [emotions.describe(*pair) for pair in zip(arguments, readings, strict=True)]
+        say({"readings": described}, "\n".join(lines))
 
 
 def smoke_set(folder: Path) -> Path:

@@ -1,10 +1,11 @@
-"""Commands that make and look at music: `tokens`, `generate midi`, `cloud`."""
+"""Define the commands that make and show music: `tokens`, `generate`, `cloud`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
 if TYPE_CHECKING:
+    from symusic.core import ScoreTick
+
     from kwela.midi_generator.generate import Backend as GeneratorBackend
     from kwela.spectocloud.model import Spectocloud
 
@@ -28,11 +31,14 @@ cloud_app = typer.Typer(
 
 
 class Backend(StrEnum):
+    """The library that runs a MIDI generator."""
+
     torch = "torch"
     onnx = "onnx"
 
 
 def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
     app.add_typer(tokens_app, name="tokens")
     generate_app.command("audio")(generate_audio)
     app.add_typer(generate_app, name="generate")
@@ -48,7 +54,7 @@ def encode(
     out: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None,
     as_json: Json = False,
 ) -> None:
-    """MIDI to ids, as JSON.
+    """Turn MIDI into ids, as JSON.
 
     \b
     kwela tokens encode song.mid > song.json
@@ -68,7 +74,7 @@ def encode(
 
 @tokens_app.command()
 def decode(file: Path, out: Path, as_json: Json = False) -> None:
-    """Ids (a JSON list, or what `encode` wrote) to MIDI. Any ids give a valid file.
+    """Turn ids (a JSON list, or the output of `encode`) into MIDI; any ids give a valid file.
 
     \b
     kwela tokens decode song.json song.mid
@@ -96,7 +102,7 @@ def decode(file: Path, out: Path, as_json: Json = False) -> None:
 
 @tokens_app.command()
 def check(files: Annotated[list[Path], typer.Argument(metavar="F.mid...")], as_json: Json = False) -> None:
-    """What a round trip through the codec loses, file by file.
+    """Report what a round trip through the codec loses, file by file.
 
     \b
     kwela tokens check song.mid
@@ -138,7 +144,7 @@ def generate_midi(
     roll: Annotated[Path | None, typer.Option(help="Also as a piano roll, PNG.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Generate MIDI for an emotion. Every id is one the grammar allows, so the file is always whole.
+    """Generate MIDI for an emotion. The grammar allows every id, so the file is always complete.
 
     \b
     kwela generate midi --emotion grief --bars 16 --out grief.mid --roll grief.png --render grief.wav
@@ -147,48 +153,55 @@ def generate_midi(
     from kwela.midi_generator import generate
     from kwela.music import midi, tokens
 
-    curve = generate.parse_emotion(emotion)
-    player = _player(backend, model)
-    start = None if prompt is None else generate.first_bars(tokens.encode(midi.read(prompt)), keep_bars)
+    sample = partial(
+        generate.generate,
+        emotion=generate.parse_emotion(emotion),
+        model=_load_generator(backend, model),
+        bars=bars,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        guidance=guidance,
+        prompt=None if prompt is None else generate.first_bars(tokens.encode(midi.read(prompt)), keep_bars),
+    )
     made = []
     with speaking(as_json) as say:
-        for i in range(variations):
-            ids = generate.generate(
-                player,
-                curve,
-                bars=bars,
-                seed=seed + i,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                min_p=min_p,
-                repetition_penalty=repetition_penalty,
-                guidance=guidance,
-                prompt=start,
-            )
-            score = tokens.decode(ids)
-            mid = numbered(out, i, variations)
-            wav, png = (numbered(path, i, variations) if path else None for path in (render, roll))
-            files = [file for file in (mid, wav, png) if file]
-            for file in files:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            midi.write(score, mid)
-            if wav:
-                from kwela.music import synth
-
-                synth.write(wav, synth.render(score)[0])
-            if png:
-                from kwela.midi_generator.piano_roll import draw
-
-                draw(score, png, title=f"{emotion}, seed {seed + i}")
-            made.append({"seed": seed + i, "ids": len(ids), "files": [str(file) for file in files]})
-            print(f"wrote {', '.join(map(str, files))} ({len(ids)} ids, seed {seed + i})")
+        for number in range(variations):
+            ids = sample(seed=seed + number)
+            paths = (numbered(path, number, variations) if path else None for path in (out, render, roll))
+            files = _write_song(tokens.decode(ids), f"{emotion}, seed {seed + number}", *paths)
+            made.append({"seed": seed + number, "ids": len(ids), "files": files})
+            print(f"wrote {', '.join(files)} ({len(ids)} ids, seed {seed + number})")
         if as_json:
             say({"made": made}, "")
 
 
-def _player(backend: Backend, model: Path | None) -> GeneratorBackend:
-    """The model behind `generate midi`, with the window it was trained at."""
+def _write_song(
+    score: ScoreTick, title: str, mid: Path | None, wav: Path | None, png: Path | None
+) -> list[str]:
+    """Write a song as MIDI, as audio and as a piano roll, each where a path is given. Returns the paths."""
+    from kwela.music import midi
+
+    files = [file for file in (mid, wav, png) if file]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    if mid:
+        midi.write(score, mid)
+    if wav:
+        from kwela.music import synth
+
+        synth.write(wav, synth.render(score)[0])
+    if png:
+        from kwela.midi_generator.piano_roll import draw
+
+        draw(score, png, title=title)
+    return [str(file) for file in files]
+
+
+def _load_generator(backend: Backend, model: Path | None) -> GeneratorBackend:
+    """Load the model of `generate midi`, with the window it was trained at."""
     from kwela import config
     from kwela.midi_generator import generate
 
@@ -208,8 +221,9 @@ def _player(backend: Backend, model: Path | None) -> GeneratorBackend:
     return generate.TorchBackend(network, state["config"]["model"]["window"])
 
 
-def numbered(path: Path, i: int, of: int) -> Path:
-    return path if of == 1 else path.with_stem(f"{path.stem}_{i + 1}")
+def numbered(path: Path, index: int, count: int) -> Path:
+    """Return `path` for one file, else the path of file `index` of several: x_1.mid, x_2.mid."""
+    return path if count == 1 else path.with_stem(f"{path.stem}_{index + 1}")
 
 
 # ---------------------------------------------------------------------- cloud
@@ -232,7 +246,7 @@ def predict(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """The cloud a trained model sees in 1.5 seconds of audio.
+    """Predict the cloud of 1.5 seconds of audio with a trained model.
 
     \b
     kwela cloud predict song.wav --midi song.mid --emotion calm --start 12 --out cloud.png --out cloud.html
@@ -240,7 +254,9 @@ def predict(
     from kwela.spectocloud import predict as prediction
     from kwela.spectocloud import render
 
-    cloud = prediction.predict(_seer(model), audio, midi_file, _vector(emotion, audio), offset, start)
+    cloud = prediction.predict(
+        _load_spectocloud(model), audio, midi_file, _emotion_numbers(emotion, audio), offset, start
+    )
     _write(out, as_json, lambda file: render.write(cloud, file))
 
 
@@ -254,7 +270,7 @@ def target(
     offset: Offset = 0.0,
     as_json: Json = False,
 ) -> None:
-    """The cloud computed from the music itself: what the model learns to predict.
+    """Compute the cloud from the music itself: the target that the model learns.
 
     \b
     kwela cloud target song.wav --midi song.mid --start 12 --out target.html
@@ -264,7 +280,7 @@ def target(
     from kwela.spectocloud import render
     from kwela.spectocloud import target as targets
 
-    cloud = targets.compute(audio, midi_file, np.asarray(_vector(emotion, audio)), offset, start)
+    cloud = targets.compute(audio, midi_file, np.asarray(_emotion_numbers(emotion, audio)), offset, start)
     _write(out, as_json, lambda file: render.write(cloud, file))
 
 
@@ -278,7 +294,7 @@ def compare(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """A model's cloud beside its target, for a row of a manifest: PNG or HTML.
+    """Draw a model's cloud beside its target, for a row of a manifest, as PNG or HTML.
 
     \b
     kwela cloud compare --row 5 --out pair.png --out pair.html
@@ -290,22 +306,22 @@ def compare(
     from kwela.spectocloud import target as targets
 
     path = manifest or config.repo_root() / "data" / "manifests" / "spectocloud_val.jsonl"
-    found = rows.read(path, "spectocloud")
-    if row > len(found):
-        raise UserError(f"{path}: --row {row}: it has {len(found)} rows")
-    chosen = found[row - 1]
+    all_rows = rows.read(path, "spectocloud")
+    if row > len(all_rows):
+        raise UserError(f"{path}: --row {row}: it has {len(all_rows)} rows")
+    chosen = all_rows[row - 1]
     audio, midi_file = Path(chosen["audio_path"]), Path(chosen["midi_path"])
-    about = chosen["emotion64"], chosen["offset"], chosen.get("start", 0.0)
+    segment = chosen["emotion64"], chosen["offset"], chosen.get("start", 0.0)
     clouds = {
-        "predicted": prediction.predict(_seer(model), audio, midi_file, *about),
-        "target": targets.compute(audio, midi_file, *about),
+        "predicted": prediction.predict(_load_spectocloud(model), audio, midi_file, *segment),
+        "target": targets.compute(audio, midi_file, *segment),
     }
-    title = f"{audio.stem}, {about[2]:.1f} s"
-    drawn = {".html": render.save_html, ".png": render.save_pair}
+    title = f"{audio.stem}, {segment[2]:.1f} s"
+    writers = {".html": render.save_html, ".png": render.save_pair}
     for file in out:
-        if file.suffix not in drawn:
+        if file.suffix not in writers:
             raise UserError(f"{file}: a comparison is drawn as .png or .html")
-    _write(out, as_json, lambda file: drawn[file.suffix](clouds, file, title))
+    _write(out, as_json, lambda file: writers[file.suffix](clouds, file, title))
 
 
 @cloud_app.command("render")
@@ -332,8 +348,8 @@ def _write(out: list[Path], as_json: bool, draw: Callable[[Path], None]) -> None
         say({"files": [str(file) for file in out]}, "\n".join(f"wrote {file}" for file in out))
 
 
-def _seer(model: Path | None) -> Spectocloud:
-    """The Spectocloud behind `cloud predict` and `cloud compare`."""
+def _load_spectocloud(model: Path | None) -> Spectocloud:
+    """Load the Spectocloud model of `cloud predict` and `cloud compare`."""
     from kwela import config
     from kwela.engine import checkpoint
     from kwela.spectocloud.model import build
@@ -342,8 +358,8 @@ def _seer(model: Path | None) -> Spectocloud:
     return checkpoint.rebuild(file, checkpoint.load(file), "spectocloud", build)
 
 
-def _vector(emotion: str, path: Path) -> tuple[float, ...]:
-    """The numbers of a word, or as they are written; without either, those of the path."""
+def _emotion_numbers(emotion: str, path: Path) -> tuple[float, ...]:
+    """Return the numbers of a word, or as they are written; without either, those of the path."""
     from kwela.music import emotion as emotions
 
     return emotions.parse(emotion) if emotion else emotions.from_path(path).emotion

@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kwela.midi_generator import attention
+from kwela.music import grammar
 from kwela.music.emotion import DIMENSION_NAMES, PADDED_SIZE
-from kwela.music.grammar import VOCAB
 
+VOCAB = grammar.VOCAB
 NAMED = len(DIMENSION_NAMES)  # dimensions of emotion that have a condition token each
 FURTHER = PADDED_SIZE - NAMED  # numbers of the user's own, which share one token
 CONTEXT = (25, 13, 17, 65)  # sizes, 0 = absent: 24 keys, 12 chord roots, 16 chord qualities, 64 styles

@@ -127,20 +127,22 @@ def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Readi
     return _read_first(_words(path.stem), "filename") or Reading(NEUTRAL, "default", "neutral")
 
 
-def describe(argument: str) -> dict[str, Any]:
-    """Return what `kwela emotion ARGUMENT` prints: input, each dimension, source, node.
+def read_argument(argument: str) -> Reading:
+    """Read what a user gives to `kwela emotion`.
 
     Numbers with commas stand for themselves. An argument without a slash or an extension is a word; any other
     is a path. Raises UserError on an unknown word.
     """
     if re.fullmatch(r"[-+.,\d\se]+", argument) and "," in argument:
-        reading = Reading(Emotion.from_vector(parse(argument)), "user", "")
-    elif "/" in argument or "\\" in argument or Path(argument).suffix:
-        reading = from_path(argument.replace("\\", "/"))
-    else:
-        reading = lookup(argument)
-    numbers = reading.emotion._asdict()
-    return {"input": argument, **numbers, "source": reading.source, "node": reading.node}
+        return Reading(Emotion.from_vector(parse(argument)), "user", "")
+    if "/" in argument or "\\" in argument or Path(argument).suffix:
+        return from_path(argument.replace("\\", "/"))
+    return lookup(argument)
+
+
+def describe(argument: str, reading: Reading) -> dict[str, Any]:
+    """Return a reading as plain JSON: input, each dimension, source, node."""
+    return {"input": argument, **reading.emotion._asdict(), "source": reading.source, "node": reading.node}
 
 
 def parse(text: str) -> tuple[float, ...]:
@@ -164,18 +166,18 @@ def check(values: object, where: str) -> np.ndarray:
     Three numbers are the named dimensions, each in its own range; 64 are the user's own, each in [-1, 1].
     """
     named = len(DIMENSION_NAMES)
-    is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
-    if not is_list or len(values) not in (named, PADDED_SIZE):
-        size = len(values) if is_list else "none"
+    numbers = values if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str) else ()
+    if len(numbers) not in (named, PADDED_SIZE):
+        size = len(numbers) or "none"
         names = ", ".join(DIMENSION_NAMES)
         raise UserError(f"{where}: expected {named} numbers ({names}) or {PADDED_SIZE}, found {size}")
-    ranges = list(zip(LOWEST, HIGHEST, strict=True)) if len(values) == named else [(-1, 1)] * PADDED_SIZE
-    for number, (value, (low, high)) in enumerate(zip(values, ranges, strict=True), 1):
+    ranges = list(zip(LOWEST, HIGHEST, strict=True)) if len(numbers) == named else [(-1, 1)] * PADDED_SIZE
+    for number, (value, (low, high)) in enumerate(zip(numbers, ranges, strict=True), 1):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise UserError(f"{where}: number {number} is {value!r}, not a number")
         if not low <= value <= high:  # this also refuses NaN
             raise UserError(f"{where}: number {number} is {value}, outside [{low:g}, {high:g}]")
-    return np.asarray(values, np.float32)
+    return np.asarray(numbers, np.float32)
 
 
 def to_64d(vector: Sequence[float] | np.ndarray) -> np.ndarray:
