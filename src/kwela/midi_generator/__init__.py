@@ -1,0 +1,1 @@
+"""The MIDI generator: emotion and musical context in, songs as ids out."""

@@ -1,8 +1,8 @@
-"""Attention: torch's SDPA, and one faster way to the same numbers where torch has no good kernel.
+"""Compute attention by torch's SDPA, or by a faster way to the same numbers where torch has no good kernel.
 
-In bfloat16 on a CPU, torch 2.13's flash kernel runs at a tenth of the speed of its own matmul. Training there goes
-through `BlockCausal`, 2.5 times as fast at 512 positions: blocks of queries against the keys that they may see, with
-the gradient written out. Everything else (GPU, float32, cached decoding, export) is plain SDPA.
+In bfloat16 on a CPU, torch 2.13's flash kernel runs at a tenth of the speed of its own matmul. Training there
+goes through `BlockCausal`, 2.5 times as fast at 512 positions: blocks of queries against the keys that they
+may see, with the gradient written out. Everything else (GPU, float32, cached decoding, export) is plain SDPA.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ BLOCK = 128  # queries a block: smaller skips more of the masked half, larger ke
 
 
 def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal self-attention without a past. q, k, v: (B, H, T, D), one float dtype. Returns (B, H, T, D)."""
+    """Apply causal self-attention without a past. q, k, v and the result: (B, H, T, D), one float dtype."""
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
         return BlockCausal.apply(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def cached(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention of the last T of P + T positions. q: (B, H, T, D); k, v: (B, H, P + T, D). Returns as q."""
+    """Apply causal attention of the last T of P + T positions.
+
+    q: (B, H, T, D). k, v: (B, H, P + T, D). Returns (B, H, T, D).
+    """
     queries, keys = q.shape[2], k.shape[2]
-    own = torch.arange(keys - queries, keys, device=q.device)  # absolute position of each query
-    mask = torch.arange(keys, device=q.device) <= own[:, None]  # (T, P + T)
+    position = torch.arange(keys - queries, keys, device=q.device)  # of each query
+    mask = torch.arange(keys, device=q.device) <= position[:, None]  # (T, P + T)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -39,6 +42,7 @@ class BlockCausal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *qkv: Tensor) -> Tensor:
+        """Compute the attention of q, k, v, (B, H, T, D) each, block by block."""
         shape = qkv[0].shape  # (B, H, T, D)
         q, k, v = (x.flatten(0, 1) for x in qkv)  # (B H, T, D)
         q = q * shape[-1] ** -0.5
@@ -55,6 +59,7 @@ class BlockCausal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the gradients of q, k and v."""
         q, k, v, out, *kept = ctx.saved_tensors
         shape = grads[0].shape
         grad = grads[0].flatten(0, 1)  # dO

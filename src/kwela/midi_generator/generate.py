@@ -1,9 +1,11 @@
-"""Sampling songs: an exact number of bars, only ids the grammar allows, the same song for the same seed.
+"""Sample songs: an exact number of bars, only ids that the grammar allows, the same song for the same seed.
 
-- One function (`choose`) turns logits into an id, in NumPy float64, whatever computed them (torch or onnxruntime).
-- Emotion may change at any bar. Each call of the model holds one emotion; the cache keeps what earlier ones left.
-- The window holds `window` positions. When it is full, the cache is rebuilt from the BAR nearest half a window back.
-- Guidance (Ho & Salimans 2022) runs a second row whose emotion is not given: uncond + guidance * (cond - uncond).
+- `choose` turns logits into an id, in NumPy float64, whether torch or onnxruntime computed them.
+- Emotion may change at any bar. Each call of the model has one emotion; the cache keeps the positions of
+  earlier calls.
+- The window has `window` positions. When it is full, the cache is rebuilt from the BAR nearest half a window
+  back.
+- Guidance (Ho & Salimans 2022) adds a second row without emotion: uncond + guidance * (cond - uncond).
 """
 
 from __future__ import annotations
@@ -30,21 +32,24 @@ PENALISED = 32  # the repetition penalty falls on the pitches of this many last 
 
 
 class Backend(Protocol):
-    """Something that continues a batch of sequences."""
+    """A model that continues a batch of sequences."""
 
     window: int
 
     def step(
         self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
     ) -> tuple[np.ndarray, Any]:
-        """ids (B, T) int64, emotion (B, 64) float32, context (B, T, 4) int64, past of an earlier call or None.
+        """Return the logits after the last id, (B, 388), and the new past.
 
-        Returns the logits after the last id, (B, 388), and the new past.
+        ids: (B, T) int64. emotion: (B, 64) float32. context: (B, T, 4) int64. past: of an earlier call, or
+        None.
         """
         ...
 
 
 class TorchBackend:
+    """A model in PyTorch."""
+
     def __init__(self, model: MidiGenerator, window: int = 1024) -> None:
         self.model, self.window = model.eval(), window
         self.device = next(model.parameters()).device
@@ -53,8 +58,9 @@ class TorchBackend:
     def step(
         self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
     ) -> tuple[np.ndarray, Any]:
-        given = (torch.from_numpy(array).to(self.device) for array in (ids, emotion, context))
-        logits, *present = self.model(*given, *(past or self.model.empty_past(len(ids))))
+        """See Backend."""
+        inputs = (torch.from_numpy(array).to(self.device) for array in (ids, emotion, context))
+        logits, *present = self.model(*inputs, *(past or self.model.empty_past(len(ids))))
         return logits[:, -1].float().cpu().numpy(), present
 
 
@@ -62,16 +68,17 @@ class OnnxBackend:
     """A model exported by kwela, on onnxruntime's CPU provider."""
 
     def __init__(self, path: Path, window: int | None = None, threads: int = 0) -> None:
-        """window: None takes the one in the file's metadata. threads: 0 takes as many as there are cores.
+        """Load a model.
 
-        Raises UserError for a file that is no ONNX model, another model than a MIDI generator, or one of another
+        window: None takes the one in the file's metadata. threads: 0 takes as many as there are cores. Raises
+        UserError for a file that is no ONNX model, for another model than a MIDI generator, and for another
         tokenizer.
         """
-        import onnxruntime  # 0.1 s that `kwela --help` need not spend
+        import onnxruntime  # this takes 0.1 s, which `kwela --help` does not need
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what is wrong with a file is told once, by the error
+        options.log_severity_level = 4  # the error alone names what is wrong with a file
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -84,16 +91,17 @@ class OnnxBackend:
             raise UserError(f"{path}: not a MIDI generator (its inputs: {', '.join(ports)})")
         if about.get("tokenizer_hash", tokens.tokenizer_hash()) != tokens.tokenizer_hash():
             raise UserError(f"{path}: made for another tokenizer; export it again")
-        told = about.get("window", "1024")
-        if not (told.isdecimal() and int(told) >= 16):
-            raise UserError(f"{path}: its metadata gives a window of {told[:20]!r}; export it again")
+        length = about.get("window", "1024")
+        if not (length.isdecimal() and int(length) >= 16):
+            raise UserError(f"{path}: its metadata gives a window of {length[:20]!r}; export it again")
         layers, _, heads, _, head_dim = ports["past_k"]
         self.empty = (layers, heads, head_dim)
-        self.window = window or int(told)
+        self.window = window or int(length)
 
     def step(
         self, ids: np.ndarray, emotion: np.ndarray, context: np.ndarray, past: Any
     ) -> tuple[np.ndarray, Any]:
+        """See Backend."""
         layers, heads, head_dim = self.empty
         none = np.zeros((layers, len(ids), heads, 0, head_dim), np.float32)
         past_k, past_v = past or (none, none)
@@ -103,6 +111,8 @@ class OnnxBackend:
 
 
 class Sampling(NamedTuple):
+    """The settings by which an id is chosen."""
+
     temperature: float = 1.0  # 0 = greedy
     top_k: int = 0  # keep the k likeliest ids; 0 = all
     top_p: float = 1.0  # keep the smallest set with this much probability (Holtzman et al. 2020)
@@ -111,7 +121,7 @@ class Sampling(NamedTuple):
 
 
 def choose(logits: np.ndarray, allowed: np.ndarray, recent: Sequence[int], how: Sampling, draw: float) -> int:
-    """The next id. logits, allowed: (388,); recent: pitch ids to penalise; draw: uniform in [0, 1)."""
+    """Choose the next id. logits, allowed: (388,). recent: pitch ids to penalise. draw: uniform in [0, 1)."""
     scores = np.where(allowed, logits.astype(np.float64), -np.inf)
     if how.repetition_penalty != 1 and recent:
         seen = np.unique(recent)
@@ -144,19 +154,19 @@ def generate(
     prompt: np.ndarray | None = None,
     context: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A song of exactly `bars` bars: int16 ids from BOS to EOS.
+    """Sample a song of exactly `bars` bars: int16 ids from BOS to EOS.
 
-    emotion: 3 or 64 numbers, NaN = not given, or (first bar, numbers) pairs. prompt: ids of a song to go on from, whose
-    bars count. context: (bars, 4) key, chord root, quality, style. Raises UserError where a number is out of range,
-    KwelaError where the model's scores are not finite.
+    emotion: 3 or 64 numbers, NaN = not given, or (first bar, numbers) pairs. prompt: ids of a song to
+    continue; its bars count. context: (bars, 4) key, chord root, quality, style. Raises UserError where a
+    number is out of range, KwelaError where the model's scores are not finite.
     """
     how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     _check(how, bars, seed, guidance)
     backend = TorchBackend(model) if isinstance(model, MidiGenerator) else model
     context = np.zeros((bars, 4), np.int64) if context is None else context
     song = _Song(backend, _per_bar(emotion, bars), context, guidance)
-    for one in [tokens.BOS] if prompt is None else first_bars(prompt, None):
-        song.append(int(one))
+    for token in [tokens.BOS] if prompt is None else first_bars(prompt, None):
+        song.append(int(token))
     if prompt is not None and song.bar:
         if song.bar >= bars:
             raise UserError(
@@ -174,15 +184,15 @@ def generate(
         logits[end] = np.logaddexp(logits[end], logits[other])  # "this bar is over" is one event
         allowed[other] = False
         if allowed[end] and len(song.ids) - song.bar_start >= backend.window // 2:
-            allowed[:] = False  # no bar outgrows half a window, so that there is always one to prime from
+            allowed[:] = False  # a bar ends within half a window, so that the cache can start at a bar
             allowed[end] = True
-        recent = [one for one in song.ids if one < grammar.VELOCITY][-PENALISED:]
+        recent = [token for token in song.ids if token < grammar.VELOCITY][-PENALISED:]
         song.append(choose(logits, allowed, recent, how, rng.random()))
     return np.array(song.ids, np.int16)
 
 
 class _Song:
-    """The ids so far, and a cache that is brought up to date when logits are asked for."""
+    """The ids so far, and a cache that is updated when logits are needed."""
 
     def __init__(self, backend: Backend, emotions: np.ndarray, context: np.ndarray, guidance: float) -> None:
         self.backend, self.emotions, self.context, self.guidance = backend, emotions, context, guidance
@@ -192,15 +202,15 @@ class _Song:
         self.past: Any = None
         self.first = self.done = 0  # the cache holds ids[first:done]
 
-    def append(self, one: int) -> None:
-        self.state = tokens.advance(self.state, one)
-        if one == tokens.BAR:
+    def append(self, token: int) -> None:
+        self.state = tokens.advance(self.state, token)
+        if token == tokens.BAR:
             self.bar, self.bar_start = self.bar + 1, len(self.ids)
-        self.ids.append(one)
+        self.ids.append(token)
         self.bars.append(self.bar)
 
     def logits(self) -> np.ndarray:
-        """(388,) float64, after the last id."""
+        """Return the logits after the last id, (388,) float64."""
         if len(self.ids) - self.first > self.backend.window:
             self.first = self.done = self._prime_from()
             self.past = None
@@ -210,13 +220,13 @@ class _Song:
         return out
 
     def _prime_from(self) -> int:
-        """The BAR nearest half a window back; that very place where no BAR lies within the window."""
+        """Find the BAR nearest half a window back, or half a window back where the window has no BAR."""
         size, window = len(self.ids), self.backend.window
         lines = [i for i in range(size - window + 1, size) if self.ids[i] == tokens.BAR]
         return min(lines, key=lambda i: abs(i - (size - window // 2)), default=size - window // 2)
 
     def _run_end(self) -> int:
-        """The end of the ids not yet fed that share one emotion."""
+        """Find the end of the ids that are not in the cache and share one emotion."""
         end = self.done + 1
         while end < len(self.ids) and np.array_equal(
             self._emotion(end), self._emotion(self.done), equal_nan=True
@@ -231,25 +241,27 @@ class _Song:
         ids = np.array([self.ids[self.done : end]], np.int64)
         bars = np.array(self.bars[self.done : end])
         context = np.where(bars[:, None] > 0, self.context[bars - 1], 0)[None]
-        feeling = self._emotion(self.done)[None]
-        if self.guidance != 1:  # the second row is not told the emotion
+        emotions = self._emotion(self.done)[None]
+        if self.guidance != 1:  # the second row has no emotion
             ids, context = ids.repeat(2, 0), context.repeat(2, 0)
-            feeling = np.concatenate((feeling, np.full_like(feeling, np.nan)))
-        logits, self.past = self.backend.step(ids, feeling, context, self.past)
+            emotions = np.concatenate((emotions, np.full_like(emotions, np.nan)))
+        logits, self.past = self.backend.step(ids, emotions, context, self.past)
         self.done = end
-        told = logits[0].astype(np.float64)
-        return told if self.guidance == 1 else logits[1] + self.guidance * (told - logits[1])
+        conditioned = logits[0].astype(np.float64)
+        if self.guidance == 1:
+            return conditioned
+        return logits[1] + self.guidance * (conditioned - logits[1])
 
 
 def first_bars(ids: np.ndarray, bars: int | None) -> np.ndarray:
-    """The song's beginning, BOS and `bars` bars (None: all of them), without EOS: a prompt."""
+    """Return BOS and the first `bars` bars of a song (None: all of them), without EOS, as a prompt."""
     ids = ids[ids != tokens.EOS]
     lines = np.flatnonzero(ids == tokens.BAR)
     return ids if bars is None or bars >= len(lines) else ids[: lines[bars]]
 
 
 def _per_bar(curve: Curve | Vector, bars: int) -> np.ndarray:
-    """(bars, 64) float32."""
+    """Return the emotion of each bar, (bars, 64) float32."""
     steps: Any = curve if isinstance(curve[0], tuple) else [(0, curve)]
     out = np.empty((bars, emotion.PADDED_SIZE), np.float32)
     for first, vector in steps:
@@ -258,9 +270,10 @@ def _per_bar(curve: Curve | Vector, bars: int) -> np.ndarray:
 
 
 def parse_emotion(text: str) -> list[tuple[int, tuple[float, ...]]]:
-    """`--emotion` as (first bar, vector) pairs: "grief", "0.8,0.5,0.6" or a curve "0:grief;8:calm;16:0.8,0.5,0.6".
+    """Read `--emotion` as (first bar, vector) pairs.
 
-    A curve's bars count from 0 and ascend; it starts at bar 0. Raises UserError showing the part that can't be read.
+    text: "grief", "0.8,0.5,0.6" or a curve "0:grief;8:calm;16:0.8,0.5,0.6". A curve starts at bar 0, and its
+    bars ascend. Raises UserError with the part that can't be read.
     """
     if ":" not in text:
         return [(0, emotion.parse(text))]

@@ -1,4 +1,4 @@
-"""A song as a picture: notes in their track's colour, velocity as strength, drums in a lane below, then the pedal."""
+"""Draw a song as a piano roll: notes coloured by track, velocity as opacity, drums below, then the pedal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from symusic.core import ScoreTick, TrackTick
 
+from kwela.music.encoding import PEDAL_CONTROL, PEDAL_DOWN
+from kwela.music.grammar import FAMILY_SIZE
+
 PAPER, INK, FAINT, BLACK_KEY = "#fbfaf7", "#2b2d33", "#e4e1da", "#f3f1eb"
-# Okabe & Ito's palette for all kinds of colour vision, its yellow and black exchanged for tones that show on paper.
+# The palette of Okabe & Ito for all kinds of colour vision, with two tones in place of its yellow and black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5195", "#56b4e9", "#b8860b", "#5a6472")
 MAX_INCHES, BARS_SHOWN = 20, 64  # a longer song shows its first bars and says so
 
@@ -49,7 +52,7 @@ def draw(score: ScoreTick, path: Path, title: str = "") -> Path:
 
 
 def bar_lines(score: ScoreTick) -> np.ndarray:
-    """Ticks of the bar lines from 0 to the end of the last bar, int64; at least one bar."""
+    """Return the ticks of the bar lines from 0 to the end of the last bar, int64; at least one bar."""
     meters = sorted((m.time, 4 * score.tpq * m.numerator / m.denominator) for m in score.time_signatures)
     if not meters or meters[0][0] > 0:
         meters.insert(0, (0, 4.0 * score.tpq))
@@ -62,10 +65,10 @@ def bar_lines(score: ScoreTick) -> np.ndarray:
 
 
 def pedal_spans(track: TrackTick, end: int) -> list[tuple[int, int]]:
-    """(down, up) ticks of the sustain pedal (CC64 >= 64), cut at `end`."""
+    """Return (down, up) ticks of the sustain pedal (CC64 >= 64), cut at `end`."""
     spans, down = [], None
-    for change in sorted((c.time, c.value >= 64) for c in track.controls if c.number == 64):
-        time, pressed = change
+    controls = [control for control in track.controls if control.number == PEDAL_CONTROL]
+    for time, pressed in sorted((control.time, control.value >= PEDAL_DOWN) for control in controls):
         if pressed and down is None:
             down = time
         elif not pressed and down is not None:
@@ -95,7 +98,7 @@ def _draw_pitched(axis: Axes, tracks: list[TrackTick], end: int) -> None:
     axis.set(ylim=(low - 0.5, high + 0.5))
     axis.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
     axis.hlines([octave - 0.5 for octave in octaves], 0, end, color=FAINT, linewidth=0.8, zorder=0)
-    gap = end / 2500  # a hair of paper between repeated notes
+    gap = end / 2500  # so that repeated notes do not touch
     for index, track in enumerate(tracks):
         colour = COLOURS[index % len(COLOURS)]
         notes = [
@@ -124,9 +127,9 @@ def _draw_drums(axis: Axes, tracks: list[TrackTick], end: int) -> None:
 
 
 def program_name(program: int) -> str:
-    """A General MIDI program by its family: "piano", "strings"... with its number, 1-128."""
+    """Name a General MIDI program by its family and its number, 1-128: "piano 1"."""
     families = (
-        "piano", "chromatic percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed", "pipe",
-        "synth lead", "synth pad", "synth effects", "world", "percussive", "sound effects",
+        "piano", "chromatic percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed",
+        "pipe", "synth lead", "synth pad", "synth effects", "world", "percussive", "sound effects",
     )  # fmt: skip
-    return f"{families[program // 8]} {program + 1}"
+    return f"{families[program // FAMILY_SIZE]} {program + 1}"
