@@ -67,6 +67,7 @@ TARGETS = {
         (_RECORDED, _KNOWN, "judge/test_midi_quality.py"),
         "symbolic or (test_midi_quality and not generated_music)",
     ),
+    "key_profiles": Target("kwela.judge.midi.key_profiles", (_RECORDED, _KNOWN), "symbolic or key"),
     "rendering_features": Target("kwela.judge.midi.rendering_features", (_RECORDED, _KNOWN), "rendering"),
     "audio_features": Target(
         "kwela.judge.authenticity.features",
@@ -96,7 +97,9 @@ TARGETS = {
         skip=("describe", "_native"),
     ),
     "cloud_scores": Target(
-        "kwela.judge.clouds.metrics", ("judge/test_clouds_distances.py",), skip=("score", "_after")
+        "kwela.judge.clouds.metrics",
+        ("judge/test_clouds_distances.py",),
+        skip=("score_windows", "_clouds_later"),
     ),
     "split": Target("kwela.corpus.pairs.split", ("corpus/test_split.py",)),
     "evidence": Target("kwela.export.evidence", ("export/test_evidence.py",), skip=("machine",)),

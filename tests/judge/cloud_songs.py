@@ -18,12 +18,12 @@ SECONDS = 4.0
 EMOTIONS = ((0.8, 0.4, 0.6), (-0.7, -0.3, 0.5))
 
 
-def rows(folder: Path, names: list[str]) -> list[dict[str, Any]]:
+def song_rows(folder: Path, names: list[str]) -> list[dict[str, Any]]:
     """A row a song, without a fixed segment; each song in its own register, at its own pace."""
-    return [row(folder, name, k) for k, name in enumerate(names)]
+    return [song_row(folder, name, k) for k, name in enumerate(names)]
 
 
-def row(folder: Path, name: str, number: int) -> dict[str, Any]:
+def song_row(folder: Path, name: str, number: int) -> dict[str, Any]:
     rng = np.random.default_rng([number, len(name)])
     low, step = int(rng.integers(36, 76)), float(rng.choice([0.2, 0.3, 0.45, 0.7]))
     notes = []
@@ -49,7 +49,7 @@ def row(folder: Path, name: str, number: int) -> dict[str, Any]:
     return {"audio_path": str(wav), "midi_path": str(mid), "emotion64": emotion, "offset": 0.0, "group": name}
 
 
-def save(path: Path, model: nn.Module) -> Path:
+def save_checkpoint(path: Path, model: nn.Module) -> Path:
     """A checkpoint as the engine saves it, in short."""
     state: dict[str, Any] = {"format": checkpoint.FORMAT, "family": "spectocloud", "tokenizer_hash": ""}
     state |= {

@@ -11,14 +11,14 @@ import numpy as np
 import once
 import pytest
 import torch
-from cloud_songs import rows, save
+from cloud_songs import save_checkpoint, song_rows
 
 from kwela.judge.clouds import judge as clouds
 from kwela.judge.clouds import metrics, windows
 from kwela.judge.clouds import page as cloud_card
 from kwela.judge.clouds.baselines import Baselines
-from kwela.judge.clouds.metrics import MODEL, SAME, CloudOf, score
-from kwela.judge.clouds.windows import Heard, Sample, Window
+from kwela.judge.clouds.metrics import MODEL, SAME_DRAW, CloudPredictor, score_windows
+from kwela.judge.clouds.windows import Window, WindowInputs, WindowWithTarget
 from kwela.judge.shared.scorecard import Scorecard
 from kwela.spectocloud import target
 from kwela.spectocloud.model import build
@@ -26,31 +26,33 @@ from kwela.spectocloud.target import Cloud
 
 
 class Songs:
-    """Six held-out songs and ten for training, heard; baselines made once."""
+    """Six held-out songs and ten for training, read once; baselines made once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.asked = rows(folder, [f"held{k}" for k in range(6)])
-        self.known = rows(folder, [f"training{k}" for k in range(10)])
-        self.held_out = self.hear(self.asked)
-        self.baselines = Baselines(self.hear(self.known), seed=0)
+        self.held_out_rows = song_rows(folder, [f"held{k}" for k in range(6)])
+        self.training_rows = song_rows(folder, [f"training{k}" for k in range(10)])
+        self.held_out = self.read(self.held_out_rows)
+        self.baselines = Baselines(self.read(self.training_rows), seed=0)
 
-    def hear(self, given: list[dict[str, Any]]) -> list[Sample]:
+    def read(self, given: list[dict[str, Any]]) -> list[WindowWithTarget]:
         left_out: dict[str, str] = {}
-        heard = windows.listen(windows.choose(given, 2, 100), left_out, "hearing")
+        read = windows.read_windows(windows.choose_windows(given, 2, 100), left_out, "reading")
         assert not left_out
-        return heard
+        return read
 
-    def judge(self, model: CloudOf) -> Scorecard:
+    def judge(self, model: CloudPredictor) -> Scorecard:
         card = Scorecard("clouds")
-        cloud_card.fill(card, score(model, self.held_out, self.baselines, seed=0), self.folder)
+        cloud_card.add_sections(
+            card, score_windows(model, self.held_out, self.baselines, seed=0), self.folder
+        )
         return card
 
 
 @pytest.fixture(scope="module", autouse=True)
 def shared_work(module_patch: pytest.MonkeyPatch) -> None:
-    once.share(module_patch, windows, "hear")
-    once.share(module_patch, metrics, "hear", "drawn", "apart")
+    once.share(module_patch, windows, "read_inputs")
+    once.share(module_patch, metrics, "read_inputs", "draw_target", "cloud_distances")
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +60,12 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Songs:
     return Songs(tmp_path_factory.mktemp("songs"))
 
 
-def honest(window: Window, heard: Heard) -> Cloud:
+def honest(window: Window, inputs: WindowInputs) -> Cloud:
     """As good as a model can be: the rule of the target, with numbers of its own that never change."""
-    return target.make_cloud(heard.segment, window.emotion, seed=123)
+    return target.make_cloud(inputs.segment, window.emotion, seed=123)
 
 
-def value(card: Scorecard, table: str, row: str) -> float:
+def figure(card: Scorecard, table: str, row: str) -> float:
     (found,) = [one for one in card.sections[table].rows if one.label == row]
     assert found.value is not None
     return found.value
@@ -77,40 +79,40 @@ def test_an_honest_model_passes_every_verdict(songs: Songs) -> None:
 
 
 def test_always_the_mean_cloud_is_caught(songs: Songs) -> None:
-    card = songs.judge(lambda window, heard: songs.baselines.mean)
+    card = songs.judge(lambda window, inputs: songs.baselines.mean)
     assert not card.verdicts["beats_every_baseline"]
     assert "chamfer: mean cloud" in card.verdicts["not_beaten"]
     assert not card.verdicts["knows_its_song"]
     assert not card.verdicts["follows"], "steady, but frozen"
-    assert value(card, "chamfer", MODEL) == value(card, "chamfer", "mean cloud")
+    assert figure(card, "chamfer", MODEL) == figure(card, "chamfer", "mean cloud")
 
 
 def test_copying_the_nearest_training_cloud_is_caught(songs: Songs) -> None:
-    card = songs.judge(lambda window, heard: songs.baselines.nearest(heard))
+    card = songs.judge(lambda window, inputs: songs.baselines.nearest(inputs))
     assert not card.verdicts["beats_every_baseline"]
     assert "chamfer: nearest neighbour" in card.verdicts["not_beaten"]
     assert card.verdicts["gap_closed"]["value"] <= 0
 
 
 def test_right_clouds_under_wrong_songs_are_caught(songs: Songs) -> None:
-    names = sorted({sample.window.song for sample in songs.held_out})
+    names = sorted({window.window.song for window in songs.held_out})
     swapped = {name: names[k - 1] for k, name in enumerate(names)}
-    of = {sample.window.song: sample for sample in songs.held_out}
+    of = {window.window.song: window for window in songs.held_out}
 
-    def shuffled(window: Window, heard: Heard) -> Cloud:
+    def shuffled(window: Window, inputs: WindowInputs) -> Cloud:
         return of[swapped[window.song]].target
 
     card = songs.judge(shuffled)
     assert not card.verdicts["knows_its_song"]
-    assert value(card, "own_song", MODEL) <= 1 / 6
+    assert figure(card, "own_song", MODEL) <= 1 / 6
     assert not card.verdicts["beats_every_baseline"]
 
 
 @pytest.mark.parametrize("part", ["positions", "attributes"])
 def test_flicker_loses_on_steadiness_and_on_nothing_else(songs: Songs, part: str) -> None:
-    def flickering(window: Window, heard: Heard) -> Cloud:
-        cloud = honest(window, heard)
-        rng = np.random.default_rng(zlib.crc32(heard.log_mel.tobytes()))
+    def flickering(window: Window, inputs: WindowInputs) -> Cloud:
+        cloud = honest(window, inputs)
+        rng = np.random.default_rng(zlib.crc32(inputs.log_mel.tobytes()))
         plain = getattr(cloud, part)
         moved = np.clip(plain + rng.normal(0, 0.02, plain.shape), 0, 1).astype(np.float32)
         return cloud._replace(**{part: moved})
@@ -121,12 +123,12 @@ def test_flicker_loses_on_steadiness_and_on_nothing_else(songs: Songs, part: str
         card.verdicts["beats_every_baseline"] and card.verdicts["knows_its_song"] and card.verdicts["follows"]
     )
     table = "moved_1ms" if part == "positions" else "moved_1ms_colour"
-    assert value(card, table, MODEL) > 1.5 * value(card, table, SAME)
+    assert figure(card, table, MODEL) > 1.5 * figure(card, table, SAME_DRAW)
 
 
 def test_a_model_whose_points_are_not_finite_gets_no_number(songs: Songs) -> None:
-    def broken(window: Window, heard: Heard) -> Cloud:
-        cloud = honest(window, heard)
+    def broken(window: Window, inputs: WindowInputs) -> Cloud:
+        cloud = honest(window, inputs)
         return cloud._replace(positions=cloud.positions * np.nan)
 
     card = songs.judge(broken)
@@ -139,9 +141,9 @@ def test_a_model_whose_points_are_not_finite_gets_no_number(songs: Songs) -> Non
 def test_one_cloud_that_is_none_is_enough(songs: Songs) -> None:
     seen = []
 
-    def mostly(window: Window, heard: Heard) -> Cloud:
+    def mostly(window: Window, inputs: WindowInputs) -> Cloud:
         seen.append(window)
-        cloud = honest(window, heard)
+        cloud = honest(window, inputs)
         return cloud._replace(positions=cloud.positions * np.nan) if len(seen) == 1 else cloud
 
     card = songs.judge(mostly)
@@ -152,13 +154,13 @@ def test_one_cloud_that_is_none_is_enough(songs: Songs) -> None:
 @pytest.mark.usefixtures("real_pictures")
 def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(songs: Songs, tmp_path: Path) -> None:
     paths = {side: tmp_path / f"{side}.jsonl" for side in ("held", "training")}
-    for side, given in (("held", songs.asked), ("training", songs.known)):
+    for side, given in (("held", songs.held_out_rows), ("training", songs.training_rows)):
         lines = [
             json.dumps(row | {"emotion": row["emotion64"][:3].tolist(), "emotion64": None}) for row in given
         ]
         paths[side].write_text("\n".join(lines))
     torch.manual_seed(0)
-    model = save(tmp_path / "tiny.pt", build({"width": 16, "depth": 1}))
+    model = save_checkpoint(tmp_path / "tiny.pt", build({"width": 16, "depth": 1}))
     card = clouds.judge(model, paths["held"], paths["training"], out=tmp_path / "out", quick=True)
     assert card.verdicts["status"] == "measured" and not card.verdicts["beats_every_baseline"]
     assert card.extra_json["songs"] == 6
@@ -170,17 +172,20 @@ def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(songs: S
 
 
 def test_fewer_than_five_songs_are_refused(songs: Songs, tmp_path: Path) -> None:
-    card = clouds.judge_clouds(honest, songs.asked[:4], songs.known, out=tmp_path)
+    card = clouds.judge_clouds(honest, songs.held_out_rows[:4], songs.training_rows, out=tmp_path)
     assert card.verdicts["status"] == "refused" and "4 held-out songs" in card.verdicts["why"]
     assert not card.sections
 
 
 def test_songs_that_training_has_seen_do_not_count(songs: Songs, tmp_path: Path) -> None:
     renamed = [
-        dict(row, group=f"new{k}") for k, row in enumerate(songs.known[:2])
+        dict(row, group=f"new{k}") for k, row in enumerate(songs.training_rows[:2])
     ]  # the same audio under new names
     card = clouds.judge_clouds(
-        honest, songs.asked[:4] + renamed + songs.known[2:4], songs.known, out=tmp_path
+        honest,
+        songs.held_out_rows[:4] + renamed + songs.training_rows[2:4],
+        songs.training_rows,
+        out=tmp_path,
     )
     assert card.verdicts["status"] == "refused"
     assert len(card.extra_json["left_out"]) == 4

@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-from kwela.judge.midi.piece import Piece, piece
+from kwela.judge.midi.note_table import NoteTable, note_table
 
 MODULES = {
     "symbolic_features": "kwela.judge.midi.symbolic_features",
+    "key_profiles": "kwela.judge.midi.key_profiles",
     "rendering_features": "kwela.judge.midi.rendering_features",
     "audio_features": "kwela.judge.authenticity.features",
     "audio_rhythm": "kwela.judge.authenticity.rhythm",
@@ -40,7 +41,7 @@ PROFILES = json.loads((KNOWN / "key_profiles.json").read_text())["profiles"]
 
 def made_piece(
     notes: list[list[float]], bpm: float = 60, meter: tuple[int, int] = (4, 4), **more: Any
-) -> Piece:
+) -> NoteTable:
     """notes: [onset, length, pitch, velocity, track]; the last two may be left out. Onsets and lengths are quarters.
 
     drums: onsets. tempos: [onset, bpm], instead of one `bpm`.
@@ -63,7 +64,7 @@ def made_piece(
         drums.notes.append(Note(round(onset * 480), 10, 36, 100))
     for track in (*tracks, drums):
         score.tracks.append(track)
-    return piece(score)
+    return note_table(score)
 
 
 def key_match(weights: list[float], mode: str) -> float:

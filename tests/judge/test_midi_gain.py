@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toy_pieces import rows
+from toy_pieces import toy_rows
 
 from kwela.judge.midi import teacher_forcing
 from kwela.music import tokens
 
 
-class Told(nn.Module):
+class ToyModel(nn.Module):
     """Says how likely short notes are by the arousal it is told: as the toy songs with arousal > 0 have them."""
 
     def __init__(self, listens: bool) -> None:
@@ -28,46 +28,46 @@ class Told(nn.Module):
         return logits, None, None
 
 
-def found(listens: bool, songs: list[dict[str, Any]] | None = None) -> dict[str, teacher_forcing.Interval]:
-    held_out = songs or rows(12, 3)
+def gains_of(listens: bool, songs: list[dict[str, Any]] | None = None) -> dict[str, teacher_forcing.Interval]:
+    held_out = songs or toy_rows(12, 3)
     mean = np.stack([row["emotion64"] for row in held_out]).mean(0)
-    nats = teacher_forcing.measure(Told(listens), 128, held_out, mean, draws=4)
-    return teacher_forcing.gains(nats, [row["group"] for row in held_out])
+    nats = teacher_forcing.measure_nats(ToyModel(listens), 128, held_out, mean, shuffles=4)
+    return teacher_forcing.nats_saved(nats, [row["group"] for row in held_out])
 
 
 def test_a_model_that_listens_gains_over_every_telling_that_lies_about_what_it_hears() -> None:
-    gains = found(True)
+    gains = gains_of(True)
     for telling in ("shuffled", "none", "constant", "shuffled arousal"):
         assert gains[telling].low > 0, telling
 
 
 def test_a_dimension_that_it_does_not_hear_gains_nothing() -> None:
-    gains = found(True)
+    gains = gains_of(True)
     assert gains["shuffled valence"].value == 0 and gains["shuffled intensity"].value == 0
 
 
 def test_a_deaf_model_gains_nothing() -> None:
-    assert all(one.value == pytest.approx(0, abs=1e-12) for one in found(False).values())
+    assert all(one.value == pytest.approx(0, abs=1e-12) for one in gains_of(False).values())
 
 
 def test_wrong_labels_lose() -> None:
-    songs = [row | {"emotion64": -row["emotion64"]} for row in rows(12, 3)]
-    assert found(True, songs)["shuffled"].high < 0
+    songs = [row | {"emotion64": -row["emotion64"]} for row in toy_rows(12, 3)]
+    assert gains_of(True, songs)["shuffled"].high < 0
 
 
 def test_a_dimension_in_which_the_songs_agree_is_not_measured() -> None:
-    songs = rows(8, 3)
+    songs = toy_rows(8, 3)
     for row in songs:
         row["emotion64"][2] = 0.6
-    gains = found(True, songs)
+    gains = gains_of(True, songs)
     assert "shuffled intensity" not in gains
-    row = next(one for one in teacher_forcing.gain_rows(gains, 8) if "intensity" in one.label)
+    row = next(one for one in teacher_forcing.nats_saved_rows(gains, 8) if "intensity" in one.label)
     assert row.value is None and "one value" in row.note
 
 
 def test_every_shuffle_tells_another_emotion() -> None:
-    emotions = np.stack([row["emotion64"] for row in rows(12, 3)])
-    told = teacher_forcing.tellings(emotions, emotions.mean(0), 5, 0)
+    emotions = np.stack([row["emotion64"] for row in toy_rows(12, 3)])
+    told = teacher_forcing.emotion_conditions(emotions, emotions.mean(0), 5, 0)
     for drawn in told["shuffled"]:
         assert (drawn != emotions).any(1).all()
     for drawn in told["shuffled valence"]:
@@ -75,7 +75,7 @@ def test_every_shuffle_tells_another_emotion() -> None:
 
 
 def test_every_id_but_the_first_is_scored_once() -> None:
-    held_out = rows(4, 3)
-    nats = teacher_forcing.measure(Told(False), 64, held_out, np.zeros(64, np.float32), draws=1)
+    held_out = toy_rows(4, 3)
+    nats = teacher_forcing.measure_nats(ToyModel(False), 64, held_out, np.zeros(64, np.float32), shuffles=1)
     assert nats.ids.tolist() == [len(tokens.encode(row["score"])) - 1 for row in held_out]
-    assert nats.by_telling["true"] == pytest.approx(nats.ids * np.log(tokens.VOCAB), rel=1e-6)
+    assert nats.by_condition["true"] == pytest.approx(nats.ids * np.log(tokens.VOCAB), rel=1e-6)

@@ -8,26 +8,27 @@ from typing import Any
 
 import pytest
 import torch
-from toy_pieces import rows
+from toy_pieces import toy_rows
 
 from kwela.corpus.pairs import rows as manifest_rows
 from kwela.engine import checkpoint
 from kwela.errors import UserError
 from kwela.judge.midi import judge as midi
 from kwela.judge.midi import shuffled_labels
-from kwela.judge.midi.grid import Size
-from kwela.judge.midi.inputs import Effort, gather
+from kwela.judge.midi.effort import Effort
+from kwela.judge.midi.emotion_grid import GridSize
+from kwela.judge.midi.songs import read_songs
 from kwela.midi_generator.model import build
 from kwela.music import midi as midi_files
 from kwela.music import tokens
 
-SMALL = Effort(Size((-0.8, 0.8), (0.6,), 1, 1), 3, 1, 6, 64, 1, 0)
+SMALL = Effort(GridSize((-0.8, 0.8), (0.6,), 1, 1), 3, 1, 6, 64, 1, 0)
 SETTINGS = {"layers": 2, "width": 16, "heads": 2, "cross_every": 2, "dropout": 0.0, "window": 64}
 
 
-def manifest(folder: Path, name: str, seed: int, pieces: int, **more: Any) -> Path:
+def write_manifest(folder: Path, name: str, seed: int, pieces: int, **more: Any) -> Path:
     lines = []
-    for row in rows(pieces, seed, 4):
+    for row in toy_rows(pieces, seed, 4):
         midi_files.write(row["score"], folder / "songs" / row["midi_path"])
         line = {"midi_path": f"songs/{row['midi_path']}", "emotion": row["emotion64"][:3].tolist()}
         lines.append(json.dumps(line | {"group": row["group"], "emotion_source": "user"} | more))
@@ -36,7 +37,9 @@ def manifest(folder: Path, name: str, seed: int, pieces: int, **more: Any) -> Pa
     return path
 
 
-def model(folder: Path, data_hash: str, name: str = "best.pt", trained: str = "gone/train.jsonl") -> Path:
+def write_checkpoint(
+    folder: Path, data_hash: str, name: str = "best.pt", trained: str = "gone/train.jsonl"
+) -> Path:
     torch.manual_seed(0)
     state: dict[str, Any] = {"format": checkpoint.FORMAT, "family": "midi_generator"}
     state |= {"tokenizer_hash": tokens.tokenizer_hash(), "model": build(SETTINGS).state_dict(), "ema": None}
@@ -62,9 +65,12 @@ def model(folder: Path, data_hash: str, name: str = "best.pt", trained: str = "g
 def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(midi, "BRIEF", SMALL)
-    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
-    best = model(tmp_path, manifest_rows.data_hash([seen, held_out]))
+    monkeypatch.setattr(midi, "QUICK_EFFORT", SMALL)
+    seen, held_out = (
+        write_manifest(tmp_path, "train.jsonl", 1, 8),
+        write_manifest(tmp_path, "val.jsonl", 2, 6),
+    )
+    best = write_checkpoint(tmp_path, manifest_rows.data_hash([seen, held_out]))
     card = midi.judge(best, held_out, seen, None, out=tmp_path / "out", quick=True)
     written = json.loads((tmp_path / "out" / "midi.json").read_text(), parse_constant=lambda word: 1 / 0)
     assert {"evaluators", "nll", "gain", "grid", "flips", "quality", "memorisation"} <= written[
@@ -80,75 +86,94 @@ def test_a_checkpoint_is_judged_from_its_manifests_and_its_page_written(
 def test_a_model_of_other_manifests_may_have_seen_the_songs_and_the_first_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(midi, "BRIEF", SMALL)
-    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
-    card = midi.judge(model(tmp_path, "d" * 64), held_out, seen, None, out=tmp_path / "out", quick=True)
+    monkeypatch.setattr(midi, "QUICK_EFFORT", SMALL)
+    seen, held_out = (
+        write_manifest(tmp_path, "train.jsonl", 1, 8),
+        write_manifest(tmp_path, "val.jsonl", 2, 6),
+    )
+    card = midi.judge(
+        write_checkpoint(tmp_path, "d" * 64), held_out, seen, None, out=tmp_path / "out", quick=True
+    )
     assert "other manifests" in card.page().splitlines()[0]
 
 
 def test_a_twin_is_one_by_its_manifest_and_the_model_itself_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(midi, "BRIEF", SMALL)
-    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
+    monkeypatch.setattr(midi, "QUICK_EFFORT", SMALL)
+    seen, held_out = (
+        write_manifest(tmp_path, "train.jsonl", 1, 8),
+        write_manifest(tmp_path, "val.jsonl", 2, 6),
+    )
     shuffled = tmp_path / "elsewhere" / "twin.jsonl"
-    shuffled_labels.write(seen, shuffled)
-    best = model(tmp_path, manifest_rows.data_hash([seen, held_out]))
+    shuffled_labels.write_shuffled_rows(seen, shuffled)
+    best = write_checkpoint(tmp_path, manifest_rows.data_hash([seen, held_out]))
     with pytest.raises(UserError, match="the model's own manifests"):
         midi.judge(best, held_out, seen, None, best, out=tmp_path / "out", quick=True)
     told = manifest_rows.data_hash([shuffled, held_out])
-    other = model(tmp_path, told, "twin.pt", str(shuffled))
+    other = write_checkpoint(tmp_path, told, "twin.pt", str(shuffled))
     card = midi.judge(best, held_out, seen, None, other, out=tmp_path / "out", quick=True)
     assert "twin" not in card.warning
-    rows = {row.label: row for row in card.sections["gain"].rows}
-    assert rows["over shuffled emotions | shuffled-label twin"].value is not None
-    lost = model(tmp_path, told, "lost.pt")
+    gains = {row.label: row for row in card.sections["gain"].rows}
+    assert gains["over shuffled emotions | shuffled-label twin"].value is not None
+    lost = write_checkpoint(tmp_path, told, "lost.pt")
     doubtful = midi.judge(best, held_out, seen, None, lost, out=tmp_path / "out", quick=True)
     assert "The twin is doubtful" in doubtful.page().splitlines()[0]
 
 
 def test_a_twin_s_rows_are_the_same_songs_told_each_other_s_emotions(tmp_path: Path) -> None:
-    seen = manifest(tmp_path, "train.jsonl", 1, 16)
-    shuffled_labels.write(seen, tmp_path / "twin.jsonl", seed=1)
+    seen = write_manifest(tmp_path, "train.jsonl", 1, 16)
+    shuffled_labels.write_shuffled_rows(seen, tmp_path / "twin.jsonl", seed=1)
     mine, theirs = (manifest_rows.read(path, "midi") for path in (seen, tmp_path / "twin.jsonl"))
     assert [row["midi_path"] for row in mine] == [row["midi_path"] for row in theirs]
     assert sorted(map(str, (row["emotion"] for row in mine))) == sorted(
         map(str, (row["emotion"] for row in theirs))
     )
-    assert shuffled_labels.doubt(mine, tmp_path / "twin.jsonl") == ""
-    assert "kept their own emotion" in shuffled_labels.doubt(mine, seen)
-    assert "same songs" in shuffled_labels.doubt(
-        manifest_rows.read(manifest(tmp_path, "b.jsonl", 5, 4), "midi"), seen
+    assert shuffled_labels.reason_for_doubt(mine, tmp_path / "twin.jsonl") == ""
+    assert "kept their own emotion" in shuffled_labels.reason_for_doubt(mine, seen)
+    assert "same songs" in shuffled_labels.reason_for_doubt(
+        manifest_rows.read(write_manifest(tmp_path, "b.jsonl", 5, 4), "midi"), seen
     )
 
 
 def test_too_few_held_out_songs_are_refused_without_a_number(tmp_path: Path) -> None:
-    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 3)
-    card = midi.judge(model(tmp_path, "d" * 64), held_out, seen, None, out=tmp_path / "out", quick=True)
+    seen, held_out = (
+        write_manifest(tmp_path, "train.jsonl", 1, 8),
+        write_manifest(tmp_path, "val.jsonl", 2, 3),
+    )
+    card = midi.judge(
+        write_checkpoint(tmp_path, "d" * 64), held_out, seen, None, out=tmp_path / "out", quick=True
+    )
     assert card.verdicts["status"] == "refused" and not card.sections
 
 
 def test_a_held_out_song_that_is_in_the_training_rows_is_left_out_under_any_name(tmp_path: Path) -> None:
-    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 8), manifest(tmp_path, "val.jsonl", 2, 6)
+    seen, held_out = (
+        write_manifest(tmp_path, "train.jsonl", 1, 8),
+        write_manifest(tmp_path, "val.jsonl", 2, 6),
+    )
     stolen = json.loads(seen.read_text().splitlines()[2]) | {"group": "another name"}
     held_out.write_text(held_out.read_text() + json.dumps(stolen) + "\n")
-    found = gather(held_out, seen)
+    found = read_songs(held_out, seen)
     assert len(found.held_out) == 6 and "in the training rows too" in next(iter(found.left_out.values()))
 
 
 def test_labels_that_say_they_are_derived_are_and_the_demos_are(tmp_path: Path) -> None:
-    seen = manifest(tmp_path, "train.jsonl", 1, 4)
-    said = manifest(tmp_path, "said.jsonl", 2, 4, emotion_source="derived: mode and tempo")
-    plain = manifest(tmp_path, "val.jsonl", 2, 4)
-    assert gather(said, seen).derived and not gather(plain, seen).derived
+    seen = write_manifest(tmp_path, "train.jsonl", 1, 4)
+    said = write_manifest(tmp_path, "said.jsonl", 2, 4, emotion_source="derived: mode and tempo")
+    plain = write_manifest(tmp_path, "val.jsonl", 2, 4)
+    assert read_songs(said, seen).label_derivation and not read_songs(plain, seen).label_derivation
     (tmp_path / "manifest_report.json").write_text('{"demo": true}')
-    assert gather(plain, seen).derived
+    assert read_songs(plain, seen).label_derivation
 
 
 def test_a_file_that_cannot_be_read_is_left_out_and_named(tmp_path: Path) -> None:
-    seen, held_out = manifest(tmp_path, "train.jsonl", 1, 4), manifest(tmp_path, "val.jsonl", 2, 4)
+    seen, held_out = (
+        write_manifest(tmp_path, "train.jsonl", 1, 4),
+        write_manifest(tmp_path, "val.jsonl", 2, 4),
+    )
     (tmp_path / "songs" / "song 2-1.mid").write_bytes(b"not MIDI")
-    found = gather(held_out, seen)
+    found = read_songs(held_out, seen)
     assert len(found.held_out) == 3 and any("song 2-1.mid" in name for name in found.left_out)
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import made_music
 import numpy as np
 import pytest
-from toy_pieces import a_piece
+from toy_pieces import toy_piece
 
 from kwela.judge.authenticity import features as audio_features
 from kwela.judge.damage import audio_metrics
 from kwela.judge.midi import rendering_features, symbolic_features
-from kwela.judge.midi.piece import piece
+from kwela.judge.midi.note_table import note_table
 from kwela.judge.shared import clips, copies
 
 RECORDED = Path(__file__).with_name("known") / "recorded_features.json"
@@ -41,9 +41,9 @@ def rendering_values(style: str) -> dict[str, float]:
 def symbolic_values(mood: str) -> dict[str, float]:
     """The symbolic features of a toy piece in two tracks."""
     valence, arousal = {"happy": (0.8, 0.8), "sad": (-0.8, -0.8)}[mood]
-    score = a_piece(valence, arousal, 3, 8)
-    score.tracks.append(a_piece(valence, -arousal, 4, 8).tracks[0])
-    return symbolic_features.features(piece(score))
+    score = toy_piece(valence, arousal, 3, 8)
+    score.tracks.append(toy_piece(valence, -arousal, 4, 8).tracks[0])
+    return symbolic_features.features(note_table(score))
 
 
 def damage_values(style: str) -> dict[str, float]:

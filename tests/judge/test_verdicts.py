@@ -49,14 +49,17 @@ def ratios(**changed: Interval) -> dict[str, Interval]:
 
 @pytest.mark.parametrize("measure", ["moved_1ms", "moved_1ms_colour", "moved_23ms", "moved_23ms_colour"])
 def test_a_cloud_is_steady_only_if_the_whole_interval_of_its_movement_lies_below(measure: str) -> None:
-    assert clouds_page._steady(ratios()) == {"steady": True, "follows": True}
+    assert clouds_page._steadiness_verdicts(ratios()) == {"steady": True, "follows": True}
     unsure = ratios(**{measure: Interval(1.2, 0.9, 1.5)})
-    assert clouds_page._steady(unsure) == {"steady": False, "follows": True}
+    assert clouds_page._steadiness_verdicts(unsure) == {"steady": False, "follows": True}
     moving = ratios(moved_372ms_colour=Interval(1.2, 0.9, 1.6))
-    assert clouds_page._steady(moving)["steady"], "after 372 ms a cloud may move"
+    assert clouds_page._steadiness_verdicts(moving)["steady"], "after 372 ms a cloud may move"
 
 
 def test_a_cloud_follows_only_if_the_whole_interval_of_its_movement_lies_above() -> None:
     unsure = ratios(moved_372ms=Interval(0.9, 0.5, 1.2))
-    assert clouds_page._steady(unsure) == {"steady": True, "follows": False}
-    assert clouds_page._steady(ratios(moved_1ms=NOT_MEASURED)) == {"steady": None, "follows": None}
+    assert clouds_page._steadiness_verdicts(unsure) == {"steady": True, "follows": False}
+    assert clouds_page._steadiness_verdicts(ratios(moved_1ms=NOT_MEASURED)) == {
+        "steady": None,
+        "follows": None,
+    }

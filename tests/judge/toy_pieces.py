@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-from kwela.judge.midi.inputs import Labelled, Labels, Material
+from kwela.judge.midi.labelled_pieces import LabelledPiece, LabelledPieces
+from kwela.judge.midi.songs import JudgedSongs
 from kwela.music.emotion import to_64d
 
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 QUADRANTS = ((0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8))
 
 
-def a_piece(valence: float, arousal: float, seed: int, bars: int = 4, even: bool = False) -> Score:
+def toy_piece(valence: float, arousal: float, seed: int, bars: int = 4, even: bool = False) -> Score:
     """Bass, and a tune that wanders through the scale. even: one tempo and one velocity."""
     rng = np.random.default_rng(seed)
     scale, tonic = (MAJOR if valence > 0 else MINOR), int(rng.integers(52, 64))
@@ -34,36 +35,36 @@ def a_piece(valence: float, arousal: float, seed: int, bars: int = 4, even: bool
     return score
 
 
-def rows(pieces: int, seed: int, bars: int = 8) -> list[dict[str, Any]]:
+def toy_rows(pieces: int, seed: int, bars: int = 8) -> list[dict[str, Any]]:
     out = []
     for number in range(pieces):
         valence, arousal = QUADRANTS[number % 4]
         feeling = to_64d(np.array([valence, arousal, 0.2 + 0.2 * (number % 5)]))
-        score = a_piece(valence, arousal, 1000 * seed + number, bars)
+        score = toy_piece(valence, arousal, 1000 * seed + number, bars)
         name = f"song {seed}-{number}"
         out.append({"midi_path": f"{name}.mid", "emotion64": feeling, "group": name, "score": score})
     return out
 
 
-def labels(pieces: int = 48, series: int = 6, shuffled: bool = False) -> Labels:
+def toy_labelled_pieces(pieces: int = 48, series: int = 6, shuffled: bool = False) -> LabelledPieces:
     """Labelled pieces; shuffled: each kind of piece gets every label equally often, and so does each series."""
     sides = np.array([QUADRANTS[number % 4] for number in range(pieces)])
     told = (
         np.array([QUADRANTS[(number + number // 4) % 4] for number in range(pieces)]) if shuffled else sides
     )
-    return Labels(
+    return LabelledPieces(
         [
-            Labelled(
+            LabelledPiece(
                 f"{number}.mid",
                 f"series {number * series // pieces}",
                 float(np.sign(told[number, 0])),
                 float(np.sign(told[number, 1])),
-                a_piece(*sides[number], 90_000 + number, 8),
+                toy_piece(*sides[number], 90_000 + number, 8),
             )
             for number in range(pieces)
         ]
     )
 
 
-def material(derived: str = "") -> Material:
-    return Material(rows(24, 1), rows(12, 2), derived)
+def toy_songs(derived: str = "") -> JudgedSongs:
+    return JudgedSongs(toy_rows(24, 1), toy_rows(12, 2), derived)

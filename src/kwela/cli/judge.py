@@ -1,4 +1,4 @@
-"""`kwela judge`: scorecards of what a model made. Each writes JSON, a page and plots into its folder."""
+"""Define `kwela judge`: each of its commands writes a scorecard as JSON, a page and plots into a folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ judge_app = typer.Typer(help="Measure what a model made.", no_args_is_help=True,
 
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer seeds and resamples: minutes, wider intervals.")]
 Seed = Annotated[int, typer.Option(min=0)]
-Clips = Annotated[Path, typer.Option(help="A folder of audio.")]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `kwela judge` and its commands to the command line."""
     app.add_typer(judge_app, name="judge")
 
 
@@ -44,7 +44,7 @@ def midi(
     out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("judged/midi"),
     as_json: Json = False,
 ) -> None:
-    """Judge a MIDI generator: does it follow the emotion it is given, is it music, is it its own?
+    """Judge whether a MIDI generator follows the emotion it is given, makes music, and makes its own.
 
     \b
     kwela judge midi --quick
@@ -68,17 +68,15 @@ def twin(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Write the training rows with emotions shuffled among songs: what `judge midi --twin` was trained on.
+    """Write the training rows with emotions shuffled among the songs, for the model of `judge midi --twin`.
 
-    \b
-    kwela judge twin
-    kwela train midi --set data.train_manifest=data/manifests/midi_train_twin.jsonl --out checkpoints/midi_twin
-    kwela judge midi --twin checkpoints/midi_twin/best.pt
+    \b kwela judge twin kwela train midi --set data.train_manifest=data/manifests/midi_train_twin.jsonl --out
+    checkpoints/midi_twin kwela judge midi --twin checkpoints/midi_twin/best.pt
     """
-    from kwela.judge.midi import shuffled_labels as judge
+    from kwela.judge.midi import shuffled_labels
 
     with speaking(as_json) as say:
-        judge.write(training, out, seed)
+        shuffled_labels.write_shuffled_rows(training, out, seed)
         say({"manifest": str(out), "seed": seed}, f"{out}: train the twin as the model was, on these rows")
 
 

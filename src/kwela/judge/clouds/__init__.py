@@ -1,0 +1,1 @@
+"""`kwela judge clouds`: measure a Spectocloud."""

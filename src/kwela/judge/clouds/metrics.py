@@ -1,18 +1,18 @@
-"""What is measured of each held-out window: distances to its target, whose song it is nearest to, and steadiness.
+"""Measure each held-out window: distances to its target, nearness to its own song, and steadiness.
 
-Steadiness compares a window with its neighbours, SHIFTS later in the same song, by the Chamfer distance and the
-colour difference of their clouds. The target moves too, since the music does: "same draw" is that movement alone,
-"drawn anew" has the target's fresh random numbers added. After 1 ms the music has hardly changed: what moves is
-flicker. After 372 ms a quarter of it is new: what doesn't move is frozen.
+Distances. A cloud is a set: its points have no order, so each point is compared with the nearest point of the
+other cloud. The distances are the judge's own, in float64 and by exact search; training has its own.
 
-A cloud is a set: its points have no order, so each point is compared with the nearest point of the other cloud. The
-distances are the judge's own, in float64 and by exact search; training has its own.
+Radii of the F-score. Between a target and the same target drawn again, the distance from a point to the
+nearest point of the other draw has a median of .016 and a 95 % point of .050 cube edges (64 segments of the
+demo's held-out songs). FINE_RADIUS lies a little above that median: two draws of one music share most of it,
+and no cloud can be asked for much more. COARSE_RADIUS lies at the 95 % point, so that they agree almost
+wholly. In music, FINE_RADIUS is 2.4 semitones or 30 ms, COARSE_RADIUS 6 semitones or 74 ms.
 
-Radii of the F-score. Between a target and the same target drawn again, the distance from a point to the other draw's
-nearest has a median of .016 and a 95 % point of .050 cube edges (64 segments of the demo's held-out songs). FINE lies
-a little above that median, so that two draws of one music share most of it and no cloud can be asked for much more;
-COARSE lies at the 95 % point, so that they agree almost wholly. In music: FINE is 2.4 semitones or 30 ms, COARSE
-6 semitones or 74 ms.
+Steadiness compares a window with windows that begin SHIFTS later in the same song, by the Chamfer distance
+and the colour difference of their clouds. The target moves too, since the music does: SAME_DRAW is that
+movement alone, NEW_DRAW adds the target's fresh random numbers. After 1 ms the music has hardly changed, so
+what moves is flicker. After 372 ms a quarter of it is new, so what doesn't move is frozen.
 """
 
 from __future__ import annotations
@@ -25,30 +25,41 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from kwela.errors import UserError
-from kwela.judge.clouds.baselines import NAMES, Baselines
-from kwela.judge.clouds.windows import Heard, Sample, Window, drawn, has_floor, hear
+from kwela.judge.clouds.baselines import BASELINES, Baselines
+from kwela.judge.clouds.windows import (
+    Window,
+    WindowInputs,
+    WindowWithTarget,
+    can_be_drawn_again,
+    draw_target,
+    read_inputs,
+)
 from kwela.music import audio
 from kwela.spectocloud.target import Cloud
 from kwela.terminal import with_progress_bar
 
-FINE, COARSE = 0.02, 0.05  # cube edges
-MODEL, FLOOR = "model", "target drawn again"
-SAME, ANEW = "target, same draw", "target, drawn anew"
-SOURCES = (MODEL, FLOOR, *NAMES)
-MOVING = (MODEL, SAME, ANEW, *NAMES)
+FINE_RADIUS, COARSE_RADIUS = 0.02, 0.05  # cube edges
+MODEL, TARGET_AGAIN = "model", "target drawn again"
+SAME_DRAW, NEW_DRAW = "target, same draw", "target, drawn anew"
+_SOURCES = (MODEL, TARGET_AGAIN, *BASELINES)  # of the clouds of a window
+_MOVING_SOURCES = (MODEL, SAME_DRAW, NEW_DRAW, *BASELINES)  # of the clouds of later windows
 SHIFTS = {  # seconds: next to nothing, one frame of the log-mel, a quarter of the window
     "moved_1ms": 44 / audio.SAMPLE_RATE,
     "moved_23ms": audio.HOP / audio.SAMPLE_RATE,
     "moved_372ms": audio.SEGMENT / 4 / audio.SAMPLE_RATE,
 }
-OTHERS = 7  # targets of other songs that a cloud's own target must be nearer than
+OTHER_SONGS = 7  # targets of other songs that a cloud's own target must be nearer than
 
-CloudOf = Callable[[Window, Heard], Cloud]  # what a model gives for a window
-Measured = dict[str, dict[str, float]]  # by measure, then by source
+CloudPredictor = Callable[[Window, WindowInputs], Cloud]  # what a model gives for a window
+WindowMeasures = dict[str, dict[str, float]]  # of one window, by measure, then by source
 
 
-class Apart(NamedTuple):
-    """chamfer >= 0, squared cube edges; fine, coarse: F-scores in [0, 1], 1 best; colour, properties: in [0, 1]."""
+class CloudDistances(NamedTuple):
+    """How far a cloud is from another.
+
+    chamfer: >= 0, squared cube edges. fine, coarse: F-scores in [0, 1], 1 is best. colour, properties: mean
+    absolute differences in [0, 1].
+    """
 
     chamfer: float
     fine: float
@@ -57,126 +68,149 @@ class Apart(NamedTuple):
     properties: float
 
 
-def apart(cloud: Cloud, wanted: Cloud) -> Apart:
-    """How far `cloud` is from `wanted`.
+def cloud_distances(cloud: Cloud, target: Cloud) -> CloudDistances:
+    """Return how far `cloud` is from `target`.
 
-    chamfer: the mean squared distance to the nearest point of the other cloud, both ways added (Fan et al. 2017, eq. 1,
-    with means for sums). fine, coarse: see `f_score`. colour: the mean absolute difference of red, green, blue and
-    opacity between each point and its nearest, both ways averaged; properties: that of size, glow and depth.
-    Points that aren't finite, which no honest model gives: chamfer and the differences are infinite, the F-scores 0.
-    Raises ValueError if a cloud has no points.
+    chamfer: the mean squared distance to the nearest point of the other cloud, both ways added (Fan et al.
+    2017, eq. 1, with means for sums). fine, coarse: see `f_score`. colour: the mean absolute difference of
+    red, green, blue and opacity between each point and its nearest, both ways averaged. properties: that of
+    size, glow and depth.
+
+    A cloud with values that aren't finite has infinite chamfer and differences, and F-scores of 0. Raises
+    ValueError if a cloud has no points.
     """
-    a, b = (np.asarray(one.positions, np.float64) for one in (cloud, wanted))
-    if not len(a) or not len(b):
-        raise ValueError(f"clouds of {len(a)} and {len(b)} points: an empty one has no neighbours")
-    if not all(np.isfinite(part).all() for one in (cloud, wanted) for part in one):
-        return Apart(np.inf, 0.0, 0.0, np.inf, np.inf)
-    (there, to_b), (back, to_a) = cKDTree(b).query(a), cKDTree(a).query(b)
-    forth = np.abs(cloud.attributes - wanted.attributes[to_b]).mean(0)
-    home = np.abs(wanted.attributes - cloud.attributes[to_a]).mean(0)
-    differs = (forth + home) / 2
-    return Apart(
-        float(np.square(there).mean() + np.square(back).mean()),
-        f_score(there, back, FINE),
-        f_score(there, back, COARSE),
-        float(differs[:4].mean()),
-        float(differs[4:].mean()),
+    points, target_points = (np.asarray(each.positions, np.float64) for each in (cloud, target))
+    if not len(points) or not len(target_points):
+        counts = f"{len(points)} and {len(target_points)}"
+        raise ValueError(f"clouds of {counts} points: an empty one has no neighbours")
+    if not all(np.isfinite(values).all() for each in (cloud, target) for values in each):
+        return CloudDistances(np.inf, 0.0, 0.0, np.inf, np.inf)
+    to_target, nearest_in_target = cKDTree(target_points).query(points)
+    to_cloud, nearest_in_cloud = cKDTree(points).query(target_points)
+    forward = np.abs(cloud.attributes - target.attributes[nearest_in_target]).mean(0)
+    backward = np.abs(target.attributes - cloud.attributes[nearest_in_cloud]).mean(0)
+    difference = (forward + backward) / 2
+    return CloudDistances(
+        float(np.square(to_target).mean() + np.square(to_cloud).mean()),
+        f_score(to_target, to_cloud, FINE_RADIUS),
+        f_score(to_target, to_cloud, COARSE_RADIUS),
+        float(difference[:4].mean()),
+        float(difference[4:].mean()),
     )
 
 
-def f_score(there: np.ndarray, back: np.ndarray, radius: float) -> float:
-    """The harmonic mean of precision and recall within `radius`; 0 where both are 0. Tatarchenko et al. 2019, sec. 5.
+def f_score(to_target: np.ndarray, to_cloud: np.ndarray, radius: float) -> float:
+    """Return the harmonic mean of precision and recall within `radius`, in [0, 1]; 0 where both are 0.
 
-    there: each predicted point's distance to the nearest wanted one (precision: the share within `radius`); back: each
-    wanted point's distance to the nearest predicted one (recall).
+    to_target: each predicted point's distance to the nearest target point (precision: the share within
+    `radius`). to_cloud: each target point's distance to the nearest predicted point (recall). Tatarchenko et
+    al. 2019, sec. 5.
     """
-    precision, recall = (there <= radius).mean(), (back <= radius).mean()
+    precision, recall = (to_target <= radius).mean(), (to_cloud <= radius).mean()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
 @dataclass(frozen=True)
-class Scores:
-    """songs (n,). measures[measure][source]: (n,) float64, NaN where it can't be measured.
+class CloudScores:
+    """The measures of all held-out windows.
 
-    Measures: the fields of `Apart`, "own_song" (1 if nearest to its own target), and the keys of SHIFTS, each also
-    with "_colour".
+    songs: (windows,). measures[measure][source]: (windows,) float64, NaN where it can't be measured. Measures
+    are the fields of `CloudDistances`, "own_song" (1 if nearest to its own target), and the keys of SHIFTS,
+    each also with "_colour".
     """
 
     songs: np.ndarray
     measures: dict[str, dict[str, np.ndarray]]
 
 
-def ranked(scores: Scores) -> list[str]:
-    """Songs by the model's mean Chamfer distance, best first."""
+def rank_songs(scores: CloudScores) -> list[str]:
+    """Return the songs by the model's mean Chamfer distance, best first."""
     values = scores.measures["chamfer"][MODEL]
     return sorted(
         np.unique(scores.songs).tolist(), key=lambda song: float(values[scores.songs == song].mean())
     )
 
 
-def score(cloud_of: CloudOf, held_out: Sequence[Sample], baselines: Baselines, seed: int) -> Scores:
-    """All measures of every held-out window. cloud_of: the model."""
+def score_windows(
+    predict: CloudPredictor, held_out: Sequence[WindowWithTarget], baselines: Baselines, seed: int
+) -> CloudScores:
+    """Return all measures of every held-out window. predict: the model."""
 
-    def clouds_of(window: Window, heard: Heard) -> dict[str, Cloud]:
-        return {MODEL: cloud_of(window, heard)} | baselines.of(window, heard)
+    def clouds_for(window: Window, inputs: WindowInputs) -> dict[str, Cloud]:
+        return {MODEL: predict(window, inputs)} | baselines.clouds_for(window, inputs)
 
-    found: list[Measured] = []
-    strangers = _strangers(held_out, seed)
-    for sample, others in zip(with_progress_bar(held_out, "Judging clouds"), strangers, strict=True):
-        clouds = clouds_of(sample.window, sample.heard)
-        if has_floor(sample.window):
-            clouds[FLOOR] = drawn(sample.window, sample.heard, redraw=1)
-        measured = _distances(clouds, sample.target, [held_out[k].target for k in others])
-        before = clouds | {SAME: sample.target, ANEW: sample.target}
+    by_window: list[WindowMeasures] = []
+    others = _windows_of_other_songs(held_out, seed)
+    for window, other_indexes in zip(with_progress_bar(held_out, "Judging clouds"), others, strict=True):
+        clouds = clouds_for(window.window, window.inputs)
+        if can_be_drawn_again(window.window):
+            clouds[TARGET_AGAIN] = draw_target(window.window, window.inputs, redraw=1)
+        other_targets = [held_out[index].target for index in other_indexes]
+        measures = _measure_clouds(clouds, window.target, other_targets)
+        before = clouds | {SAME_DRAW: window.target, NEW_DRAW: window.target}
         for name, seconds in SHIFTS.items():
-            moved = {
-                one: apart(cloud, before[one]) for one, cloud in _after(sample, seconds, clouds_of).items()
-            }
-            measured[name] = {one: far.chamfer for one, far in moved.items()}
-            measured[f"{name}_colour"] = {one: far.colour for one, far in moved.items()}
-        found.append(measured)
-    measures = {
+            later = _clouds_later(window, seconds, clouds_for)
+            moved = {source: cloud_distances(cloud, before[source]) for source, cloud in later.items()}
+            measures[name] = {source: distances.chamfer for source, distances in moved.items()}
+            measures[f"{name}_colour"] = {source: distances.colour for source, distances in moved.items()}
+        by_window.append(measures)
+    arrays = {
         name: {
-            source: np.array([one[name].get(source, np.nan) for one in found])
-            for source in (MOVING if name.startswith("moved") else SOURCES)
+            source: np.array([measures[name].get(source, np.nan) for measures in by_window])
+            for source in (_MOVING_SOURCES if name.startswith("moved") else _SOURCES)
         }
-        for name in found[0]
+        for name in by_window[0]
     }
-    return Scores(np.array([sample.window.song for sample in held_out]), measures)
+    return CloudScores(np.array([window.window.song for window in held_out]), arrays)
 
 
-def _distances(clouds: dict[str, Cloud], wanted: Cloud, others: Sequence[Cloud]) -> Measured:
-    far = {name: apart(cloud, wanted) for name, cloud in clouds.items()}
-    measures = {field: {name: getattr(one, field) for name, one in far.items()} for field in Apart._fields}
+def _measure_clouds(
+    clouds: dict[str, Cloud], target: Cloud, other_targets: Sequence[Cloud]
+) -> WindowMeasures:
+    distances = {source: cloud_distances(cloud, target) for source, cloud in clouds.items()}
+    measures = {
+        field: {source: getattr(distance, field) for source, distance in distances.items()}
+        for field in CloudDistances._fields
+    }
     measures["own_song"] = {
-        name: float(all(far[name].chamfer < apart(clouds[name], other).chamfer for other in others))
-        for name in (MODEL, FLOOR, "nearest neighbour")
-        if name in clouds
+        source: float(
+            all(
+                distances[source].chamfer < cloud_distances(clouds[source], other).chamfer
+                for other in other_targets
+            )
+        )
+        for source in (MODEL, TARGET_AGAIN, "nearest neighbour")
+        if source in clouds
     }
     return measures
 
 
-def _strangers(held_out: Sequence[Sample], seed: int) -> list[list[int]]:
-    """For each window, windows of other songs: of as many different ones as there are, up to OTHERS."""
-    songs = np.array([sample.window.song for sample in held_out])
+def _windows_of_other_songs(held_out: Sequence[WindowWithTarget], seed: int) -> list[list[int]]:
+    """Draw for each window the indexes of windows of up to OTHER_SONGS other songs, one of each."""
+    songs = np.array([window.window.song for window in held_out])
     rng = np.random.default_rng(seed)
-    chosen = []
+    drawn = []
     for song in songs:
-        names = rng.permutation([name for name in np.unique(songs) if name != song])[:OTHERS]
-        chosen.append([int(rng.choice(np.flatnonzero(songs == name))) for name in names])
-    return chosen
+        others = rng.permutation([other for other in np.unique(songs) if other != song])[:OTHER_SONGS]
+        drawn.append([int(rng.choice(np.flatnonzero(songs == other))) for other in others])
+    return drawn
 
 
-def _after(
-    sample: Sample, seconds: float, clouds_of: Callable[[Window, Heard], dict[str, Cloud]]
+def _clouds_later(
+    window: WindowWithTarget,
+    seconds: float,
+    clouds_for: Callable[[Window, WindowInputs], dict[str, Cloud]],
 ) -> dict[str, Cloud]:
-    """What each source gives for the window `seconds` later; nothing where the audio ends before."""
-    window = sample.window.later(seconds)
+    """Return each source's cloud for the window `seconds` later; none where the audio ends before."""
+    later = window.window.later(seconds)
     try:
-        heard = hear(window)
+        inputs = read_inputs(later)
     except UserError:
         return {}
-    clouds = clouds_of(window, heard)
-    if has_floor(sample.window):
-        clouds |= {SAME: drawn(window, heard), ANEW: drawn(window, heard, redraw=1)}
+    clouds = clouds_for(later, inputs)
+    if can_be_drawn_again(window.window):
+        clouds |= {
+            SAME_DRAW: draw_target(later, inputs),
+            NEW_DRAW: draw_target(later, inputs, redraw=1),
+        }
     return clouds

@@ -1,0 +1,1 @@
+"""`kwela judge midi`: measure a MIDI generator."""

@@ -1,11 +1,13 @@
-"""Two evaluators of a piece's valence and arousal, trained on pieces that people labelled, never on what they judge.
+"""Train the two evaluators of a piece's valence and arousal, and measure how accurate they are.
 
-- One sees symbolic features of the notes, one plain audio features of the rendering. Neither shares weights, tokenizer,
-  windows or training rows with the generator.
-- Gradient boosting (Friedman 2001) says how likely people would call a piece positive in a dimension; the judged value
-  is 2 p - 1, in [-1, 1]. Human labels are signs, so its size is certainty, not strength.
-- Its own accuracy is on series it has not seen, and stands first. A dimension in which it can't be told from chance
-  there (the interval of its AUC reaches 0.5, by series or by piece) is refused: it says nothing of generated music.
+- One sees symbolic features of the notes, the other plain audio features of the rendering. Neither shares
+  weights, tokenizer, windows or training rows with the generator. They learn from pieces that people
+  labelled, never from what they judge.
+- Gradient boosting (Friedman 2001) estimates p, how likely people would call a piece positive in a dimension.
+  The judged value is 2 p - 1, in [-1, 1]. Human labels are signs, so its size is certainty, not strength.
+- Accuracy is measured on series that an evaluator has not seen. A dimension in which it can't be told from
+  chance there (the interval of its AUC reaches 0.5, by series or by piece) is refused: it says nothing of
+  generated music.
 """
 
 from __future__ import annotations
@@ -19,116 +21,113 @@ import numpy as np
 from symusic.core import ScoreTick
 
 from kwela.errors import UserError
-from kwela.judge.midi import piece, rendering_features, symbolic_features
+from kwela.judge.midi import rendering_features, symbolic_features
+from kwela.judge.midi.labelled_excerpts import LabelledExcerpts
+from kwela.judge.midi.note_table import note_table
 from kwela.judge.shared.parallel_map import Failure, map_items
 from kwela.music import synth
 from kwela.stats import Interval, auc_by_group, mean_by_group
 
-DIMENSIONS = ("valence", "arousal")
-FOLDS = 8  # at most
-SEEDS = (0, 1, 2)  # of the boosting that an evaluator is the mean of
-LEAST_SERIES, LEAST_PIECES = 5, 40  # fewer are too thin to train on and to tell whether that worked
+MAX_FOLDS = 8
+BOOSTING_SEEDS = (0, 1, 2)  # an evaluator is the mean over them
 
 
-@dataclass(frozen=True)
-class Clips:
-    """What an evaluator is trained on: excerpts as long as the pieces it will judge, and where they come from."""
-
-    scores: list[ScoreTick]
-    piece: np.ndarray  # (clips,) index of the labelled piece
-    labels: np.ndarray  # (clips, 2) valence and arousal in [-1, 1]; 0 trains nothing in that dimension
-    series: np.ndarray  # (clips,) of str
+def read_symbolic_features(scores: Sequence[ScoreTick]) -> np.ndarray:
+    """Return the features of the notes, (pieces, features); NaN where a piece doesn't define one."""
+    return _read_features(_symbolic_features_of, scores, "Reading notes", 200)
 
 
-def clips(
-    scores: Sequence[ScoreTick],
-    labels: np.ndarray,
-    series: Sequence[str],
-    quarters: float,
-    most: int,
-    seed: int = 0,
-) -> Clips:
-    """Up to `most` excerpts of `quarters` of each piece."""
-    cut = [piece.excerpts(score, quarters, most, seed + number) for number, score in enumerate(scores)]
-    owner = np.repeat(np.arange(len(scores)), [len(one) for one in cut]).astype(int)
-    flat = [one for several in cut for one in several]
-    return Clips(flat, owner, np.asarray(labels, float)[owner], np.asarray(series, object)[owner].astype(str))
+def read_rendering_features(scores: Sequence[ScoreTick]) -> np.ndarray:
+    """Return the features of each score as `music.synth` renders it, (pieces, features).
+
+    Raises UserError without the demo extra.
+    """
+    return _read_features(_rendering_features_of, scores, "Rendering", 8)
 
 
-def symbolic(scores: Sequence[ScoreTick]) -> np.ndarray:
-    """(pieces, features); NaN where a piece doesn't define one."""
-    return _seen(_symbolic, scores, "Reading notes", 200)
-
-
-def rendering(scores: Sequence[ScoreTick]) -> np.ndarray:
-    """(pieces, features) of each score played by `music.synth`. Raises UserError without the demo extra."""
-    return _seen(_rendering, scores, "Rendering", 8)
-
-
-def _seen(
-    look: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str, inline: int
+def _read_features(
+    function: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str, inline: int
 ) -> np.ndarray:
-    found = map_items(look, [score.dumps_midi() for score in scores], label, inline)
-    if failed := [one for one in found if isinstance(one, Failure)]:
-        raise UserError(f"{label.lower()}: {failed[0]}")
-    return np.array(found, float).reshape(len(scores), -1)
+    results = map_items(function, [score.dumps_midi() for score in scores], label, inline)
+    if failures := [result for result in results if isinstance(result, Failure)]:
+        raise UserError(f"{label.lower()}: {failures[0]}")
+    return np.array(results, float).reshape(len(scores), -1)
 
 
-def _symbolic(data: bytes) -> list[float]:
-    return list(symbolic_features.features(piece.piece(ScoreTick.from_midi(data))).values())
+def _symbolic_features_of(midi: bytes) -> list[float]:
+    return list(symbolic_features.features(note_table(ScoreTick.from_midi(midi))).values())
 
 
-def _rendering(data: bytes) -> list[float]:
-    return list(rendering_features.features(*synth.render(ScoreTick.from_midi(data))).values())
+def _rendering_features_of(midi: bytes) -> list[float]:
+    return list(rendering_features.features(*synth.render(ScoreTick.from_midi(midi))).values())
 
 
-SEES: dict[str, Callable[[Sequence[ScoreTick]], np.ndarray]] = {"symbolic": symbolic, "rendering": rendering}
+FEATURE_READERS: dict[str, Callable[[Sequence[ScoreTick]], np.ndarray]] = {
+    "symbolic": read_symbolic_features,
+    "rendering": read_rendering_features,
+}
 
 
 @dataclass
 class Evaluator:
-    """Gradient boosting for each dimension, the mean over several seeds; NaN features take the training median."""
+    """Gradient boosting for valence and arousal, the mean over BOOSTING_SEEDS.
+
+    median: (features,) of the training excerpts, which stands in for NaN. ranges: (2, features), their 1st
+    and 99th percentile. models: of each dimension; none where all labels were alike.
+    """
 
     median: np.ndarray
-    ranges: np.ndarray  # (2, features): the 1st and 99th percentile of the training clips
-    models: list[list[Any]] = field(default_factory=list)  # of each dimension
+    ranges: np.ndarray
+    models: list[list[Any]] = field(default_factory=list)
 
-    def judged(self, features: np.ndarray) -> np.ndarray:
-        """(pieces, features) -> (pieces, 2) valence and arousal in [-1, 1]."""
-        full = np.where(np.isfinite(features), features, self.median)
-        if not len(full):
+    def judge(self, features: np.ndarray) -> np.ndarray:
+        """Return valence and arousal in [-1, 1], (pieces, 2), of features (pieces, features).
+
+        NaN in a dimension without a model.
+        """
+        filled = self._fill(features)
+        if not len(filled):
             return np.zeros((0, 2))
-        out = np.full((len(full), 2), math.nan)
-        for d, models in enumerate(self.models):
+        judged = np.full((len(filled), 2), math.nan)
+        for dimension, models in enumerate(self.models):
             if models:
-                out[:, d] = np.mean([2 * model.predict_proba(full)[:, 1] - 1 for model in models], 0)
-        return out
+                judged[:, dimension] = np.mean(
+                    [2 * model.predict_proba(filled)[:, 1] - 1 for model in models], 0
+                )
+        return judged
 
-    def strangeness(self, features: np.ndarray) -> np.ndarray:
-        """(pieces,) the share of features outside the middle 98 % of the training clips: far from home."""
-        full = np.where(np.isfinite(features), features, self.median)
-        return ((full < self.ranges[0]) | (full > self.ranges[1])).mean(1)
+    def out_of_range_share(self, features: np.ndarray) -> np.ndarray:
+        """Return the share of features outside the training excerpts' middle 98 %, (pieces,) in [0, 1]."""
+        filled = self._fill(features)
+        return ((filled < self.ranges[0]) | (filled > self.ranges[1])).mean(1)
+
+    def _fill(self, features: np.ndarray) -> np.ndarray:
+        return np.where(np.isfinite(features), features, self.median)
 
 
-def fit(features: np.ndarray, among: Clips) -> Evaluator:
-    """An evaluator of clips; every labelled piece weighs the same. A dimension of one label only has no model."""
+def fit_evaluator(features: np.ndarray, excerpts: LabelledExcerpts) -> Evaluator:
+    """Train an evaluator; every labelled piece weighs the same, however many excerpts it has.
+
+    features: (excerpts, features). Raises UserError without the judge extra.
+    """
     try:
         from sklearn.ensemble import GradientBoostingClassifier
     except ImportError:
         raise UserError("the evaluators need the judge extra: pip install 'kwela[judge]'") from None
-    median = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in features.T])
-    full = np.where(np.isfinite(features), features, median)
-    made = Evaluator(median, np.quantile(full, [0.01, 0.99], axis=0))
+    finite = [column[np.isfinite(column)] for column in features.T]
+    median = np.array([np.median(column) if len(column) else 0.0 for column in finite])
+    filled = np.where(np.isfinite(features), features, median)
+    evaluator = Evaluator(median, np.quantile(filled, [0.01, 0.99], axis=0))
     for dimension in range(2):
-        known = among.labels[:, dimension] != 0
-        positive = among.labels[known, dimension] > 0
-        made.models.append([])
+        labelled = excerpts.labels[:, dimension] != 0
+        positive = excerpts.labels[labelled, dimension] > 0
+        evaluator.models.append([])
         if positive.all() or not positive.any():
             continue
-        _, member, sizes = np.unique(among.piece[known], return_inverse=True, return_counts=True)
-        weight = 1 / sizes[member]
-        for seed in SEEDS:
-            # Shallow, slow and drawing at random: few pieces, many features (Friedman 2002).
+        _, piece, counts = np.unique(excerpts.piece_index[labelled], return_inverse=True, return_counts=True)
+        weight = 1 / counts[piece]
+        for seed in BOOSTING_SEEDS:
+            # Few pieces and many features: shallow trees, slow learning, random draws (Friedman 2002).
             model = GradientBoostingClassifier(
                 n_estimators=150,
                 max_depth=2,
@@ -138,68 +137,81 @@ def fit(features: np.ndarray, among: Clips) -> Evaluator:
                 min_samples_leaf=5,
                 random_state=seed,
             )
-            made.models[-1].append(model.fit(full[known], positive, sample_weight=weight / weight.mean()))
-    return made
+            model.fit(filled[labelled], positive, sample_weight=weight / weight.mean())
+            evaluator.models[-1].append(model)
+    return evaluator
 
 
-def unseen(features: np.ndarray, among: Clips) -> np.ndarray:
-    """(clips, 2) judged by evaluators trained without the clip's series (grouped cross-validation); NaN if none was."""
+def cross_validate(features: np.ndarray, excerpts: LabelledExcerpts) -> np.ndarray:
+    """Judge each excerpt by an evaluator that was trained without its series, (excerpts, 2).
+
+    NaN where there is no such evaluator. scikit-learn's `cross_val_predict` is not used: medians and weights
+    are fitted anew in each fold, and a fold may have no model in a dimension.
+    """
     from sklearn.model_selection import GroupKFold
 
-    out = np.full((len(among.piece), 2), math.nan)
-    folds = min(FOLDS, len(np.unique(among.series)))
-    for train, test in GroupKFold(folds).split(features, groups=among.series):
-        part = Clips([], among.piece[train], among.labels[train], among.series[train])
-        out[test] = fit(features[train], part).judged(features[test])
-    return out
+    judged = np.full((len(excerpts.piece_index), 2), math.nan)
+    folds = min(MAX_FOLDS, len(np.unique(excerpts.series)))
+    for train, test in GroupKFold(folds).split(features, groups=excerpts.series):
+        part = LabelledExcerpts(
+            [], excerpts.piece_index[train], excerpts.labels[train], excerpts.series[train]
+        )
+        judged[test] = fit_evaluator(features[train], part).judge(features[test])
+    return judged
 
 
 @dataclass
-class Standing:
-    """An evaluator's figures on series it hasn't seen, with intervals by series. Quadrants are of decided pieces.
+class EvaluatorAccuracy:
+    """How accurate an evaluator is on series that it hasn't seen; intervals by series unless said.
 
-    Lists are of valence and arousal.
+    Lists are of valence and arousal. Quadrants are of pieces with a label in both dimensions.
     """
 
     pieces: int
     series: int
-    quadrant: Interval
-    quadrant_clip: Interval  # a single excerpt, as long as what it will judge
-    majority: float  # share of the commonest quadrant
-    correct: list[Interval] = field(default_factory=list)
-    majority_sign: list[float] = field(default_factory=list)
+    quadrant: Interval  # accuracy of pieces
+    quadrant_excerpt: Interval  # of single excerpts, which are as long as what will be judged
+    majority_quadrant: float  # share of the commonest quadrant
+    sign: list[Interval] = field(default_factory=list)  # accuracy
+    majority_sign: list[float] = field(default_factory=list)  # share of the commonest sign
     auc: list[Interval] = field(default_factory=list)
     auc_by_piece: list[Interval] = field(
         default_factory=list
-    )  # narrow where series are many, honest where they're few
+    )  # the interval by piece, wider where series are few
 
     @property
     def usable(self) -> tuple[bool, ...]:
-        """Whether valence and arousal can be told from chance."""
-        return tuple(min(pair[0].low, pair[1].low) > 0.5 for pair in zip(self.auc, self.auc_by_piece))
+        """Whether the evaluator can be told from chance, in valence and in arousal."""
+        return tuple(
+            min(by_series.low, by_piece.low) > 0.5 for by_series, by_piece in zip(self.auc, self.auc_by_piece)
+        )
 
 
-def standing(judged: np.ndarray, among: Clips, seed: int = 0) -> Standing:
-    """judged: (clips, 2) from `unseen`. A piece is judged by the mean over its clips."""
-    names, first, member = np.unique(among.piece, return_index=True, return_inverse=True)
-    mean = np.stack([np.bincount(member, judged[:, d]) / np.bincount(member) for d in range(2)], 1)
-    truth, series = among.labels[first], among.series[first]
-    decided = (truth != 0).all(1)
-    right = ((mean > 0) == (truth > 0)).all(1)
-    clip_right = ((judged > 0) == (among.labels > 0)).all(1)
-    quadrant = 2 * (truth[decided, 0] > 0) + (truth[decided, 1] > 0)
-    found = Standing(
+def measure_accuracy(judged: np.ndarray, excerpts: LabelledExcerpts, seed: int = 0) -> EvaluatorAccuracy:
+    """Measure the accuracy of `cross_validate`'s judgement, (excerpts, 2).
+
+    A piece is judged by the mean over its excerpts.
+    """
+    names, first, piece = np.unique(excerpts.piece_index, return_index=True, return_inverse=True)
+    mean = np.stack([np.bincount(piece, judged[:, d]) / np.bincount(piece) for d in range(2)], 1)
+    labels, series = excerpts.labels[first], excerpts.series[first]
+    has_quadrant = (labels != 0).all(1)
+    right = ((mean > 0) == (labels > 0)).all(1)
+    excerpt_right = ((judged > 0) == (excerpts.labels > 0)).all(1)
+    quadrant = 2 * (labels[has_quadrant, 0] > 0) + (labels[has_quadrant, 1] > 0)
+    accuracy = EvaluatorAccuracy(
         len(names),
         len(np.unique(series)),
-        mean_by_group(right[decided], series[decided], seed),
-        mean_by_group(clip_right[decided[member]], among.series[decided[member]], seed),
+        mean_by_group(right[has_quadrant], series[has_quadrant], seed),
+        mean_by_group(excerpt_right[has_quadrant[piece]], excerpts.series[has_quadrant[piece]], seed),
         float(np.bincount(quadrant).max() / len(quadrant)) if len(quadrant) else math.nan,
     )
-    for d in range(2):
-        known = truth[:, d] != 0
-        sign, guess = truth[known, d] > 0, mean[known, d]
-        found.correct.append(mean_by_group((guess > 0) == sign, series[known], seed))
-        found.majority_sign.append(float(max(sign.mean(), 1 - sign.mean())) if len(sign) else math.nan)
-        found.auc.append(auc_by_group(guess, sign, series[known], seed=seed))
-        found.auc_by_piece.append(auc_by_group(guess, sign, range(len(sign)), seed=seed))
-    return found
+    for dimension in range(2):
+        labelled = labels[:, dimension] != 0
+        positive, value = labels[labelled, dimension] > 0, mean[labelled, dimension]
+        share = positive.mean() if len(positive) else math.nan
+        accuracy.sign.append(mean_by_group((value > 0) == positive, series[labelled], seed))
+        accuracy.majority_sign.append(float(max(share, 1 - share)))
+        accuracy.auc.append(auc_by_group(value, positive, series[labelled], seed=seed))
+        accuracy.auc_by_piece.append(auc_by_group(value, positive, range(len(positive)), seed=seed))
+    return accuracy

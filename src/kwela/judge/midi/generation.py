@@ -1,4 +1,7 @@
-"""Pieces of a MIDI generator for given emotions and seeds, on every core; what can't be made is None, never dropped."""
+"""Generate pieces with a MIDI generator for given emotions and seeds, on every core.
+
+A piece that can't be made is None in its place; it is never dropped.
+"""
 
 from __future__ import annotations
 
@@ -15,51 +18,62 @@ from kwela.judge.shared.parallel_map import Failure, map_items
 from kwela.midi_generator import generate, model
 from kwela.music import tokens
 
-TOP_P = 0.95  # as `kwela generate midi` samples unless told otherwise
-NONE = (float("nan"),) * 64  # no emotion
+TOP_P = 0.95  # the default of `kwela generate midi`
+NO_EMOTION = (float("nan"),) * 64
 
 
-class Job(NamedTuple):
-    emotion: tuple[float, ...]  # 3 numbers, or 64; NaN is not given
+class GenerationRequest(NamedTuple):
+    """What one piece is generated for."""
+
+    emotion: tuple[float, ...]  # 3 numbers, or 64; NaN stands for a value that is not given
     seed: int
     bars: int
 
 
-# Turns jobs into scores, in order; None where a piece could not be made. A judge asks for nothing else of a generator.
-Maker = Callable[[Sequence[Job]], list[ScoreTick | None]]
+# Turns requests into scores, in order; None where a piece could not be made. A judge asks nothing else of it.
+PieceGenerator = Callable[[Sequence[GenerationRequest]], list[ScoreTick | None]]
 
 
-class Loaded(NamedTuple):
+class LoadedGenerator(NamedTuple):
+    """The network of a checkpoint, and what it was trained on."""
+
     network: model.MidiGenerator
     window: int  # in ids
     data_hash: str  # of the manifests that it was trained with
     manifest: Path  # of its training rows
 
 
-def load(path: Path) -> Loaded:
-    """The network of a checkpoint. Raises UserError as `checkpoint.load` and `rebuild`."""
+def load_generator(path: Path) -> LoadedGenerator:
+    """Load the network of a checkpoint. Raises UserError as `checkpoint.load` and `checkpoint.rebuild`."""
     state = checkpoint.load(path)
     network = checkpoint.rebuild(path, state, "midi_generator", model.build, tokens.tokenizer_hash())
-    trained = Path(state["config"]["data"]["train_manifest"])
-    return Loaded(network, int(state["config"]["model"]["window"]), state["meta"]["data_hash"], trained)
+    manifest = Path(state["config"]["data"]["train_manifest"])
+    return LoadedGenerator(
+        network, int(state["config"]["model"]["window"]), state["meta"]["data_hash"], manifest
+    )
 
 
-def maker(path: Path) -> Maker:
-    """A Maker of the checkpoint at `path`."""
+def checkpoint_generator(path: Path) -> PieceGenerator:
+    """Return the PieceGenerator of the checkpoint at `path`."""
 
-    def make(jobs: Sequence[Job]) -> list[ScoreTick | None]:
-        made = map_items(_play, [(path, job) for job in jobs], "Generating")
-        return [None if isinstance(ids, Failure) else tokens.decode(np.array(ids, np.int16)) for ids in made]
+    def generate_pieces(requests: Sequence[GenerationRequest]) -> list[ScoreTick | None]:
+        results = map_items(_generate_ids, [(path, request) for request in requests], "Generating")
+        return [
+            None if isinstance(ids, Failure) else tokens.decode(np.array(ids, np.int16)) for ids in results
+        ]
 
-    return make
+    return generate_pieces
 
 
-def _play(asked: tuple[Path, Job]) -> list[int]:
-    path, job = asked
-    return generate.generate(_backend(path), job.emotion, bars=job.bars, seed=job.seed, top_p=TOP_P).tolist()
+def _generate_ids(path_and_request: tuple[Path, GenerationRequest]) -> list[int]:
+    path, request = path_and_request
+    ids = generate.generate(
+        _backend(path), request.emotion, bars=request.bars, seed=request.seed, top_p=TOP_P
+    )
+    return ids.tolist()
 
 
 @functools.lru_cache(1)
 def _backend(path: Path) -> generate.TorchBackend:
-    loaded = load(path)
+    loaded = load_generator(path)
     return generate.TorchBackend(loaded.network, loaded.window)

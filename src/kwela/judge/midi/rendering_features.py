@@ -1,8 +1,10 @@
-"""What a judge hears in the rendering of a score: some thirty numbers from a plain spectrogram.
+"""Compute the thirty or so features of a rendered score that an evaluator sees, from a spectrogram.
 
-No symbol of the score is seen, and neither the log-mel nor any feature that a model here trains on is used. The
-synthesiser brings every render to one peak, so loudness is relative to the piece's own loudest moment. A number that
-the sound doesn't define is NaN. Spectral shape after Peeters 2004, key profiles by Krumhansl and Kessler 1982.
+- No symbol of the score is seen, and neither the log-mel nor any feature that a model here trains on is used.
+- The synthesiser brings every rendering to one peak, so loudness is relative to the piece's own loudest
+  moment.
+- A feature that the sound doesn't define is NaN.
+- Sources: spectral shape after Peeters 2004; keys by `key_profiles`.
 """
 
 from __future__ import annotations
@@ -14,34 +16,38 @@ import numpy as np
 import soxr
 from scipy.signal import find_peaks
 
-from kwela.judge.midi.symbolic_features import key_fit
-from kwela.judge.shared.spectrum import magnitudes, pitch_class
+from kwela.judge.midi.key_profiles import from_best_tonic, key_correlations, lean_to_major
+from kwela.judge.midi.symbolic_features import FeatureValues
+from kwela.judge.shared.spectrum import chroma, magnitudes
 from kwela.stats import entropy
 
 RATE = 22_050  # Hz
-FFT, HOP = 2048, 512
+N_FFT, HOP = 2048, 512  # samples
 BANDS = (0, 125, 250, 500, 1000, 2000, 4000, 11_025)  # Hz, edges
 SILENT = -50.0  # dB below the loudest frame
+_HERTZ = np.fft.rfftfreq(N_FFT, 1 / RATE)
+_FRAMES_IN_4_S = 172
 
 
-def features(samples: np.ndarray, rate: int) -> dict[str, float]:
-    """Name -> number, always the same names. samples: (N,) float mono; shorter than a frame, or silence: all NaN."""
-    audio = soxr.resample(np.asarray(samples, np.float32), rate, RATE) if rate != RATE else samples
-    magnitude = magnitudes(audio, FFT, HOP)
-    if len(magnitude) <= 4 or magnitude.max() <= 1e-6:
+def features(samples: np.ndarray, rate: int) -> FeatureValues:
+    """Return {name: number}, always with the same names.
+
+    samples: (N,) float mono at `rate` Hz. Silence, or a sound that is shorter than a frame, is all NaN.
+    """
+    wave = soxr.resample(np.asarray(samples, np.float32), rate, RATE) if rate != RATE else samples
+    spectrogram = magnitudes(wave, N_FFT, HOP)
+    if len(spectrogram) <= 4 or spectrogram.max() <= 1e-6:
         return dict.fromkeys(NAMES, math.nan)
-    return _loudness(audio, magnitude) | _shape(magnitude) | _pulse(magnitude) | _harmony(magnitude)
+    return _loudness(wave, spectrogram) | _shape(spectrogram) | _pulse(spectrogram) | _harmony(spectrogram)
 
 
-_HERTZ = np.fft.rfftfreq(FFT, 1 / RATE)
-
-
-def _loudness(audio: np.ndarray, magnitude: np.ndarray) -> dict[str, float]:
-    power = (magnitude**2).sum(1)
-    level = 10 * np.log10(np.maximum(power / power.max(), 1e-9))  # dB, 0 at the loudest frame
-    rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
+def _loudness(wave: np.ndarray, spectrogram: np.ndarray) -> FeatureValues:
+    """Measure level in dB: crest factor, and the frames' levels below the loudest frame."""
+    power = (spectrogram**2).sum(1)
+    level = 10 * np.log10(np.maximum(power / power.max(), 1e-9))
+    rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
     return {
-        "crest": 20 * math.log10(float(np.abs(audio).max()) / max(rms, 1e-9)),
+        "crest": 20 * math.log10(float(np.abs(wave).max()) / max(rms, 1e-9)),
         "level_mean": float(level.mean()),
         "level_spread": float(level.std()),
         "level_low": float(np.quantile(level, 0.1)),
@@ -50,83 +56,94 @@ def _loudness(audio: np.ndarray, magnitude: np.ndarray) -> dict[str, float]:
     }
 
 
-def _shape(magnitude: np.ndarray) -> dict[str, float]:
-    """The spectrum of frames that sound: centre, roll-off (log2 Hz), flatness, and shares of bands (dB)."""
-    frames = magnitude[magnitude.max(1) > 1e-3 * magnitude.max()]
+def _shape(spectrogram: np.ndarray) -> FeatureValues:
+    """Measure the spectrum of frames that sound.
+
+    Centre and roll-off are log2 of Hz, flatness is log10, shares of bands are dB.
+    """
+    frames = spectrogram[spectrogram.max(1) > 1e-3 * spectrogram.max()]
     power = frames**2
     total = power.sum(1) + 1e-12
     centre = np.log2((power @ _HERTZ) / total + 1)
-    rolled = np.log2(_HERTZ[(np.cumsum(power, 1) < 0.85 * total[:, None]).sum(1).clip(0, FFT // 2)] + 1)
-    flat = np.exp(np.log(power + 4e-16).mean(1)) / (power.mean(1) + 4e-16)
-    out = {
+    rolloff_bin = (np.cumsum(power, 1) < 0.85 * total[:, None]).sum(1).clip(0, N_FFT // 2)
+    rolloff = np.log2(_HERTZ[rolloff_bin] + 1)
+    flatness = np.exp(np.log(power + 4e-16).mean(1)) / (power.mean(1) + 4e-16)
+    mean_power = power.mean(0)
+    bands = {
+        f"band_{low}": float(
+            10 * np.log10(mean_power[(low <= _HERTZ) & (high > _HERTZ)].sum() / mean_power.sum() + 1e-6)
+        )
+        for low, high in itertools.pairwise(BANDS)
+    }
+    return {
         "centre_mean": float(centre.mean()),
         "centre_spread": float(centre.std()),
-        "rolloff_mean": float(rolled.mean()),
-        "rolloff_spread": float(rolled.std()),
-        "flatness": float(np.log10(flat + 1e-9).mean()),
+        "rolloff_mean": float(rolloff.mean()),
+        "rolloff_spread": float(rolloff.std()),
+        "flatness": float(np.log10(flatness + 1e-9).mean()),
+        **bands,
     }
-    share = power.mean(0)
-    for low, high in itertools.pairwise(BANDS):
-        inside = share[(low <= _HERTZ) & (high > _HERTZ)].sum()
-        out[f"band_{low}"] = float(10 * np.log10(inside / share.sum() + 1e-6))
-    return out
 
 
-def _pulse(magnitude: np.ndarray) -> dict[str, float]:
-    """Attacks a second, how even they are, and the strongest period of their strength between 40 and 240 BPM."""
-    level = np.log1p(100 * magnitude / magnitude.max())
+def _pulse(spectrogram: np.ndarray) -> FeatureValues:
+    """Measure attacks a second, how even they are, and their strongest period from 40 to 240 BPM."""
+    level = np.log1p(100 * spectrogram / spectrogram.max())
     flux = np.maximum(np.diff(level, axis=0), 0).sum(1)
     seconds = len(flux) * HOP / RATE
-    peaks, _ = find_peaks(flux, height=flux.mean() + 0.5 * flux.std(), distance=3)
-    gaps = np.diff(peaks) * HOP / RATE
+    attacks, _ = find_peaks(flux, height=flux.mean() + 0.5 * flux.std(), distance=3)
+    gaps = np.diff(attacks) * HOP / RATE
     centred = flux - flux.mean()
-    lags = np.arange(round(60 / 240 * RATE / HOP), min(len(flux) - 1, round(60 / 40 * RATE / HOP)) + 1)
+    shortest, longest = (round(60 / bpm * RATE / HOP) for bpm in (240, 40))
+    lags = np.arange(shortest, min(len(flux) - 1, longest) + 1)
     power = float(centred @ centred)
     strength = (
         np.array([centred[lag:] @ centred[:-lag] for lag in lags]) / power if power > 0 else np.zeros(0)
     )
-    best = int(lags[strength.argmax()]) if len(strength) else 0
+    best_lag = int(lags[strength.argmax()]) if len(strength) else 0
     return {
-        "attack_rate": math.log2(max(len(peaks), 0.5) / seconds),
+        "attack_rate": math.log2(max(len(attacks), 0.5) / seconds),
         "attack_mean": float(np.log10(flux.mean() + 1e-6)),
         "attack_spread": float(flux.std() / (flux.mean() + 1e-6)),
         "gap_mean": float(np.log2(gaps).mean()) if len(gaps) else math.nan,
         "gap_variation": float(gaps.std() / gaps.mean()) if len(gaps) else math.nan,
-        "pulse": math.log2(60 * RATE / HOP / best) if best else math.nan,
+        "pulse": math.log2(60 * RATE / HOP / best_lag) if best_lag else math.nan,
         "pulse_clarity": float(strength.max()) if len(strength) else math.nan,
     }
 
 
-def _harmony(magnitude: np.ndarray) -> dict[str, float]:
-    """Chroma of 100 to 2,000 Hz: its key, its lean to major, how it moves."""
-    heard = (_HERTZ >= 100) & (_HERTZ <= 2000)
-    classes = pitch_class(_HERTZ[heard])
-    lines = magnitude[:, heard]
-    # Peaks alone: a chord's partials stand out of the skirts that the window gives them.
-    peak = np.zeros_like(lines, bool)
-    peak[:, 1:-1] = (lines[:, 1:-1] > lines[:, :-2]) & (lines[:, 1:-1] >= lines[:, 2:])
-    strength = np.sqrt(lines * peak)
-    chroma = np.stack([strength[:, classes == one].sum(1) for one in range(12)], 1)  # (frames, 12)
-    whole = chroma.sum(0)
-    fit = key_fit(whole.astype(float))
-    tonic = np.roll(whole, -(int(fit.argmax()) % 12))
-    local = [
-        key_fit(part.sum(0).astype(float)) for part in np.array_split(chroma, max(1, len(chroma) // 172))
-    ]  # 4 s
-    lean = np.array([one[:12].max() - one[12:].max() for one in local])
-    share = chroma / (chroma.sum(1, keepdims=True) + 1e-9)
+def _harmony(spectrogram: np.ndarray) -> FeatureValues:
+    """Measure the chroma of 100 to 2,000 Hz: its key, how it leans to major, how it moves."""
+    frames = _chroma_of_peaks(spectrogram)
+    whole = frames.sum(0).astype(float)
+    correlations = key_correlations(whole)
+    degrees = from_best_tonic(whole, correlations)
+    parts = np.array_split(frames, max(1, len(frames) // _FRAMES_IN_4_S))
+    lean = np.array([lean_to_major(key_correlations(part.sum(0).astype(float))) for part in parts])
+    share = frames / (frames.sum(1, keepdims=True) + 1e-9)
+    entropies = [entropy(frame) for frame in frames[::8].astype(float) if frame.sum() > 0]
+    moves = np.abs(np.diff(share[::8], axis=0)).sum(1)
     return {
-        "mode": float(fit[:12].max() - fit[12:].max()),
+        "mode": lean_to_major(correlations),
         "local_mode": float(lean.mean()),
-        "key_clarity": float(fit.max()),
-        "third": float(tonic[4] / (tonic[3] + tonic[4] + 1e-9)),
-        "sixth": float(tonic[9] / (tonic[8] + tonic[9] + 1e-9)),
-        "class_entropy": entropy(whole.astype(float)),
-        "frame_entropy": float(np.mean([entropy(one) for one in chroma[::8].astype(float) if one.sum() > 0])),
-        "harmony_moves": float(np.abs(np.diff(share[::8], axis=0)).sum(1).mean())
-        if len(share) > 16
-        else math.nan,
+        "key_clarity": float(correlations.max()),
+        "third": float(degrees[4] / (degrees[3] + degrees[4] + 1e-9)),
+        "sixth": float(degrees[9] / (degrees[8] + degrees[9] + 1e-9)),
+        "class_entropy": entropy(whole),
+        "frame_entropy": float(np.mean(entropies)),
+        "harmony_moves": float(moves.mean()) if len(share) > 16 else math.nan,
     }
+
+
+def _chroma_of_peaks(spectrogram: np.ndarray) -> np.ndarray:
+    """Return the chroma of the spectrogram's peaks, (frames, 12).
+
+    Peaks alone count, so that a chord's partials stand out of the skirts that the window gives them.
+    """
+    used = (_HERTZ >= 100) & (_HERTZ <= 2000)
+    lines = spectrogram[:, used]
+    is_peak = np.zeros_like(lines, bool)
+    is_peak[:, 1:-1] = (lines[:, 1:-1] > lines[:, :-2]) & (lines[:, 1:-1] >= lines[:, 2:])
+    return chroma(np.sqrt(lines * is_peak), _HERTZ[used])
 
 
 NAMES = tuple(features(np.sin(np.arange(4 * RATE) * 0.06), RATE))

@@ -1,7 +1,9 @@
-"""The shuffled-label twin: the same training on the same songs, told emotions that are other songs'.
+"""Make and check the training rows of a shuffled-label twin.
 
-What a model seems to follow though it can't have learnt it (habits of its architecture, what an evaluator leans to),
-its twin follows as well. `write` makes the manifest to train it with; `doubt` looks at what a twin was trained with.
+A twin has the same training as the model, on the same songs, but each song has another song's emotion. A
+model may seem to follow an emotion that it can't have learnt, by habits of its architecture or by what an
+evaluator prefers. Its twin then seems to follow the emotion as well. `write_shuffled_rows` makes the manifest
+to train a twin with; `reason_for_doubt` checks what a twin was trained with.
 """
 
 from __future__ import annotations
@@ -18,37 +20,44 @@ from kwela import files
 from kwela.corpus.pairs import rows as manifest_rows
 from kwela.errors import UserError
 
+_SHARE_ABOVE_CHANCE = 0.1  # of songs that may keep their emotion, beyond those that do by chance
 
-def write(training: Path, out: Path, seed: int = 0) -> None:
-    """The rows of `training`, each song with the emotion of another, drawn without replacement; paths made absolute.
 
-    Raises UserError for a manifest that can't be read, or whose songs are all told one emotion.
+def write_shuffled_rows(training: Path, out: Path, seed: int = 0) -> None:
+    """Write the rows of `training` with emotions permuted among the songs; paths are made absolute.
+
+    Raises UserError for a manifest that can't be read, or in which all songs have the same emotion.
     """
     rows = manifest_rows.read(training, "midi")
-    told = {row["group"]: row["emotion"] for row in reversed(rows)}
-    if len({json.dumps(emotion) for emotion in told.values()}) < 2:
+    emotion_of = {row["group"]: row["emotion"] for row in reversed(rows)}
+    if len({json.dumps(emotion) for emotion in emotion_of.values()}) < 2:
         raise UserError(f"{training}: every song has the same emotion: there is nothing to shuffle")
-    songs = sorted(told)
-    other = dict(zip(songs, np.random.default_rng(seed).permutation(songs).tolist(), strict=True))
+    songs = sorted(emotion_of)
+    other_song = dict(zip(songs, np.random.default_rng(seed).permutation(songs).tolist(), strict=True))
     lines = []
     for row in rows:
-        plain = {key: value for key, value in row.items() if key not in ("emotion64", "where")}
-        lines.append(json.dumps(plain | {"emotion": told[other[row["group"]]], "emotion_source": "permuted"}))
+        as_written = {key: value for key, value in row.items() if key not in ("emotion64", "where")}
+        emotion = emotion_of[other_song[row["group"]]]
+        lines.append(json.dumps(as_written | {"emotion": emotion, "emotion_source": "permuted"}))
     files.write(out, "\n".join(lines) + "\n")
 
 
-def doubt(training: Sequence[Mapping[str, Any]], manifest: Path) -> str:
-    """Why it isn't known that the twin of `manifest` learnt the rows of `training` under shuffled emotions; "" if so.
+def reason_for_doubt(training: Sequence[Mapping[str, Any]], manifest: Path) -> str:
+    """Return why it isn't known that a twin learnt the rows of `training` under shuffled emotions.
 
-    Shuffled: no more songs keep their own emotion than chance leaves, and a tenth.
+    "" if it is known. manifest: of the twin's training. Emotions count as shuffled if no more songs keep
+    their own than chance leaves, and a tenth.
     """
     try:
-        theirs = {row["midi_path"]: tuple(row["emotion64"]) for row in manifest_rows.read(manifest, "midi")}
+        twin_rows = manifest_rows.read(manifest, "midi")
     except UserError as error:
         return f"the manifest that it was trained with can't be read ({error})"
-    ours = {row["midi_path"]: tuple(row["emotion64"]) for row in training}
-    if not ours.keys() <= theirs.keys():
+    twin_emotions = {row["midi_path"]: tuple(row["emotion64"]) for row in twin_rows}
+    emotions = {row["midi_path"]: tuple(row["emotion64"]) for row in training}
+    if not emotions.keys() <= twin_emotions.keys():
         return f"it was not trained on the same songs ({manifest})"
-    chance = sum((count / len(ours)) ** 2 for count in Counter(ours.values()).values())
-    kept = np.mean([theirs[path] == emotion for path, emotion in ours.items()])
-    return f"{kept:.0%} of its songs kept their own emotion ({manifest})" if kept > chance + 0.1 else ""
+    chance = sum((count / len(emotions)) ** 2 for count in Counter(emotions.values()).values())
+    kept = np.mean([twin_emotions[path] == emotion for path, emotion in emotions.items()])
+    if kept > chance + _SHARE_ABOVE_CHANCE:
+        return f"{kept:.0%} of its songs kept their own emotion ({manifest})"
+    return ""

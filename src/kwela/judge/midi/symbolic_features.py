@@ -1,10 +1,11 @@
-"""What a judge hears in a score: some seventy numbers, each a plain property of its notes.
+"""Compute the seventy or so features of a score that an evaluator sees, plain properties of its notes.
 
-Computed from the notes themselves (`piece.Piece`), not from the token codec nor from `music.midi.features`, so that the
-judge and the judged share no representation. A number that a piece doesn't define (the spread of no intervals) is NaN;
-the evaluator puts the training median there. Sources: rhythm and pace after Gabrielsson and Lindström 2010; keys by
-Krumhansl and Kessler's probe-tone profiles (1982); nPVI, Patel and Daniele 2003; articulation, polyphony and register
-after jSymbolic (McKay 2018).
+- They are computed from the notes (`NoteTable`), not from the token codec nor by `music.midi.features`, so
+  that the judge and the judged share no representation.
+- A feature that a piece doesn't define, such as the spread of no intervals, is NaN. The evaluator puts the
+  training median in its place.
+- Sources: rhythm and pace after Gabrielsson and Lindström 2010; nPVI by Patel and Daniele 2003; articulation,
+  polyphony and register after jSymbolic (McKay 2018); keys by `key_profiles`.
 """
 
 from __future__ import annotations
@@ -13,18 +14,10 @@ import math
 
 import numpy as np
 
-from kwela.judge.midi.piece import Piece
+from kwela.judge.midi.key_profiles import from_best_tonic, key_correlations, lean_to_major
+from kwela.judge.midi.note_table import NoteTable
 from kwela.stats import entropy
 
-# Probe-tone profiles from the tonic up, as 24 standardised rows: majors on C, C#, ..., then minors.
-_PROFILES = np.array(
-    [
-        [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
-        [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17],
-    ]
-)
-KEYS = np.array([np.roll(profile, tonic) for profile in _PROFILES for tonic in range(12)])
-KEYS = (KEYS - KEYS.mean(1, keepdims=True)) / KEYS.std(1, keepdims=True)
 _CHORDS = {  # name -> (12, 12): which pitch classes on each root
     name: np.array([np.roll(np.isin(np.arange(12), steps), root) for root in range(12)])
     for name, steps in {
@@ -35,86 +28,97 @@ _CHORDS = {  # name -> (12, 12): which pitch classes on each root
     }.items()
 }
 # Roughness of a sounding interval class, after Huron 1994's index of dyadic consonance, sign turned.
-_ROUGH = np.array([0.0, 1.428, 0.582, -0.594, -0.386, -1.240, 0.453])
+_ROUGHNESS = np.array([0.0, 1.428, 0.582, -0.594, -0.386, -1.240, 0.453])
+_PLACES_PER_QUARTER = 24  # onsets that round to one place are one chord
 
-Numbers = dict[str, float]
-
-
-def features(piece: Piece) -> Numbers:
-    """Name -> number, always the same names. An empty piece is all NaN but its counts."""
-    return pace(piece) | touch(piece) | register(piece) | tonality(piece) | texture(piece) | form(piece)
+FeatureValues = dict[str, float]
 
 
-def pace(piece: Piece) -> Numbers:
-    """How fast and how even: onsets and notes a second (log2) and a quarter, tempo, gaps between onsets (s, log2)."""
-    seconds, quarters = max(piece.seconds, 1e-3), max(piece.quarters, 0.25)
-    onsets, first = np.unique(np.round(piece.onset_s, 3), return_index=True)
-    beats = piece.onset_q[first]
+def features(notes: NoteTable) -> FeatureValues:
+    """Return {name: number}, always with the same names. An empty piece is all NaN but its counts."""
+    return pace(notes) | touch(notes) | register(notes) | tonality(notes) | texture(notes) | form(notes)
+
+
+def pace(notes: NoteTable) -> FeatureValues:
+    """Measure how fast and how even a piece is.
+
+    Rates are log2 of onsets or notes a second, and onsets or notes a quarter. Tempo is log2 of BPM, gaps
+    between onsets are log2 of seconds.
+    """
+    seconds, quarters = max(notes.seconds, 1e-3), max(notes.quarters, 0.25)
+    onsets, first = np.unique(np.round(notes.onset_s, 3), return_index=True)
+    beats = notes.onset_q[first]
     gaps = np.diff(onsets)
     gaps = gaps[gaps > 0.02]  # a rolled chord is one onset
     steps = np.diff(beats)
     kinds = np.clip(np.round(2 * np.log2(steps[steps > 0.04])) + 8, 0, 14).astype(int)
     place = np.mod(beats, 1.0)
-    weight = piece.bpm_s.sum()
-    bpm = float(piece.bpm @ piece.bpm_s / weight) if weight > 0 else math.nan
+    weight = notes.bpm_s.sum()
+    bpm = float(notes.bpm @ notes.bpm_s / weight) if weight > 0 else math.nan
     eighths = np.unique(np.round(beats * 2).astype(int))
-    held = eighths[
-        (eighths % 2 == 1) & ~np.isin(eighths + 1, eighths)
-    ]  # (after Longuet-Higgins and Lee 1984)
+    # Syncopated after Longuet-Higgins and Lee 1984: off the beat, with nothing on the beat that follows.
+    syncopated = eighths[(eighths % 2 == 1) & ~np.isin(eighths + 1, eighths)]
     return {
         "onset_rate": math.log2(max(len(onsets), 1) / seconds),
-        "note_rate": math.log2(max(len(piece.pitch), 1) / seconds),
-        "notes_a_quarter": len(piece.pitch) / quarters,
+        "note_rate": math.log2(max(len(notes.pitch), 1) / seconds),
+        "notes_a_quarter": len(notes.pitch) / quarters,
         "onsets_a_quarter": len(onsets) / quarters,
-        "drum_rate": len(piece.drums) / quarters,
+        "drum_rate": len(notes.drums) / quarters,
         "tempo": math.log2(bpm) if bpm > 0 else math.nan,
-        **_spread("gap", np.log2(gaps)),
+        **_distribution("gap", np.log2(gaps)),
         "gap_variation": _ratio(_std(gaps), _mean(gaps)),
         "gap_entropy": entropy(np.bincount(kinds)),
         "npvi": _mean(200 * np.abs(np.diff(gaps)) / (gaps[1:] + gaps[:-1])),
         "off_beat_share": _mean((place > 1 / 12) & (place < 11 / 12)),
-        "syncopation": _ratio(len(held), len(eighths)),
+        "syncopation": _ratio(len(syncopated), len(eighths)),
     }
 
 
-def touch(piece: Piece) -> Numbers:
-    """How hard, how long: velocity (0 to 127), lengths (log2 s), how far notes fill the gap to their track's next."""
-    fill = _fill(piece)
-    downbeat = np.mod(piece.onset_q, piece.bar_q) < 1 / 12
+def touch(notes: NoteTable) -> FeatureValues:
+    """Measure how hard and how long notes are played.
+
+    Velocity is 0 to 127, length is log2 of seconds. Fill is how much of the gap to the next note of its track
+    a note fills.
+    """
+    fill = _fill(notes)
+    downbeat = np.mod(notes.onset_q, notes.bar_q) < 1 / 12
     return {
-        **_spread("velocity", piece.velocity),
-        "velocity_slope": _slope(piece.onset_q, piece.velocity),
-        "accent": _mean(piece.velocity[downbeat]) - _mean(piece.velocity[~downbeat]),
-        **_spread("length", np.log2(np.maximum(piece.end_s - piece.onset_s, 0.01))),
+        **_distribution("velocity", notes.velocity),
+        "velocity_slope": _slope(notes.onset_q, notes.velocity),
+        "accent": _mean(notes.velocity[downbeat]) - _mean(notes.velocity[~downbeat]),
+        **_distribution("length", np.log2(np.maximum(notes.end_s - notes.onset_s, 0.01))),
         "fill": _quantile(fill, 0.5),
         "staccato_share": _mean(fill < 0.6),
         "legato_share": _mean(fill > 0.95),
     }
 
 
-def _fill(piece: Piece) -> np.ndarray:
-    """Length over the gap to the next onset of the same track, at most 2; the last notes have none."""
-    out = [np.zeros(0)]
-    for track in np.unique(piece.track):
-        mine = piece.track == track
-        start, end = piece.onset_s[mine], piece.end_s[mine]
+def _fill(notes: NoteTable) -> np.ndarray:
+    """Return length over the gap to the track's next onset, at most 2; a track's last notes have none."""
+    by_track = [np.zeros(0)]
+    for track in np.unique(notes.track):
+        in_track = notes.track == track
+        start, end = notes.onset_s[in_track], notes.end_s[in_track]
         onsets = np.unique(start)
-        after = np.searchsorted(onsets, start, side="right")
-        there = after < len(onsets)
-        gap = onsets[after[there]] - start[there]
-        out.append(np.minimum((end - start)[there] / np.maximum(gap, 0.01), 2.0))
-    return np.concatenate(out)
+        next_onset = np.searchsorted(onsets, start, side="right")
+        has_next = next_onset < len(onsets)
+        gap = onsets[next_onset[has_next]] - start[has_next]
+        by_track.append(np.minimum((end - start)[has_next] / np.maximum(gap, 0.01), 2.0))
+    return np.concatenate(by_track)
 
 
-def register(piece: Piece) -> Numbers:
-    """How high: MIDI pitches of all notes and of the outer lines; intervals of the highest line (semitones)."""
-    pitch = piece.pitch.astype(float)
-    top, bass = outer_lines(piece)
+def register(notes: NoteTable) -> FeatureValues:
+    """Measure how high a piece lies, and how its highest line moves.
+
+    Pitches are MIDI pitches of all notes and of the outer lines. Intervals are in semitones.
+    """
+    pitch = notes.pitch.astype(float)
+    top, bass = outer_lines(notes)
     moves = np.diff(top)
     size = np.abs(moves)
     return {
-        **_spread("pitch", pitch),
-        "pitch_slope": _slope(piece.onset_q, pitch),
+        **_distribution("pitch", pitch),
+        "pitch_slope": _slope(notes.onset_q, pitch),
         "bass_share": _mean(pitch < 48),
         "treble_share": _mean(pitch >= 72),
         "top_mean": _mean(top),
@@ -130,134 +134,143 @@ def register(piece: Piece) -> Numbers:
     }
 
 
-def outer_lines(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-    """The highest and the lowest pitch that begins at each onset."""
-    if not len(piece.pitch):
+def outer_lines(notes: NoteTable) -> tuple[np.ndarray, np.ndarray]:
+    """Return the highest and the lowest pitch that begins at each onset, (onsets,) each."""
+    if not len(notes.pitch):
         return np.zeros(0), np.zeros(0)
-    _, first = np.unique(np.round(piece.onset_q * 24).astype(np.int64), return_index=True)
-    ordered = piece.pitch.astype(float)
-    return np.maximum.reduceat(ordered, first), np.minimum.reduceat(ordered, first)
+    _, first = np.unique(_places(notes), return_index=True)
+    pitch = notes.pitch.astype(float)
+    return np.maximum.reduceat(pitch, first), np.minimum.reduceat(pitch, first)
 
 
-def tonality(piece: Piece) -> Numbers:
-    """Which key, how rough: key profiles, scale degrees above the best tonic, chords and roughness by half beat."""
-    whole = np.bincount(piece.pitch % 12, piece.end_q - piece.onset_q, 12)  # quarters that each class sounds
-    fit = key_fit(whole)
-    degrees = np.roll(whole, -(int(fit.argmax()) % 12)) if whole.sum() > 0 else np.full(12, math.nan)
-    frames = sounding_frames(piece)
+def _places(notes: NoteTable) -> np.ndarray:
+    return np.round(notes.onset_q * _PLACES_PER_QUARTER).astype(np.int64)
+
+
+def tonality(notes: NoteTable) -> FeatureValues:
+    """Measure which key a piece is in and how rough it is.
+
+    Scale degrees are counted above the tonic of the best key; chords and roughness are of what sounds at each
+    half beat.
+    """
+    whole = np.bincount(notes.pitch % 12, notes.end_q - notes.onset_q, 12)  # quarters that each class sounds
+    correlations = key_correlations(whole)
+    degrees = from_best_tonic(whole, correlations) if whole.sum() > 0 else np.full(12, math.nan)
+    frames = sounding_frames(notes)
     counts = np.stack([frames[:, pitch_class::12].sum(1) for pitch_class in range(12)], 1)
-    local = [
-        key_fit(part.sum(0)) for part in np.array_split(counts, max(1, len(counts) // 16))
-    ]  # two bars of 4/4
-    lean = np.array([one[:12].max() - one[12:].max() for one in local if one.any()])
-    played = counts[(counts > 0).sum(1) >= 2] > 0
-    rough = _roughness(played)
-    chords = played[played.sum(1) >= 3]
+    two_bars = [part.sum(0) for part in np.array_split(counts, max(1, len(counts) // 16))]  # of 4/4
+    local = [key_correlations(weights) for weights in two_bars]
+    lean = np.array([lean_to_major(part) for part in local if part.any()])
+    together = counts[(counts > 0).sum(1) >= 2] > 0
+    rough = _roughness(together)
+    chords = together[together.sum(1) >= 3]
     return {
-        "major_fit": float(fit[:12].max()),
-        "minor_fit": float(fit[12:].max()),
-        "mode": float(fit[:12].max() - fit[12:].max()),
+        "major_fit": float(correlations[:12].max()),
+        "minor_fit": float(correlations[12:].max()),
+        "mode": lean_to_major(correlations),
         "local_mode": _mean(lean),
         "local_minor_share": _mean(lean < 0),
         "third": _ratio(degrees[4], degrees[3] + degrees[4]),
         "sixth": _ratio(degrees[9], degrees[8] + degrees[9]),
         "seventh": _ratio(degrees[11], degrees[10] + degrees[11]),
         "class_entropy": entropy(whole),
-        "scale_share": scale_consistency(piece),
+        "scale_share": scale_consistency(notes),
         "roughness": _mean(rough),
         "rough_share": _mean(rough > 0),
-        "tritone_share": _mean((played & np.roll(played, 6, 1)).any(1)),
-        "semitone_clash": _mean((played & np.roll(played, 1, 1)).any(1)),
+        "tritone_share": _mean((together & np.roll(together, 6, 1)).any(1)),
+        "semitone_clash": _mean((together & np.roll(together, 1, 1)).any(1)),
         **{
-            f"{name}_share": _mean([(of <= one).all(1).any() for one in chords])
-            for name, of in _CHORDS.items()
+            f"{name}_share": _mean([(on_roots <= chord).all(1).any() for chord in chords])
+            for name, on_roots in _CHORDS.items()
         },
     }
 
 
-def key_fit(weight: np.ndarray) -> np.ndarray:
-    """(24,) correlations of a chroma with the key profiles; zeros where it is even or empty."""
-    spread = weight.std()
-    return KEYS @ (weight - weight.mean()) / 12 / spread if spread > 1e-9 else np.zeros(24)
+def scale_consistency(notes: NoteTable) -> float:
+    """Return the largest share of notes inside one major or natural minor scale, in [0, 1] (Mogren 2016).
 
-
-def scale_consistency(piece: Piece) -> float:
-    """The largest share of notes inside one major or natural minor scale (Mogren 2016). NaN without notes."""
-    if not len(piece.pitch):
+    NaN without notes.
+    """
+    if not len(notes.pitch):
         return math.nan
-    counts = np.bincount(piece.pitch % 12, minlength=12)
+    counts = np.bincount(notes.pitch % 12, minlength=12)
     major = np.isin(np.arange(12), (0, 2, 4, 5, 7, 9, 11))  # the minor scales are the same twelve sets
     return float(max(counts[np.roll(major, tonic)].sum() for tonic in range(12)) / counts.sum())
 
 
-def sounding_frames(piece: Piece, per_quarter: int = 2) -> np.ndarray:
-    """(frames, 128) bool: which pitches sound at the middle of each half beat; each note in one frame at least, however
-    short it is."""
-    count = max(1, math.ceil(piece.quarters * per_quarter))
-    out = np.zeros((count, 128), bool)
-    middles = (np.ceil(at * per_quarter - 0.5 - 1e-6).astype(int) for at in (piece.onset_q, piece.end_q))
-    first, last = (np.clip(edge, 0, limit) for edge, limit in zip(middles, (count - 1, count), strict=True))
-    for pitch, start, stop in zip(piece.pitch, first, np.maximum(last, first + 1), strict=True):
-        out[start:stop, pitch] = True
-    return out
+def sounding_frames(notes: NoteTable, per_quarter: int = 2) -> np.ndarray:
+    """Return which pitches sound at the middle of each frame, bool (frames, 128).
+
+    per_quarter: frames in a quarter. A note sounds in one frame at least, however short it is.
+    """
+    count = max(1, math.ceil(notes.quarters * per_quarter))
+    frames = np.zeros((count, 128), bool)
+    first, end = (
+        np.ceil(time * per_quarter - 0.5 - 1e-6).astype(int) for time in (notes.onset_q, notes.end_q)
+    )
+    first, end = np.clip(first, 0, count - 1), np.clip(end, 0, count)
+    for pitch, start, stop in zip(notes.pitch, first, np.maximum(end, first + 1), strict=True):
+        frames[start:stop, pitch] = True
+    return frames
 
 
 def _roughness(classes: np.ndarray) -> np.ndarray:
-    """Mean over the pairs of pitch classes that sound together. classes: (frames, 12), two or more in each."""
-    total, pairs = np.zeros(len(classes)), np.zeros(len(classes))
-    for step in range(1, 7):
-        found = (classes & np.roll(classes, step, 1)).sum(1) / (2 if step == 6 else 1)
-        total, pairs = total + found * _ROUGH[step], pairs + found
-    return total / np.maximum(pairs, 1)
+    """Return the mean roughness over the pairs of pitch classes in each frame, (frames,).
+
+    classes: bool (frames, 12), two or more in each frame.
+    """
+    total, pair_count = np.zeros(len(classes)), np.zeros(len(classes))
+    for interval in range(1, 7):
+        pairs = (classes & np.roll(classes, interval, 1)).sum(1) / (2 if interval == 6 else 1)
+        total, pair_count = total + pairs * _ROUGHNESS[interval], pair_count + pairs
+    return total / np.maximum(pair_count, 1)
 
 
-def texture(piece: Piece) -> Numbers:
-    """How thick: notes that sound together, by sixteenth, and that begin together."""
-    on = sounding_frames(piece, 4).sum(1)
-    _, chord = np.unique(np.round(piece.onset_q * 24), return_counts=True)
+def texture(notes: NoteTable) -> FeatureValues:
+    """Measure how many notes sound together, by sixteenth, and how many begin together."""
+    sounding = sounding_frames(notes, 4).sum(1)
+    _, chord = np.unique(_places(notes), return_counts=True)
     return {
-        "polyphony": _mean(on[on > 0]),
-        "polyphony_spread": _std(on[on > 0]),
-        "silence": _mean(on == 0),
+        "polyphony": _mean(sounding[sounding > 0]),
+        "polyphony_spread": _std(sounding[sounding > 0]),
+        "silence": _mean(sounding == 0),
         "chord_size": _mean(chord),
         "chord_share": _mean(chord >= 3),
-        "tracks": float(len(np.unique(piece.track))),
+        "tracks": float(len(np.unique(notes.track))),
     }
 
 
-def form(piece: Piece) -> Numbers:
-    """What comes again, and how the second half differs from the first."""
-    half = piece.onset_q < piece.quarters / 2
-    bar = np.floor(piece.onset_q / piece.bar_q).astype(int)
-    cell = np.round(np.mod(piece.onset_q, piece.bar_q) * 4).astype(int)
-    rhythms = [frozenset(cell[bar == one].tolist()) for one in np.unique(bar)]
+def form(notes: NoteTable) -> FeatureValues:
+    """Measure what comes again, and how the second half differs from the first."""
+    first_half = notes.onset_q < notes.quarters / 2
+    bar = np.floor(notes.onset_q / notes.bar_q).astype(int)
+    sixteenth = np.round(np.mod(notes.onset_q, notes.bar_q) * 4).astype(int)
+    rhythms = [frozenset(sixteenth[bar == number].tolist()) for number in np.unique(bar)]
     return {
-        "repetition": repetition(piece),
+        "repetition": repetition(notes),
         "bar_repeats": 1 - len(set(rhythms)) / len(rhythms) if len(rhythms) > 1 else math.nan,
-        "density_change": math.log2((1 + int((~half).sum())) / (1 + int(half.sum()))),
-        "pitch_change": _mean(piece.pitch[~half]) - _mean(piece.pitch[half]),
+        "density_change": math.log2((1 + int((~first_half).sum())) / (1 + int(first_half.sum()))),
+        "pitch_change": _mean(notes.pitch[~first_half]) - _mean(notes.pitch[first_half]),
     }
 
 
-def repetition(piece: Piece) -> float:
-    """1 - distinct / all runs of 4 (interval, gap) steps of the highest line (distinct-n, Li et al. 2016).
+def repetition(notes: NoteTable) -> float:
+    """Return 1 - distinct / all runs of 4 (interval, gap) steps of the highest line, in [0, 1].
 
-    NaN with fewer than two such runs.
+    Distinct-n after Li et al. 2016. NaN with fewer than two such runs.
     """
-    top, _ = outer_lines(piece)
-    ticks = np.unique(np.round(piece.onset_q * 24).astype(np.int64))
-    steps = list(zip(np.diff(top).tolist(), np.diff(ticks).tolist(), strict=True))
-    runs = [tuple(steps[at : at + 4]) for at in range(len(steps) - 3)]
+    top, _ = outer_lines(notes)
+    steps = list(zip(np.diff(top).tolist(), np.diff(np.unique(_places(notes))).tolist(), strict=True))
+    runs = [tuple(steps[first : first + 4]) for first in range(len(steps) - 3)]
     return 1 - len(set(runs)) / len(runs) if len(runs) > 1 else math.nan
 
 
-def _spread(name: str, values: np.ndarray) -> Numbers:
-    low, high = _quantile(values, 0.1), _quantile(values, 0.9)
+def _distribution(name: str, values: np.ndarray) -> FeatureValues:
     return {
         f"{name}_mean": _mean(values),
         f"{name}_spread": _std(values),
-        f"{name}_low": low,
-        f"{name}_high": high,
+        f"{name}_low": _quantile(values, 0.1),
+        f"{name}_high": _quantile(values, 0.9),
     }
 
 
@@ -269,8 +282,8 @@ def _std(values: np.ndarray) -> float:
     return float(np.std(values)) if len(values) else math.nan
 
 
-def _quantile(values: np.ndarray, at: float) -> float:
-    return float(np.quantile(values, at)) if len(values) else math.nan
+def _quantile(values: np.ndarray, level: float) -> float:
+    return float(np.quantile(values, level)) if len(values) else math.nan
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -278,7 +291,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Change of y over the piece by least squares; NaN where all x are one."""
+    """Return the change of y over the piece by least squares; NaN where all x are equal."""
     if len(x) < 2 or np.ptp(x) < 1e-9:
         return math.nan
     return float(np.polyfit((x - x[0]) / np.ptp(x), y, 1)[0])

@@ -1,11 +1,12 @@
-"""Teacher-forced gain: how much better a model foresees held-out songs when it is told their emotion.
+"""Measure how much better a model predicts held-out songs when it is given their emotion.
 
-For each held-out song the nats of every id are summed under several tellings: the true emotion, another song's, none,
-the training mean; and with one dimension alone taken from another song. Gain = nats per id of a telling less those of
-the truth; > 0 means that the truth helps. A gain over "none" alone may come from a model that was never taught to do
-without; over "shuffled" it can't.
+This is the teacher-forced gain. For each held-out song, the nats of every id are summed under several
+conditions: the true emotion, another song's, none, the training mean; and with one dimension alone taken from
+another song. Gain = nats per id under a condition less those under the true emotion; over 0, the true emotion
+helps. A gain over "none" alone may come from a model that was never taught to do without an emotion; a gain
+over "shuffled" can't.
 
-This is the model's own likelihood, so it runs on the model's own ids and windows; no evaluator has a part in it.
+This is the model's own likelihood, so it uses the model's own ids and windows. No evaluator has a part in it.
 """
 
 from __future__ import annotations
@@ -26,114 +27,129 @@ from kwela.stats import NOT_MEASURED, Interval, bootstrap
 from kwela.terminal import with_progress_bar
 
 DIMENSIONS = ("valence", "arousal", "intensity")
-BATCH = 8
+BATCH_SIZE = 8  # windows
 
 
-class Nats(NamedTuple):
-    """Sums over the ids of each held-out song, in nats: by telling (songs,); and how many ids (songs,)."""
+class HeldOutNats(NamedTuple):
+    """Sums over the ids of each held-out song."""
 
-    by_telling: dict[str, np.ndarray]
-    ids: np.ndarray
+    by_condition: dict[str, np.ndarray]  # nats, (songs,) each
+    ids: np.ndarray  # how many ids, (songs,)
 
 
-def tellings(emotions: np.ndarray, mean: np.ndarray, draws: int, seed: int) -> dict[str, list[np.ndarray]]:
-    """name -> emotions (songs, 64) to tell, several where they are drawn; "true" is first.
+def emotion_conditions(
+    emotions: np.ndarray, mean: np.ndarray, shuffles: int, seed: int
+) -> dict[str, list[np.ndarray]]:
+    """Return {condition: emotions (songs, 64) to give the model}, "true" first.
 
-    emotions: (songs, 64); mean: (64,), of the training rows. A shuffled song is told the emotion of another song that
-    differs from its own wherever there is one; a dimension's shuffle draws among songs that differ in that dimension,
-    and is absent where all songs agree on it.
+    There are several where they are shuffled. emotions: (songs, 64); mean: (64,), of the training rows. A
+    shuffled song gets the emotion of another song that differs from its own, wherever there is one. A
+    dimension's shuffle draws among songs that differ in that dimension, and is absent where all songs agree
+    on it.
     """
     rng = np.random.default_rng(seed)
-    out = {
+    conditions = {
         "true": [emotions],
         "none": [np.full_like(emotions, np.nan)],
         "constant": [np.broadcast_to(mean, emotions.shape).copy()],
     }
-    columns = {f"shuffled {name}": slice(d, d + 1) for d, name in enumerate(DIMENSIONS)}
-    for name, span in ({"shuffled": slice(None)} | columns).items():
-        part = emotions[:, span]
-        if (part == part[0]).all():
+    spans = {f"shuffled {name}": slice(d, d + 1) for d, name in enumerate(DIMENSIONS)}
+    for condition, span in ({"shuffled": slice(None)} | spans).items():
+        values = emotions[:, span]
+        if (values == values[0]).all():
             continue
-        others = [np.flatnonzero((part != own).any(1)) for own in part]
-        out[name] = [emotions.copy() for _ in range(draws)]
-        for told in out[name]:
-            told[:, span] = part[[rng.choice(one) for one in others]]
-    return out
+        different_songs = [np.flatnonzero((values != value).any(1)) for value in values]
+        conditions[condition] = [emotions.copy() for _ in range(shuffles)]
+        for shuffled in conditions[condition]:
+            shuffled[:, span] = values[[rng.choice(songs) for songs in different_songs]]
+    return conditions
 
 
 @torch.inference_mode()
-def measure(
+def measure_nats(
     network: nn.Module,
     window: int,
     rows: Sequence[Mapping[str, Any]],
     mean: np.ndarray,
-    draws: int = 4,
+    shuffles: int = 4,
     seed: int = 0,
-    most_ids: int | None = None,
-) -> Nats:
-    """The nats of held-out rows (`corpus.rows.read`) under each telling. most_ids: of each song, from its start."""
-    ids = [tokens.encode(row["score"])[:most_ids] for row in rows]
+    max_ids: int | None = None,
+) -> HeldOutNats:
+    """Return the nats of held-out rows under each condition.
+
+    window: of the network, in ids. rows: of `corpus.pairs.rows.read`, with "score". max_ids: of each song,
+    from its start; None: all.
+    """
+    ids = [tokens.encode(row["score"])[:max_ids] for row in rows]
     songs = [
-        windows.Song(Path(row["midi_path"]), one, row["emotion64"], row.get("context") or {})
-        for row, one in zip(rows, ids, strict=True)
+        windows.Song(Path(row["midi_path"]), song_ids, row["emotion64"], row.get("context") or {})
+        for row, song_ids in zip(rows, ids, strict=True)
     ]
-    told = tellings(np.stack([song.emotion for song in songs]), mean, draws, seed)
-    whole = windows.WholeSongs(songs, window)
-    which = np.repeat(np.arange(len(songs)), [len(windows.cover(song.ids, window)) for song in songs])
-    items = [
-        whole.item(at, np.random.default_rng(0)) for at in range(len(whole))
-    ]  # held-out items draw nothing
-    order = np.argsort([len(item["input_ids"]) for item in items], kind="stable")
-    nats = {name: np.zeros(len(songs)) for name in told}
+    conditions = emotion_conditions(np.stack([song.emotion for song in songs]), mean, shuffles, seed)
+    dataset = windows.WholeSongs(songs, window)
+    song_of_item = np.repeat(np.arange(len(songs)), [len(windows.cover(song.ids, window)) for song in songs])
+    # A held-out item draws nothing from its random generator.
+    items = [dataset.item(index, np.random.default_rng(0)) for index in range(len(dataset))]
+    shortest_first = np.argsort([len(item["input_ids"]) for item in items], kind="stable")
+    nats = {condition: np.zeros(len(songs)) for condition in conditions}
     network.eval()
-    for first in with_progress_bar(range(0, len(items), BATCH), "Scoring held-out songs"):
-        part = order[first : first + BATCH]
-        batch = windows.collate([items[at] for at in part])
-        for name, drawn in told.items():
-            for emotions in drawn:
-                feeling = torch.from_numpy(emotions[which[part]].astype(np.float32))
-                np.add.at(nats[name], which[part], _surprise(network, batch, feeling) / len(drawn))
-    return Nats(nats, np.array([len(one) - 1 for one in ids], float))
+    for first in with_progress_bar(range(0, len(items), BATCH_SIZE), "Scoring held-out songs"):
+        indexes = shortest_first[first : first + BATCH_SIZE]
+        batch = windows.collate([items[index] for index in indexes])
+        for condition, shuffled in conditions.items():
+            for emotions in shuffled:
+                emotion = torch.from_numpy(emotions[song_of_item[indexes]].astype(np.float32))
+                np.add.at(
+                    nats[condition], song_of_item[indexes], _nats_of(network, batch, emotion) / len(shuffled)
+                )
+    return HeldOutNats(nats, np.array([len(song_ids) - 1 for song_ids in ids], float))
 
 
-def _surprise(network: nn.Module, batch: Mapping[str, torch.Tensor], feeling: torch.Tensor) -> np.ndarray:
-    logits = network(batch["input_ids"], feeling, batch["context"])[0]
+def _nats_of(network: nn.Module, batch: Mapping[str, torch.Tensor], emotion: torch.Tensor) -> np.ndarray:
+    """Return the sum of each item's nats, (batch,)."""
+    logits = network(batch["input_ids"], emotion, batch["context"])[0]
     nats = F.cross_entropy(
         logits.flatten(0, 1).float(), batch["targets"].flatten(), ignore_index=tokens.PAD, reduction="none"
     )
     return nats.view_as(batch["targets"]).double().sum(1).numpy()
 
 
-def levels(nats: Nats, groups: Sequence[str], seed: int = 0, label: str = "") -> list[ScorecardRow]:
-    """Nats per id under each telling, with intervals by song. label: after each row's name."""
+def nats_rows(nats: HeldOutNats, groups: Sequence[str], seed: int = 0, label: str = "") -> list[ScorecardRow]:
+    """Return a row for each condition: nats per id, with intervals by song. label: after each row's name."""
     return [
-        ScorecardRow.from_interval(f"{_SAID[name]}{label}", _per_id(sums, nats.ids, groups, seed), len(sums))
-        for name, sums in nats.by_telling.items()
+        ScorecardRow.from_interval(
+            f"{_ROW_NAMES[condition]}{label}", _per_id(sums, nats.ids, groups, seed), len(sums)
+        )
+        for condition, sums in nats.by_condition.items()
     ]
 
 
-def gains(nats: Nats, groups: Sequence[str], seed: int = 0) -> dict[str, Interval]:
-    """Telling -> nats per id that the truth saves over it, with intervals by song."""
-    true = nats.by_telling["true"]
+def nats_saved(nats: HeldOutNats, groups: Sequence[str], seed: int = 0) -> dict[str, Interval]:
+    """Return {condition: nats per id that the true emotion saves over it}, with intervals by song."""
+    true = nats.by_condition["true"]
     return {
-        name: _per_id(sums - true, nats.ids, groups, seed)
-        for name, sums in nats.by_telling.items()
-        if name != "true"
+        condition: _per_id(sums - true, nats.ids, groups, seed)
+        for condition, sums in nats.by_condition.items()
+        if condition != "true"
     }
 
 
-def gain_rows(found: dict[str, Interval], songs: int, label: str = "") -> list[ScorecardRow]:
+def nats_saved_rows(saved: dict[str, Interval], songs: int, label: str = "") -> list[ScorecardRow]:
+    """Return a row for each condition of `nats_saved`, and one without a value for each that is absent."""
     missing = "the held-out songs all have one value"
     return [
         ScorecardRow.from_interval(
-            f"over {said}{label}", found.get(name, NOT_MEASURED), songs, "" if name in found else missing
+            f"over {name}{label}",
+            saved.get(condition, NOT_MEASURED),
+            songs,
+            "" if condition in saved else missing,
         )
-        for name, said in _SAID.items()
-        if name != "true"
+        for condition, name in _ROW_NAMES.items()
+        if condition != "true"
     ]
 
 
-_SAID = {
+_ROW_NAMES = {
     "true": "the true emotion",
     "shuffled": "shuffled emotions",
     "none": "no emotion",

@@ -1,0 +1,1 @@
+"""What the judges share: scorecards, clips, a spectrogram, the search for copies."""
