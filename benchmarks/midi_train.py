@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor, nn
 
 import common
-from kwela.config import MidiModel
+from kwela.midi_generator.config import MidiGeneratorModelSettings
 from kwela.midi_generator.model import CONTEXT, VOCAB, build
 from kwela.music.emotion import PADDED_SIZE
 
@@ -26,7 +26,7 @@ BATCH, LENGTH, ROUNDS = 8, 512, 9
 
 def llama(parameters: int, attention: str) -> nn.Module:
     """A Llama whose size differs from `parameters` by less than one row of its feed-forward layers."""
-    full = MidiModel()
+    full = MidiGeneratorModelSettings()
     fixed = full.layers * 4 * full.width**2 + 2 * VOCAB * full.width
     config = transformers.LlamaConfig(
         vocab_size=VOCAB,
@@ -74,7 +74,7 @@ def main() -> None:
     def their_loss(model: nn.Module) -> Tensor:
         return model(input_ids=ids[:, :-1], labels=ids[:, :-1]).loss  # it shifts the labels itself
 
-    ours = build(MidiModel().model_dump() | {"dropout": 0.0}).train()
+    ours = build(MidiGeneratorModelSettings().model_dump() | {"dropout": 0.0}).train()
     size = sum(p.numel() for p in ours.parameters())
     steps = {"kwela": stepper(ours, our_loss)}
     for attention in ("sdpa", "eager"):

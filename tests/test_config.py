@@ -7,24 +7,26 @@ import yaml
 
 from kwela import config
 from kwela.errors import UserError
+from kwela.midi_generator.config import MidiGeneratorConfig
+from kwela.spectocloud.config import SpectocloudConfig
 
 
-@pytest.mark.parametrize("family", ["spectocloud", "midi"])
-def test_the_shipped_yaml_spells_out_the_defaults(family: str) -> None:
-    shipped = config.load(family)
+@pytest.mark.parametrize(("schema", "batch_size"), [(SpectocloudConfig, 32), (MidiGeneratorConfig, 64)])
+def test_the_shipped_yaml_spells_out_the_defaults(schema: type[config.TrainConfig], batch_size: int) -> None:
+    shipped = config.load(schema)
     root = config.repo_root()
-    bare = config.SCHEMAS[family]()
+    bare = schema()
     assert shipped.training == bare.training
     assert shipped.optim == bare.optim
     assert shipped.scheduler == bare.scheduler
     assert shipped.data.train_manifest == root / bare.data.train_manifest
-    assert shipped.data.batch_size == {"spectocloud": 32, "midi": 64}[family]
+    assert shipped.data.batch_size == batch_size
 
 
 def test_precedence_is_defaults_then_file_then_preset_then_set(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(yaml.safe_dump({"training": {"epochs": 7, "log_every": 3}, "data": {"batch_size": 9}}))
-    loaded = config.load("midi", file, preset="tiny", overrides=["training.epochs=5"])
+    loaded = config.load(MidiGeneratorConfig, file, preset="tiny", overrides=["training.epochs=5"])
     assert loaded.training.log_every == 3  # file over default
     assert loaded.data.batch_size == 2  # preset over file
     assert loaded.training.epochs == 5  # --set over preset
@@ -48,7 +50,7 @@ def test_a_bad_config_is_one_line_naming_file_and_key(tmp_path: Path, text: str,
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(UserError) as caught:
-        config.load("midi", file)
+        config.load(MidiGeneratorConfig, file)
     message = str(caught.value)
     assert "mine.yaml" in message
     assert expected in message
@@ -59,24 +61,24 @@ def test_a_bad_override_names_itself() -> None:
     with pytest.raises(
         UserError, match=r"--set optim\.lrr=1: optim\.lrr: unknown key \(did you mean optim\.lr\?\)"
     ):
-        config.load("midi", overrides=["optim.lrr=1"])
+        config.load(MidiGeneratorConfig, overrides=["optim.lrr=1"])
     with pytest.raises(UserError, match=r"write it as a\.b=value"):
-        config.load("midi", overrides=["optim.lr"])
+        config.load(MidiGeneratorConfig, overrides=["optim.lr"])
 
 
 def test_the_same_paths_come_from_any_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = config.load("spectocloud", Path("spectocloud_training_config.yaml")).data
+    here = config.load(SpectocloudConfig, Path("spectocloud_training_config.yaml")).data
     monkeypatch.chdir(config.repo_root() / "training" / "cuda_session")
-    beside = config.load("spectocloud", Path("spectocloud_training_config.yaml")).data
+    beside = config.load(SpectocloudConfig, Path("spectocloud_training_config.yaml")).data
     assert here == beside
     assert here.train_manifest.is_absolute()
 
 
 def test_a_missing_config_says_where_it_was_sought(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.yaml: no such config file \(sought in "):
-        config.load("midi", Path("nowhere.yaml"))
+        config.load(MidiGeneratorConfig, Path("nowhere.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_an_odd_file_is_one_short_line(tmp_path: Path, name: str, text: str, exp
     file = tmp_path / name
     file.write_text(text)
     with pytest.raises(UserError) as caught:
-        config.load("midi", file)
+        config.load(MidiGeneratorConfig, file)
     message = str(caught.value).removeprefix(str(file))
     assert expected in message and len(message) < 200 and "\n" not in message
 
@@ -107,7 +109,7 @@ def test_a_few_aliases_do_not_become_a_billion_values(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"mine\.yaml: not readable as a config: line 3: aliases \(\*name\) are not"
     ):
-        config.load("midi", file)
+        config.load(MidiGeneratorConfig, file)
     assert (
         len(yaml.safe_load(file.read_text())["seed"][8]) == 9
     )  # the control: YAML itself takes it, 9^9 values
@@ -124,7 +126,7 @@ def test_a_few_aliases_do_not_become_a_billion_values(tmp_path: Path) -> None:
 )
 def test_a_bad_value_of_an_override_is_not_blamed_on_the_file(item: str, expected: str) -> None:
     with pytest.raises(UserError) as caught:
-        config.load("midi", overrides=["training.log_every=3", item])
+        config.load(MidiGeneratorConfig, overrides=["training.log_every=3", item])
     assert str(caught.value).startswith(f"--set {item}: {expected}")
 
 
@@ -132,4 +134,4 @@ def test_a_bad_value_of_the_file_is_not_blamed_on_an_override(tmp_path: Path) ->
     file = tmp_path / "mine.yaml"
     file.write_text("training: {epochs: 0}")
     with pytest.raises(UserError, match=r"mine\.yaml: training\.epochs: "):
-        config.load("midi", file, overrides=["seed=1", "training.log_every=2"])
+        config.load(MidiGeneratorConfig, file, overrides=["seed=1", "training.log_every=2"])

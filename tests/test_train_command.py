@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import scratch
-from kwela.cli import train
+from kwela.cli.prepare import smoke_epochs
 from kwela.engine import checkpoint, loop
-from kwela.presets import PRESETS
+from kwela.midi_generator.config import MidiGeneratorConfig
 from scratch import kwela
 
 WARNINGS = [
@@ -31,9 +31,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tiny_but_for_epochs(family: str) -> list[str]:
+def tiny_but_for_epochs() -> list[str]:
     """The tiny preset as --set arguments, without its number of epochs; and previews are seldom."""
-    tree = {group: dict(keys) for group, keys in PRESETS[family]["tiny"].items()}
+    tree = {group: dict(keys) for group, keys in MidiGeneratorConfig.presets["tiny"].items()}
     del tree["training"]["epochs"], tree["training"]["save_every"]
     return [
         word
@@ -54,7 +54,7 @@ def test_without_manifests_a_synthetic_set_stands_in_for_five_epochs_under_its_w
     tmp_path: Path,
 ) -> None:
     root = scratch.make(tmp_path / "checkout")
-    done = kwela(root, "train", "midi", *tiny_but_for_epochs("midi"))
+    done = kwela(root, "train", "midi", *tiny_but_for_epochs())
     assert done.status == 0, done.err
     assert done.out.splitlines()[:2] == WARNINGS
     assert done.out.count("WARNING") == 2
@@ -113,7 +113,7 @@ def test_five_epochs_are_a_default_below_every_choice(
     if text is not None:
         file = Path("own.yaml")
         file.write_text(text)
-    assert train._smoke_epochs("midi", file, preset, overrides) == epochs
+    assert smoke_epochs(MidiGeneratorConfig, file, preset, overrides) == epochs
 
 
 @pytest.mark.parametrize("folder", [".", "training/cuda_session"])
@@ -121,14 +121,12 @@ def test_the_shipped_config_is_no_choice_even_by_its_name(
     root: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     monkeypatch.chdir(root / folder)
-    assert train._smoke_epochs("midi", Path("midi_generator_training_config.yaml"), None, []) == 5
+    assert smoke_epochs(MidiGeneratorConfig, Path("midi_generator_training_config.yaml"), None, []) == 5
 
 
 def test_a_chosen_number_of_epochs_reaches_the_smoke_run(root: Path, tmp_path: Path) -> None:
     for name, arguments in {"set": ["--set", "training.epochs=1"], "epochs": ["--epochs", "1"]}.items():
-        done = kwela(
-            root, "train", "midi", *tiny_but_for_epochs("midi"), *arguments, "--out", str(tmp_path / name)
-        )
+        done = kwela(root, "train", "midi", *tiny_but_for_epochs(), *arguments, "--out", str(tmp_path / name))
         assert done.status == 0, done.err
         assert epochs_of(tmp_path / name) == 1
 

@@ -1,9 +1,12 @@
-"""Typed settings: one schema, read from YAML or JSON, overridden by a preset and then by `--set a.b=c`.
+"""Typed settings: read from YAML or JSON, overridden by a preset and then by `--set a.b=c`.
 
-    defaults (here) < config file < preset < --set
+    defaults (the classes) < config file < preset < --set
 
-A default is written once, in these classes. An unknown key is an error that names the nearest known one. Relative
-paths in a config resolve against the repository's root, so a run gives the same folders from any working directory.
+- The classes here are what every family's training reads. A family's own settings are in its package's
+  `config.py`.
+- A default is written once, in these classes. An unknown key is an error that names the nearest known one.
+- Relative paths in a config resolve against the repository's root, so a run uses the same folders from any
+  working directory.
 """
 
 from __future__ import annotations
@@ -11,24 +14,29 @@ from __future__ import annotations
 import difflib
 import json
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kwela.errors import UserError
-from kwela.presets import PRESETS
 
 
 class Strict(BaseModel):
-    """A settings group: unknown keys are refused, values are checked on assignment too."""
+    """A group of settings. Unknown keys are refused; values are checked on assignment too."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
 
 
 class Data(Strict):
+    """Where the rows come from, and how they are batched."""
+
+    # What a row of the manifests that `kwela manifests` writes must hold; empty for a family with a format of
+    # its own.
+    row_keys: ClassVar[tuple[str, ...]] = ()
+
     train_manifest: Path
     val_manifest: Path
     batch_size: int = Field(ge=1)  # per GPU
@@ -39,18 +47,24 @@ class Data(Strict):
 
 
 class EarlyStopping(Strict):
+    """When a run ends before its last epoch."""
+
     enabled: bool = True
     patience: int = Field(10, ge=1)  # validations without improvement
-    min_delta: float = Field(0.001, ge=0)  # absolute gain in `monitor` that counts as improvement
+    min_delta: float = Field(0.001, ge=0)  # the smallest improvement of `monitor` that counts, absolute
     monitor: str = "val_loss"
 
 
 class Ema(Strict):
+    """The exponential moving average of the weights."""
+
     enabled: bool = False
     decay: float = Field(0.999, gt=0, lt=1)  # warmed up as min(decay, (1 + step) / (10 + step))
 
 
 class Training(Strict):
+    """The loop: how long it runs, how precisely, and what it writes when."""
+
     epochs: int = Field(150, ge=1)
     min_epochs: int = Field(50, ge=0)  # early stopping never ends a run before this
     max_steps: int | None = Field(None, ge=1)  # optimiser steps; None: epochs alone decide
@@ -62,13 +76,15 @@ class Training(Strict):
     save_every: int = Field(5, ge=1)  # epochs: checkpoint_epoch_N.pt and a preview
     save_every_steps: int | None = Field(None, ge=1)  # last.pt between epochs
     eval_every_steps: int | None = Field(None, ge=1)  # validations besides those at the end of an epoch
-    evaluate_first: bool = False  # and one before the first step, which the others stand beside as base_loss
+    evaluate_first: bool = False  # validate before the first step too; later figures report it as base_loss
     resume_from: Path | None = None
     compile: bool = False
     ema: Ema = Ema()
 
 
 class Optim(Strict):
+    """AdamW's settings."""
+
     lr: float = Field(3e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
@@ -77,19 +93,24 @@ class Optim(Strict):
 
     @field_validator("betas")
     @classmethod
-    def betas_below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
+    def _betas_below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not all(0 <= beta < 1 for beta in value):
             raise ValueError("each must be in [0, 1)")
         return value
 
 
 class Scheduler(Strict):
+    """The learning rate: a linear warm-up, then a cosine."""
+
     warmup_steps: int = Field(100, ge=0)
     min_lr_ratio: float = Field(0.1, ge=0, le=1)  # the cosine ends at lr x this
 
 
 class TrainConfig(Strict):
-    """What every family's training reads. A family adds `data`, `model` and `augment` of its own."""
+    """What every family's training reads. A family adds its own `data`, `model` and `augment`."""
+
+    shipped_file: ClassVar[Path | None] = None  # what is read without --config, from the repository's root
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = {}  # by name: settings that are laid over the file's
 
     data: Data
     training: Training = Training()
@@ -99,144 +120,14 @@ class TrainConfig(Strict):
     deterministic: bool = False
 
 
-# ---------------------------------------------------------------- Spectocloud
+C = TypeVar("C", bound=TrainConfig)
 
-
-class SpectocloudData(Data):
-    train_manifest: Path = Path("data/manifests/spectocloud_train.jsonl")
-    val_manifest: Path = Path("data/manifests/spectocloud_val.jsonl")
-    batch_size: int = Field(32, ge=1)
-    cache_dir: Path = Path("cache/spectrograms")
-
-
-class SpectocloudModel(Strict):
-    # The bounds here and below are far above use: they keep a foreign checkpoint from asking for a machine's memory.
-    width: int = Field(
-        40, ge=8, le=256
-    )  # channels of the fine grid; the coarse grid has 4 x, the point network 2 x
-    depth: int = Field(2, ge=1, le=16)  # residual blocks of each grid, and layers of the point network
-
-
-class SpectocloudAugment(Strict):
-    enabled: bool = True
-    time_mask: int = Field(6, ge=0)  # widest masked run, frames
-    freq_mask: int = Field(10, ge=0)  # widest masked run, mel bands
-    noise: float = Field(0.02, ge=0)  # standard deviation of noise on the log-mel, in log10 units
-    gain_db: float = Field(3.0, ge=0)  # largest gain either way
-    time_stretch: float = Field(
-        0.1, ge=0, lt=1
-    )  # largest change of speed either way, where no target is at hand
-    pitch_shift: int = Field(2, ge=0, le=12)  # semitones either way, likewise
-    emotion_dropout: float = Field(0.05, ge=0, le=1)  # chance that a training item forgets its emotion
-
-
-class SpectocloudConfig(TrainConfig):
-    data: SpectocloudData = SpectocloudData()
-    model: SpectocloudModel = SpectocloudModel()
-    augment: SpectocloudAugment = SpectocloudAugment()
-
-
-# ------------------------------------------------------------- MIDI generator
-
-
-class MidiData(Data):
-    train_manifest: Path = Path("data/manifests/midi_train.jsonl")
-    val_manifest: Path = Path("data/manifests/midi_val.jsonl")
-    batch_size: int = Field(64, ge=1)
-    cache_dir: Path = Path("cache/midi_tokens")
-
-
-class MidiModel(Strict):
-    layers: int = Field(8, ge=1, le=32)
-    width: int = Field(384, ge=16, le=2048)
-    heads: int = Field(6, ge=1, le=64)
-    window: int = Field(1024, ge=16, le=2**16)  # ids a call may see, past included
-    cross_every: int = Field(2, ge=1, le=32)  # emotion cross-attention on layers 0, 2, 4, ...
-    dropout: float = Field(0.1, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def even_head_width(self) -> MidiModel:
-        if self.width % (2 * self.heads):
-            raise ValueError(
-                f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads}) for rotary pairs"
-            )
-        return self
-
-
-class MidiAugment(Strict):
-    enabled: bool = True
-    transpose: int = Field(6, ge=0, le=11)  # semitones either way; drums excepted
-    tempo: float = Field(0.1, ge=0, lt=1)  # relative change either way
-    velocity: int = Field(8, ge=0)  # MIDI velocity units either way
-    emotion_dropout: float = Field(0.15, ge=0, le=1)  # chance that a training item forgets all its emotion
-    context_dropout: float = Field(0.2, ge=0, le=1)  # the same for the context
-
-
-class MidiConfig(TrainConfig):
-    data: MidiData = MidiData()
-    model: MidiModel = MidiModel()
-    augment: MidiAugment = MidiAugment()
-
-
-# ------------------------------------------------------------------- MusicGen
-
-
-class MusicgenData(Data):
-    # One table holds both sides, apart in its column `split`.
-    train_manifest: Path = Path("ai-service/datasets/amapiano_proxy/training_metadata.csv")
-    val_manifest: Path = Path("ai-service/datasets/amapiano_proxy/training_metadata.csv")
-    batch_size: int = Field(8, ge=1)
-    cache_dir: Path = Path("cache/musicgen")
-    seconds: float = Field(10.0, gt=0, le=30)  # of a clip that an item hears, a whole number of codec frames
-    prompt_templates: list[str] = Field(["{tags}"], min_length=1)
-
-
-class MusicgenModel(Strict):
-    base: str = "facebook/musicgen-small"  # a hub id, a folder, or "tiny": a small random stand-in
-    tuning: Literal["lora", "full"] = "lora"
-    rank: int = Field(16, ge=1, le=1024)  # LoRA's, of its two factors
-    alpha: float = Field(32.0, gt=0)  # LoRA's output is scaled by alpha / rank
-    dropout: float = Field(0.05, ge=0, lt=1)  # of LoRA's input
-
-
-class MusicgenTraining(Training):
-    gradient_checkpointing: bool = False  # half the memory for activations, a third more time
-
-
-class MusicgenAugment(Strict):
-    condition_dropout: float = Field(0.1, ge=0, le=1)  # chance that a training item forgets its prompt
-
-
-class MusicgenConfig(TrainConfig):
-    data: MusicgenData = MusicgenData()
-    model: MusicgenModel = MusicgenModel()
-    training: MusicgenTraining = MusicgenTraining()
-    augment: MusicgenAugment = MusicgenAugment()
-
-
-FamilyConfig = SpectocloudConfig | MidiConfig | MusicgenConfig
-
-SCHEMAS: dict[str, type[FamilyConfig]] = {
-    "spectocloud": SpectocloudConfig,
-    "midi": MidiConfig,
-    "musicgen": MusicgenConfig,
-}
-
-# The schema of a checkpoint's config["model"], by the checkpoint's family.
-MODELS: dict[str, type[Strict]] = {
-    "spectocloud": SpectocloudModel,
-    "midi_generator": MidiModel,
-    "musicgen": MusicgenModel,
-}
-
-SHIPPED = {  # musicgen's is the playbook's, in its flat form: see playbook.py
-    "spectocloud": Path("training/cuda_session/spectocloud_training_config.yaml"),
-    "midi": Path("training/cuda_session/midi_generator_training_config.yaml"),
-}
+# What PyYAML raises for a value that does not fit its !!tag.
+_TAG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
 
 
 def repo_root(beside: Path | None = None) -> Path:
-    """The repository: the nearest folder above `beside`, the working directory or this file that is kwela's checkout.
+    """Find the repository: the nearest checkout of kwela above `beside`, the working directory or this file.
 
     Falls back to the working directory, so that an installed kwela writes where it is run.
     """
@@ -249,9 +140,9 @@ def repo_root(beside: Path | None = None) -> Path:
     return Path.cwd()
 
 
-def find(file: Path, shipped: Path) -> Path:
-    """Where a config `file` is: in the working directory, or else beside the shipped one. Raises UserError."""
-    candidates = [file, repo_root() / shipped.parent / file]
+def find(file: Path, shipped: Path | None) -> Path:
+    """Find a config: `file` in the working directory, or else beside the shipped one. Raises UserError."""
+    candidates = [file, *([repo_root() / shipped.parent / file] if shipped else [])]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -260,58 +151,64 @@ def find(file: Path, shipped: Path) -> Path:
 
 
 def load(
-    family: str, file: Path | None = None, *, preset: str | None = None, overrides: Sequence[str] = ()
-) -> FamilyConfig:
-    """Settings of `family` from defaults, `file`, `preset` and `overrides` ("a.b=c"), in that order of precedence.
+    schema: type[C], file: Path | None = None, *, preset: str | None = None, overrides: Sequence[str] = ()
+) -> C:
+    """Read settings from defaults, `file`, `preset` and `overrides` ("a.b=c"); a later one wins.
 
-    file: None reads the shipped YAML, another is sought by `find`.
-    Relative data and cache paths come back absolute, against the repository's root.
-    Raises UserError naming the file and the key: an unreadable file, an unknown key (with the nearest), a bad value.
+    file: None reads the shipped one, if there is one; another is sought by `find`. Relative data and cache
+    paths come back absolute, against the repository's root. Raises UserError naming the file and the key: an
+    unreadable file, an unknown key (with the nearest), a bad value.
     """
-    path = find(file, SHIPPED[family]) if file else repo_root() / SHIPPED[family]
-    given = read_file(path) if file or path.is_file() else {}
-    check_keys(SCHEMAS[family], given, str(path))
-    return resolve(family, given, path, preset=preset, overrides=overrides)
+    shipped = schema.shipped_file
+    path = find(file, shipped) if file else repo_root() / (shipped or "defaults")
+    values = read_file(path) if file or path.is_file() else {}
+    check_keys(schema, values, str(path))
+    return resolve(schema, values, path, preset=preset, overrides=overrides)
 
 
 def resolve(
-    family: str,
-    given: dict[str, Any],
+    schema: type[C],
+    values: dict[str, Any],
     path: Path,
     *,
     preset: str | None = None,
     overrides: Sequence[str] = (),
-) -> FamilyConfig:
-    """`load`, from the settings `given` by the file `path`."""
-    schema, merged = SCHEMAS[family], given
+) -> C:
+    """Do what `load` does, from the `values` that were read from `path`."""
+    merged = values
     if preset is not None:
-        if preset not in PRESETS[family]:
-            raise UserError(f"--preset {preset}: unknown preset (known: {', '.join(PRESETS[family])})")
-        merged = _merge(merged, PRESETS[family][preset])
+        if preset not in schema.presets:
+            raise UserError(f"--preset {preset}: unknown preset (known: {', '.join(schema.presets)})")
+        merged = _merge(merged, schema.presets[preset])
     for item in overrides:
-        key, sign, text = item.partition("=")
-        if not sign:
-            raise UserError(f"--set {item}: write it as a.b=value")
-        tree: Any = _scalar(key, text)
-        for part in reversed(key.split(".")):
-            tree = {part: tree}
-        check_keys(schema, tree, f"--set {item}")
-        merged = _merge(merged, tree)
+        merged = _merge(merged, _override(schema, item))
     try:
-        config = schema.model_validate(merged)
+        settings = schema.model_validate(merged)
     except ValidationError as error:
         key, message = first_error(error)
         raise UserError(f"{_set_by(key, overrides) or path}: {key}: {message}") from None
     root = repo_root(path.parent)
     for name in ("train_manifest", "val_manifest", "cache_dir"):
-        setattr(config.data, name, root / getattr(config.data, name))
-    if config.training.resume_from is not None:
-        config.training.resume_from = root / config.training.resume_from
-    return config
+        setattr(settings.data, name, root / getattr(settings.data, name))
+    if settings.training.resume_from is not None:
+        settings.training.resume_from = root / settings.training.resume_from
+    return settings
+
+
+def _override(schema: type[BaseModel], item: str) -> dict[str, Any]:
+    """Return the tree of keys that `--set item` stands for."""
+    key, sign, text = item.partition("=")
+    if not sign:
+        raise UserError(f"--set {item}: write it as a.b=value")
+    tree: Any = _scalar(key, text)
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    check_keys(schema, tree, f"--set {item}")
+    return tree
 
 
 def first_error(error: ValidationError) -> tuple[str, str]:
-    """The key that pydantic refused first, and why, with what was given."""
+    """Return the key that pydantic refused first, and the reason with the refused value."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "config"
     message = str(first["msg"]).removeprefix("Value error, ")
@@ -319,7 +216,7 @@ def first_error(error: ValidationError) -> tuple[str, str]:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file. Raises UserError naming the file."""
+    """Read the mapping in a YAML or JSON file. Raises UserError naming the file."""
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Yaml)
@@ -331,12 +228,7 @@ def read_file(path: Path) -> dict[str, Any]:
         yaml.YAMLError,
     ) as error:  # ValueError: a date such as 2020-13-45, among others
         raise UserError(f"{path}: not readable as a config: {str(error).splitlines()[0]}") from None
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-    ):  # PyYAML's own, for a value unlike its !!tag
+    except _TAG_ERRORS:
         raise UserError(f"{path}: not readable as a config: a value does not fit its tag") from None
     if values is None:
         return {}
@@ -348,20 +240,12 @@ def read_file(path: Path) -> dict[str, Any]:
 def _scalar(key: str, text: str) -> Any:
     try:
         return yaml.load(text, _Yaml)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-    ):
+    except (yaml.YAMLError, ValueError, RecursionError, *_TAG_ERRORS):
         raise UserError(f"--set {key}={_cut(text)}: not a YAML value") from None
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them can stand for billions of values, and a config needs none."""
+    """YAML without aliases. A few lines of them can stand for billions of values, and a config needs none."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -372,16 +256,16 @@ class _Yaml(yaml.SafeLoader):
 
 
 def _set_by(key: str, overrides: Sequence[str]) -> str | None:
-    """The last override that set `key`, a part of it or the group it is in."""
+    """Return the last override that set `key`, a part of it or the group it is in."""
     for item in reversed(overrides):
-        theirs = item.partition("=")[0]
-        if f"{key}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{key}."):
+        name = item.partition("=")[0]
+        if f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}."):
             return f"--set {_cut(item)}"
     return None
 
 
 def _short(value: Any) -> str:
-    return _cut(reprlib.repr(value))  # which stops at a few values and levels
+    return _cut(reprlib.repr(value))  # reprlib stops at a few values and levels
 
 
 def _cut(text: str) -> str:
@@ -413,7 +297,7 @@ def check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, pref
 
 def _group(schema: type[BaseModel], key: str) -> type[BaseModel] | None:
     annotation = schema.model_fields[key].annotation
-    if get_origin(annotation) is dict:  # whose keys are the user's own
+    if get_origin(annotation) is dict:  # the user chooses its keys
         return None
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):

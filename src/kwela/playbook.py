@@ -1,6 +1,7 @@
 """The Phase 2.5 playbook's settings: flat JSON, as its users have them (`ai-service/config.json`).
 
-Relative folders resolve against the file's own folder. An unknown key is an error that names the nearest known one.
+Relative folders resolve against the file's own folder. An unknown key is an error that names the nearest
+known one.
 """
 
 from __future__ import annotations
@@ -37,31 +38,45 @@ class Flag(Strict):
 
 
 class Fatal(Flag):
+    """A flag that stops the campaign unless the config says otherwise."""
+
     action: Literal["warn", "stop"] = "stop"
 
 
 class Stalled(Flag):
+    """The loss does not fall."""
+
     hours: float = Field(72, gt=0)  # of training, in which the loss must have fallen
 
 
 class Spike(Flag):
+    """The loss jumps."""
+
     mads: float = Field(8, gt=0)  # median absolute deviations above the median of the windows before
 
 
 class Idle(Flag):
+    """The GPU is hardly used."""
+
     percent: float = Field(50, ge=0, le=100)  # mean use of the GPU below this
     minutes: float = Field(30, gt=0, le=7 * 24 * 60)
 
 
 class Stuck(Flag):
+    """The training makes no step."""
+
     minutes: float = Field(60, gt=0)  # without a step
 
 
 class Disk(Flag):
+    """The disk is nearly full."""
+
     free_gb: float = Field(10, ge=0)
 
 
 class Overfit(Flag):
+    """The validation loss rises while the training loss falls."""
+
     evaluations: int = Field(3, ge=2)  # in a row with a higher validation loss and a lower training loss
 
 
@@ -80,7 +95,7 @@ class Flags(Strict):
 
 
 class Notify(Strict):
-    """Whom to tell of flags and verdicts, beside the log."""
+    """Where flags and verdicts are sent, beside the log."""
 
     webhook: str = Field(
         "", pattern=r"^(https?://.+)?$"
@@ -170,12 +185,12 @@ class PlaybookConfig(Strict):
 
 
 def find(file: Path | None) -> Path:
-    """Where the settings are: `file` as `config.find` seeks it, or the shipped one. Raises UserError."""
+    """Find the settings: `file` as `config.find` seeks it, or the shipped one. Raises UserError."""
     return config.find(file or config.repo_root() / SHIPPED, SHIPPED)
 
 
 def load(file: Path | None = None) -> PlaybookConfig:
-    """The settings of `find(file)`; its folders absolute. Raises UserError naming the file and the key."""
+    """Read the settings of `find(file)`; folders come back absolute. Raises UserError naming file and key."""
     path = find(file)
     values = config.read_file(path)
     config.check_keys(PlaybookConfig, values, str(path))
@@ -197,7 +212,7 @@ def load(file: Path | None = None) -> PlaybookConfig:
 
 
 def training(settings: PlaybookConfig, folder: Path) -> dict[str, Any]:
-    """The same settings in the words of the training schema (config.MusicgenConfig).
+    """Translate the settings into the words of the training schema, musicgen.config.MusicgenConfig.
 
     folder: the config file's, which a relative `model_name` folder resolves against.
     """

@@ -18,6 +18,7 @@ from corpus_files import Tree, write_midi
 from kwela.corpus.pairs import manifest, split, validation
 from kwela.corpus.pairs.rows import read
 from kwela.errors import KwelaError, UserError
+from kwela.midi_generator.config import MidiGeneratorData
 
 
 def build(tree: Tree, out: Path | None = None, **how) -> manifest.Report:
@@ -249,7 +250,9 @@ def test_a_playlist_named_as_audio_is_not_followed(tree):
 def test_names_with_odd_characters_read_back(tree):
     names = ["sad/b\u2028c", "sad/new\nline", "sad/naïve 100%", 'sad/"q"']
     build(tree.add(*names, "sad/plain"))
-    found = read(tree.out / "midi_train.jsonl", "midi") + read(tree.out / "midi_val.jsonl", "midi")
+    found = read(tree.out / "midi_train.jsonl", MidiGeneratorData.row_keys) + read(
+        tree.out / "midi_val.jsonl", MidiGeneratorData.row_keys
+    )
     assert {Path(row["midi_path"]).stem for row in found} == {name[4:] for name in [*names, "sad/plain"]}
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from kwela.corpus.pairs.rows import data_hash, read
 from kwela.errors import UserError
+from kwela.midi_generator.config import MidiGeneratorData
+from kwela.spectocloud.config import SpectocloudData
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ GOOD = {"audio_path": "x.wav", "midi_path": "x.mid", "emotion": [0.7, 0.8, 0.6]}
 
 
 def test_the_runbooks_keys_are_enough_and_unknown_ones_are_kept(folder):
-    (row,) = read(write(folder, GOOD | {"mood": "mine"}), "spectocloud")
+    (row,) = read(write(folder, GOOD | {"mood": "mine"}), SpectocloudData.row_keys)
     assert row["mood"] == "mine" and row["offset"] == 0.0 and "start" not in row and row["group"] == "x"
     assert row["emotion64"].dtype == np.float32 and row["emotion64"].shape == (64,)
     assert row["emotion64"][:4].tolist() == [*np.float32([0.7, 0.8, 0.6]).tolist(), 0]
@@ -37,12 +39,14 @@ def test_the_runbooks_keys_are_enough_and_unknown_ones_are_kept(folder):
 
 def test_relative_paths_are_beside_the_manifest_whatever_the_working_directory(folder, monkeypatch):
     monkeypatch.chdir("/")
-    rows = read(write(folder, GOOD, "", GOOD | {"audio_path": str(folder / "x.wav")}), "spectocloud")
+    rows = read(
+        write(folder, GOOD, "", GOOD | {"audio_path": str(folder / "x.wav")}), SpectocloudData.row_keys
+    )
     assert {row["audio_path"] for row in rows} == {str(folder / "x.wav")} and len(rows) == 2
 
 
 def test_a_midi_row_needs_no_audio_and_its_group_drops_the_version(folder):
-    (row,) = read(write(folder, {"midi_path": "x_v2.mid", "emotion": [0] * 64}), "midi")
+    (row,) = read(write(folder, {"midi_path": "x_v2.mid", "emotion": [0] * 64}), MidiGeneratorData.row_keys)
     assert row["group"] == "x"
 
 
@@ -68,7 +72,7 @@ def test_a_midi_row_needs_no_audio_and_its_group_drops_the_version(folder):
 )
 def test_a_bad_row_is_named_by_file_row_and_key(folder, change, complaint):
     with pytest.raises(UserError, match=rf"m\.jsonl:row 2: {complaint}"):
-        read(write(folder, GOOD, GOOD | change), "spectocloud")
+        read(write(folder, GOOD, GOOD | change), SpectocloudData.row_keys)
 
 
 @pytest.mark.parametrize(
@@ -76,30 +80,30 @@ def test_a_bad_row_is_named_by_file_row_and_key(folder, change, complaint):
 )
 def test_a_row_that_is_not_one_is_named(folder, text):
     with pytest.raises(UserError, match=r"m\.jsonl:row 2: "):
-        read(write(folder, GOOD, text), "spectocloud")
+        read(write(folder, GOOD, text), SpectocloudData.row_keys)
 
 
 def test_a_row_that_is_not_utf8_is_named(folder):
     path = write(folder, GOOD, GOOD)
     path.write_bytes(path.read_bytes()[:-2] + b"\xff\n")
     with pytest.raises(UserError, match=r"m\.jsonl:row 2: not JSON: .*utf-8"):
-        read(path, "spectocloud")
+        read(path, SpectocloudData.row_keys)
 
 
 def test_rows_end_at_newlines_alone_and_a_byte_order_mark_is_passed_over(folder):
     names = ["a\u2028b", "a\x85b", "a\x0bb"]
     text = "\r\n".join(json.dumps(GOOD | {"group": name}, ensure_ascii=False) for name in names)
     (folder / "m.jsonl").write_text("\ufeff" + text, encoding="utf-8", newline="")
-    found = read(folder / "m.jsonl", "spectocloud")
+    found = read(folder / "m.jsonl", SpectocloudData.row_keys)
     assert [row["group"] for row in found] == names
     assert [row["where"].rpartition(":")[2] for row in found] == ["row 1", "row 2", "row 3"]
 
 
 def test_a_manifest_that_is_missing_or_empty_is_named(folder):
     with pytest.raises(UserError, match=r"none\.jsonl: manifest not readable"):
-        read(folder / "none.jsonl", "midi")
+        read(folder / "none.jsonl", MidiGeneratorData.row_keys)
     with pytest.raises(UserError, match=r"m\.jsonl: the manifest holds no rows"):
-        read(write(folder, ""), "midi")
+        read(write(folder, ""), MidiGeneratorData.row_keys)
 
 
 def test_the_data_hash_sees_every_byte_and_the_order(folder):

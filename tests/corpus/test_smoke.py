@@ -8,6 +8,7 @@ from kwela.corpus.demo import smoke
 from kwela.corpus.pairs import manifest
 from kwela.corpus.pairs.rows import read
 from kwela.music import audio, midi
+from kwela.spectocloud.config import SpectocloudData
 
 
 def digest(folder) -> dict[str, str]:
@@ -25,7 +26,7 @@ def test_every_pair_earns_a_row_matches_itself_and_names_its_emotion(tmp_path):
     smoke.make(tmp_path, pieces=8)
     report = manifest.build(tmp_path / "audio", tmp_path / "midi", tmp_path / "out", align=True, quiet=True)
     assert report.counts["kept"] == 8 and report.emotion_sources == {"directory": 8}
-    rows = read(tmp_path / "out" / "spectocloud_train.jsonl", "spectocloud")
+    rows = read(tmp_path / "out" / "spectocloud_train.jsonl", SpectocloudData.row_keys)
     assert all(abs(row["offset"]) < 0.02 for row in rows)
     assert all(5 < audio.duration(row["audio_path"]) < 10 for row in rows)
     assert all(len(midi.notes(midi.read(row["midi_path"]))) > 8 for row in rows)

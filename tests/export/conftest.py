@@ -52,7 +52,7 @@ def midi_export(midi_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("exports") / "exports"
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         patch.setattr(to_coreml, "available", lambda: False)
-        run._no_coreml.cache_clear()
+        run._say_no_coreml.cache_clear()
         run.export("midi_generator", midi_checkpoint, out)
     return out, said.getvalue()
 

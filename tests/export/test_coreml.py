@@ -11,9 +11,10 @@ from tiny_checkpoints import MIDI_SIZE, save
 
 from kwela.errors import KwelaError
 from kwela.export import evidence, run, to_coreml, to_onnx
-from kwela.export.signature import SIGNATURES
+from kwela.midi_generator import greedy_check
 from kwela.midi_generator import model as midigen
 from kwela.spectocloud import model as spectocloud
+from kwela.spectocloud.export_signature import SIGNATURE
 
 pytestmark = pytest.mark.skipif(not to_coreml.available(), reason="coremltools is not installed")
 
@@ -24,7 +25,7 @@ def test_the_midi_package_primes_and_goes_on(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(to_onnx, "convert", lambda *arguments: arguments[-1].write_bytes(b"-"))
     monkeypatch.setattr(to_onnx, "check", lambda *arguments: {"max_abs_error": {"logits": 0.0}})
     monkeypatch.setattr(to_onnx, "latency", lambda *arguments: [{"p50": 1.0}])
-    monkeypatch.setattr(run.greedy, "compare", lambda *arguments: {})
+    monkeypatch.setattr(greedy_check, "compare", lambda *arguments: {})
     files = run.export("midi_generator", source, tmp_path / "exports")
     package = tmp_path / "exports" / "midi_generator.mlpackage"
     assert package in files and package.is_dir()
@@ -46,9 +47,7 @@ def test_the_midi_package_primes_and_goes_on(tmp_path: Path, monkeypatch: pytest
 def test_the_cloud_package_has_the_contracts_names(
     cloud_model: spectocloud.Spectocloud, tmp_path: Path
 ) -> None:
-    found = to_coreml.convert(
-        cloud_model, SIGNATURES["spectocloud"], {"family": "x"}, tmp_path / "spectocloud.mlpackage"
-    )
+    found = to_coreml.convert(cloud_model, SIGNATURE, {"family": "x"}, tmp_path / "spectocloud.mlpackage")
     assert found["functions"]["main"]["inputs"] == {
         "spectrogram": "float32 (1, 128, 64)",
         "emotion": "float32 (1, 64)",
@@ -65,5 +64,5 @@ def test_what_coremltools_lacks_ends_in_one_line(tmp_path: Path, monkeypatch: py
             return torch.special.i0(spectrogram)
 
     with pytest.raises(KwelaError, match=r"^Core ML: coremltools can't convert the model: .*i0"):
-        to_coreml.convert(Odd(), SIGNATURES["spectocloud"], {}, tmp_path / "odd.mlpackage")
+        to_coreml.convert(Odd(), SIGNATURE, {}, tmp_path / "odd.mlpackage")
     assert list(tmp_path.iterdir()) == []

@@ -20,9 +20,10 @@ from tiny_checkpoints import MIDI_SIZE, save, sixteen_bars
 from kwela import files
 from kwela.engine import checkpoint
 from kwela.errors import KwelaError, UserError
-from kwela.export import evidence, greedy, run, to_onnx
-from kwela.export.signature import SIGNATURES
+from kwela.export import evidence, run, to_onnx
+from kwela.midi_generator import greedy_check
 from kwela.midi_generator import model as midigen
+from kwela.midi_generator.export_signature import SIGNATURE
 from kwela.midi_generator.generate import OnnxBackend, TorchBackend, generate
 from kwela.music import tokens
 
@@ -92,7 +93,7 @@ def test_sixteen_greedy_bars_through_onnxruntime_are_pytorchs(
     torch.manual_seed(9)
     stranger = midigen.build(MIDI_SIZE).eval()
     with pytest.raises(KwelaError, match="greedy generation leaves PyTorch's at id"):
-        greedy.compare(file, stranger, 256, 1, to_onnx.TOLERANCE)
+        greedy_check.compare(file, stranger, 256, 1, to_onnx.TOLERANCE)
 
 
 def test_evidence_is_of_this_very_file_and_checkpoint(midi_export: Export, midi_checkpoint: Path) -> None:
@@ -166,7 +167,7 @@ def test_a_perturbed_weight_is_caught_and_nothing_is_left(
     with pytest.raises(KwelaError, match=r"differs from PyTorch's by .* at batch 1, length 1, past 0"):
         run.export("midi_generator", source, out)
     assert list(out.iterdir()) == []
-    to_onnx.check(good, midi_model, SIGNATURES["midi_generator"])
+    to_onnx.check(good, midi_model, SIGNATURE)
     file.write_text("older")
     perturb(good)
     monkeypatch.setattr(to_onnx, "convert", lambda *arguments: shutil.copy(good, arguments[-1]))

@@ -11,9 +11,8 @@ import pytest
 import torch
 from tiny_checkpoints import CLOUD_SIZE, MIDI_SIZE
 
-from kwela import files
+from kwela import families, files
 from kwela.export import evidence, to_onnx
-from kwela.export.signature import SIGNATURES
 
 RECORDED = Path(__file__).with_name("recipe.json")
 SIZES = {"spectocloud": CLOUD_SIZE, "midi_generator": MIDI_SIZE}
@@ -21,8 +20,8 @@ SIZES = {"spectocloud": CLOUD_SIZE, "midi_generator": MIDI_SIZE}
 
 def described(family: str) -> dict[str, Any]:
     """What an artefact of a family is: what it says of itself, and what it computes with weights from a formula."""
-    signature = SIGNATURES[family]
-    model = signature.build(SIZES[family]).eval()
+    signature = families.named(family).signature
+    model = families.named(family).build(SIZES[family]).eval()
     with torch.no_grad():
         for number, weight in enumerate(model.parameters()):
             weight.copy_(0.2 * torch.sin(0.7 * torch.arange(weight.numel()) + number).view_as(weight))

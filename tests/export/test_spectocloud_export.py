@@ -12,9 +12,9 @@ import torch
 
 from kwela.errors import KwelaError
 from kwela.export import evidence, to_onnx
-from kwela.export.signature import SIGNATURES
 from kwela.music import audio, midi
 from kwela.spectocloud import model as spectocloud
+from kwela.spectocloud.export_signature import SIGNATURE
 
 
 def test_names_and_shapes_are_the_contracts(cloud_export: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_length_that_became_a_constant_is_caught(tmp_path: Path) -> None:
         ) -> torch.Tensor:
             return (spectrogram + emotion.mean() + midi_features.mean()).expand(len(emotion), -1, -1)
 
-    signature = SIGNATURES["spectocloud"]._replace(outputs=("positions",))
+    signature = SIGNATURE._replace(outputs=("positions",))
     to_onnx.convert(Fixed(), signature, {}, tmp_path / "fixed.onnx")
     with pytest.raises(KwelaError, match="a length was taken for a constant"):
         to_onnx.check(tmp_path / "fixed.onnx", Fixed(), signature)

@@ -18,6 +18,7 @@ from kwela.judge.midi import shuffled_labels
 from kwela.judge.midi.effort import Effort
 from kwela.judge.midi.emotion_grid import GridSize
 from kwela.judge.midi.songs import read_songs
+from kwela.midi_generator.config import MidiGeneratorData
 from kwela.midi_generator.model import build
 from kwela.music import midi as midi_files
 from kwela.music import tokens
@@ -124,7 +125,9 @@ def test_a_twin_is_one_by_its_manifest_and_the_model_itself_is_none(
 def test_a_twin_s_rows_are_the_same_songs_told_each_other_s_emotions(tmp_path: Path) -> None:
     seen = write_manifest(tmp_path, "train.jsonl", 1, 16)
     shuffled_labels.write_shuffled_rows(seen, tmp_path / "twin.jsonl", seed=1)
-    mine, theirs = (manifest_rows.read(path, "midi") for path in (seen, tmp_path / "twin.jsonl"))
+    mine, theirs = (
+        manifest_rows.read(path, MidiGeneratorData.row_keys) for path in (seen, tmp_path / "twin.jsonl")
+    )
     assert [row["midi_path"] for row in mine] == [row["midi_path"] for row in theirs]
     assert sorted(map(str, (row["emotion"] for row in mine))) == sorted(
         map(str, (row["emotion"] for row in theirs))
@@ -132,7 +135,7 @@ def test_a_twin_s_rows_are_the_same_songs_told_each_other_s_emotions(tmp_path: P
     assert shuffled_labels.reason_for_doubt(mine, tmp_path / "twin.jsonl") == ""
     assert "kept their own emotion" in shuffled_labels.reason_for_doubt(mine, seen)
     assert "same songs" in shuffled_labels.reason_for_doubt(
-        manifest_rows.read(write_manifest(tmp_path, "b.jsonl", 5, 4), "midi"), seen
+        manifest_rows.read(write_manifest(tmp_path, "b.jsonl", 5, 4), MidiGeneratorData.row_keys), seen
     )
 
 

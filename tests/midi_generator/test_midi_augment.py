@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from midi_songs import a_song, check_grammar
 from symusic import Note, Score, Track
 
-from kwela.config import MidiAugment
 from kwela.midi_generator import augment
 from kwela.midi_generator.augment import Shift
+from kwela.midi_generator.config import MidiGeneratorAugment
 from kwela.music import tokens
 
-WIDE = MidiAugment(transpose=11, tempo=0.5, velocity=40)
+WIDE = MidiGeneratorAugment(transpose=11, tempo=0.5, velocity=40)
 
 
 def notes(ids: np.ndarray) -> list[tuple[int, bool, int, int, int, int]]:
@@ -36,7 +36,7 @@ def test_a_drawn_shift_keeps_the_grammar_and_the_canon(song: int, seed: int) -> 
 
 
 def test_nothing_drawn_where_augmentation_reaches_nowhere() -> None:
-    still = MidiAugment(transpose=0, tempo=0.0, velocity=0)
+    still = MidiGeneratorAugment(transpose=0, tempo=0.0, velocity=0)
     ids = a_song(1)
     shift = augment.draw(ids, still, np.random.default_rng(0))
     assert shift == (0, 0, 0) and np.array_equal(augment.apply(ids, shift), ids)
@@ -95,7 +95,9 @@ def test_draws_stay_inside_the_settings_and_the_song_s_room(seed: int) -> None:
         track.notes.append(Note(0, 24, pitch, velocity))
     score.tracks.append(track)
     ids = tokens.encode(score)
-    shift = augment.draw(ids, MidiAugment(transpose=6, tempo=0.1, velocity=8), np.random.default_rng(seed))
+    shift = augment.draw(
+        ids, MidiGeneratorAugment(transpose=6, tempo=0.1, velocity=8), np.random.default_rng(seed)
+    )
     assert -2 <= shift.semitones <= 1 and 0 <= shift.velocity <= 1 and abs(shift.tempo) <= 17
     check_grammar(augment.apply(ids, shift))
 

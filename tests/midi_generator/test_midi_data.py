@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from midi_songs import a_score, a_song, check_grammar
 
-from kwela.config import MidiAugment
 from kwela.errors import KwelaError, UserError
 from kwela.midi_generator import data, windows
+from kwela.midi_generator.config import MidiGeneratorAugment
 from kwela.music import emotion, midi, tokens
 
 FEELING = emotion.to_64d([0.5, -0.5, 0.3])
@@ -119,7 +119,7 @@ def test_context_follows_the_bars() -> None:
 
 
 def test_training_windows_start_at_a_bar_and_are_songs_shifted_by_one() -> None:
-    items = data.TrainWindows(songs(key=1, chords=[[1, 1]] * 99), 64, MidiAugment())
+    items = data.TrainWindows(songs(key=1, chords=[[1, 1]] * 99), 64, MidiGeneratorAugment())
     starts = set()
     for index in range(len(items)):
         item = items.item(index, np.random.default_rng(index))
@@ -134,7 +134,7 @@ def test_training_windows_start_at_a_bar_and_are_songs_shifted_by_one() -> None:
 
 
 def test_an_item_is_a_function_of_its_generator() -> None:
-    items = data.TrainWindows(songs(), 64, MidiAugment())
+    items = data.TrainWindows(songs(), 64, MidiGeneratorAugment())
     same = [items.item(3, np.random.default_rng(5)) for _ in range(2)]
     other = items.item(3, np.random.default_rng(6))
     assert all(np.array_equal(same[0][name], same[1][name], equal_nan=True) for name in same[0])
@@ -143,7 +143,7 @@ def test_an_item_is_a_function_of_its_generator() -> None:
 
 def test_an_epoch_reaches_every_part_of_a_song() -> None:
     song = windows.Song(Path("long.mid"), a_song(0, 60), FEELING)
-    items = data.TrainWindows([song], 256, MidiAugment(enabled=False))
+    items = data.TrainWindows([song], 256, MidiGeneratorAugment(enabled=False))
     assert len(items) == -(-(len(song.ids) - 1) // 256)
     seen = np.zeros(len(song.ids), bool)
     for epoch in range(20):
@@ -155,7 +155,7 @@ def test_an_epoch_reaches_every_part_of_a_song() -> None:
 
 
 def test_emotion_and_context_are_forgotten_as_often_as_asked() -> None:
-    settings = MidiAugment(emotion_dropout=0.25, context_dropout=0.5)
+    settings = MidiGeneratorAugment(emotion_dropout=0.25, context_dropout=0.5)
     items = data.TrainWindows(songs(1, key=2), 64, settings)
     drawn = [items.item(0, np.random.default_rng(seed)) for seed in range(400)]
     assert np.mean([np.isnan(item["emotion"]).all() for item in drawn]) == pytest.approx(0.25, abs=0.07)

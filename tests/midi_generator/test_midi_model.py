@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from midi_songs import SETTINGS
 
-from kwela.config import MidiModel
 from kwela.midi_generator import attention
+from kwela.midi_generator.config import MidiGeneratorModelSettings
 from kwela.midi_generator.model import CONTEXT, VOCAB, EmotionTokens, MidiGenerator, build
 from kwela.music.emotion import PADDED_SIZE
 
@@ -22,7 +22,7 @@ def inputs(batch: int = 2, length: int = 24) -> tuple[torch.Tensor, torch.Tensor
 
 
 def test_full_size_is_the_contract_s() -> None:
-    made = build(MidiModel().model_dump())
+    made = build(MidiGeneratorModelSettings().model_dump())
     assert (made.layers, made.heads, made.head_dim) == (8, 6, 64)
     assert [block.cross for block in made.blocks] == [True, False] * 4
     assert 14e6 < sum(p.numel() for p in made.parameters()) < 18e6

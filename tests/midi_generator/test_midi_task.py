@@ -16,13 +16,14 @@ from kwela import config
 from kwela.engine import checkpoint, loop
 from kwela.engine.session import Session
 from kwela.midi_generator import windows
+from kwela.midi_generator.config import MidiGeneratorConfig
 from kwela.midi_generator.model import build
-from kwela.midi_generator.task import KINDS, MidiTask, evaluate, scores
+from kwela.midi_generator.task import KINDS, MidiGeneratorTask, evaluate, scores
 from kwela.music import midi, tokens
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> config.MidiConfig:
+def settings(tmp_path: Path) -> MidiGeneratorConfig:
     """Six songs to train on and three held out, as manifests; the `tiny` preset."""
     overrides = [f"data.cache_dir={tmp_path / 'cache'}", "training.max_steps=6"]
     for side, seeds in (("train", range(6)), ("val", range(6, 9))):
@@ -36,13 +37,11 @@ def settings(tmp_path: Path) -> config.MidiConfig:
         manifest = tmp_path / f"midi_{side}.jsonl"
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
         overrides.append(f"data.{side}_manifest={manifest}")
-    made = config.load("midi", preset="tiny", overrides=overrides)
-    assert isinstance(made, config.MidiConfig)
-    return made
+    return config.load(MidiGeneratorConfig, preset="tiny", overrides=overrides)
 
 
-def test_figures_are_the_same_however_songs_are_batched(settings: config.MidiConfig) -> None:
-    task = MidiTask(settings)
+def test_figures_are_the_same_however_songs_are_batched(settings: MidiGeneratorConfig) -> None:
+    task = MidiGeneratorTask(settings)
     model = task.model().eval()
     one, five = validation.figures(task, model, 1), validation.figures(task, model, 5)
     for name in one:
@@ -50,9 +49,9 @@ def test_figures_are_the_same_however_songs_are_batched(settings: config.MidiCon
 
 
 def test_figures_by_kind_add_up_to_the_loss_and_perplexity_is_its_exponential(
-    settings: config.MidiConfig,
+    settings: MidiGeneratorConfig,
 ) -> None:
-    task = MidiTask(settings)
+    task = MidiGeneratorTask(settings)
     batch = task.collate(validation.items(task))
     with torch.no_grad():
         found = task.losses(task.model().eval(), batch)
@@ -69,8 +68,8 @@ def test_figures_by_kind_add_up_to_the_loss_and_perplexity_is_its_exponential(
     assert found.keys() == task.losses(task.model().train(), batch).keys()
 
 
-def test_padding_counts_for_nothing(settings: config.MidiConfig) -> None:
-    task = MidiTask(settings)
+def test_padding_counts_for_nothing(settings: MidiGeneratorConfig) -> None:
+    task = MidiGeneratorTask(settings)
     model = task.model().eval()
     items = task.datasets()[1]
     drawn = [items.item(index, np.random.default_rng(0)) for index in range(2)]
@@ -85,11 +84,11 @@ def test_padding_counts_for_nothing(settings: config.MidiConfig) -> None:
 
 
 def test_a_run_through_the_engine_beats_its_start_and_logs_the_runbook_s_names(
-    settings: config.MidiConfig, tmp_path: Path
+    settings: MidiGeneratorConfig, tmp_path: Path
 ) -> None:
     settings.training.max_steps, settings.optim.lr, settings.scheduler.warmup_steps = 30, 1e-2, 3
     settings.training.epochs, settings.training.log_every, settings.training.save_every = 20, 5, 100
-    task = MidiTask(settings)
+    task = MidiGeneratorTask(settings)
     start = validation.figures(task, task.model().eval(), 4)["loss"]
     out = tmp_path / "checkpoints"
     outcome = loop.fit(task, settings, out, Session("d", "t", resume=None, device="cpu", quiet=True))
@@ -107,31 +106,33 @@ def test_a_run_through_the_engine_beats_its_start_and_logs_the_runbook_s_names(
     assert report["baselines"] == pytest.approx(held_out["baselines"])
 
 
-def test_without_cache_features_nothing_is_cached(settings: config.MidiConfig) -> None:
+def test_without_cache_features_nothing_is_cached(settings: MidiGeneratorConfig) -> None:
     settings.data.cache_features = False
-    ids = [song.ids for song in MidiTask(settings).songs[0]]
+    ids = [song.ids for song in MidiGeneratorTask(settings).songs[0]]
     assert not settings.data.cache_dir.exists()
     settings.data.cache_features = True
-    assert all(np.array_equal(a, song.ids) for a, song in zip(ids, MidiTask(settings).songs[0], strict=True))
+    assert all(
+        np.array_equal(a, song.ids) for a, song in zip(ids, MidiGeneratorTask(settings).songs[0], strict=True)
+    )
     assert settings.data.cache_dir.exists()
 
 
-def test_the_more_accurate_model_is_the_better_one(settings: config.MidiConfig) -> None:
-    task = MidiTask(settings)
+def test_the_more_accurate_model_is_the_better_one(settings: MidiGeneratorConfig) -> None:
+    task = MidiGeneratorTask(settings)
     batch = task.collate([task.datasets()[0].item(0, np.random.default_rng(0))])
     gains = {name: type(mean).gain(2.0, 1.0) for name, mean in task.losses(task.model(), batch).items()}
     assert [name for name, gain in gains.items() if gain > 0] == ["accuracy"]
 
 
-def test_a_preview_is_a_song_and_its_picture(settings: config.MidiConfig, tmp_path: Path) -> None:
-    task = MidiTask(settings)
+def test_a_preview_is_a_song_and_its_picture(settings: MidiGeneratorConfig, tmp_path: Path) -> None:
+    task = MidiGeneratorTask(settings)
     task.preview(task.model().eval(), tmp_path)
     assert (tmp_path / "sample.png").stat().st_size > 5_000
     assert tokens.encode(midi.read(tmp_path / "sample.mid")).size > 16
 
 
-def test_the_comparison_s_parts_agree_with_each_other(settings: config.MidiConfig) -> None:
-    report = evaluate(MidiTask(settings).model(), settings)
+def test_the_comparison_s_parts_agree_with_each_other(settings: MidiGeneratorConfig) -> None:
+    report = evaluate(MidiGeneratorTask(settings).model(), settings)
     songs = report["songs"]
     assert [song["song"] for song in songs] == ["song6", "song7", "song8"]
     count = sum(song["ids"] for song in songs)
@@ -144,7 +145,7 @@ def test_the_comparison_s_parts_agree_with_each_other(settings: config.MidiConfi
         assert figure["ci"][0] <= figure["value"] <= figure["ci"][1] and figure["ci"][0] < figure["ci"][1]
 
 
-def test_long_songs_score_the_same_ids_with_any_window(settings: config.MidiConfig) -> None:
+def test_long_songs_score_the_same_ids_with_any_window(settings: MidiGeneratorConfig) -> None:
     """A model blind to context (only the last id matters) gives one figure however songs are cut into windows."""
 
     class LastIdOnly(torch.nn.Module):
@@ -165,8 +166,8 @@ def test_long_songs_score_the_same_ids_with_any_window(settings: config.MidiConf
     assert figures[0] == pytest.approx(figures[1]) == pytest.approx(figures[2])
 
 
-def test_scores_know_which_ids_count(settings: config.MidiConfig) -> None:
-    task = MidiTask(settings)
+def test_scores_know_which_ids_count(settings: MidiGeneratorConfig) -> None:
+    task = MidiGeneratorTask(settings)
     train, _ = task.datasets()
     batch = windows.collate(
         [train.item(0, np.random.default_rng(0)), train.item(1, np.random.default_rng(1))]

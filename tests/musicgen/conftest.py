@@ -9,8 +9,8 @@ import musicgen_set
 import pytest
 from filelock import FileLock
 
-from kwela.config import MusicgenConfig
 from kwela.musicgen import base, codes, data, tiny
+from kwela.musicgen.config import MusicgenConfig
 
 
 @pytest.fixture(scope="session")

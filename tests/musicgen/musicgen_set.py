@@ -12,6 +12,7 @@ import soxr
 
 from kwela import config
 from kwela.corpus.demo import build as demo
+from kwela.musicgen.config import MusicgenConfig
 
 PIECES, HELD_OUT = 8, 2  # pieces in all, and of them for validation: nothing of them is trained on
 SECONDS, RATE = 10, 16_000  # as MagnaTagATune's clips, but shorter
@@ -42,7 +43,7 @@ def write(table: Path, rows: list[list[Any]]) -> Path:
     return table
 
 
-def settings(table: Path, place: Path, stand_in: Path, **training: Any) -> config.MusicgenConfig:
+def settings(table: Path, place: Path, stand_in: Path, **training: Any) -> MusicgenConfig:
     """The tiny preset on `table`. The stand-in is that of all tests: data.cache_dir/base is a link to it."""
     link = place / "base"
     with contextlib.suppress(FileExistsError):
@@ -56,6 +57,4 @@ def settings(table: Path, place: Path, stand_in: Path, **training: Any) -> confi
         },
         "training": {"epochs": 1, "min_epochs": 0, "evaluate_first": True, "save_every": 100, **training},
     }
-    made = config.resolve("musicgen", given, table, preset="tiny")
-    assert isinstance(made, config.MusicgenConfig)
-    return made
+    return config.resolve(MusicgenConfig, given, table, preset="tiny")

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kwela.config import MusicgenConfig
 from kwela.musicgen import memory, model
+from kwela.musicgen.config import MusicgenConfig
 from kwela.musicgen.delay import IGNORED, delay
 
 WIDTH, SIZE, FRAMES, BATCH = 256, 128, 250, 4

@@ -14,11 +14,11 @@ import musicgen_set
 import torch
 import yaml
 
-from kwela.config import MusicgenConfig
 from kwela.engine import loop
 from kwela.engine.session import Session
 from kwela.engine.task import Batch, Mean
 from kwela.errors import KwelaError
+from kwela.musicgen.config import MusicgenConfig
 from kwela.musicgen.task import MusicgenTask
 
 LORA = ("model.tuning=lora", "model.rank=4", "model.dropout=0.1", "augment.condition_dropout=0.3")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from small_pairs import TUNE, write_pair
 
-from kwela.config import SpectocloudAugment
 from kwela.errors import UserError
 from kwela.music import audio, midi, warp
 from kwela.music.emotion import to_64d
 from kwela.spectocloud import data, space, target
+from kwela.spectocloud.config import SpectocloudAugment
 
 STILL = SpectocloudAugment(
     time_mask=0, freq_mask=0, noise=0, gain_db=0, time_stretch=0, pitch_shift=0, emotion_dropout=0

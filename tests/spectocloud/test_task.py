@@ -14,10 +14,11 @@ from kwela import config
 from kwela.engine import order
 from kwela.spectocloud import baselines, constant_cloud, data, target, task
 from kwela.spectocloud.chamfer import chamfer
+from kwela.spectocloud.config import SpectocloudConfig, SpectocloudModelSettings
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> config.SpectocloudConfig:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> SpectocloudConfig:
     """Ten short songs in two emotions, seven to learn from, three segments each."""
     folder = tmp_path_factory.mktemp("songs")
     rng = np.random.default_rng(0)
@@ -41,8 +42,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> config.SpectocloudConf
             )
     for side, rows in lines.items():
         (folder / f"{side}.jsonl").write_text("\n".join(rows) + "\n")
-    found = config.load("spectocloud", preset="tiny")
-    assert isinstance(found, config.SpectocloudConfig)
+    found = config.load(SpectocloudConfig, preset="tiny")
     found.data.train_manifest, found.data.val_manifest = folder / "train.jsonl", folder / "val.jsonl"
     found.data.cache_dir = folder / "cache"
     return found
@@ -52,7 +52,7 @@ def batch_of(subject: task.SpectocloudTask, *indexes: int) -> dict[str, torch.Te
     return subject.collate([order.held_out_item(subject.segments[1], index, 42) for index in indexes])
 
 
-def test_losses_are_sums_so_that_batches_add_up(settings: config.SpectocloudConfig) -> None:
+def test_losses_are_sums_so_that_batches_add_up(settings: SpectocloudConfig) -> None:
     subject = task.SpectocloudTask(settings)
     torch.manual_seed(0)
     model = subject.model().eval()
@@ -65,7 +65,7 @@ def test_losses_are_sums_so_that_batches_add_up(settings: config.SpectocloudConf
     assert whole["loss"].total.requires_grad and not whole["pos_loss"].total.requires_grad
 
 
-def test_a_cloud_without_attributes_trains_positions_only(settings: config.SpectocloudConfig) -> None:
+def test_a_cloud_without_attributes_trains_positions_only(settings: SpectocloudConfig) -> None:
     subject = task.SpectocloudTask(settings)
     torch.manual_seed(0)
     model = subject.model()
@@ -82,7 +82,7 @@ def test_a_cloud_without_attributes_trains_positions_only(settings: config.Spect
 
 
 def test_colours_are_compared_with_each_points_match_whatever_the_order(
-    settings: config.SpectocloudConfig,
+    settings: SpectocloudConfig,
 ) -> None:
     subject = task.SpectocloudTask(settings)
     torch.manual_seed(0)
@@ -106,9 +106,9 @@ def test_surprise_is_that_of_the_cells_where_points_lie() -> None:
     assert task.negative_log_likelihood(density, points) < np.log(7680) - 2
 
 
-def test_learning_beats_the_baselines_on_held_out_songs(settings: config.SpectocloudConfig) -> None:
+def test_learning_beats_the_baselines_on_held_out_songs(settings: SpectocloudConfig) -> None:
     subject = task.SpectocloudTask(
-        settings.model_copy(update={"model": config.SpectocloudModel(width=16, depth=1)})
+        settings.model_copy(update={"model": SpectocloudModelSettings(width=16, depth=1)})
     )
     train, _ = subject.datasets()
     torch.manual_seed(0)
@@ -140,14 +140,14 @@ def test_learning_beats_the_baselines_on_held_out_songs(settings: config.Spectoc
 
 
 def test_baselines_are_the_same_each_time_and_logged_by_name(
-    settings: config.SpectocloudConfig, monkeypatch: pytest.MonkeyPatch
+    settings: SpectocloudConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constant_cloud, "STEPS", 3)
     once, again = (task.SpectocloudTask(settings).baselines() for _ in range(2))
     assert once == again and set(once) == {*baselines.NAMES, "floor"}
 
 
-def test_the_mean_cloud_is_better_than_any_training_cloud(settings: config.SpectocloudConfig) -> None:
+def test_the_mean_cloud_is_better_than_any_training_cloud(settings: SpectocloudConfig) -> None:
     train = data.Segments(task.SpectocloudTask(settings).segments[0].rows, None)
     clouds = data.collate([train.item(index, np.random.default_rng(0)) for index in range(len(train))])[
         "positions"
@@ -162,7 +162,7 @@ def test_the_mean_cloud_is_better_than_any_training_cloud(settings: config.Spect
 
 
 def test_the_nearest_neighbour_of_a_training_segment_is_itself(
-    settings: config.SpectocloudConfig, monkeypatch: pytest.MonkeyPatch
+    settings: SpectocloudConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constant_cloud, "STEPS", 3)
     train = task.SpectocloudTask(settings).segments[0]
@@ -170,7 +170,7 @@ def test_the_nearest_neighbour_of_a_training_segment_is_itself(
     assert found["nearest_neighbour"].max() == 0 and found["floor"].min() > 0
 
 
-def test_a_preview_shows_predicted_beside_target(settings: config.SpectocloudConfig, tmp_path: Path) -> None:
+def test_a_preview_shows_predicted_beside_target(settings: SpectocloudConfig, tmp_path: Path) -> None:
     subject = task.SpectocloudTask(settings)
     subject.preview(subject.model().eval(), tmp_path)
     assert (tmp_path / "cloud.png").read_bytes()[:4] == b"\x89PNG"

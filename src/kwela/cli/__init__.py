@@ -1,6 +1,7 @@
-"""The `kwela` command: one thin command a stage. A stage is imported only when it is called, so `--help` is instant.
+"""The `kwela` command: one thin command a stage. Stages are imported when called, so `--help` is instant.
 
-Exit status: 0 done; 1 failed; 2 bad input or usage, one clear line on stderr; 75 interrupted with a checkpoint.
+Exit status: 0 done; 1 failed; 2 bad input or usage, with one clear line on stderr; 75 interrupted with a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ app = typer.Typer(
 for room in (corpus, dataset, train, music, judge, export, demo, campaign, machine):
     room.register(app)
 
-# Typer's own errors of usage, whichever click it carries.
+# The base class of Typer's usage errors. Typer may carry a click of its own.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit status."""
-    # Threads that wait for each other sleep rather than spin. Must be set before torch is imported. On two cores that
-    # others use too, spinning made a training step 25 times slower.
+    # Threads that wait for each other sleep instead of spinning. On two cores that other processes use too,
+    # spinning made a training step 25 times slower. This must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
@@ -49,13 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave("interrupted", 130)
     except BrokenPipeError:
         sys.exit(0)
-    except (
-        OSError
-    ) as error:  # a folder in a file's way, no permission, a full disk: the user's to mend, not a defect
+    except OSError as error:  # a folder in a file's place, no permission, a full disk: not a defect of kwela
         if error.errno is None or not error.filename:
             raise
         _leave(f"{error.filename}: {error.strerror}", 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2)
-    if status == 130:  # what typer makes of Ctrl-C
+    if status == 130:  # Typer returns this after Ctrl-C
         _leave("interrupted; what is done stays: run the same command again to go on", 130)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -119,12 +119,13 @@ def smoke_set(folder: Path) -> Path:
 
     from kwela.corpus.demo import smoke
     from kwela.corpus.pairs import manifest, rows
+    from kwela.midi_generator.config import MidiGeneratorData
 
     manifests = folder / "manifests"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # torchrun's ranks come here together: one makes it
         try:
-            rows.read(manifests / "midi_val.jsonl", "midi")
+            rows.read(manifests / "midi_val.jsonl", MidiGeneratorData.row_keys)
         except UserError:  # not made yet, or its paths are those of a checkout that moved
             smoke.make(folder)
             clouds = folder / "clouds"

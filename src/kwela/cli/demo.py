@@ -1,9 +1,9 @@
-"""`kwela demo`: the whole pipeline on real pieces, stage by stage, closing with a table and `demo_report.json`.
+"""`kwela demo`: the whole pipeline on real pieces, stage by stage, with a table and `demo_report.json`.
 
-Each stage is an ordinary `kwela` command in a process of its own. A stage is reused, with the seconds of the run that
-made it, while its outputs are the ones it made and everything they depend on is the same: the command, the content of
-its inputs, kwela's version, its settings, and the versions (integers) of what it makes, which are raised by hand when
-the same input gives another result. A change of the source text alone makes nothing again.
+Each stage is an ordinary `kwela` command in a process of its own. A stage is reused, with the seconds of its
+first run, while its outputs are the ones that it made and everything that they depend on is the same: the
+command, the content of its inputs, kwela's version, its settings, and the versions (integers) of what it
+makes. Those are raised by hand when the same input gives another result.
 """
 
 from __future__ import annotations
@@ -27,24 +27,26 @@ from kwela.cli.output import Json, speaking
 from kwela.errors import Interrupted, KwelaError, UserError
 
 EMOTIONS = ("happy", "grief", "calm")
-FAMILIES = ("spectocloud", "midi")
 SEGMENTS = 8  # rows and clouds a song
 
 
 def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
     app.command("demo", short_help="The whole pipeline on about 120 real pieces, in minutes.")(demo)
 
 
 @dataclass
 class Stage:
+    """A step of the demo: commands of kwela, what they read and what they write."""
+
     name: str
     commands: list[list[str]]  # arguments of kwela
     inputs: list[Path] = field(
         default_factory=list
-    )  # files or folders whose change makes the stage run again
+    )  # a change of these files or folders makes the stage run again
     outputs: list[Path] = field(default_factory=list)
     depends: list[Any] = field(default_factory=list)  # settings and versions, as JSON values
-    trains: bool = False  # goes on from what it left, so it has to be told where to begin anew
+    trains: bool = False  # a training goes on from the checkpoints it left, unless it gets --fresh
 
 
 def demo(
@@ -55,7 +57,7 @@ def demo(
     install_seconds: Annotated[float, typer.Option(hidden=True)] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Corpus, manifests, both models, exports, samples, pictures and a table. A second run reuses what is there.
+    """Make a corpus, manifests, both models, exports, samples and a table. A second run reuses them.
 
     \b
     kwela demo
@@ -80,108 +82,125 @@ def demo(
 
 
 def plan(root: Path, pieces: int, epochs: int | None) -> list[Stage]:
-    """The stages, in order. Folders are the standard ones, so every other command finds the demo's models."""
-    corpus, manifests, clouds, exports = (
-        root / f for f in ("data/demo", "data/manifests", "data/clouds", "exports")
-    )
-    samples = root / "data" / "demo" / "results"
-    best = {family: root / "checkpoints" / family / "best.pt" for family in ("spectocloud", "midi_generator")}
-    lists = {kind: [manifests / f"{kind}_{side}.jsonl" for side in ("train", "val")] for kind in FAMILIES}
+    """List the stages, in order. Folders are the standard ones, so other commands find the demo's models."""
+    places = Places(root)
     length = ["--epochs", str(epochs)] if epochs else []
-    pair = ["manifests", "--audio-root", str(corpus / "audio"), "--midi-root", str(corpus / "midi"), "--demo"]
-    targets = ["--val-split", ".15", "--generate-clouds", "--segments", str(SEGMENTS)]
     depends = _settings_and_versions()
-    compare = ["cloud", "compare", "--out", str(samples / "cloud.png"), "--out", str(samples / "cloud.html")]
     return [
         Stage(
             "corpus",
-            [["demo-corpus", str(corpus), "--pieces", str(pieces)]],
-            outputs=[corpus / "rights.json", corpus / "audio", corpus / "midi"],
+            [["demo-corpus", str(places.corpus), "--pieces", str(pieces)]],
+            outputs=[places.corpus / "rights.json", places.audio, places.midi],
             depends=depends["corpus"],
         ),
-        Stage(
-            "manifests",
-            [[*pair, *targets]],
-            inputs=[corpus / "audio", corpus / "midi"],
-            outputs=[*lists["spectocloud"], *lists["midi"], manifests / "manifest_report.json", clouds],
-            depends=depends["manifests"],
-        ),
+        _manifests(places, depends["manifests"]),
         Stage(
             "spectocloud",
             [["train", "spectocloud", "--preset", "demo", *length]],
-            inputs=lists["spectocloud"],
-            outputs=[best["spectocloud"]],
+            inputs=places.cloud_rows,
+            outputs=[places.best_cloud],
             depends=depends["spectocloud"],
             trains=True,
         ),
         Stage(
             "midi_generator",
             [["train", "midi", "--preset", "demo", *length]],
-            inputs=lists["midi"],
-            outputs=[best["midi_generator"]],
+            inputs=places.midi_rows,
+            outputs=[places.best_midi],
             depends=depends["midi_generator"],
             trains=True,
         ),
-        Stage(
-            "export",
-            [["export", "--all"]],
-            inputs=list(best.values()),
-            outputs=[
-                *(exports / f"{name}.onnx{evidence}" for name in best for evidence in ("", ".json")),
-                exports / "grammar.json",
-            ],
-            depends=depends["export"],
-        ),
-        Stage(
-            "samples",
-            [*(_sample(emotion, samples / emotion) for emotion in EMOTIONS), compare],
-            inputs=[*best.values(), lists["spectocloud"][1]],
-            outputs=[samples / f"{emotion}.{kind}" for emotion in EMOTIONS for kind in ("mid", "png", "wav")]
-            + [samples / "cloud.png", samples / "cloud.html"],
-        ),
+        _export(places, depends["export"]),
+        _samples(places),
     ]
 
 
 def _settings_and_versions() -> dict[str, list[Any]]:
-    """What the outputs of each stage depend on besides its command, its inputs and kwela's version."""
+    """Return what the outputs of each stage depend on besides its command, its inputs and kwela's version."""
     from kwela import config
     from kwela.corpus.demo.build import CORPUS_VERSION
     from kwela.corpus.pairs.manifest import OPENING_VERSION
     from kwela.export.evidence import RECIPE_VERSION
+    from kwela.midi_generator.config import MidiGeneratorConfig
     from kwela.music import tokens
+    from kwela.spectocloud.config import SpectocloudConfig
     from kwela.spectocloud.target import TARGET_VERSION
 
-    def settings(family: str) -> Any:
-        return config.load(family, preset="demo").model_dump(mode="json")
-
+    clouds, midi = (
+        config.load(schema, preset="demo").model_dump(mode="json")
+        for schema in (SpectocloudConfig, MidiGeneratorConfig)
+    )
     return {
         "corpus": [CORPUS_VERSION],
         "manifests": [OPENING_VERSION, TARGET_VERSION],
-        "spectocloud": [settings("spectocloud"), TARGET_VERSION],
-        "midi_generator": [settings("midi"), tokens.tokenizer_hash()],
+        "spectocloud": [clouds, TARGET_VERSION],
+        "midi_generator": [midi, tokens.tokenizer_hash()],
         "export": [RECIPE_VERSION, tokens.tokenizer_hash()],
     }
 
 
-def _sample(emotion: str, file: Path) -> list[str]:
-    pictures = ["--roll", f"{file}.png", "--render", f"{file}.wav"]
-    return [
-        "generate",
-        "midi",
-        "--emotion",
-        emotion,
-        "--bars",
-        "16",
-        "--seed",
-        "1",
-        "--out",
-        f"{file}.mid",
-        *pictures,
-    ]
+class Places:
+    """Where the demo's files are."""
+
+    def __init__(self, root: Path) -> None:
+        self.corpus, self.results = root / "data" / "demo", root / "data" / "demo" / "results"
+        self.audio, self.midi = self.corpus / "audio", self.corpus / "midi"
+        self.manifests, self.clouds = root / "data" / "manifests", root / "data" / "clouds"
+        self.exports = root / "exports"
+        self.best_cloud, self.best_midi = (
+            root / "checkpoints" / family / "best.pt" for family in ("spectocloud", "midi_generator")
+        )
+        self.cloud_rows, self.midi_rows = (
+            [self.manifests / f"{kind}_{side}.jsonl" for side in ("train", "val")]
+            for kind in ("spectocloud", "midi")
+        )
+
+
+def _manifests(places: Places, depends: list[Any]) -> Stage:
+    roots = ["--audio-root", str(places.audio), "--midi-root", str(places.midi)]
+    rows = ["--val-split", ".15", "--generate-clouds", "--segments", str(SEGMENTS)]
+    report = places.manifests / "manifest_report.json"
+    return Stage(
+        "manifests",
+        [["manifests", *roots, "--demo", *rows]],
+        inputs=[places.audio, places.midi],
+        outputs=[*places.cloud_rows, *places.midi_rows, report, places.clouds],
+        depends=depends,
+    )
+
+
+def _export(places: Places, depends: list[Any]) -> Stage:
+    models = [places.exports / f"{name}.onnx" for name in ("spectocloud", "midi_generator")]
+    written = [file for model in models for file in (model, model.with_name(f"{model.name}.json"))]
+    return Stage(
+        "export",
+        [["export", "--all"]],
+        inputs=[places.best_cloud, places.best_midi],
+        outputs=[*written, places.exports / "grammar.json"],
+        depends=depends,
+    )
+
+
+def _samples(places: Places) -> Stage:
+    """Make a song an emotion, with its picture and its rendering, and a predicted cloud beside its target."""
+    songs = [places.results / emotion for emotion in EMOTIONS]
+    pictures = [places.results / "cloud.png", places.results / "cloud.html"]
+    compare = ["cloud", "compare", *(word for file in pictures for word in ("--out", str(file)))]
+    return Stage(
+        "samples",
+        [*(_song(emotion, song) for emotion, song in zip(EMOTIONS, songs, strict=True)), compare],
+        inputs=[places.best_cloud, places.best_midi, places.cloud_rows[1]],
+        outputs=[Path(f"{song}.{kind}") for song in songs for kind in ("mid", "png", "wav")] + pictures,
+    )
+
+
+def _song(emotion: str, file: Path) -> list[str]:
+    command = ["generate", "midi", "--emotion", emotion, "--bars", "16", "--seed", "1"]
+    return [*command, "--out", f"{file}.mid", "--roll", f"{file}.png", "--render", f"{file}.wav"]
 
 
 class Journal:
-    """What each stage was run with, what it made and how long it took: `stages.json`."""
+    """The record of what each stage was run with, what it made and how long it took: `stages.json`."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -190,29 +209,32 @@ class Journal:
             self.entries = json.loads(file.read_text(encoding="utf-8"))
 
     def keep(self, name: str, seconds: float) -> None:
-        """Note the seconds of something that is not a command; the first run's figure stays."""
+        """Note the seconds of something that is not a command. The first run's figure stays."""
         if name not in self.entries:
             self._write(name, {"seconds": seconds})
 
     def run(self, stage: Stage, label: str, root: Path, *, quiet: bool) -> None:
+        """Run a stage's commands, or reuse what they made before. quiet: their output goes to stderr.
+
+        Raises KwelaError or UserError for a command that fails, Interrupted if the user stops it.
+        """
         key, entry = _key(stage), self.entries.get(stage.name, {})
         known = entry.get("key") == key
-        if known and entry["made"] and entry["made"] == _prints(stage.outputs):
+        if known and entry["made"] and entry["made"] == _fingerprints(stage.outputs):
             print(f"{label} {stage.name}: reused ({entry['seconds']:.0f} s the first time)", flush=True)
             return
         print(f"{label} {stage.name}", flush=True)
-        # What was interrupted goes on. Anything else that stands there is not this stage's: another command made it,
-        # or other code or inputs did.
+        # What was interrupted goes on. Any other checkpoint at its place is not this stage's: it comes from
+        # another command, or from other inputs.
         going_on = known and not entry["made"]
+        fresh = ["--fresh"] if stage.trains and not going_on else []
         entry = {"key": key, "seconds": entry["seconds"] if going_on else 0.0, "made": None}
         self._write(stage.name, entry)
         started = time.monotonic()
         try:
             for command in stage.commands:
-                self._command(
-                    stage.name, [*command, *["--fresh"] * (stage.trains and not going_on)], root, quiet
-                )
-            made = _prints(stage.outputs)
+                self._command(stage.name, [*command, *fresh], root, quiet)
+            made = _fingerprints(stage.outputs)
             for path, fingerprint in zip(stage.outputs, made, strict=True):
                 if not fingerprint:
                     raise KwelaError(f"demo: stage {stage.name} did not write {path}")
@@ -222,10 +244,11 @@ class Journal:
             self._write(stage.name, entry)
 
     def seconds(self) -> dict[str, float]:
+        """Return the seconds of each stage, by its name."""
         return {name: round(entry["seconds"], 1) for name, entry in self.entries.items()}
 
     def _command(self, name: str, command: list[str], root: Path, quiet: bool) -> None:
-        # Asked to stop, a training saves first: the signal is passed on, and its end waited for.
+        # A training that is asked to stop saves first. So the signal is passed on, and the process awaited.
         child: subprocess.Popen[bytes] | None = None
         asked = False
 
@@ -256,27 +279,22 @@ class Journal:
 
 
 def _key(stage: Stage) -> str:
-    """A hash of everything that a stage's outputs depend on."""
-    text = json.dumps([stage.commands, _prints(stage.inputs), kwela.__version__, stage.depends])
+    """Return a hash of everything that a stage's outputs depend on."""
+    text = json.dumps([stage.commands, _fingerprints(stage.inputs), kwela.__version__, stage.depends])
     return files.sha256(text.encode())
 
 
-def _prints(paths: Iterable[Path]) -> list[str]:
-    """A fingerprint each: of a file, its content; of a folder, whose files are many and large, their names and sizes.
+def _fingerprints(paths: Iterable[Path]) -> list[str]:
+    """Return a fingerprint of each path: of a file its content; of a folder its files' names and sizes.
 
-    "" stands for what isn't there.
+    Folders hold many and large files, so those are not read. "" stands for a path that does not exist.
     """
-    found = []
-    for path in paths:
-        if path.is_dir():
-            listing = [(str(file.relative_to(path)), file.stat().st_size) for file in _files(path)]
-            found.append(files.sha256(json.dumps(listing).encode()))
-        elif path.is_file():
-            found.append(files.sha256(path))
-        else:
-            found.append("")
-    return found
+    return [_fingerprint(path) for path in paths]
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def _fingerprint(path: Path) -> str:
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        listing = [(str(file.relative_to(path)), file.stat().st_size) for file in inside]
+        return files.sha256(json.dumps(listing).encode())
+    return files.sha256(path) if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""The demo's closing figures: each model on held-out songs beside its baselines, as `demo_report.json` and a table."""
+"""The demo's report: each model on held-out songs beside its baselines, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -15,32 +15,27 @@ NGRAMS = {"unigram_ce": "unigram", "bigram_ce": "bigram", "fourgram_ce": "interp
 
 def measure(root: Path) -> dict[str, Any]:
     """Evaluate both demo models on the held-out songs and draw their loss curves into data/demo/results."""
-    from kwela import config, plots
+    from kwela import config, families, plots
     from kwela.engine import checkpoint
-    from kwela.midi_generator import model as midi_model
     from kwela.midi_generator import task as midi_task
-    from kwela.music import tokens
-    from kwela.spectocloud import model as cloud_model
+    from kwela.midi_generator.config import MidiGeneratorConfig
     from kwela.spectocloud import task as cloud_task
+    from kwela.spectocloud.config import SpectocloudConfig
 
     folder = root / "data" / "demo" / "results"
     report: dict[str, Any] = {}
 
-    cloud_settings = config.load("spectocloud", preset="demo")
-    assert isinstance(cloud_settings, config.SpectocloudConfig)
+    cloud_settings = config.load(SpectocloudConfig, preset="demo")
     best = root / "checkpoints" / "spectocloud" / "best.pt"
-    network = checkpoint.rebuild(best, checkpoint.load(best), "spectocloud", cloud_model.build)
+    network = families.named("spectocloud").rebuild(best, checkpoint.load(best))
     report["spectocloud"] = cloud_task.evaluate(network, cloud_settings)
     plots.loss_of_run(
         best.parent / "metrics.jsonl", folder / "spectocloud_loss.png", "pos_loss", "Spectocloud", "Chamfer"
     )
 
-    midi_settings = config.load("midi", preset="demo")
-    assert isinstance(midi_settings, config.MidiConfig)
+    midi_settings = config.load(MidiGeneratorConfig, preset="demo")
     best = root / "checkpoints" / "midi_generator" / "best.pt"
-    player = checkpoint.rebuild(
-        best, checkpoint.load(best), "midi_generator", midi_model.build, tokens.tokenizer_hash()
-    )
+    player = families.named("midi_generator").rebuild(best, checkpoint.load(best))
     report["midi"] = midi_task.evaluate(player, midi_settings)
     plots.loss_of_run(
         best.parent / "metrics.jsonl", folder / "midi_loss.png", "loss", "MIDI generator", "nats per id"
@@ -49,7 +44,7 @@ def measure(root: Path) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as text, about 100 columns wide."""
+    """Format the report as text, about 100 columns wide."""
     cloud, midi = report["spectocloud"], report["midi"]
     ratio, bigram, fourgram = cloud["ratio"], midi["ratio_to_bigram"], midi["less_than_fourgram"]
     lines = [

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from kwela import families
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
     app.command("export", short_help="Checkpoints to ONNX and Core ML, with evidence.")(export)
 
 
@@ -32,13 +34,9 @@ def export(
     from kwela.export import run
 
     root = config.repo_root()
-    wanted: dict[run.Name, Path | None] = {"spectocloud": spectocloud, "midi_generator": midi_generator}
-    if everything:
-        for name, path in wanted.items():
-            best = root / "checkpoints" / name / "best.pt"
-            if path is None and best.is_file():
-                wanted[name] = best
-    chosen = {name: path for name, path in wanted.items() if path is not None}
+    named = {"spectocloud": spectocloud, "midi_generator": midi_generator}
+    chosen = _best(root) if everything else {}
+    chosen |= {name: path for name, path in named.items() if path is not None}
     if not chosen:
         raise UserError(
             "export: no checkpoint under checkpoints/ yet (kwela train makes one)"
@@ -50,3 +48,13 @@ def export(
             file for name, path in chosen.items() for file in run.export(name, path, out or root / "exports")
         ]
         say({"files": [str(file) for file in written]}, "\n".join(f"wrote {file}" for file in written))
+
+
+def _best(root: Path) -> dict[str, Path]:
+    """Find the best checkpoint of each family that can be exported, by the family's name."""
+    places = {
+        family.name: root / "checkpoints" / family.name / "best.pt"
+        for family in families.registered()
+        if family.signature_at
+    }
+    return {name: path for name, path in places.items() if path.is_file()}

@@ -211,13 +211,14 @@ def _load_generator(backend: Backend, model: Path | None) -> GeneratorBackend:
         if not file.is_file():
             raise UserError(f"{file}: no such model (kwela export makes it)")
         return generate.OnnxBackend(file)
+    from kwela import families
     from kwela.engine import checkpoint
-    from kwela.midi_generator.model import build
-    from kwela.music import tokens
+    from kwela.midi_generator.model import MidiGenerator
 
     file = model or root / "checkpoints" / "midi_generator" / "best.pt"
     state = checkpoint.load(file)
-    network = checkpoint.rebuild(file, state, "midi_generator", build, tokens.tokenizer_hash())
+    network = families.named("midi_generator").rebuild(file, state)
+    assert isinstance(network, MidiGenerator)
     return generate.TorchBackend(network, state["config"]["model"]["window"])
 
 
@@ -304,9 +305,10 @@ def compare(
     from kwela.spectocloud import predict as prediction
     from kwela.spectocloud import render
     from kwela.spectocloud import target as targets
+    from kwela.spectocloud.config import SpectocloudData
 
     path = manifest or config.repo_root() / "data" / "manifests" / "spectocloud_val.jsonl"
-    all_rows = rows.read(path, "spectocloud")
+    all_rows = rows.read(path, SpectocloudData.row_keys)
     if row > len(all_rows):
         raise UserError(f"{path}: --row {row}: it has {len(all_rows)} rows")
     chosen = all_rows[row - 1]
@@ -350,12 +352,14 @@ def _write(out: list[Path], as_json: bool, draw: Callable[[Path], None]) -> None
 
 def _load_spectocloud(model: Path | None) -> Spectocloud:
     """Load the Spectocloud model of `cloud predict` and `cloud compare`."""
-    from kwela import config
+    from kwela import config, families
     from kwela.engine import checkpoint
-    from kwela.spectocloud.model import build
+    from kwela.spectocloud.model import Spectocloud
 
     file = model or config.repo_root() / "checkpoints" / "spectocloud" / "best.pt"
-    return checkpoint.rebuild(file, checkpoint.load(file), "spectocloud", build)
+    network = families.named("spectocloud").rebuild(file, checkpoint.load(file))
+    assert isinstance(network, Spectocloud)
+    return network
 
 
 def _emotion_numbers(emotion: str, path: Path) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""How a command speaks: results and logs to stdout, or with `--json` one JSON object alone there."""
+"""Print a command's results: as text on stdout, or with `--json` as one JSON object alone on stdout."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ Json = Annotated[
 
 
 def first_rank() -> bool:
-    """Whether this process is the one that speaks, of those that torchrun started alike."""
+    """Return whether this process is the one that prints, of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def speaking(as_json: bool, aloud: bool = True) -> Iterator[Callable[[dict[str, Any], str], None]]:
-    """Inside, `say(result, text)` gives the command's result; with `as_json`, all other output moves to stderr.
+    """Give the function `say(result, text)`, which prints a command's result.
 
-    aloud: False leaves the saying to another process.
+    With `as_json` the result is printed as JSON, and all other output goes to stderr.
+    aloud: False prints nothing, because another process does.
     """
     stdout = sys.stdout
 

@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from kwela import files
-from kwela.config import MODELS
 from kwela.engine import checkpoint_shape
 from kwela.errors import UserError
 
@@ -96,14 +95,15 @@ def rebuild(
     path: Path,
     state: dict[str, Any],
     family: str,
+    settings: type[BaseModel],
     build: Callable[[dict[str, Any]], M],
     tokenizer_hash: str = "",
 ) -> M:
     """The model of a loaded checkpoint, in eval mode, with the weights to use.
 
-    path: for messages. build: a family's model from its settings, config["model"]. Raises UserError for a
-    checkpoint of another family or tokenizer, with settings that are missing or out of range, or whose
-    weights don't fit them.
+    path: for messages. settings: the schema of config["model"]. build: the model, a function of those
+    settings. Raises UserError for a checkpoint of another family or tokenizer, with settings that are
+    missing or out of range, or with weights that don't fit them.
     """
     if state["family"] != family:
         raise UserError(f"{path}: a checkpoint of {state['family']}, not of {family}")
@@ -111,7 +111,7 @@ def rebuild(
         hashes = (state["tokenizer_hash"], tokenizer_hash)
         checkpoint_hash, kwela_hash = (value[:12] or "none" for value in hashes)
         raise UserError(f"{path}: made for tokenizer {checkpoint_hash}, this kwela has {kwela_hash}")
-    _check_settings(path, family, state["config"].get("model"))
+    _check_settings(path, settings, state["config"].get("model"))
     model = build(state["config"]["model"])
     try:
         model.load_state_dict(weights(state))
@@ -120,8 +120,7 @@ def rebuild(
     return model.eval()
 
 
-def _check_settings(path: Path, family: str, settings: Any) -> None:
-    schema = MODELS[family]
+def _check_settings(path: Path, schema: type[BaseModel], settings: Any) -> None:
     try:
         given = schema.model_validate(settings, strict=True)
     except ValidationError as error:

@@ -1,8 +1,9 @@
-"""The JSON that stands beside every artefact and proves it: what it is, where it came from, what was checked, what not.
+"""The JSON that stands beside every artefact: what it is, where it came from, what was checked and what not.
 
-`<file name>.json`: format, sha256, bytes, inputs, outputs, opset, shapes_tested, max_abs_error (per output, against
-PyTorch), tolerance, quantisation_drift (null: nothing is quantised), latency_ms and machine, checkpoint (sha256, epoch,
-step, which weights), training_data (its hash and kind), licence, versions, not_checked.
+`<file name>.json`: format, sha256, bytes, inputs, outputs, opset, shapes_tested, max_abs_error (per output,
+against PyTorch), tolerance, quantisation_drift (null: nothing is quantised), latency_ms and machine,
+checkpoint (sha256, epoch, step, which weights), training_data (its hash and kind), licence, versions,
+not_checked.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from kwela import files
 from kwela.corpus.pairs import manifest, rows
 
 Evidence = dict[str, Any]
-# Raise this when the same checkpoint gives another artefact: other numbers, names, shapes or metadata. Artefacts of an
-# earlier version are then made again. tests/export/test_recipe.py compares exports with recorded ones and shows when.
+# Raise this when the same checkpoint gives another artefact: other numbers, names, shapes or metadata.
+# Artefacts of an earlier version are then made again. tests/export/test_recipe.py compares exports with
+# recorded ones and shows when.
 RECIPE_VERSION = 1
 
 
@@ -46,7 +48,7 @@ def write(artefact: Path, findings: Evidence, origin: Evidence) -> None:
 
 
 def holds(artefact: Path, origin: Evidence) -> bool:
-    """True if `artefact` is whole and came from this very checkpoint, by these versions."""
+    """Return whether `artefact` is whole and was made from this very checkpoint, by these versions."""
     try:
         found = json.loads(path_of(artefact).read_text(encoding="utf-8"))
         return found["sha256"] == digest(artefact)[0] and all(
@@ -57,7 +59,10 @@ def holds(artefact: Path, origin: Evidence) -> bool:
 
 
 def digest(artefact: Path) -> tuple[str, int]:
-    """SHA-256 and bytes of a file; of a folder: its files' relative paths, sizes and contents, in order of path."""
+    """Return the SHA-256 and the bytes of a file or a folder.
+
+    Of a folder are hashed its files' relative paths, sizes and contents, in order of path.
+    """
     if artefact.is_file():
         return files.sha256(artefact), artefact.stat().st_size
     parts = sorted(path for path in artefact.rglob("*") if path.is_file())
@@ -71,7 +76,7 @@ def digest(artefact: Path) -> tuple[str, int]:
 
 
 def origin(path: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evidence:
-    """What an artefact was made from and by: the part of its evidence that a second export must find unchanged."""
+    """Describe what an artefact was made from and by. A second export must find this part unchanged."""
     at = state["progress"]
     return {
         "checkpoint": {
@@ -89,7 +94,7 @@ def origin(path: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evi
 
 
 def _training_data(state: Mapping[str, Any]) -> Evidence:
-    """The data's hash and kind, and what follows for the use of the model."""
+    """Describe the data: its hash, its kind, and what follows for the use of the model."""
     data_hash = state["meta"]["data_hash"]
     train, val = (Path(state["config"]["data"][f"{side}_manifest"]) for side in ("train", "val"))
     synthetic = train.parts[-3:-1] == ("smoke", "manifests")
@@ -119,7 +124,7 @@ def _training_data(state: Mapping[str, Any]) -> Evidence:
 
 
 def machine() -> Evidence:
-    """What a latency was measured on."""
+    """Describe the machine that a latency was measured on."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

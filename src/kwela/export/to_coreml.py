@@ -1,9 +1,11 @@
 """A model to a Core ML package, through torch.export.
 
 - float32 throughout: Core ML runs on Apple's systems only, so a loss of precision could not be measured here.
-- Batch 1, as a host draws or plays one thing at a time. Ids and context are int32: Core ML has no int64 inputs.
-- Core ML has no empty tensors, so the MIDI generator's package holds two functions over one set of weights: `prime`,
-  without a past, and `main`, with a past of at least 1. A host primes, then calls `main`. Needs iOS 18 or macOS 15.
+- Batch 1, as a host draws or plays one thing at a time. Ids and context are int32: Core ML has no int64
+  inputs.
+- Core ML has no empty tensors, so the MIDI generator's package holds two functions over one set of weights:
+  `prime`, without a past, and `main`, with a past of at least 1. A host primes, then calls `main`. Needs iOS
+  18 or macOS 15.
 """
 
 from __future__ import annotations
@@ -20,34 +22,32 @@ import torch
 from torch import Tensor, nn
 
 from kwela.errors import KwelaError
-from kwela.export.signature import Signature
 from kwela.export.to_onnx import quiet
+from kwela.signature import Signature
 
 LONGEST = 1024  # of a length that may differ: ids a call, past
 TARGET = "iOS18"
 aten = torch.ops.aten
-UNKNOWN = (
-    aten.addcmul,
-    aten.clamp_min,
-    aten.lerp,
-)  # what coremltools 9 can't convert: put in simpler terms first
+# coremltools 9 can't convert these operations, so they are decomposed first.
+UNKNOWN = (aten.addcmul, aten.clamp_min, aten.lerp)
 PACKAGES = ("torch", "coremltools")
 NOT_CHECKED = (
-    "Core ML's numbers and latency: it runs on Apple's systems only. The package was converted (float64 steps become "
-    "float32) and its inputs and outputs inspected; compare it with the ONNX file on a Mac before use."
+    "Core ML's numbers and latency: it runs on Apple's systems only. The package was converted (float64 "
+    "steps become float32) and its inputs and outputs inspected; compare it with the ONNX file on a Mac "
+    "before use."
 )
 Ports = dict[str, dict[str, dict[str, str]]]  # function -> "inputs" and "outputs" -> name -> type and shape
 
 
 def available() -> bool:
-    """True if coremltools is installed."""
+    """Return whether coremltools is installed."""
     return importlib.util.find_spec("coremltools") is not None
 
 
 def convert(
     model: nn.Module, signature: Signature, metadata: Mapping[str, str], package: Path
 ) -> dict[str, Any]:
-    """Write `model` to the folder `package`; returns what evidence says of it, its inputs and outputs read back.
+    """Write `model` to the folder `package`, read it back, and return its entries of the evidence.
 
     Raises KwelaError if coremltools can't convert the model, or the package's names aren't the signature's.
     """
@@ -81,7 +81,7 @@ def convert(
         wanted = _inputs(functions[name], signature)
         if set(found["inputs"]) != set(wanted) or set(found["outputs"]) != set(signature.outputs):
             raise KwelaError(
-                f"{package.name}: {name} takes {list(found['inputs'])} and gives {list(found['outputs'])}"
+                f"Core ML: {name} takes {list(found['inputs'])} and gives {list(found['outputs'])}"
             )
     return {
         "format": f"Core ML, {TARGET}, float32",
@@ -103,6 +103,7 @@ class Prime(nn.Module):
         self.model = model
 
     def forward(self, input_ids: Tensor, emotion: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, keys and values. input_ids: (1, T); emotion: (1, 64); context: (1, T, 4)."""
         return self.model(input_ids, emotion, context, *self.model.empty_past(1))  # type: ignore[operator]
 
 
@@ -145,7 +146,7 @@ def _convert(module: nn.Module, signature: Signature) -> Any:
 
 
 def _ports(package: Path) -> Ports:
-    """What a package's functions take and give, as its specification says. An output's shape is often left open."""
+    """Read what a package's functions take and give. An output's shape is often left open."""
     import coremltools as ct
 
     description = ct.models.MLModel(str(package), skip_model_load=True).get_spec().description
@@ -160,7 +161,7 @@ def _ports(package: Path) -> Ports:
 
 
 def _shape(array: Any) -> str:
-    """As "float32 (1, 1..1024, 4)"."""
+    """Format an array's type, as "float32 (1, 1..1024, 4)"."""
     ranges = [(size.lowerBound, size.upperBound) for size in array.shapeRange.sizeRanges]
     ranges = ranges or [(size, size) for size in array.shape]
     sizes = ", ".join(f"{low}..{high}" if low != high else f"{low}" for low, high in ranges)

@@ -1,4 +1,4 @@
-"""A model to one ONNX file, and the proof that onnxruntime computes with it what PyTorch does."""
+"""Write a model to one ONNX file, and check that onnxruntime computes with it what PyTorch does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from kwela.errors import KwelaError
-from kwela.export.signature import Signature
+from kwela.signature import Signature
 
 OPSET = 20
 TOLERANCE = 1e-4  # largest absolute difference from PyTorch, on any output
@@ -53,19 +53,16 @@ def convert(model: nn.Module, signature: Signature, metadata: Mapping[str, str],
 
 
 def check(file: Path, model: nn.Module, signature: Signature) -> dict[str, Any]:
-    """Compare `file` in onnxruntime with `model` at all of the signature's tested sizes; returns what evidence says.
+    """Compare `file` in onnxruntime with `model` at the tested sizes, and return its entries of the evidence.
 
-    Raises KwelaError with the figure and the sizes where an output differs by more than TOLERANCE, in its shape, or
-    isn't finite.
+    Raises KwelaError with the figure and the sizes where an output differs by more than TOLERANCE, in its
+    shape, or isn't finite.
     """
     runtime = session(file)
     for port in runtime.get_inputs():
-        if {axis: size for axis, size in enumerate(port.shape) if isinstance(size, str)} != signature.lengths[
-            port.name
-        ]:
-            raise KwelaError(
-                f"{file.name}: {port.name} came out as {port.shape}: a length was taken for a constant"
-            )
+        lengths = {axis: size for axis, size in enumerate(port.shape) if isinstance(size, str)}
+        if lengths != signature.lengths[port.name]:
+            raise KwelaError(f"{port.name} came out as {port.shape}: a length was taken for a constant")
     errors = dict.fromkeys(signature.outputs, 0.0)
     for sizes in signature.tested:
         with torch.no_grad():
@@ -75,14 +72,12 @@ def check(file: Path, model: nn.Module, signature: Signature) -> dict[str, Any]:
         at = ", ".join(f"{name} {size}" for name, size in sizes.items())
         for (name, right), array in zip(wanted.items(), got, strict=True):
             if array.shape != right.shape:
-                raise KwelaError(
-                    f"{file.name}: {name} has shape {array.shape}, PyTorch's {tuple(right.shape)}, at {at}"
-                )
+                raise KwelaError(f"{name} has shape {array.shape}, PyTorch's {tuple(right.shape)}, at {at}")
             error = float(np.abs(array - right.numpy()).max(initial=0))
             if not error <= TOLERANCE:
                 raise KwelaError(
-                    f"{file.name}: {name} differs from PyTorch's by {error:.2g} at {at} (allowed: {TOLERANCE:g}); "
-                    "nothing was exported"
+                    f"{name} differs from PyTorch's by {error:.2g} at {at} "
+                    f"(allowed: {TOLERANCE:g}); nothing was exported"
                 )
             errors[name] = max(errors[name], error)
     return {
@@ -99,7 +94,7 @@ def check(file: Path, model: nn.Module, signature: Signature) -> dict[str, Any]:
 
 
 def latency(file: Path, model: nn.Module, signature: Signature, runs: int = 60) -> list[dict[str, Any]]:
-    """Milliseconds of one call at each of the signature's timed sizes: p50 and p95 of `runs`, after ten unmeasured."""
+    """Measure a call at each timed size: milliseconds, p50 and p95 of `runs`, after ten unmeasured calls."""
     runtime = session(file)
     rows = []
     for sizes in signature.timed:
@@ -116,13 +111,14 @@ def latency(file: Path, model: nn.Module, signature: Signature, runs: int = 60) 
 
 
 def session(file: Path) -> onnxruntime.InferenceSession:
+    """Open `file` on onnxruntime's CPU provider."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Drop what torch noted of its own work: it holds source lines with this machine's paths."""
+    """Drop torch's notes on how it made the graph: they hold source lines with this machine's paths."""
     graph = proto.graph
     for holder in (
         proto,

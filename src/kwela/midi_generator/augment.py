@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kwela.config import MidiAugment
+from kwela.midi_generator.config import MidiGeneratorAugment
 from kwela.music import grammar as G
 from kwela.music.encoding import START_TEMPO
 
@@ -28,7 +28,7 @@ def pitched(ids: np.ndarray) -> np.ndarray:
     return (ids < G.VELOCITY) & (ids[last] != G.DRUM)
 
 
-def draw(ids: np.ndarray, settings: MidiAugment, rng: np.random.Generator) -> Shift:
+def draw(ids: np.ndarray, settings: MidiGeneratorAugment, rng: np.random.Generator) -> Shift:
     """A shift within `settings` under which every pitch, velocity and tempo of the song stays in its range."""
     tempo = int(np.log1p(settings.tempo) * G.STEPS_PER_NAT)
     velocity = settings.velocity // G.VELOCITY_STEP

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from kwela import files, terminal
-from kwela.config import MidiAugment
 from kwela.midi_generator import augment
+from kwela.midi_generator.config import MidiGeneratorAugment
 from kwela.midi_generator.windows import Item, Song, context_of, make_item, window_starts
 from kwela.music import midi, tokens
 
@@ -52,7 +52,7 @@ def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
 class TrainWindows:
     """An epoch has one item for each `window` ids of a song, begun: a random stretch from BOS or a BAR, augmented."""
 
-    def __init__(self, songs: Sequence[Song], window: int, settings: MidiAugment) -> None:
+    def __init__(self, songs: Sequence[Song], window: int, settings: MidiGeneratorAugment) -> None:
         self.window, self.settings = window, settings
         counts = [-(-(len(song.ids) - 1) // window) for song in songs]
         # (song, j, n): item j of n draws its start from the j-th n-th of the song's bars, so an epoch covers it all.

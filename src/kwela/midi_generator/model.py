@@ -197,6 +197,6 @@ class MidiGenerator(nn.Module):
 
 
 def build(settings: dict[str, Any]) -> MidiGenerator:
-    """The model of a checkpoint's `config["model"]`; keys as `kwela.config.MidiModel`."""
+    """The model of a checkpoint's `config["model"]`; keys as `config.MidiGeneratorModelSettings`."""
     keys = ("layers", "width", "heads", "cross_every", "dropout")
     return MidiGenerator(**{key: settings[key] for key in keys})

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kwela import stats
-from kwela.config import MidiConfig
 from kwela.corpus.pairs import rows
 from kwela.engine import order
 from kwela.engine.task import Batch, GeometricMean, Mean, Share
 from kwela.midi_generator import data, ngram, windows
+from kwela.midi_generator.config import MidiGeneratorConfig
 from kwela.midi_generator.generate import TorchBackend, generate
 from kwela.midi_generator.model import MidiGenerator, build
 from kwela.midi_generator.piano_roll import draw
@@ -40,10 +40,10 @@ KINDS: dict[str, tuple[Kind, ...]] = {
 PREVIEW_BARS = 16
 
 
-class MidiTask:
+class MidiGeneratorTask:
     name = "midi_generator"
 
-    def __init__(self, config: MidiConfig) -> None:
+    def __init__(self, config: MidiGeneratorConfig) -> None:
         self.config = config
         group = {kind: number for number, kinds in enumerate(KINDS.values()) for kind in kinds}
         self.group = torch.tensor([group.get(kind, len(KINDS)) for kind in tokens.KIND_OF])  # of each id
@@ -56,7 +56,9 @@ class MidiTask:
         """Train and held-out."""
         where = self.config.data
         cache = where.cache_dir if where.cache_features else None
-        train, held_out = rows.read(where.train_manifest, "midi"), rows.read(where.val_manifest, "midi")
+        train, held_out = (
+            rows.read(path, where.row_keys) for path in (where.train_manifest, where.val_manifest)
+        )
         return data.songs(train, cache), data.songs(held_out, cache)
 
     def datasets(self) -> tuple[data.TrainWindows, windows.WholeSongs]:
@@ -116,13 +118,13 @@ def scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, config: MidiConfig) -> dict[str, Any]:
+def evaluate(model: nn.Module, config: MidiGeneratorConfig) -> dict[str, Any]:
     """A finished model on the held-out songs, in float32, beside the n-gram baselines.
 
     Returns nats per id `val_ce` and `baselines`; `songs`, each with its file's stem, ids and cross-entropies; and, with
     95 % intervals from resampling songs, `ratio_to_bigram` and `less_than_fourgram` (4-gram minus model, nats).
     """
-    task = MidiTask(config)
+    task = MidiGeneratorTask(config)
     held_out = task.songs[1]
     whole = windows.WholeSongs(held_out, config.model.window)
     which = np.repeat(

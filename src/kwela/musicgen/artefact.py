@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from kwela import files
-from kwela.config import MusicgenModel
 from kwela.engine import checkpoint
 from kwela.errors import UserError
 from kwela.musicgen import base, model
+from kwela.musicgen.config import MusicgenModelSettings
 
 BEST_MODEL = "best_model.pt"
 
@@ -45,7 +45,9 @@ def restore(path: Path, tiny: Path) -> tuple[model.MusicLm, Path, dict[str, Any]
         raise UserError(
             f"{path}: tuned from another model than the {settings['base']} that is here: bring that one back"
         )
-    tuned = checkpoint.rebuild(path, state, "musicgen", lambda settings: model.build(settings, tiny), own)
+    tuned = checkpoint.rebuild(
+        path, state, "musicgen", MusicgenModelSettings, lambda settings: model.build(settings, tiny), own
+    )
     return tuned, folder, state
 
 
@@ -93,7 +95,7 @@ def load_folder(folder: Path, tiny: Path) -> tuple[model.MusicLm, Path]:
 
     try:
         config = json.loads(described.read_text(encoding="utf-8"))
-        settings = MusicgenModel(
+        settings = MusicgenModelSettings(
             base=config["base_model_name_or_path"], rank=config["r"], alpha=config["lora_alpha"], dropout=0.0
         ).model_dump()
         odd = [key for key in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]

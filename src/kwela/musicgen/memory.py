@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kwela.config import MusicgenConfig
+from kwela.musicgen.config import MusicgenConfig
 
 GB = 2**30
 

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kwela.config import MusicgenConfig
 from kwela.engine import ranks
 from kwela.engine.task import Batch, Mean, Share
 from kwela.errors import UserError
 from kwela.musicgen import base, codes, data, memory, model
 from kwela.musicgen import baselines as predictors
+from kwela.musicgen.config import MusicgenConfig
 from kwela.musicgen.delay import IGNORED
 
 

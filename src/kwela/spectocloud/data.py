@@ -21,11 +21,11 @@ import torch
 from symusic.core import ScoreTick
 
 from kwela import files
-from kwela.config import SpectocloudAugment
 from kwela.engine.task import Batch
 from kwela.errors import UserError
 from kwela.music import audio, midi, warp
 from kwela.spectocloud import space, target
+from kwela.spectocloud.config import SpectocloudAugment
 
 Row = Mapping[str, Any]
 Item = dict[str, np.ndarray]

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from kwela import stats
-from kwela.config import SpectocloudConfig
 from kwela.corpus.pairs import rows
 from kwela.engine import order
 from kwela.engine.task import Batch, Mean
 from kwela.spectocloud import baselines, data, render, space
 from kwela.spectocloud.chamfer import chamfer_with_matches, gather
+from kwela.spectocloud.config import SpectocloudConfig
 from kwela.spectocloud.model import build
 from kwela.spectocloud.target import NOTE_POINTS, Cloud
 
@@ -45,7 +45,7 @@ class SpectocloudTask:
         where = self.config.data
         cache = where.cache_dir if where.cache_features else None
         train, held_out = (
-            rows.read(path, "spectocloud") for path in (where.train_manifest, where.val_manifest)
+            rows.read(path, where.row_keys) for path in (where.train_manifest, where.val_manifest)
         )
         data.check([*train, *held_out])
         return data.Segments(train, cache, self.config.augment), data.Segments(held_out, cache)

@@ -1,12 +1,12 @@
 """Read a manifest back: every row checked before training starts.
 
-A hand-written row needs only the runbook's keys (`REQUIRED`); unknown keys are kept.
+A hand-written row needs only the runbook's keys; unknown keys are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,23 @@ from kwela.music import emotion
 
 Row = dict[str, Any]
 
-REQUIRED = {
-    "spectocloud": ("audio_path", "midi_path", "emotion"),
-    "midi": ("midi_path", "emotion"),
-}
 _FILES = ("audio_path", "midi_path", "target_pointcloud_path")
 _SECONDS = ("offset", "start")
 _LONGEST = 1e6  # seconds; eleven days
 
 
-def read(path: Path, family: str) -> list[Row]:
+def read(path: Path, required: Sequence[str]) -> list[Row]:
     """The rows of a manifest: each a dict of its keys, paths absolute (a relative one is beside the manifest), plus
 
     - "emotion64": float32 (64,), the emotion padded with zeros;
     - "offset" (s, 0 unless given), "group" (the MIDI's stem without version suffixes unless given);
     - "where", "file:row N", for messages.
 
-    family: "spectocloud" or "midi". Raises UserError "file:row N: key: what is wrong" at the first bad row: not JSON, a
-    missing key, a bad emotion, a file that doesn't exist, a time that isn't one. The files are not opened.
+    required: the keys that each row must hold. Raises UserError "file:row N: key: what is wrong" at the first
+    bad row: not JSON, a missing key, a bad emotion, a file that doesn't exist, a time that isn't one. The
+    files are not opened.
     """
-    rows = [_checked(row, where, path, family) for where, row in tables.read_jsonl(path, "manifest")]
+    rows = [_checked(row, where, path, required) for where, row in tables.read_jsonl(path, "manifest")]
     if not rows:
         raise UserError(f"{path}: the manifest holds no rows; build it again (kwela manifests)")
     return rows
@@ -50,8 +47,8 @@ def data_hash(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _checked(row: Row, where: str, manifest: Path, family: str) -> Row:
-    for key in REQUIRED[family]:
+def _checked(row: Row, where: str, manifest: Path, required: Sequence[str]) -> Row:
+    for key in required:
         if key not in row:
             raise UserError(f"{where}: {key}: missing")
     row["emotion64"] = emotion.to_64d(emotion.check(row["emotion"], f"{where}: emotion"))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kwela import files, plots
+from kwela import families, files, plots
 from kwela.corpus.pairs import rows
 from kwela.engine import checkpoint
 from kwela.errors import UserError
@@ -21,10 +21,9 @@ from kwela.judge.clouds.metrics import MODEL, CloudPredictor, CloudScores, rank_
 from kwela.judge.clouds.windows import Window, WindowInputs, WindowWithTarget
 from kwela.judge.shared.scorecard import Scorecard
 from kwela.spectocloud import render
-from kwela.spectocloud.model import build
+from kwela.spectocloud.config import SpectocloudData
 from kwela.spectocloud.target import Cloud, file_hash
 
-FAMILY = "spectocloud"
 CHECKPOINT = Path("checkpoints/spectocloud/best.pt")
 MANIFEST = Path("data/manifests/spectocloud_val.jsonl")
 TRAINING = Path("data/manifests/spectocloud_train.jsonl")
@@ -51,8 +50,10 @@ def judge(
     """
     model, manifest, training = model or CHECKPOINT, manifest or MANIFEST, training or TRAINING
     state = checkpoint.load(model)
-    network = checkpoint.rebuild(model, state, FAMILY, build)
-    held_out_rows, training_rows = rows.read(manifest, FAMILY), rows.read(training, FAMILY)
+    network = families.named("spectocloud").rebuild(model, state)
+    held_out_rows, training_rows = (
+        rows.read(path, SpectocloudData.row_keys) for path in (manifest, training)
+    )
     own_manifests = rows.data_hash([training, manifest]) == state["meta"]["data_hash"]
     predict = network_predictor(network)
     card = judge_clouds(predict, held_out_rows, training_rows, out=out, quick=quick, seed=seed)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from symusic.core import ScoreTick
 
+from kwela import families
 from kwela.engine import checkpoint
 from kwela.judge.shared.parallel_map import Failure, map_items
 from kwela.midi_generator import generate, model
@@ -46,7 +47,8 @@ class LoadedGenerator(NamedTuple):
 def load_generator(path: Path) -> LoadedGenerator:
     """Load the network of a checkpoint. Raises UserError as `checkpoint.load` and `checkpoint.rebuild`."""
     state = checkpoint.load(path)
-    network = checkpoint.rebuild(path, state, "midi_generator", model.build, tokens.tokenizer_hash())
+    network = families.named("midi_generator").rebuild(path, state)
+    assert isinstance(network, model.MidiGenerator)
     manifest = Path(state["config"]["data"]["train_manifest"])
     return LoadedGenerator(
         network, int(state["config"]["model"]["window"]), state["meta"]["data_hash"], manifest

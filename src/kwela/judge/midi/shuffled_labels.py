@@ -19,6 +19,7 @@ import numpy as np
 from kwela import files
 from kwela.corpus.pairs import rows as manifest_rows
 from kwela.errors import UserError
+from kwela.midi_generator.config import MidiGeneratorData
 
 _SHARE_ABOVE_CHANCE = 0.1  # of songs that may keep their emotion, beyond those that do by chance
 
@@ -28,7 +29,7 @@ def write_shuffled_rows(training: Path, out: Path, seed: int = 0) -> None:
 
     Raises UserError for a manifest that can't be read, or in which all songs have the same emotion.
     """
-    rows = manifest_rows.read(training, "midi")
+    rows = manifest_rows.read(training, MidiGeneratorData.row_keys)
     emotion_of = {row["group"]: row["emotion"] for row in reversed(rows)}
     if len({json.dumps(emotion) for emotion in emotion_of.values()}) < 2:
         raise UserError(f"{training}: every song has the same emotion: there is nothing to shuffle")
@@ -49,7 +50,7 @@ def reason_for_doubt(training: Sequence[Mapping[str, Any]], manifest: Path) -> s
     their own than chance leaves, and a tenth.
     """
     try:
-        twin_rows = manifest_rows.read(manifest, "midi")
+        twin_rows = manifest_rows.read(manifest, MidiGeneratorData.row_keys)
     except UserError as error:
         return f"the manifest that it was trained with can't be read ({error})"
     twin_emotions = {row["midi_path"]: tuple(row["emotion64"]) for row in twin_rows}

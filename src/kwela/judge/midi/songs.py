@@ -17,6 +17,7 @@ from kwela.corpus.pairs.rows import Row
 from kwela.errors import UserError
 from kwela.judge.midi import memorisation, score_edits
 from kwela.judge.midi.note_table import note_table
+from kwela.midi_generator.config import MidiGeneratorData
 from kwela.music import midi as midi_files
 
 MIN_HELD_OUT_SONGS = 5  # fewer are refused
@@ -50,7 +51,8 @@ def read_songs(manifest: Path, training: Path) -> JudgedSongs:
     """
     left_out: dict[str, str] = {}
     learnt, held_out = (
-        _read_scores(manifest_rows.read(path, "midi"), path, left_out) for path in (training, manifest)
+        _read_scores(manifest_rows.read(path, MidiGeneratorData.row_keys), path, left_out)
+        for path in (training, manifest)
     )
     learnt_groups = {row["group"].casefold() for row in learnt}
     learnt_notes = {step_fingerprint(row["score"]) for row in learnt}

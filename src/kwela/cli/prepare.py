@@ -1,0 +1,123 @@
+"""From the words of `kwela train` to what the engine is given: settings, a task, folders and hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kwela.cli.output import first_rank
+from kwela.errors import UserError
+
+if TYPE_CHECKING:
+    from kwela.config import TrainConfig
+    from kwela.engine.task import Task
+    from kwela.families import Family
+
+SMOKE_EPOCHS = 5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    family: Family
+    config: Path | None
+    preset: str | None
+    overrides: list[str]  # "a.b=c"
+    epochs: int | None
+    device: str | None
+    out: Path | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that is ready to start."""
+
+    settings: TrainConfig
+    task: Task
+    folder: Path  # of its checkpoints
+    runs_dir: Path  # of its TensorBoard curves
+    data_hash: str
+    tokenizer_hash: str
+    session: dict[str, Any] = field(default_factory=dict)  # further fields of the engine's Session
+    finish: Callable[[], None] = lambda: None  # called on the first rank after the training
+
+
+def prepare(request: Request) -> Prepared:
+    """Read the settings, find the manifests (or the smoke set) and make the task of a registered family.
+
+    Raises UserError for settings or manifests that cannot be read.
+    """
+    from kwela import config
+    from kwela.corpus.pairs import rows
+
+    family, root = request.family, config.repo_root()
+    settings = config.load(family.config, request.config, preset=request.preset, overrides=request.overrides)
+    smoke = stand_in(settings, demo=request.preset == "demo")
+    if request.epochs is not None:
+        settings.training.epochs = request.epochs
+    elif smoke:
+        settings.training.epochs = smoke_epochs(
+            family.config, request.config, request.preset, request.overrides
+        )
+    folder = request.out or root / "checkpoints" / family.name
+    return Prepared(
+        settings,
+        family.task(settings),
+        folder,
+        root / "runs" / folder.resolve().name,
+        rows.data_hash([settings.data.train_manifest, settings.data.val_manifest]),
+        family.tokenizer_hash,
+    )
+
+
+def smoke_epochs(
+    schema: type[TrainConfig], file: Path | None, preset: str | None, overrides: list[str]
+) -> int:
+    """SMOKE_EPOCHS, unless a config, the preset or --set names a number of epochs.
+
+    The shipped YAML spells out the defaults. So its number is not a choice of the user, even if the file is
+    named.
+    """
+    from kwela import config
+
+    chosen = preset is not None and "epochs" in schema.presets[preset].get("training", {})
+    if file is not None:
+        shipped = schema.shipped_file
+        same = shipped and config.find(file, shipped).resolve() == (config.repo_root() / shipped).resolve()
+        chosen = chosen or (not same and "epochs" in config.load(schema, file).training.model_fields_set)
+    default = [] if chosen else [f"training.epochs={SMOKE_EPOCHS}"]
+    return config.load(schema, file, preset=preset, overrides=[*default, *overrides]).training.epochs
+
+
+def stand_in(settings: TrainConfig, *, demo: bool) -> bool:
+    """Point `settings` at the synthetic smoke set if its manifests are missing at their default paths.
+
+    The demo's manifests stand at those paths too; only the demo preset sees them. A family that does not read
+    the manifests of `kwela manifests` has no smoke set. Raises UserError for a manifest that is missing and
+    has no stand-in.
+    """
+    from kwela import config
+    from kwela.cli.corpus import smoke_set
+    from kwela.corpus.pairs import manifest
+
+    root, data = config.repo_root(), settings.data
+    default = type(settings).model_validate({}).data
+    paths = [data.train_manifest, data.val_manifest]
+    missing = [path for path in paths if not path.is_file()]
+    if not data.row_keys or paths != [root / default.train_manifest, root / default.val_manifest]:
+        if missing:
+            hint = " (kwela manifests writes it)" if data.row_keys else ""
+            raise UserError(f"{missing[0]}: no such manifest{hint}")
+        return False
+    if not missing and (demo or not manifest.is_demo(paths[0].parent)):
+        return False
+    if first_rank():
+        print(f"WARNING: Manifest not found: {(missing or paths)[0].relative_to(root)}", flush=True)
+        print("WARNING: Generating synthetic training data for smoke testing only!", flush=True)
+    folder = smoke_set(root / "data" / "smoke")
+    data.train_manifest = folder / default.train_manifest.name
+    data.val_manifest = folder / default.val_manifest.name
+    return True
