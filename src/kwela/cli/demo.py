@@ -41,9 +41,7 @@ class Stage:
 
     name: str
     commands: list[list[str]]  # arguments of kwela
-    inputs: list[Path] = field(
-        default_factory=list
-    )  # a change of these files or folders makes the stage run again
+    inputs: list[Path] = field(default_factory=list)  # files or folders: a change makes the stage run again
     outputs: list[Path] = field(default_factory=list)
     depends: list[Any] = field(default_factory=list)  # settings and versions, as JSON values
     trains: bool = False  # a training goes on from the checkpoints it left, unless it gets --fresh
@@ -182,7 +180,7 @@ def _export(places: Places, depends: list[Any]) -> Stage:
 
 
 def _samples(places: Places) -> Stage:
-    """Make a song an emotion, with its picture and its rendering, and a predicted cloud beside its target."""
+    """Make one song for each emotion, with a picture and a rendering, and a cloud beside its target."""
     songs = [places.results / emotion for emotion in EMOTIONS]
     pictures = [places.results / "cloud.png", places.results / "cloud.html"]
     compare = ["cloud", "compare", *(word for file in pictures for word in ("--out", str(file)))]

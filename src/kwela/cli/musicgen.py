@@ -192,7 +192,7 @@ Prompts = Annotated[list[str] | None, typer.Option(help="What to play; may be re
 PromptFile = Annotated[Path | None, typer.Option(help="A text file, one prompt a line.")]
 Duration = Annotated[float, typer.Option(help="Seconds, up to 300.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the first prompt; the next has the next.")]
-Guidance = Annotated[float, typer.Option(min=0, help="How much to heed the prompt; 1: as trained.")]
+Guidance = Annotated[float, typer.Option(min=0, help="How strongly to follow the prompt; 1: as trained.")]
 TopK = Annotated[int, typer.Option(min=1, help="Draw among this many codes.")]
 Stream = Annotated[bool, typer.Option("--stream", help="Write the WAV while it is being made.")]
 Out = Annotated[Path, typer.Option(help="Folder of test_output_1.wav, .flac, ...")]

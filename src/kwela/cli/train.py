@@ -66,7 +66,7 @@ def train(
 ) -> None:
     """Train a model family.
 
-    Without --config the shipped YAML is used. Without manifests a small synthetic set stands in, loudly.
+    Without --config, the shipped YAML is used; without manifests, a small synthetic set, with a warning.
     Run the same command again after an interruption (exit status 75): it goes on exactly where it was.
 
     \b

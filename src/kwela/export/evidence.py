@@ -29,7 +29,7 @@ RECIPE_VERSION = 1
 
 
 def path_of(artefact: Path) -> Path:
-    """`<file name>.json`, beside the artefact."""
+    """Return the path of an artefact's evidence: `<file name>.json`, beside it."""
     return artefact.with_name(artefact.name + ".json")
 
 
@@ -50,10 +50,9 @@ def write(artefact: Path, findings: Evidence, origin: Evidence) -> None:
 def holds(artefact: Path, origin: Evidence) -> bool:
     """Return whether `artefact` is whole and was made from this very checkpoint, by these versions."""
     try:
-        found = json.loads(path_of(artefact).read_text(encoding="utf-8"))
-        return found["sha256"] == digest(artefact)[0] and all(
-            found[key] == value for key, value in origin.items()
-        )
+        written = json.loads(path_of(artefact).read_text(encoding="utf-8"))
+        same_origin = all(written[key] == value for key, value in origin.items())
+        return same_origin and written["sha256"] == digest(artefact)[0]
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
@@ -77,13 +76,13 @@ def digest(artefact: Path) -> tuple[str, int]:
 
 def origin(path: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evidence:
     """Describe what an artefact was made from and by. A second export must find this part unchanged."""
-    at = state["progress"]
+    progress = state["progress"]
     return {
         "checkpoint": {
             "sha256": files.sha256(path),
             "family": state["family"],
-            "epoch": at["epoch"],
-            "step": at["step"],
+            "epoch": progress["epoch"],
+            "step": progress["step"],
             "weights": "average (EMA)" if state["ema"] else "model",
         },
         "tokenizer_hash": state["tokenizer_hash"],

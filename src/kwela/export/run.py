@@ -87,7 +87,7 @@ def _export_coreml(source: Source, artefact: Path) -> list[Path]:
 
 @contextmanager
 def _draft(artefact: Path) -> Iterator[Path]:
-    """Give the path of a draft. The error of a check begins with the artefact's name, not with the draft's."""
+    """Give the path of a draft. A check's error begins with the artefact's name, not with the draft's."""
     with files.draft(artefact, ending=f".tmp{artefact.suffix}") as draft:
         try:
             yield draft
