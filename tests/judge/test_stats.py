@@ -207,3 +207,19 @@ def test_auc_and_spearman_agree_with_scipy():
     x, y = rng.integers(0, 5, (2, 50))
     assert stats.spearman(x, y) == pytest.approx(peer.spearmanr(x, y).statistic)
     assert math.isnan(stats.spearman(x, np.ones(50))) and math.isnan(stats.auc(a, np.array([])))
+
+
+def test_spearman_is_scipys_with_ties_and_entropy_is_known_by_hand():
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(0, 5, 40), rng.normal(size=40)
+    assert stats.spearman(first, second) == pytest.approx(peer.spearmanr(first, second).statistic)
+    assert stats.entropy(np.array([2, 1, 1, 0])) == pytest.approx(1.5)
+    assert str(stats.entropy(np.array([3.0]))) == "0.0"
+    assert math.isnan(stats.entropy(np.zeros(3)))
+
+
+def test_resamples_of_groups_are_a_function_of_their_seed():
+    drawn = stats.resample_groups(5, 300, 7)
+    assert drawn.shape == (300, 5) and set(drawn.flat) == set(range(5))
+    assert np.array_equal(drawn, stats.resample_groups(5, 300, 7))
+    assert not np.array_equal(drawn, stats.resample_groups(5, 300, 8))
