@@ -61,7 +61,7 @@ class Target:
 
 _KNOWN, _RECORDED = "judge/test_known_answers.py", "judge/test_recorded_features.py"
 TARGETS = {
-    "stats": Target("kwela.stats", ("judge/test_stats.py",), "not covers_the_truth"),
+    "stats": Target("kwela.stats", ("test_stats.py",), "not covers_the_truth"),
     "symbolic_features": Target(
         "kwela.judge.midi.symbolic_features",
         (_RECORDED, _KNOWN, "judge/test_midi_quality.py"),

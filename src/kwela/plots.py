@@ -57,12 +57,12 @@ def save(figure: Any, path: Path, dpi: int = 110) -> Path:
     return path
 
 
-def legend(figure: Any, axis: Any, columns: int = 4) -> None:
+def add_legend(figure: Any, axis: Any, columns: int = 4) -> None:
     """Put the axis's legend below the whole figure."""
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
 
 
-def loss_curve(
+def draw_loss_curve(
     axis: Any, train: Points, validation: Points, baselines: Mapping[str, float], unit: str
 ) -> None:
     """Draw a loss over the optimiser's steps: training, validation, and each baseline as a dashed line.
@@ -86,31 +86,31 @@ def loss_curve(
     axis.legend(frameon=False, fontsize=8)
 
 
-def loss_of_run(metrics: Path, out: Path, figure: str, title: str, unit: str) -> Path:
+def draw_run_loss(metrics: Path, out: Path, metric: str, title: str, unit: str) -> Path:
     """Draw a run's loss curve from its metrics.jsonl, with the baselines that it must beat; return `out`.
 
-    figure: the training loss's name in a row; validation's is `val_<figure>`. Raises UserError if `metrics`
+    metric: the training loss's name in a row; validation's is `val_<metric>`. Raises UserError if `metrics`
     can't be read or holds no validation yet.
     """
     rows = [row for _, row in tables.read_jsonl(metrics, "metrics")]
-    train = [(row["step"], row[figure]) for row in rows if row["split"] == "train" and figure in row]
-    validation = [(row["step"], row[f"val_{figure}"]) for row in rows if row["split"] == "val"]
+    train = [(row["step"], row[metric]) for row in rows if row["split"] == "train" and metric in row]
+    validation = [(row["step"], row[f"val_{metric}"]) for row in rows if row["split"] == "val"]
     if not validation:
         raise UserError(f"{metrics}: no validation yet")
     baselines: dict[str, float] = next(
         (row["baselines"] for row in reversed(rows) if row.get("baselines")), {}
     )
-    sheet_, (axis,) = sheet(1, 1, (8, 4.5))
-    loss_curve(axis, train, validation, baselines, unit)
+    figure, (axis,) = sheet(1, 1, (8, 4.5))
+    draw_loss_curve(axis, train, validation, baselines, unit)
     axis.set_title(title, loc="left", fontsize=11)
     # An untrained model's first losses would squeeze the rest into a line.
     later = [value for _, value in validation + train[len(train) // 4 :]] + list(baselines.values())
     top, bottom = max(later), min(later)
     axis.set_ylim(max(0, bottom - 0.1 * (top - bottom)), top + 0.15 * (top - bottom))
-    return save(sheet_, out)
+    return save(figure, out)
 
 
-def spectrogram(axis: Any, wave: np.ndarray, rate: int, loudest_db: float | None = None) -> Any:
+def draw_spectrogram(axis: Any, wave: np.ndarray, rate: int, loudest_db: float | None = None) -> Any:
     """Draw the spectrogram of `wave` (samples,) over seconds and kHz; return the picture, for a colour bar.
 
     It shows 80 dB below `loudest_db`, in dB of full scale; None stands for the wave's own loudest point.

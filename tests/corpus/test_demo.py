@@ -59,6 +59,19 @@ def test_audio_sounds_and_lasts_as_long_as_the_midi(built: tuple[Path, demo.Repo
         assert 15 < len(audio) / rate <= demo.SECONDS + 0.05
 
 
+def test_a_piece_of_this_version_is_the_recorded_one(built: tuple[Path, demo.Report]) -> None:
+    out, _ = built
+    (row,) = [row for row in rights(out) if row["title"] == "Miss Callander's Minuet"]
+    facts = ("emotion", "key", "key_fit", "onsets_per_second", "meter", "notes", "seconds", "repeats")
+    (track,) = midi.read(out / str(row["midi"])).tracks
+    notes = [(note.time, note.duration, note.pitch, note.velocity) for note in track.notes[:5]]
+    why = "another piece than recorded: raise kwela.corpus.demo.build.CORPUS_VERSION"
+    assert demo.CORPUS_VERSION == 1
+    assert [row[key] for key in facts] == ["calm", "G major", 0.841, 3.698, "3/4", 142, 38.4, "played"], why
+    assert notes == [(0, 480, 74, 83), (480, 480, 74, 75), (960, 480, 72, 75), (1440, 720, 71, 83),
+                     (2160, 240, 72, 69)], why  # fmt: skip
+
+
 def test_each_piece_records_its_rights_and_where_they_were_read(built: tuple[Path, demo.Report]) -> None:
     out, _ = built
     rows = rights(out)

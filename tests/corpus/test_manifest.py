@@ -125,6 +125,21 @@ def test_starts_spread_evenly_inside_the_file(tmp_path):
     assert validation.pick_starts(tmp_path / "short.wav", 4) == [0.0]
 
 
+def test_an_opened_pair_gives_what_this_version_is_recorded_to_give(tree):
+    import soundfile
+
+    tree.add("happy/one")
+    soundfile.write(tree.audio / "happy/one.wav", np.zeros(44_100 * 10), 44_100)
+    paths = str(tree.audio / "happy/one.wav"), str(tree.midi / "happy/one.mid")
+    plain, aligned = (
+        validation.open_pair(*paths, [0.0, 0.0, 0.5], how, 2, None, "") for how in (False, True)
+    )
+    why = "another result than recorded: raise manifest.OPENING_VERSION"
+    assert manifest.OPENING_VERSION == 1
+    assert plain == {"offset": 0.0, "segments": [{"start": 2.128}, {"start": 6.385}]}, why
+    assert list(aligned) == ["rejected"] and "don't match" in aligned["rejected"][0][1], why
+
+
 def test_a_lost_cloud_is_made_again(tree):
     how = {"make_cloud": fake_cloud, "clouds_dir": tree.folder / "clouds"}
     build(tree.add("happy/one", "sad/two"), **how)

@@ -29,7 +29,7 @@ def measure(root: Path) -> dict[str, Any]:
     best = root / "checkpoints" / "spectocloud" / "best.pt"
     network = families.named("spectocloud").rebuild(best, checkpoint.load(best))
     report["spectocloud"] = cloud_task.evaluate(network, cloud_settings)
-    plots.loss_of_run(
+    plots.draw_run_loss(
         best.parent / "metrics.jsonl", folder / "spectocloud_loss.png", "pos_loss", "Spectocloud", "Chamfer"
     )
 
@@ -37,7 +37,7 @@ def measure(root: Path) -> dict[str, Any]:
     best = root / "checkpoints" / "midi_generator" / "best.pt"
     player = families.named("midi_generator").rebuild(best, checkpoint.load(best))
     report["midi"] = midi_task.evaluate(player, midi_settings)
-    plots.loss_of_run(
+    plots.draw_run_loss(
         best.parent / "metrics.jsonl", folder / "midi_loss.png", "loss", "MIDI generator", "nats per id"
     )
     return report

@@ -274,7 +274,7 @@ def _draw_spectrograms(samples: Sequence[Mapping[str, Any]]) -> None:
 
     for sample in samples:
         wave, rate = soundfile.read(sample["flac"])
-        generation.draw_spectrogram(wave, rate, sample["prompt"], Path(sample["flac"]).with_suffix(".png"))
+        generation.save_spectrogram(wave, rate, sample["prompt"], Path(sample["flac"]).with_suffix(".png"))
 
 
 def _generated(result: Mapping[str, Any]) -> str:

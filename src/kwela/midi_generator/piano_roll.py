@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from symusic.core import ScoreTick, TrackTick
 
+from kwela import plots
 from kwela.music.encoding import PEDAL_CONTROL, PEDAL_DOWN
 from kwela.music.grammar import FAMILY_SIZE
 
@@ -46,9 +46,7 @@ def draw(score: ScoreTick, path: Path, title: str = "") -> Path:
     axes[-1].set_xlabel("bar", color=INK, fontsize=9)
     shown = f"   first {BARS_SHOWN} bars" if score.end() > end else ""
     figure.suptitle(f"{title}{shown}", x=0.01, ha="left", color=INK, fontsize=11, fontweight="bold")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
-    return path
+    return plots.save(figure, path, dpi=100)
 
 
 def bar_lines(score: ScoreTick) -> np.ndarray:

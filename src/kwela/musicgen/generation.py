@@ -154,7 +154,7 @@ def preview(lm: Any, folder: Path, prompt: str, state: np.ndarray, count: int, s
     samples = Voice(codec, form.hop).add(played, last=True)[0].numpy()
     about = {"prompt": prompt, "seed": seed}
     _write(samples, form.rate, out / "sample", about)
-    draw_spectrogram(samples, form.rate, prompt, out / "sample.png")
+    save_spectrogram(samples, form.rate, prompt, out / "sample.png")
 
 
 def _play(
@@ -235,10 +235,10 @@ def _write(
     }
 
 
-def draw_spectrogram(samples: np.ndarray, rate: int, title: str, path: Path) -> None:
+def save_spectrogram(samples: np.ndarray, rate: int, title: str, path: Path) -> None:
     """Draw a picture of `samples`: dB below its loudest point, 0 Hz to half its rate."""
     figure, (axis,) = plots.sheet(1, 1, (8, 3))
-    picture = plots.spectrogram(axis, samples, rate)
+    picture = plots.draw_spectrogram(axis, samples, rate)
     axis.set_title(title[:90], parse_math=False)  # a prompt may hold a $
     figure.colorbar(picture, label="dB")
     plots.save(figure, path)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from kwela import files
+from kwela import files, plots
 from kwela.errors import UserError
 from kwela.spectocloud.target import Cloud, attributes_path, read_cloud
 
@@ -71,16 +71,15 @@ def save_pair(clouds: Mapping[str, Cloud], path: Path, title: str = "", size: in
     """Save clouds side by side, each under its name, seen from the same place."""
     from matplotlib.figure import Figure
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     width = 5 * len(clouds)
-    figure = Figure(figsize=(width, 5.6), facecolor=BACKGROUND, dpi=size / 5)
+    figure = Figure(figsize=(width, 5.6), facecolor=BACKGROUND)
     for column, (name, cloud) in enumerate(clouds.items()):
         axes = figure.add_axes((column / len(clouds), 0, 1 / len(clouds), 5 / 5.6))
         axes.imshow(image(cloud, size), interpolation="none")
         axes.set_axis_off()
         axes.set_title(name, color="#e8e6df", fontsize=14, pad=4)
     figure.text(0.5, 0.015, title, color="#8d93a8", fontsize=10, ha="center")
-    figure.savefig(path, facecolor=BACKGROUND)
+    plots.save(figure, path, dpi=size // 5)
 
 
 def save_gif(cloud: Cloud, path: Path, size: int = 360, frames: int = 48) -> None:

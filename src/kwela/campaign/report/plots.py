@@ -20,7 +20,7 @@ def loss(now: Standing, out: Path) -> Path:
     train = [(step, value) for step, value in now.curve.train if value is not None]
     val = [(step, value) for step, value in now.curve.val if value is not None]
     baselines = {} if now.curve.base is None else {"untuned, validation": now.curve.base}
-    plots.loss_curve(axis, train, val, baselines, "cross-entropy (nats)")
+    plots.draw_loss_curve(axis, train, val, baselines, "cross-entropy (nats)")
     return plots.save(figure, out)
 
 
@@ -59,7 +59,7 @@ def samples(clips: Sequence[tuple[str, Path]], out: Path) -> Path:
         axis.axis("off")
     for axis, (title, path) in zip(axes, clips, strict=False):
         wave, rate = soundfile.read(path, always_2d=True)
-        plots.spectrogram(axis, wave.mean(1), rate, loudest_db=0.0)
+        plots.draw_spectrogram(axis, wave.mean(1), rate, loudest_db=0.0)
         axis.set_ylim(0, min(16, rate / 2000))
         title = title if len(title) <= 70 else f"{title[:68]} …"
         axis.set_title(title, fontsize=7, loc="left", parse_math=False)  # a prompt may hold a $

@@ -277,7 +277,7 @@ def spectrograms(sides: dict[str, MeasuredFolder], pairs: list[tuple[int, int]],
     shown = [(name, sides[name].paths[k]) for line in lines for name, k in zip(("base", "tuned"), line)]
     figure, axes = plots.sheet(len(lines), 2, (11, 2.5 * len(lines)), sharex=True, sharey=True)
     for axis, (name, file) in zip(axes, shown, strict=True):
-        picture = plots.spectrogram(axis, clips.load_middle(file, RATE, SECONDS), RATE)
+        picture = plots.draw_spectrogram(axis, clips.load_middle(file, RATE, SECONDS), RATE)
         axis.axhline(HIGH / 1000, color="white", linestyle=":", linewidth=0.8)
         title = f"{name}: {file.name}"
         axis.set_title(title if len(title) < 62 else f"{title[:60]}…", fontsize=8)

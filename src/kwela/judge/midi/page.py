@@ -196,5 +196,5 @@ def _draw_calibration(results: Mapping[str, EvaluatorResult], path: Path) -> Non
         axis.set(xlim=(-1, 1), ylim=(-1, 1), xticks=(-0.8, 0, 0.8), yticks=(-1, -0.5, 0, 0.5, 1))
         title = f"{name}: {JUDGED_DIMENSIONS[dimension]}{refused}"
         axis.set(xlabel=f"{JUDGED_DIMENSIONS[dimension]} asked", ylabel="judged", title=title)
-    plots.legend(figure, axes[0])
+    plots.add_legend(figure, axes[0])
     plots.save(figure, path)

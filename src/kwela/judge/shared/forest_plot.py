@@ -41,7 +41,7 @@ def draw_forest(
     if len(systems) > 1:
         for system in systems:
             axes[0].plot([], [], "o-", color=colours[system], label=system)
-        plots.legend(figure, axes[0])
+        plots.add_legend(figure, axes[0])
     plots.save(figure, path)
 
 
