@@ -12,7 +12,7 @@ import numpy as np
 
 from kwela.midi_generator.config import MidiGeneratorAugment
 from kwela.music import grammar as G
-from kwela.music.encoding import START_TEMPO
+from kwela.music.score_events import START_TEMPO
 
 
 class Shift(NamedTuple):

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from symusic.core import ScoreTick, TrackTick
 
 from kwela import plots
-from kwela.music.encoding import PEDAL_CONTROL, PEDAL_DOWN
 from kwela.music.grammar import FAMILY_SIZE
+from kwela.music.score_events import PEDAL_CONTROL, PEDAL_DOWN
 
 PAPER, INK, FAINT, BLACK_KEY = "#fbfaf7", "#2b2d33", "#e4e1da", "#f3f1eb"
 # The palette of Okabe & Ito for all kinds of colour vision, with two tones in place of its yellow and black.

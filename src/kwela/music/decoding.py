@@ -15,8 +15,8 @@ from symusic.core import (
 )
 
 from kwela.music import grammar as g
-from kwela.music.encoding import MAX_TICK, PEDAL_CONTROL, START_TEMPO, Notes, one_at_a_time, tempo_mspq
 from kwela.music.grammar import Kind
+from kwela.music.score_events import MAX_TICK, PEDAL_CONTROL, START_TEMPO, Notes, one_at_a_time, tempo_mspq
 
 # The kind to continue from when an unfinished construct (a pitch without a velocity, half a tempo) is
 # abandoned.

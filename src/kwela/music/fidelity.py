@@ -9,9 +9,9 @@ from symusic.core import ScoreTick
 
 from kwela.music import grammar as g
 from kwela.music.decoding import decode
-from kwela.music.encoding import (
+from kwela.music.encoding import encode
+from kwela.music.score_events import (
     PEDAL_CONTROL,
-    encode,
     last_of_tick,
     one_at_a_time,
     read_bars,

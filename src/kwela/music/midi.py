@@ -18,8 +18,8 @@ from symusic.core import ScoreTick
 from kwela import files
 from kwela.errors import UserError
 from kwela.music import sandbox
-from kwela.music.encoding import START_MSPQ, read_pedals, voices
 from kwela.music.grammar import DRUM_PROGRAM, FASTEST_BPM, SLOWEST_BPM, TEMPO_RATIO, TPQ
+from kwela.music.score_events import START_MSPQ, read_pedals, voices
 
 MAX_BYTES = 16 << 20
 MAX_EVENTS = 2_000_000  # notes, controllers, pitch bends, tempos, meters, keys, markers, lyrics
@@ -167,16 +167,16 @@ def notes(score: ScoreTick) -> np.ndarray:
         np.concatenate([columns[name] for _, columns in tracks])
         for name in ("time", "duration", "pitch", "velocity")
     )
-    found = np.empty(len(time), NOTE)
-    found["pitch"], found["velocity"] = pitch, velocity
-    found["onset_s"], found["end_s"] = tick_to_seconds(
+    table = np.empty(len(time), NOTE)
+    table["pitch"], table["velocity"] = pitch, velocity
+    table["onset_s"], table["end_s"] = tick_to_seconds(
         score, np.stack([time, time + duration]).astype(np.int64)
     )
-    found["onset_quarter"] = time / score.tpq
+    table["onset_quarter"] = time / score.tpq
     lengths = [len(columns["time"]) for _, columns in tracks]
-    found["program"] = np.repeat([track.program for track, _ in tracks], lengths)
-    found["is_drum"] = np.repeat([track.is_drum for track, _ in tracks], lengths)
-    return found[np.lexsort((pitch, time))]
+    table["program"] = np.repeat([track.program for track, _ in tracks], lengths)
+    table["is_drum"] = np.repeat([track.is_drum for track, _ in tracks], lengths)
+    return table[np.lexsort((pitch, time))]
 
 
 def sounding(score: ScoreTick, start_s: float, seconds: float) -> np.ndarray:
@@ -245,19 +245,19 @@ def features(score: ScoreTick, start_s: float, seconds: float) -> np.ndarray:
     profiles (Krumhansl & Kessler 1982): 1 major, 0 minor. programs: distinct programs / 8, drums one.
     empty_share: of the window, with nothing sounding.
     """
-    found = dict.fromkeys(FEATURE_NAMES, 0.0)
+    values = dict.fromkeys(FEATURE_NAMES, 0.0)
     audible = sounding(score, start_s, seconds)
     end_s = start_s + seconds
     level = _levels(audible["onset_s"], audible["end_s"], start_s, end_s)
-    found["empty_share"] = 1.0 - level.cover
+    values["empty_share"] = 1.0 - level.cover
     if len(audible):
-        found["polyphony_mean"], found["polyphony_max"] = level.mean / 8, level.most / 16
-        found |= _note_features(audible)
-        found |= _rhythm_features(audible[audible["onset_s"] >= start_s], seconds)
-        found["pedal_share"] = _levels(*_pedals_down(score), start_s, end_s).cover
-        found["tempo"] = _tempo_feature(score, start_s)
-        found |= _pitch_features(audible[~audible["is_drum"]], start_s, end_s)
-    return np.clip(np.array(list(found.values()), np.float32), 0, 1)
+        values["polyphony_mean"], values["polyphony_max"] = level.mean / 8, level.most / 16
+        values |= _note_features(audible)
+        values |= _rhythm_features(audible[audible["onset_s"] >= start_s], seconds)
+        values["pedal_share"] = _levels(*_pedals_down(score), start_s, end_s).cover
+        values["tempo"] = _tempo_feature(score, start_s)
+        values |= _pitch_features(audible[~audible["is_drum"]], start_s, end_s)
+    return np.clip(np.array(list(values.values()), np.float32), 0, 1)
 
 
 Features = dict[str, float]  # some of FEATURE_NAMES
@@ -280,15 +280,15 @@ def _note_features(audible: np.ndarray) -> Features:
 def _rhythm_features(begun: np.ndarray, seconds: float) -> Features:
     """Describe rates and regularity of the notes that begin inside the window."""
     onsets = np.unique(begun["onset_s"])
-    found = {"onset_rate": len(onsets) / seconds / 10, "note_rate": len(begun) / seconds / 20}
+    values = {"onset_rate": len(onsets) / seconds / 10, "note_rate": len(begun) / seconds / 20}
     if len(onsets) > 2:
         between = np.diff(onsets)
         variation = between.std() / between.mean()
-        found["rhythm_spread"] = variation / (1 + variation)
+        values["rhythm_spread"] = variation / (1 + variation)
     if len(begun):
         quarter = begun["onset_quarter"]
-        found["off_beat_share"] = (np.abs(quarter - np.rint(quarter)) > 1 / 12 + 1e-9).mean()
-    return found
+        values["off_beat_share"] = (np.abs(quarter - np.rint(quarter)) > 1 / 12 + 1e-9).mean()
+    return values
 
 
 def _tempo_feature(score: ScoreTick, start_s: float) -> float:
@@ -305,17 +305,17 @@ def _pitch_features(tonal: np.ndarray, start_s: float, end_s: float) -> Features
     weight = np.maximum(inside, 1e-3) * np.maximum(tonal["velocity"], 1)
     pitch = tonal["pitch"].astype(np.float64)
     share = np.bincount(tonal["pitch"] % 12, weight, 12) / weight.sum()
-    found = dict(zip(FEATURE_NAMES[:12], share.tolist(), strict=True))
-    found["pitch_mean"], found["pitch_spread"] = pitch.mean() / 127, pitch.std() / 24
-    found["pitch_range"] = np.ptp(pitch) / 88
+    values = dict(zip(FEATURE_NAMES[:12], share.tolist(), strict=True))
+    values["pitch_mean"], values["pitch_spread"] = pitch.mean() / 127, pitch.std() / 24
+    values["pitch_range"] = np.ptp(pitch) / 88
     different = 1 - (share**2).sum()
     if different > 1e-9:
         rough = sum(share @ np.roll(share, step) for step in (1, 2, 6))
-        found["dissonance"] = (2 * rough - share @ np.roll(share, 6)) / different
+        values["dissonance"] = (2 * rough - share @ np.roll(share, 6)) / different
     spread = share.std()
     fit = _KEYS @ (share - 1 / 12) / 12 / spread if spread > 1e-9 else np.zeros(len(_KEYS))
-    found["mode"] = 0.5 + (fit[:12].max() - fit[12:].max()) / 2
-    return found
+    values["mode"] = 0.5 + (fit[:12].max() - fit[12:].max()) / 2
+    return values
 
 
 class _Level(NamedTuple):

@@ -1,7 +1,8 @@
 """Turn scores into the 388 ids and back: all of the MIDI codec in one module.
 
-- `encode` is vectorised (encoding.py), `decode` takes any ids (decoding.py), `loss_report` says what a round
-  trip costs (fidelity.py), and `start`, `advance`, `allowed` are the only grammar (grammar.py).
+- `encode` is vectorised and reads the score's events by score_events.py; `decode` takes any ids.
+- `loss_report` (fidelity.py) counts what a round trip costs. `start`, `advance` and `allowed` (grammar.py)
+  are the only grammar.
 - Promised, also through a written file: encode(decode(encode(x))) == encode(x).
 - Bounds: onset 1/48 quarter, duration 1/24 quarter, velocity 2, tempo 0.3 % within 20-320 BPM; pitch, program
   and drum key exact.
