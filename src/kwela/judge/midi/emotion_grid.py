@@ -24,8 +24,8 @@ from symusic.core import ScoreTick
 from kwela.judge.midi.generation import NO_EMOTION, GenerationRequest, PieceGenerator
 from kwela.judge.midi.note_table import note_table
 from kwela.judge.midi.score_edits import cut_excerpts, has_enough_notes, scale_tempo_and_velocity
+from kwela.music.emotion import DIMENSION_NAMES, NEUTRAL, Emotion
 
-Target = tuple[float, float, float]  # valence, arousal, intensity
 MODEL, TWIN, PERMUTED_TARGETS, RULE_EDIT = "model", "shuffled-label twin", "permuted targets", "rule edit"
 
 
@@ -45,7 +45,7 @@ QUICK_GRID = GridSize((-0.8, 0.0, 0.8), (0.2, 1.0), 4, 8)
 class SystemPieces(NamedTuple):
     """The pieces of one system: one for each target and seed."""
 
-    targets: np.ndarray  # (pieces, 3)
+    targets: np.ndarray  # (pieces, dimensions)
     seeds: np.ndarray  # (pieces,)
     scores: list[ScoreTick | None]
     intensity: np.ndarray  # (pieces,) that the piece was made for, even where its target was permuted
@@ -74,7 +74,7 @@ def generate_grid(
     training: rows with "score" and "emotion64". mean_emotion: (64,), of the training rows.
     """
     seeds = [seed * 10_000 + number for number in range(size.seeds)]
-    cells = list(product(product(size.sides, size.sides, size.intensities), seeds))
+    cells = list(product(_targets(size), seeds))
     requests = [GenerationRequest(target, piece_seed, size.bars) for target, piece_seed in cells]
     same_emotion = [
         GenerationRequest(emotion, piece_seed, size.bars)
@@ -95,19 +95,26 @@ def generate_grid(
     if generate_twin:
         by_system[TWIN] = generate_twin(requests)
     targets, seed_of = np.array([target for target, _ in cells]), np.array([number for _, number in cells])
-    systems = {
-        name: SystemPieces(targets, seed_of, pieces, targets[:, 2]) for name, pieces in by_system.items()
-    }
+    intensity = targets[:, DIMENSION_NAMES.index("intensity")]
+    systems = {name: SystemPieces(targets, seed_of, pieces, intensity) for name, pieces in by_system.items()}
     order = np.random.default_rng(seed).permutation(len(cells))
     systems[PERMUTED_TARGETS] = systems[PERMUTED_TARGETS]._replace(targets=targets[order])
     return systems
 
 
+def _targets(size: GridSize) -> list[Emotion]:
+    """List the emotions of the grid; a dimension that the grid does not turn stays neutral."""
+    return [
+        NEUTRAL._replace(valence=valence, arousal=arousal, intensity=intensity)
+        for valence, arousal, intensity in product(size.sides, size.sides, size.intensities)
+    ]
+
+
 def _nearest_excerpt(
-    training: Sequence[Mapping[str, Any]], target: Target, seed: int, bars: int
+    training: Sequence[Mapping[str, Any]], target: Emotion, seed: int, bars: int
 ) -> ScoreTick | None:
     """Cut an excerpt of one of the training pieces nearest to the target, drawn by seed among them."""
-    labels = np.stack([row["emotion64"][:3] for row in training])
+    labels = np.stack([Emotion.from_vector(row["emotion64"]) for row in training])
     distance = np.linalg.norm(labels - np.array(target), axis=1)
     rng = np.random.default_rng([seed, *(int(1000 * (1 + value)) for value in target)])
     nearest = np.flatnonzero(distance <= distance.min() + 1e-6)
@@ -116,12 +123,12 @@ def _nearest_excerpt(
     return excerpts[int(rng.integers(len(excerpts)))] if excerpts else None
 
 
-def _edit_by_rule(score: ScoreTick | None, target: Target) -> ScoreTick | None:
+def _edit_by_rule(score: ScoreTick | None, target: Emotion) -> ScoreTick | None:
     """Change tempo by up to half an octave with arousal, velocity by up to 40 % and with intensity."""
     if score is None:
         return None
-    _, arousal, intensity = target
-    return scale_tempo_and_velocity(score, 2 ** (0.5 * arousal), 1 + 0.4 * arousal + 0.2 * intensity)
+    velocity = 1 + 0.4 * target.arousal + 0.2 * target.intensity
+    return scale_tempo_and_velocity(score, 2 ** (0.5 * target.arousal), velocity)
 
 
 class PiecePair(NamedTuple):

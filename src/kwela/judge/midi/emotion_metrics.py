@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kwela.judge.midi.emotion_grid import PiecePair, SystemPieces
+from kwela.music.emotion import CIRCUMPLEX_NAMES, DIMENSION_NAMES
 from kwela.stats import NOT_MEASURED, Groups, Interval, bootstrap, spearman
 
-JUDGED_DIMENSIONS = ("valence", "arousal")  # intensity has no human labels, so no evaluator judges it
+# Only these have human labels, so evaluators judge only these.
+JUDGED_DIMENSIONS = CIRCUMPLEX_NAMES
+JUDGED_COLUMNS = [DIMENSION_NAMES.index(name) for name in JUDGED_DIMENSIONS]  # in targets of all dimensions
 _RESAMPLES = 500
 
 
@@ -79,7 +82,7 @@ class JudgedPieces:
         valid: (pieces,). groups: what is resampled (seeds, or the series of real music). An invalid piece is
         judged at the far end from its target: -1 for a target of 0 or more, else 1.
         """
-        self.targets = np.asarray(targets, float)[:, : len(JUDGED_DIMENSIONS)]
+        self.targets = np.asarray(targets, float)[:, JUDGED_COLUMNS]
         self.judged = np.where(valid[:, None], judged, np.where(self.targets >= 0, -1.0, 1.0))
         self.groups = groups
         self._metrics: dict[str, Interval] = {}  # tables and verdicts ask for the same ones

@@ -26,6 +26,7 @@ from kwela.judge.midi.labelled_excerpts import LabelledExcerpts
 from kwela.judge.midi.note_table import note_table
 from kwela.judge.shared.parallel_map import Failure, map_items
 from kwela.music import synth
+from kwela.music.emotion import CIRCUMPLEX_NAMES
 from kwela.stats import Interval, auc_by_group, mean_by_group
 
 MAX_FOLDS = 8
@@ -118,7 +119,7 @@ def fit_evaluator(features: np.ndarray, excerpts: LabelledExcerpts) -> Evaluator
     median = np.array([np.median(column) if len(column) else 0.0 for column in finite])
     filled = np.where(np.isfinite(features), features, median)
     evaluator = Evaluator(median, np.quantile(filled, [0.01, 0.99], axis=0))
-    for dimension in range(2):
+    for dimension in range(len(CIRCUMPLEX_NAMES)):
         labelled = excerpts.labels[:, dimension] != 0
         positive = excerpts.labels[labelled, dimension] > 0
         evaluator.models.append([])
@@ -193,7 +194,9 @@ def measure_accuracy(judged: np.ndarray, excerpts: LabelledExcerpts, seed: int =
     A piece is judged by the mean over its excerpts.
     """
     names, first, piece = np.unique(excerpts.piece_index, return_index=True, return_inverse=True)
-    mean = np.stack([np.bincount(piece, judged[:, d]) / np.bincount(piece) for d in range(2)], 1)
+    mean = np.stack(
+        [np.bincount(piece, judged[:, d]) / np.bincount(piece) for d in range(len(CIRCUMPLEX_NAMES))], 1
+    )
     labels, series = excerpts.labels[first], excerpts.series[first]
     has_quadrant = (labels != 0).all(1)
     right = ((mean > 0) == (labels > 0)).all(1)
@@ -206,7 +209,7 @@ def measure_accuracy(judged: np.ndarray, excerpts: LabelledExcerpts, seed: int =
         mean_by_group(excerpt_right[has_quadrant[piece]], excerpts.series[has_quadrant[piece]], seed),
         float(np.bincount(quadrant).max() / len(quadrant)) if len(quadrant) else math.nan,
     )
-    for dimension in range(2):
+    for dimension in range(len(CIRCUMPLEX_NAMES)):
         labelled = labels[:, dimension] != 0
         positive, value = labels[labelled, dimension] > 0, mean[labelled, dimension]
         share = positive.mean() if len(positive) else math.nan

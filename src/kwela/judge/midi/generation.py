@@ -18,9 +18,10 @@ from kwela.engine import checkpoint
 from kwela.judge.shared.parallel_map import Failure, map_items
 from kwela.midi_generator import generate, model
 from kwela.music import tokens
+from kwela.music.emotion import PADDED_SIZE
 
 TOP_P = 0.95  # the default of `kwela generate midi`
-NO_EMOTION = (float("nan"),) * 64
+NO_EMOTION = (float("nan"),) * PADDED_SIZE
 
 
 class GenerationRequest(NamedTuple):

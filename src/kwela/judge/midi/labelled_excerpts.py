@@ -12,6 +12,7 @@ from kwela.judge.midi.effort import Effort
 from kwela.judge.midi.labelled_pieces import LabelledPieces
 from kwela.judge.midi.score_edits import cut_excerpts
 from kwela.judge.midi.songs import JudgedSongs, step_fingerprint
+from kwela.music.emotion import Emotion
 
 MIN_SERIES, MIN_PIECES = 5, 40  # fewer are too few to learn from, and to tell whether that worked
 
@@ -74,8 +75,10 @@ def choose_evaluator_data(
             (piece.score, (piece.valence, piece.arousal), piece.series) for piece in labelled.pieces
         ]
     else:
+        emotions = [Emotion.from_vector(row["emotion64"]) for row in songs.held_out]
         candidates = [
-            (row["score"], tuple(row["emotion64"][:2].tolist()), row["group"]) for row in songs.held_out
+            (row["score"], (emotion.valence, emotion.arousal), row["group"])
+            for row, emotion in zip(songs.held_out, emotions, strict=True)
         ]
     learnt = {step_fingerprint(row["score"]) for row in songs.training}
     kept = [candidate for candidate in candidates if step_fingerprint(candidate[0]) not in learnt]

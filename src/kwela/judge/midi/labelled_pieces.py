@@ -15,8 +15,9 @@ from kwela import tables
 from kwela.errors import UserError
 from kwela.judge.midi import score_edits
 from kwela.music import midi as midi_files
+from kwela.music.emotion import CIRCUMPLEX_NAMES
 
-_COLUMNS = ("file", "series", "valence", "arousal")
+_COLUMNS = ("file", "series", *CIRCUMPLEX_NAMES)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def read_labelled_pieces(folder: Path) -> LabelledPieces:
     for where, row in rows:
         name = row["file"]
         valence, arousal = (
-            tables.number(row[column], -1, 1, f"--human: {where}: {column}") for column in _COLUMNS[2:]
+            tables.number(row[column], -1, 1, f"--human: {where}: {column}") for column in CIRCUMPLEX_NAMES
         )
         try:
             score = midi_files.read(folder / "midi" / name)

@@ -28,9 +28,9 @@ from kwela.judge.midi.evaluator_results import REAL_MUSIC, EvaluatorResult
 from kwela.judge.midi.note_table import note_table
 from kwela.judge.midi.page import COLOURS, SAME_TARGET
 from kwela.judge.midi.score_edits import has_enough_notes
-from kwela.judge.midi.teacher_forcing import DIMENSIONS
 from kwela.judge.shared.forest_plot import draw_forest
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
+from kwela.music.emotion import DIMENSION_NAMES
 from kwela.stats import share
 
 SYSTEMS = (MODEL, TWIN, RULE_EDIT)  # their pairs are shown
@@ -62,7 +62,7 @@ def add_turned_dimensions(
     for name, result in results.items():
         panels[name] = [
             row
-            for turned in range(len(DIMENSIONS))
+            for turned in range(len(DIMENSION_NAMES))
             for judged in range(len(JUDGED_DIMENSIONS))
             for row in _judged_change_rows(result, turned, judged, card.seed)
         ]
@@ -79,7 +79,7 @@ def add_turned_dimensions(
 
 def _judged_change_rows(result: EvaluatorResult, turned: int, judged: int, seed: int) -> list[ScorecardRow]:
     """Return the rows of dimension `judged` as dimension `turned` is turned; dimensions by index."""
-    line = f"{DIMENSIONS[turned]} turned: judged {JUDGED_DIMENSIONS[judged]}"
+    line = f"{DIMENSION_NAMES[turned]} turned: judged {JUDGED_DIMENSIONS[judged]}"
     note = "" if turned == judged else "leak"
     missing = refusal_reason(judged, result.accuracy.usable)
     if not opposite_target_pairs(result.pieces[MODEL], turned):
@@ -125,7 +125,7 @@ def _add_changes_of_notes(
     defined = [column[np.isfinite(column)] for column in _descriptors(references).T]
     spread = [float(column.std()) if len(column) else 0.0 for column in defined]
     values = {name: _descriptors(pieces.scores) for name, pieces in systems.items()}
-    for turned, dimension in enumerate(DIMENSIONS):
+    for turned, dimension in enumerate(DIMENSION_NAMES):
         for name, pieces in systems.items():
             if pairs := opposite_target_pairs(pieces, turned):
                 same_notes = share(have_same_notes(pieces, pairs))

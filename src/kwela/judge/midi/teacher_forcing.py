@@ -23,10 +23,10 @@ from torch import nn
 from kwela.judge.shared.scorecard import ScorecardRow
 from kwela.midi_generator import windows
 from kwela.music import tokens
+from kwela.music.emotion import DIMENSION_NAMES
 from kwela.stats import NOT_MEASURED, Interval, bootstrap
 from kwela.terminal import with_progress_bar
 
-DIMENSIONS = ("valence", "arousal", "intensity")
 BATCH_SIZE = 8  # windows
 
 
@@ -53,7 +53,7 @@ def emotion_conditions(
         "none": [np.full_like(emotions, np.nan)],
         "constant": [np.broadcast_to(mean, emotions.shape).copy()],
     }
-    spans = {f"shuffled {name}": slice(d, d + 1) for d, name in enumerate(DIMENSIONS)}
+    spans = {f"shuffled {name}": slice(d, d + 1) for d, name in enumerate(DIMENSION_NAMES)}
     for condition, span in ({"shuffled": slice(None)} | spans).items():
         values = emotions[:, span]
         if (values == values[0]).all():
@@ -154,7 +154,7 @@ _ROW_NAMES = {
     "shuffled": "shuffled emotions",
     "none": "no emotion",
     "constant": "one constant emotion",
-    **{f"shuffled {name}": f"shuffled {name} alone" for name in DIMENSIONS},
+    **{f"shuffled {name}": f"shuffled {name} alone" for name in DIMENSION_NAMES},
 }
 
 

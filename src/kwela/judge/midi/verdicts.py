@@ -15,8 +15,8 @@ from kwela.judge.midi.emotion_grid import (
 )
 from kwela.judge.midi.emotion_metrics import JUDGED_DIMENSIONS
 from kwela.judge.midi.evaluator_results import EvaluatorResult
-from kwela.judge.midi.teacher_forcing import DIMENSIONS
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
+from kwela.music.emotion import DIMENSION_NAMES
 
 
 def draw_verdicts(
@@ -39,7 +39,7 @@ def draw_verdicts(
         rows = {row.label: row for row in card.sections["gain"].rows}
         verdicts["emotion_helps_on_held_out_songs"] = _is_positive(rows["over shuffled emotions"])
         verdicts["dimensions_that_help"] = [
-            name for name in DIMENSIONS if _is_positive(rows[f"over shuffled {name} alone"]) is True
+            name for name in DIMENSION_NAMES if _is_positive(rows[f"over shuffled {name} alone"]) is True
         ]
     usable = {
         name: [dimension for dimension, good in zip(JUDGED_DIMENSIONS, result.accuracy.usable) if good]
