@@ -1,4 +1,4 @@
-"""A campaign in a process of its own, with a tiny training and judges that say what they are told.
+"""A campaign in a process of its own, with a tiny training and judges that print what the options say.
 
 python campaign_driver.py CONFIG [--speed N] [--score 0.45 --ci 0.37 0.53 | --refuse WHY] [--faulty 0.2] [--imds URL]
     [--gpu PERCENT] [--gate-now] [--override WHY] [-- options of tiny_training.py]
@@ -16,8 +16,9 @@ from pathlib import Path
 from kwela import playbook, terminal
 from kwela.campaign.money import ledger
 from kwela.campaign.money.clock import MachineClock
-from kwela.campaign.run.evaluation import Commands
-from kwela.campaign.run.orchestrator import Campaign, Surroundings
+from kwela.campaign.run.commands import CampaignCommands
+from kwela.campaign.run.orchestrator import Orchestrator
+from kwela.campaign.run.running_campaign import Environment, RunningCampaign
 from kwela.errors import KwelaError
 from kwela.machines.aws import spot
 
@@ -73,19 +74,18 @@ def main() -> int:
     ]
     harmless = {"verdicts": dict.fromkeys(faults, "not worse"), "tables": dict.fromkeys(faults, shares)}
     train = [sys.executable, str(HERE / "tiny_training.py"), str(folder), str(folder / ledger.NAME)]
-    commands = Commands(
+    commands = CampaignCommands(
         [*train, *[word for word in training if word != "--"]],
         lambda model, prompts, seed, out, stream: sample(out, len(prompts)),
         lambda tuned, base, out: say(refused if args.refuse else measured),
         lambda tuned, base, model, out: say(harmless),
     )
-    around = Surroundings("i-test", lambda: args.gpu, home=args.config.parent)
+    environment = Environment("i-test", lambda: args.gpu, config_folder=args.config.parent)
     if args.imds:
-        around = replace(around, watch=lambda call: spot.watch(call, args.imds, every=0.1))
+        environment = replace(environment, watch=lambda call: spot.watch(call, args.imds, every=0.1))
     try:
-        Campaign(settings, commands, MachineClock(args.speed), around, args.speed).run(
-            gate_now=args.gate_now, override=args.override, unattended=args.unattended
-        )
+        campaign = RunningCampaign(settings, commands, MachineClock(args.speed), environment, args.speed)
+        Orchestrator(campaign).run(gate_now=args.gate_now, override=args.override, unattended=args.unattended)
     except KwelaError as error:
         terminal.say(f"error: {error}", sys.stderr)
         return error.status

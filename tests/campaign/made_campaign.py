@@ -41,7 +41,7 @@ def config(folder: Path, **changes: Any) -> Path:
         "flag_cost_usd": 10000,
         "evaluation": evaluation,
         "flags": {"disk_filling": {"free_gb": 0}},
-        "go_nogo_thresholds": {"max_val_loss": 5.0},
+        "go_nogo_thresholds": {"max_val_loss": 5.0, "max_cost_usd": 5000},
     }
     (folder / "config.json").write_text(json.dumps(values | changes))
     return folder / "config.json"

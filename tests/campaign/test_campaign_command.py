@@ -56,7 +56,7 @@ def test_bad_settings_are_one_line_and_exit_2(tmp_path: Path, change: dict[str, 
 
 
 def test_a_gate_cost_above_the_budget_is_only_plans_warning(tmp_path: Path) -> None:
-    config(tmp_path, budget_usd=500)
+    config(tmp_path, budget_usd=500, go_nogo_thresholds={"max_cost_usd": 600})
     done = campaign(tmp_path, "plan")
     assert done.status == 0 and "warning: the gate lets $600 pass, the budget is $500" in done.out
 
@@ -67,9 +67,9 @@ def test_plan_and_simulate_answer_as_json(tmp_path: Path) -> None:
     assert [row["market"] for row in made["rows"]] == ["on-demand", "spot", "spot"] * 2
     assert all(row["usd"][0] < row["usd"][1] < row["usd"][2] for row in made["rows"])
     (tmp_path / "config.json").write_text((ROOT / "ai-service/config.json").read_text())
-    told = campaign(tmp_path, "simulate", "--runs", "50", "--json")
-    assert told.err == ""  # the progress bar is for terminals
-    done = json.loads(told.out)
+    simulated = campaign(tmp_path, "simulate", "--runs", "50", "--json")
+    assert simulated.err == ""  # the progress bar is for terminals
+    done = json.loads(simulated.out)
     assert set(done) >= {"runs", "cost", "days", "outcomes", "scenarios"} and done["runs"] == 50
     assert done["scenarios"]["optimistic"] == pytest.approx(1772, rel=0.02)
     assert done["scenarios"]["realistic"] == pytest.approx(437, rel=0.02)
@@ -123,6 +123,20 @@ def test_extend_agrees_to_more_and_never_to_less(tmp_path: Path) -> None:
     assert done.status == 2 and done.err == "error: --to 700: the budget is $800.00 already\n"
 
 
+@pytest.mark.parametrize("command", ["status", "report", "extend"])
+def test_a_ledger_that_somebody_altered_is_one_line_and_exit_2(tmp_path: Path, command: str) -> None:
+    config(tmp_path)
+    path = tmp_path / "ck" / ledger.NAME
+    book = Ledger(path, FakeClock())
+    book.open({}, 500.0, 0.0)
+    book.begin_span(Machine("i", "spot", 0.39))
+    with path.open("a") as file:
+        file.write(ledger_rows.sealed_line(book.rows[-1] | {"seconds": "3600"}))
+    done = campaign(tmp_path, command, *(["--to", "800"] if command == "extend" else []))
+    assert done.status == 2 and done.err.count("\n") == 1
+    assert done.err.startswith(f"error: {path}: line 3: seconds: Input should be a valid number"), done.err
+
+
 def test_status_is_one_screen_and_one_object(tmp_path: Path) -> None:
     config(tmp_path, budget_usd=500, week_5_threshold_days=35, gate_at_fraction=None)
     folder, clock = tmp_path / "ck", FakeClock()
@@ -136,11 +150,13 @@ def test_status_is_one_screen_and_one_object(tmp_path: Path) -> None:
     rows += [{"step": 10 * k, "epoch": 1, "split": "train", "loss": 4.5 - k / 240} for k in range(1, 241)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "run.json").write_text(json.dumps({"steps": 9600}))
-    told = json.loads(campaign(tmp_path, "status", "--json").out)
+    facts = json.loads(campaign(tmp_path, "status", "--json").out)
     spent = 25 + 240 * 0.39
-    assert told["step"] == 2400 and told["elapsed_hours"] == 240 and told["cost_usd"] == pytest.approx(spent)
-    assert told["forecast_usd"] == pytest.approx(25 + 960 * 0.39, rel=0.01) and told["gate"] is None
-    assert told["days_to_gate"] == 25 and told["flags"] == [] and told["base_loss"] == 3.5
+    assert (
+        facts["step"] == 2400 and facts["elapsed_hours"] == 240 and facts["cost_usd"] == pytest.approx(spent)
+    )
+    assert facts["forecast_usd"] == pytest.approx(25 + 960 * 0.39, rel=0.01) and facts["gate"] is None
+    assert facts["days_to_gate"] == 25 and facts["flags"] == [] and facts["base_loss"] == 3.5
     screen = campaign(tmp_path, "status").out
     assert len(screen.splitlines()) <= 24
     for words in (
@@ -180,13 +196,13 @@ def states(done: Done) -> dict[str, str]:
 def test_check_asks_the_account_and_the_person(tmp_path: Path, account: None) -> None:
     config(tmp_path)
     before = campaign(tmp_path, "check", "--json")
-    found = states(before)
+    state_of = states(before)
     assert before.status == 1 and before.err.startswith(
         "error: not ready: billing alarm, confirmed e-mail, key pair"
     )
-    assert found["AWS account"] == "pass" and found["approval"] == found["bandwidth"] == "ask"
-    assert found["gate's music"] == "pass"
-    assert found["auto-shutdown"] in ("pass", "fail") and found["TensorBoard"] in ("pass", "fail")
+    assert state_of["AWS account"] == "pass" and state_of["approval"] == state_of["bandwidth"] == "ask"
+    assert state_of["gate's music"] == "pass"
+    assert state_of["auto-shutdown"] in ("pass", "fail") and state_of["TensorBoard"] in ("pass", "fail")
     boto3.client("ec2", region_name="us-east-1").create_key_pair(KeyName="mine")
     assert kwela(tmp_path, "aws", "alarm", "--email", "you@example.com").status == 0
     after = states(campaign(tmp_path, "check", "--json", "--mbps", "50", "--confirm", "approval"))
@@ -206,7 +222,7 @@ def test_a_flag_reaches_the_topic(tmp_path: Path, account: None) -> None:
     topic = boto3.client("sns", region_name="us-east-1").create_topic(Name="campaign")["TopicArn"]
     log: list[str] = []
     messenger = Messenger(Notify(sns_topic=topic), log.append, tmp_path / "unsent")
-    messenger.say({"text": "red flag gpu_idle: 12 % over 30 min"}, 0.0)
+    messenger.send({"text": "red flag gpu_idle: 12 % over 30 min"}, 0.0)
     sent = sns_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].topics[topic].sent_notifications
     assert log == [] and len(sent) == 1 and "12 % over 30 min" in sent[0][1]
 
@@ -227,10 +243,10 @@ def test_without_credentials_check_says_so_and_goes_on(
 
 def test_check_names_a_driver_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_nvidia", lambda quick: ("Tesla T4", "470.82.01"))
-    found = {item.name: item for item in readiness._local()}
+    item_of = {item.name: item for item in readiness._machine_items()}
     assert (
-        found["NVIDIA driver"].state == readiness.FAIL
-        and "470.82.01 is too old" in found["NVIDIA driver"].detail
+        item_of["NVIDIA driver"].state == readiness.FAIL
+        and "470.82.01 is too old" in item_of["NVIDIA driver"].detail
     )
 
 

@@ -19,10 +19,10 @@ from kwela.campaign.decide.red_flags import Observations, RedFlagLog, find_red_f
 from kwela.campaign.money import ledger
 from kwela.campaign.money.clock import DAY, HOUR, FakeClock
 from kwela.campaign.money.ledger import Ledger
-from kwela.campaign.run import state
-from kwela.campaign.run.announce import Teller
-from kwela.campaign.run.monitor import Lookout
-from kwela.campaign.run.notify import AGAIN, Messenger
+from kwela.campaign.run.campaign_log import CampaignLog
+from kwela.campaign.run.campaign_state import TABLE, read_state
+from kwela.campaign.run.notify import RETRY_INTERVAL, Messenger
+from kwela.campaign.run.red_flag_monitor import RedFlagMonitor
 from kwela.playbook import Flags, Notify, PlaybookConfig
 
 LIMITS = Flags()
@@ -260,19 +260,21 @@ def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again(tmp_path: 
         server.socket.close()  # the network is lost
         hook, unsent = Notify(webhook=f"http://127.0.0.1:{port}/hook"), tmp_path / "unsent.jsonl"
         messenger = Messenger(hook, log.append, unsent)
-        messenger.say({"text": "first"}, now=0.0)
-        messenger.say({"text": "second"}, now=1.0)
+        messenger.send({"text": "first"}, now=0.0)
+        messenger.send({"text": "second"}, now=1.0)
         assert got == [] and len(log) == 2 and "webhook: not sent, will be tried again" in log[0]
     with http.server.HTTPServer(("127.0.0.1", port), Hook) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        messenger.retry(AGAIN - 1)  # too soon
+        messenger.retry(RETRY_INTERVAL - 1)  # too soon
         assert got == []
-        assert Messenger(Notify(), log.append, unsent).left == deque()  # nobody to tell
+        assert Messenger(Notify(), log.append, unsent).waiting == deque()  # nobody to tell
         later = Messenger(hook, log.append, unsent)  # the session ended: the next one knows of them
         later.retry(0.0)
         server.shutdown()
     assert (
-        [message["text"] for message in got] == ["first", "second"] and not later.left and not unsent.exists()
+        [message["text"] for message in got] == ["first", "second"]
+        and not later.waiting
+        and not unsent.exists()
     )
 
 
@@ -283,13 +285,15 @@ def test_a_flag_that_stopped_a_session_does_not_stop_the_next_one_too(tmp_path: 
     book.open({}, 500.0, 0.0)
     said = []
     for _ in range(2):
-        session = Lookout(settings, lambda: None, Teller(settings, None, None), FakeClock().read())
-        said.append([session.look(state.look(tmp_path, settings), 0.0) for _ in range(2)])
+        session = RedFlagMonitor(
+            settings, lambda: None, CampaignLog(settings, None, None), FakeClock().read()
+        )
+        said.append([session.update(read_state(tmp_path, settings), 0.0) for _ in range(2)])
     assert all("disk_filling" in stop for stop in said[0]) and said[1] == ["", ""]
     settings.flags.disk_filling.free_gb = 0
-    assert session.look(state.look(tmp_path, settings), 0.0) == "" and red_flags.flags_up(tmp_path) == {}
+    assert session.update(read_state(tmp_path, settings), 0.0) == "" and red_flags.flags_up(tmp_path) == {}
     settings.flags.disk_filling.free_gb = 1e9
-    assert "disk_filling" in session.look(state.look(tmp_path, settings), 0.0)  # it came back: that is news
+    assert "disk_filling" in session.update(read_state(tmp_path, settings), 0.0)  # it came back: that is news
 
 
 @pytest.mark.parametrize("speed", [1.0, 50.0])
@@ -300,14 +304,16 @@ def test_the_minutes_without_a_step_are_the_machines_own_however_fast_a_rehearsa
     settings.flags.disk_filling.free_gb = 0
     book = Ledger(tmp_path / ledger.NAME, FakeClock())
     book.open({}, 500.0, 0.0)
-    session = Lookout(settings, lambda: None, Teller(settings, None, None), FakeClock().read(), speed)
-    now = state.look(tmp_path, settings)
-    session.begin(now)
+    session = RedFlagMonitor(
+        settings, lambda: None, CampaignLog(settings, None, None), FakeClock().read(), speed
+    )
+    now = read_state(tmp_path, settings)
+    session.training_begins(now)
     for minutes, up in ((59, []), (61, ["no_step"])):
         billed = replace(
-            now, bill=replace(now.bill, billed_seconds=now.bill.billed_seconds + minutes * 60 * speed)
+            now, totals=replace(now.totals, billed_seconds=now.totals.billed_seconds + minutes * 60 * speed)
         )
-        session.look(billed, 0.0)
+        session.update(billed, 0.0)
         assert list(red_flags.flags_up(tmp_path)) == up
 
 
@@ -318,9 +324,9 @@ def test_junk_in_the_files_of_a_run_is_no_traceback(tmp_path: Path, junk: str) -
     for name in ("metrics.jsonl", "status.json", "flags.jsonl", "run.json", "ledger.jsonl"):
         (tmp_path / name).write_text(f"{junk}\n")
     settings = PlaybookConfig(checkpoint_dir=tmp_path, dataset_dir=tmp_path, proxy_groups={"drums": ["drum"]})
-    (tmp_path / state.TABLE).mkdir()
-    (tmp_path / state.TABLE / "dataset_report.json").write_text('{"clips_by_split": [1], "kept": "many"}')
-    now = state.look(tmp_path, settings)
+    (tmp_path / TABLE).mkdir()
+    (tmp_path / TABLE / "dataset_report.json").write_text('{"clips_by_split": [1], "kept": "many"}')
+    now = read_state(tmp_path, settings)
     assert now.curve.step == 0 and now.steps > 0 and now.rows == []
 
 
@@ -328,18 +334,18 @@ def test_an_unexpected_stop_is_a_flag_for_a_day_and_over_a_restart(tmp_path: Pat
     settings = PlaybookConfig(checkpoint_dir=tmp_path, proxy_groups={"drums": ["drum"]})
     clock, book = FakeClock(), Ledger(tmp_path / ledger.NAME, FakeClock())
     book.open({}, 500.0, 0.0)
-    teller = Teller(settings, None, None)
-    first = Lookout(settings, lambda: None, teller, clock.read())
+    log = CampaignLog(settings, None, None)
+    first = RedFlagMonitor(settings, lambda: None, log, clock.read())
     clock.suspend(3 * HOUR)
     for again in (False, True):
-        session = Lookout(settings, lambda: None, teller, clock.read()) if again else first
+        session = RedFlagMonitor(settings, lambda: None, log, clock.read()) if again else first
         for _ in range(2):
             session.measure(clock.read(), 0.0)
-            session.look(state.look(tmp_path, settings), 0.0)
+            session.update(read_state(tmp_path, settings), 0.0)
             clock.sleep(HOUR)
         assert list(red_flags.flags_up(tmp_path)) == ["instance_stopped"]
     clock.sleep(DAY)
     session.measure(clock.read(), 0.0)
-    session.look(state.look(tmp_path, settings), 0.0)
+    session.update(read_state(tmp_path, settings), 0.0)
     assert red_flags.flags_up(tmp_path) == {}
     assert "suspended for 3.0 h" in (tmp_path / red_flags.NAME).read_text()

@@ -7,6 +7,7 @@ import os
 import random
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -289,3 +290,63 @@ def test_dollars_by_day_and_market_add_up(tmp_path: Path) -> None:
     days = costs.gpu_usd_by_day(book.rows)
     assert sum(days.values()) == pytest.approx(book.total().gpu_usd)
     assert days[4, "on-demand"] == pytest.approx(1.30) and days[1, "spot"] == pytest.approx(24 * 0.39)
+
+
+GATE = {
+    "kind": "gate",
+    "at": 3.0,
+    "verdict": "GO",
+    "rules": [{"name": "cost", "outcome": "passes", "said": "ok"}],
+}
+EVIDENCE = {"days": 1.0, "hours": 1.0, "cost_usd": 1.0, "val_loss": 3.0, "base_loss": 3.5,
+            "authenticity": 0.5, "interval": [0.4, 0.6]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"seconds": "many"}, "seconds: Input should be a valid number"),
+        ({"seconds": None}, "seconds: "),
+        ({"price": True}, "price: "),
+        ({"to": float("nan")}, "to: Input should be a finite number"),
+        ({"step": 1.5}, "step: Input should be a valid integer"),
+        ({"kind": "budget", "at": 1.0}, "budget_usd: Field required"),
+        ({"kind": "campaign", "at": 1.0, "id": "a", "settings": {"speed": "fast"}}, "settings.speed: "),
+        ({"kind": "override", "at": "now", "why": "heard"}, "at: "),
+        ({**GATE, "evidence": EVIDENCE | {"hours": "one"}}, "hours: "),
+        ({**GATE, "evidence": EVIDENCE, "rules": [{"name": 1}]}, "rules.0.name: "),
+    ],
+)
+def test_a_line_with_a_fitting_sum_and_a_wrong_type_is_refused_in_one_line(
+    tmp_path: Path, row: dict[str, Any], place: str
+) -> None:
+    path, clock = tmp_path / "l", FakeClock()
+    opened(path, clock).bill_until_now(1)
+    span = ledger_rows.read_rows(path)[0][-1]
+    row = row if "kind" in row else span | row
+    with path.open("a") as file:
+        file.write(ledger_rows.sealed_line(row))
+    with pytest.raises(UserError) as refused:
+        Ledger(path, clock)
+    assert str(refused.value).startswith(f"{path}: line 4: {place}"), refused.value
+    assert "remove it" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_every_kind_of_line_that_a_campaign_writes_is_accepted_and_an_unknown_kind_is_kept(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    book = opened(tmp_path / "l", clock)
+    book.record(
+        "gate", **{key: value for key, value in GATE.items() if key not in ("kind", "at")}, evidence=EVIDENCE
+    )
+    for kind, facts in {
+        "budget": {"budget_usd": 800, "who": "us"},
+        "override": {"why": "heard", "verdict": "HOLD"},
+        "stopped": {"why": "nan"},
+        "resumed": {},
+        "of a later version": {"figure": "any"},
+    }.items():
+        book.record(kind, **facts)
+    again = Ledger(tmp_path / "l", clock)
+    assert again.damaged_lines == 0 and len(again.rows) == 8

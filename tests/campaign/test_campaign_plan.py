@@ -28,8 +28,8 @@ def by_way(made: plan.Plan) -> dict[tuple[str, str, float], plan.RentalOption]:
 
 
 def test_the_playbooks_plan_of_days_costs_what_its_prices_say() -> None:
-    found = settings(disk_gb=0, setup_cost_usd=0)
-    rows = by_way(plan.make_plan(found, plan.Workload(None, "days"), None))
+    playbook_config = settings(disk_gb=0, setup_cost_usd=0)
+    rows = by_way(plan.make_plan(playbook_config, plan.Workload(None, "days"), None))
     fetched = plan.DOWNLOAD_GB * 0.09
     assert rows["playbook", "on-demand", 24].usd[1] == pytest.approx(56 * 24 * 1.30 + fetched)
     assert rows["playbook", "spot", 20].usd[1] == pytest.approx(56 * 20 * 0.39 + fetched)
@@ -37,12 +37,12 @@ def test_the_playbooks_plan_of_days_costs_what_its_prices_say() -> None:
 
 
 def test_the_largest_plan_that_fits_does_and_the_next_does_not() -> None:
-    found = settings(disk_gb=0)
-    row = by_way(plan.make_plan(found, plan.workload_of_hours(1000, "a probe"), 1500))[
+    playbook_config = settings(disk_gb=0)
+    row = by_way(plan.make_plan(playbook_config, plan.workload_of_hours(1000, "a probe"), 1500))[
         "playbook", "on-demand", 24
     ]
     assert row.fits == "no" and 0 < row.epochs < 20
-    reserve = 1.30 * found.reserve_minutes / 60
+    reserve = 1.30 * playbook_config.reserve_minutes / 60
     fixed = 25 + plan.DOWNLOAD_GB * 0.09
     assert fixed + 1300 * row.epochs / 20 + reserve <= 500 < fixed + 1300 * (row.epochs + 1) / 20 + reserve
 
@@ -62,9 +62,9 @@ def test_spot_hours_have_three_percent_of_repeated_work_and_on_demand_hours_none
     assert planned["playbook", "spot", 20].hours == (1120, 1120, 1120), "the plan's days have it in them"
 
 
-def only_row(found: PlaybookConfig, hours: float) -> plan.RentalOption:
+def only_row(playbook_config: PlaybookConfig, hours: float) -> plan.RentalOption:
     """The playbook's on-demand row of a measured plan of `hours`."""
-    return by_way(plan.make_plan(found, plan.workload_of_hours(hours, "a probe"), 1500))[
+    return by_way(plan.make_plan(playbook_config, plan.workload_of_hours(hours, "a probe"), 1500))[
         "playbook", "on-demand", 24
     ]
 
@@ -111,23 +111,24 @@ def test_gates_in_days_have_their_cost_worked_out() -> None:
     on_demand = 25.45 + 35 * (24 * 1.30 + 40 / 30)  # $1,164 at the gate of day 35
     (why,) = only_row(settings(budget_usd=on_demand - 1), 24 * 40).unreachable
     assert f"it has cost ${on_demand:,.0f}" in why and "is spent on day 35.0" in why
-    dear = settings(budget_usd=2000.0)
-    limits = dear.go_nogo_thresholds
+    generous = settings(budget_usd=2000.0)
+    limits = generous.go_nogo_thresholds
     for most, flag, said in (
         (on_demand - 1, 400.0, [f"${on_demand - 1:,.0f}: a NO-GO is certain"]),
         (on_demand + 1, on_demand - 1, [f"past the red flag of ${on_demand - 1:,.0f}"]),
         (on_demand + 1, on_demand + 1, []),
     ):
-        found = dear.model_copy(
+        playbook_config = generous.model_copy(
             update={
                 "go_nogo_thresholds": limits.model_copy(update={"max_cost_usd": most}),
                 "flag_cost_usd": flag,
             }
         )
-        reasons = only_row(found, 24 * 40).unreachable
+        reasons = only_row(playbook_config, 24 * 40).unreachable
         assert len(reasons) == len(said) and all(part in why for part, why in zip(said, reasons, strict=True))
     assert (
-        only_row(dear.model_copy(update={"flag_cost_usd": 1e9}), 24 * 35).unreachable[0].count("NO-GO") == 1
+        only_row(generous.model_copy(update={"flag_cost_usd": 1e9}), 24 * 35).unreachable[0].count("NO-GO")
+        == 1
     )
 
 
@@ -143,15 +144,15 @@ def test_the_billing_alarm_and_the_gates_limit_are_compared_with_the_budget() ->
         plan.make_plan(settings(budget_usd=usd), plan.Workload(None, "days"), 1500).warnings
         for usd in (599.99, 600.0)
     ]
-    assert [sum("billing alarm" in why for why in found) for found in warned] == [1, 0]
-    assert [sum("can never fail" in why for why in found) for found in warned] == [1, 0]
+    assert [sum("billing alarm" in why for why in warnings) for warnings in warned] == [1, 0]
+    assert [sum("can never fail" in why for why in warnings) for warnings in warned] == [1, 0]
 
 
 def test_gates_that_cannot_be_reached_are_named() -> None:
     days = plan.make_plan(settings(), plan.Workload(None, "days"), None)
-    dear = by_way(days)["playbook", "on-demand", 24].unreachable
-    assert any("the budget of $500 is spent on day 14.6" in why for why in dear)
-    assert not any("a NO-GO is certain" in why for why in dear)  # the money is gone before
+    reasons = by_way(days)["playbook", "on-demand", 24].unreachable
+    assert any("the budget of $500 is spent on day 14.6" in why for why in reasons)
+    assert not any("a NO-GO is certain" in why for why in reasons)  # the money is gone before
     rich = plan.make_plan(settings(budget_usd=2000.0), plan.Workload(None, "days"), None)
     assert any("a NO-GO is certain" in why for why in by_way(rich)["playbook", "on-demand", 24].unreachable)
     short = by_way(plan.make_plan(settings(), plan.workload_of_hours(80, "a probe"), 1500))[
@@ -165,10 +166,14 @@ def test_gates_that_cannot_be_reached_are_named() -> None:
 
 
 def test_what_holds_of_every_way_to_rent_is_said_once() -> None:
-    found = settings()
-    said = plan.plan_text(plan.make_plan(found, plan.workload_of_hours(80, "a probe"), 1500), found)
+    playbook_config = settings()
+    said = plan.plan_text(
+        plan.make_plan(playbook_config, plan.workload_of_hours(80, "a probe"), 1500), playbook_config
+    )
     assert said.count("before the gate of day 35: the gate is then held at its end") == 1
-    some = plan.plan_text(plan.make_plan(found, plan.workload_of_hours(750, "a probe"), 1500), found)
+    some = plan.plan_text(
+        plan.make_plan(playbook_config, plan.workload_of_hours(750, "a probe"), 1500), playbook_config
+    )
     assert (
         "playbook, on-demand, 24 h/day; playbook, spot, 24 h/day; list, on-demand, 24 h/day; list, spot"
         in some
@@ -176,12 +181,12 @@ def test_what_holds_of_every_way_to_rent_is_said_once() -> None:
 
 
 def test_a_plan_says_whose_clips_and_whose_prices_it_counts() -> None:
-    found = settings()
-    here = plan.plan_text(plan.make_plan(found, plan.Workload(None, "days"), 85), found)
-    assert f"85 training clips of {found.dataset_dir} (the playbook's set has 7,982)" in here
+    playbook_config = settings()
+    here = plan.plan_text(plan.make_plan(playbook_config, plan.Workload(None, "days"), 85), playbook_config)
+    assert f"85 training clips of {playbook_config.dataset_dir} (the playbook's set has 7,982)" in here
     assert "a campaign is billed by the rows 'playbook': gpu_cost_per_hour" in here
-    none = plan.plan_text(plan.make_plan(found, plan.Workload(None, "days"), None), found)
-    assert f"no data set in {found.dataset_dir} yet: the playbook's 7,982 training clips" in none
+    none = plan.plan_text(plan.make_plan(playbook_config, plan.Workload(None, "days"), None), playbook_config)
+    assert f"no data set in {playbook_config.dataset_dir} yet: the playbook's 7,982 training clips" in none
 
 
 def test_a_gate_cost_above_the_budget_is_only_a_warning() -> None:
@@ -200,18 +205,18 @@ def test_a_plan_that_can_reach_no_go_for_want_of_music_says_so(tmp_path: Path) -
 
 
 def test_the_time_of_the_gates_clips_stands_beside_the_hours() -> None:
-    found = settings()
-    made = plan.make_plan(found, plan.Workload(None, "days"), None)
+    playbook_config = settings()
+    made = plan.make_plan(playbook_config, plan.Workload(None, "days"), None)
     assert made.gate_hours == pytest.approx((2 * 82 * 60 / 3600, 2 * 82 * 120 / 3600))
     assert "not in the hours: 2.7 to 5.5 for the gate's 82 tuned and 82 untuned clips" in plan.plan_text(
-        made, found
+        made, playbook_config
     )
 
 
 def test_the_three_scenarios_are_the_playbooks_within_two_percent() -> None:
-    found = scenarios.scenarios(settings())
+    playbook_config = scenarios.scenarios(settings())
     printed = {"optimistic": 1772, "realistic": 437, "pessimistic": 273, "optimistic_on_spot": 520}
-    assert found == {name: pytest.approx(usd, rel=0.02) for name, usd in printed.items()}
+    assert playbook_config == {name: pytest.approx(usd, rel=0.02) for name, usd in printed.items()}
 
 
 def test_the_exclusions_follow_from_the_figures() -> None:
@@ -271,12 +276,16 @@ def test_only_money_ends_a_campaign_by_its_budget() -> None:
 
 @pytest.mark.parametrize("free", [("gpu_cost_per_hour", "spot_cost_per_hour", "disk_gb"), ("budget_usd",)])
 def test_what_costs_nothing_and_a_budget_of_nothing_are_planned_too(free: tuple[str, ...]) -> None:
-    found = settings(**dict.fromkeys(free, 0.0))
-    poor = found.model_copy(update={"budget_usd": 10.0}) if found.budget_usd else found
+    playbook_config = settings(**dict.fromkeys(free, 0.0))
+    poor = (
+        playbook_config.model_copy(update={"budget_usd": 10.0})
+        if playbook_config.budget_usd
+        else playbook_config
+    )
     assert all(row.fits == "no" for row in plan.make_plan(poor, plan.Workload(None, "days"), None).rows)
     for market in ("spot", "on-demand"):
-        outcomes = simulate.simulate(found, market, 2)["outcomes"]
-        assert (outcomes[simulate.BUDGET] == 1) == (found.budget_usd == 0)
+        outcomes = simulate.simulate(playbook_config, market, 2)["outcomes"]
+        assert (outcomes[simulate.BUDGET] == 1) == (playbook_config.budget_usd == 0)
 
 
 @pytest.mark.parametrize(
@@ -308,8 +317,8 @@ def test_check_compares_what_is_rented_with_what_is_billed(
     monkeypatch.setattr(instance, "spot_prices", lambda session, instance_type: {"us-east-1a": 0.2})
     key = "spot_cost_per_hour" if market == "spot" else "gpu_cost_per_hour"
     account = SimpleNamespace(region_name="us-east-1")
-    (item,) = readiness._price(settings(**{key: billed}), account, "phase-2-5")
+    (item,) = readiness._price_item(settings(**{key: billed}), account, "phase-2-5")
     paid = "0.200" if market == "spot" else "0.526"
     assert item.state == state and item.detail.endswith(f": set it to {paid}") == (state == "fail")
     account.region_name = "eu-west-1"  # whose list prices we don't know
-    assert len(list(readiness._price(settings(), account, "phase-2-5"))) == (market == "spot")
+    assert len(list(readiness._price_item(settings(), account, "phase-2-5"))) == (market == "spot")

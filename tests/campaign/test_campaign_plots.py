@@ -11,7 +11,7 @@ import pytest
 from kwela.campaign.money import costs
 from kwela.campaign.money.clock import HOUR, FakeClock
 from kwela.campaign.money.ledger import Ledger, Machine
-from kwela.campaign.report import plots
+from kwela.campaign.report import campaign_plots
 
 
 @pytest.mark.parametrize("hours", [2, 30, 24 * 50])
@@ -24,7 +24,9 @@ def test_a_campaigns_days_are_whole(hours: int, monkeypatch: pytest.MonkeyPatch)
     book.bill_until_now(1)
     drawn: list[Any] = []
     monkeypatch.setattr("kwela.plots.save", lambda figure, out: drawn.append(figure))
-    plots.cost(SimpleNamespace(rows=book.rows, bill=costs.add_up(book.rows)), Path("cost.png"))  # type: ignore[arg-type]
+    campaign_plots.draw_costs(
+        SimpleNamespace(rows=book.rows, totals=costs.add_up(book.rows)), Path("cost.png")
+    )  # type: ignore[arg-type]
     for axis in drawn[0].axes:
         low, high = axis.get_xlim()
         ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]

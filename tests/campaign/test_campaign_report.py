@@ -17,8 +17,9 @@ from kwela.campaign.decide import gate
 from kwela.campaign.money import ledger
 from kwela.campaign.money.clock import FakeClock
 from kwela.campaign.money.ledger import Ledger, Machine
-from kwela.campaign.report import deliverables, documents, plots, report
-from kwela.campaign.run import results, state
+from kwela.campaign.report import blocks, campaign_plots, campaign_report, deliverables, documents
+from kwela.campaign.run import success_criteria
+from kwela.campaign.run.campaign_state import read_state
 from kwela.errors import KwelaError
 
 
@@ -41,22 +42,22 @@ def test_before_go_the_index_says_so_and_nothing_is_offered_to_the_api(
 ) -> None:
     settings, book = held(tmp_path)
     folder = settings.checkpoint_dir / "deliverables"
-    report.write(settings)
-    offered, hello = folder / deliverables.WEIGHTS, folder / "announcement_draft.md"
+    campaign_report.write_report(settings)
+    offered, announcement = folder / deliverables.WEIGHTS, folder / "announcement_draft.md"
     assert (folder / "INDEX.md").read_text().startswith("# Deliverables\n\nBefore GO (the gate: HOLD)\n")
-    assert not offered.exists() and not hello.exists()
+    assert not offered.exists() and not announcement.exists()
     book.clock.sleep(1)  # type: ignore[attr-defined]
     book.record("override", why="heard", verdict="HOLD")
-    report.write(settings)  # somebody's word is no measurement
+    campaign_report.write_report(settings)  # somebody's word is no measurement
     assert "\nAfter HOLD, overridden: heard\n" in (folder / "INDEX.md").read_text()
     assert "the gate: HOLD, overridden: heard" in (folder / "README_draft.md").read_text()
-    assert not offered.exists() and not hello.exists()
+    assert not offered.exists() and not announcement.exists()
     book.clock.sleep(1)  # type: ignore[attr-defined]
     passed = gate.GateMeasurements(1.0, 1.0, 1.0, 3.0, 3.5, 0.5, (0.42, 0.58))
     book.record("gate", **gate.decide(passed, settings.go_nogo_thresholds).to_json(), why="gate", step=10)
     for _ in range(2):
-        report.write(settings)
-        assert "\nAfter GO\n" in (folder / "INDEX.md").read_text() and hello.exists()
+        campaign_report.write_report(settings)
+        assert "\nAfter GO\n" in (folder / "INDEX.md").read_text() and announcement.exists()
         assert offered.samefile(settings.checkpoint_dir / "best_model.pt")
 
     def refuse(*_: Any) -> None:
@@ -64,7 +65,7 @@ def test_before_go_the_index_says_so_and_nothing_is_offered_to_the_api(
 
     offered.unlink()
     monkeypatch.setattr(os, "link", refuse)
-    report.write(settings)
+    campaign_report.write_report(settings)
     assert offered.read_bytes() == b"weights" and offered.stat().st_nlink == 1
     assert not list(folder.glob(".*"))
 
@@ -72,33 +73,37 @@ def test_before_go_the_index_says_so_and_nothing_is_offered_to_the_api(
 def test_an_extension_moves_neither_target_nor_criterion(tmp_path: Path) -> None:
     settings, book = held(tmp_path, hours=600)
     book.record("budget", budget_usd=9000.0, who="us")
-    now = state.look(settings.checkpoint_dir, settings)
+    now = read_state(settings.checkpoint_dir, settings)
     cost = next(
-        row for row in results.dashboard(settings.checkpoint_dir, now) if row.metric == "Training Cost"
+        row
+        for row in success_criteria.dashboard(settings.checkpoint_dir, now)
+        if row.metric == "Training Cost"
     )
     assert (cost.target, cost.actual, cost.status) == ("≤$500", "$600.00; extended to $9,000", "missed")
-    criteria = results.criteria(settings.checkpoint_dir, now)
-    assert (results.MISSED, "Total cost ≤ $500 ($600.00; extended to $9,000)") in criteria
+    criteria = success_criteria.criteria(settings.checkpoint_dir, now)
+    assert (success_criteria.MISSED, "Total cost ≤ $500 ($600.00; extended to $9,000)") in criteria
 
 
 def test_a_prompt_of_700_words_is_clipped_on_paper_alone(tmp_path: Path) -> None:
     for words in ("word " * 700, "W" * 4000, "a\n" * 700):
-        made = documents.write([documents.Table(["File", "Prompt"], [["x", words]])], tmp_path, "page")
+        made = documents.write_document([blocks.Table(["File", "Prompt"], [["x", words]])], tmp_path, "page")
         assert made[2].read_bytes().startswith(b"%PDF") and words in made[1].read_text()
     made_by = [sys.executable, "-c", SAMPLE, str(tmp_path), "1"]
     subprocess.run(made_by, check=True, capture_output=True)
     wav = tmp_path / "test_output_0.wav"
-    plots.samples([("for $5_{ or $6 " * 200, wav)], tmp_path / "picture.png")  # not mathematics
+    campaign_plots.draw_spectrograms(
+        [("for $5_{ or $6 " * 200, wav)], tmp_path / "picture.png"
+    )  # not mathematics
 
 
 def test_deliverables_outlive_a_pdf_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, _ = held(tmp_path)
 
-    def fail(blocks: Any) -> bytes:
+    def fail(document: Any) -> bytes:
         raise ValueError("The row with index 1 is too high")
 
-    monkeypatch.setattr(documents, "_pdf", fail)
+    monkeypatch.setattr(documents, "pdf_bytes", fail)
     with pytest.raises(KwelaError, match=r"report\.pdf: not written: The row with index 1 is too high"):
-        report.write(settings)
+        campaign_report.write_report(settings)
     index = (settings.checkpoint_dir / "deliverables/INDEX.md").read_text()
     assert "| Report |" in index and (settings.checkpoint_dir / "report/report.html").is_file()

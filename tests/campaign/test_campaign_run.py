@@ -17,7 +17,7 @@ from made_campaign import config, run, start
 
 from kwela.campaign.decide.json_files import read_json, read_json_lines
 from kwela.campaign.money import costs, ledger, ledger_rows
-from kwela.campaign.run import child
+from kwela.campaign.run import child_process
 from scratch import kwela
 
 BAR = "=" * 50
@@ -179,7 +179,7 @@ def test_killed_orchestrator_and_killed_training_cost_nothing_but_time(tmp_path:
     first.wait()
     until = time.monotonic() + 30
     while (
-        free := child._locked(tmp_path / "ck/.training.lock")
+        free := child_process.open_locked(tmp_path / "ck/.training.lock")
     ) is None:  # nobody looks at its budget: it may save
         assert time.monotonic() < until
         time.sleep(0.05)

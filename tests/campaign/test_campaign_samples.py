@@ -1,4 +1,4 @@
-"""What the gate's samples are worth: asked for in batches, judged if there is something to judge by."""
+"""The gate's samples are made in batches, and judged only where the judge has what it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from made_campaign import config
 
 from kwela import playbook
 from kwela.campaign.decide.judge_requirements import unmet_requirement
-from kwela.campaign.run import evaluation as commands
+from kwela.campaign.run import commands, evaluation
 from kwela.playbook import Evaluation
 
 
@@ -32,11 +32,11 @@ def test_music_that_cannot_be_judged_is_told_before_anything_is_sampled(tmp_path
     )
     (model := tmp_path / "best.pt").touch()
 
-    def paid(*_: Any) -> list[str]:
+    def fail(*_: Any) -> list[str]:
         raise AssertionError("sampled or judged")
 
     shortest = {"reference_dir": enough, "contrast_dir": silent(tmp_path / "c", 40), "seconds": 1}
-    for given, why in (
+    for directories, why in (
         ({}, "evaluation.reference_dir: not set"),
         (
             {"reference_dir": enough, "contrast_dir": tmp_path / "none"},
@@ -52,42 +52,49 @@ def test_music_that_cannot_be_judged_is_told_before_anything_is_sampled(tmp_path
         ),
         (shortest, "evaluation.seconds: 1: the judge needs 5"),
     ):
-        runner = commands.Runner(tmp_path / "lock", lambda: None, lambda: False)
-        settings, never = Evaluation(**given), commands.Commands([], paid, paid, paid)
-        measured = commands.measure(settings, never, tmp_path / "evaluation", model, runner)
+        runner = commands.CommandRunner(tmp_path / "lock", lambda: None, lambda: False)
+        settings, commands_that_fail = (
+            Evaluation(**directories),
+            commands.CampaignCommands([], fail, fail, fail),
+        )
+        measured = evaluation.measure_authenticity(
+            settings, commands_that_fail, tmp_path / "evaluation", model, runner
+        )
         assert why in measured.why_not and measured.authenticity is None
     assert unmet_requirement(Evaluation(reference_dir=enough, contrast_dir=tmp_path / "c")) == ""
 
 
 def samples(
-    settings: Evaluation, folder: Path, asked: list[int], most: int, **says: Any
-) -> commands.Measured:
-    """`measure`, told to stop in the middle of the command after `most`; says: what commands answer instead."""
+    settings: Evaluation, folder: Path, asked: list[int], most: int, **answers: Any
+) -> evaluation.AuthenticityMeasurement:
+    """Measure, and stop in the middle of the command after `most`; answers: what commands print instead."""
     model = folder / "best.pt"
     if not model.exists():
         model.touch()
 
     def say(name: str, answer: Any) -> list[str]:
-        return [sys.executable, "-c", SAY, json.dumps(says.get(name, answer))]
+        return [sys.executable, "-c", SAY, json.dumps(answers.get(name, answer))]
 
     def sample(model: str, prompts: Any, seed: int, out: Path, stream: bool) -> list[str]:
         asked.append(seed)
         return (
             say("sample", 0)
-            if "sample" in says
+            if "sample" in answers
             else [sys.executable, "-c", SAMPLE, str(out), str(len(prompts))]
         )
 
     good = {"status": "measured", "score": 0.45, "ci": [0.4, 0.5], "base": 0.1}
-    told = commands.Commands([], sample, lambda *_: say("authenticity", good), lambda *_: say("damage", {}))
-    runner = commands.Runner(folder / "lock", lambda: None, lambda: len(asked) > most)
-    return commands.measure(settings, told, folder / "evaluation", model, runner)
+    answering = commands.CampaignCommands(
+        [], sample, lambda *_: say("authenticity", good), lambda *_: say("damage", {})
+    )
+    runner = commands.CommandRunner(folder / "lock", lambda: None, lambda: len(asked) > most)
+    return evaluation.measure_authenticity(settings, answering, folder / "evaluation", model, runner)
 
 
 def test_a_stop_costs_the_clips_that_were_under_way_and_no_others(tmp_path: Path) -> None:
     settings = playbook.load(config(tmp_path)).evaluation.model_copy(update={"samples": 18, "seed": 100})
     asked: list[int] = []
-    with pytest.raises(commands.Stopped):
+    with pytest.raises(commands.StopRequested):
         samples(settings, tmp_path, asked, most=2)
     assert asked == [100, 100, 108]  # one alone, for its latency; eight; and the next eight
     asked.clear()

@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 
 from kwela.campaign.decide.loss_curve import LossCurveReader, read_loss_curve
+from kwela.campaign.money.clock import FakeClock
+from kwela.campaign.run.commands import CampaignCommands
+from kwela.campaign.run.running_campaign import Environment, RunningCampaign
 from kwela.engine import journal
+from kwela.playbook import PlaybookConfig
 
 
 def rows(*steps: int) -> str:
@@ -86,3 +90,18 @@ def test_the_step_of_the_last_checkpoint_counts_where_it_is_ahead_of_the_log(tmp
     append(tmp_path / "metrics.jsonl", rows(10))
     (tmp_path / "status.json").write_text('{"step": 14}')
     assert LossCurveReader(tmp_path).read().step == 14
+
+
+def test_the_polls_of_an_orchestrator_read_only_new_bytes(tmp_path: Path) -> None:
+    settings = PlaybookConfig(checkpoint_dir=tmp_path, proxy_groups={"drums": ["drum"]})
+    commands = CampaignCommands([], *[lambda *_: []] * 3)
+    campaign = RunningCampaign(settings, commands, FakeClock(), Environment("i"))
+    metrics = tmp_path / "metrics.jsonl"
+    append(metrics, rows(*range(10, 5010, 10)))
+    campaign.recover()
+    for _ in range(20):
+        campaign.keep_going()
+        assert campaign.read_state().curve.step == 5000
+    append(metrics, rows(5010))
+    assert campaign.read_state().curve.step == 5010
+    assert campaign.curve_reader.metrics.bytes_read == metrics.stat().st_size

@@ -534,7 +534,7 @@ def test_the_machines_role_allows_what_its_campaign_asks_and_nothing_else(
     checked = run("campaign", "check")
     assert run("aws", "alarm").status == 0
     assert only()["InstanceId"] in checked.out and "refused" not in checked.out
-    notify.Messenger(Notify(sns_topic=topic), pytest.fail, tmp_path / "unsent").say({"text": "a flag"}, 0.0)
+    notify.Messenger(Notify(sns_topic=topic), pytest.fail, tmp_path / "unsent").send({"text": "a flag"}, 0.0)
     assert asked_for(calls) == set(actions((ROOT / "deployment/aws/machine.json").read_text()))
 
 

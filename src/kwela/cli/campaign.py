@@ -1,12 +1,9 @@
-"""`kwela campaign`: a fine-tune of weeks inside a budget. The commands that it runs are put together here."""
+"""`kwela campaign`: plan, run and report a fine-tune of weeks inside a budget."""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
-import json
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,41 +12,43 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kwela import terminal
+from kwela.cli.campaign_commands import TrainingOptions, campaign_commands, probe, this_environment
 from kwela.cli.output import Json, speaking
 from kwela.errors import BudgetSpent, KwelaError, NoGo, UserError
 
 if TYPE_CHECKING:
-    from kwela.campaign.run.evaluation import Commands
-    from kwela.campaign.run.orchestrator import Surroundings
     from kwela.playbook import PlaybookConfig
 
 campaign_app = typer.Typer(
     help="A fine-tune of weeks inside a budget.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Config = Annotated[Path | None, typer.Option(help="JSON; default: ai-service/config.json.")]
-Preset = Annotated[str | None, typer.Option(help="Of the training: tiny, for a rehearsal.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="a.b=value, of the training.")]
-Rehearsal = Annotated[
-    bool, typer.Option("--rehearsal", help="Of run --speed, which has a folder of its own.")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda; default: the best there is.")]
+Config = Annotated[Path | None, typer.Option(help="A JSON file; default: ai-service/config.json.")]
+Preset = Annotated[str | None, typer.Option(help="A preset of the training: tiny, for a rehearsal.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="a.b=value: a setting of the training.")]
+Rehearsal = Annotated[bool, typer.Option("--rehearsal", help="Use the folder of a rehearsal (run --speed).")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")]
+Confirm = Annotated[list[str] | None, typer.Option(help="Answer yes to a question, by its name.")]
+Speed = Annotated[float, typer.Option(min=1, max=1e7, help="Rehearse with a clock so many times as fast.")]
 
 
 def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
     app.add_typer(campaign_app, name="campaign")
 
 
 @campaign_app.command("check")
 def check(
     config: Config = None,
-    confirm: Annotated[list[str] | None, typer.Option(help="Answer yes to a question, by its name.")] = None,
-    mbps: Annotated[float | None, typer.Option(min=0.01, max=1e6, help="Of the network, in Mbit/s.")] = None,
-    name: Annotated[str, typer.Option(help="The instance's, as kwela aws has it.")] = "phase-2-5",
+    confirm: Confirm = None,
+    mbps: Annotated[
+        float | None, typer.Option(min=0.01, max=1e6, help="The network's speed, in Mbit/s.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The instance's name, as kwela aws has it.")] = "phase-2-5",
     region: Annotated[str | None, typer.Option(help="Default: as the AWS CLI finds it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The playbook's pre-flight and readiness lists in one table. Exit status 1 if anything fails.
+    """Check the playbook's pre-flight and readiness lists. Exit status 1 if anything fails.
 
     \b
     kwela campaign check
@@ -67,9 +66,9 @@ def check(
     with speaking(as_json) as say:
         if confirm:
             readiness.confirm(settings, confirm, getpass.getuser())
-        found = readiness.items(settings, file.parent, name, region, mbps)
-        say({"checks": [asdict(item) for item in found]}, readiness.table(found))
-    if failed := [item.name for item in found if item.state == readiness.FAIL]:
+        items = readiness.check_readiness(settings, file.parent, name, region, mbps)
+        say({"checks": [asdict(item) for item in items]}, readiness.readiness_text(items))
+    if failed := [item.name for item in items if item.state == readiness.FAIL]:
         raise KwelaError(f"not ready: {', '.join(failed)}")
 
 
@@ -79,14 +78,15 @@ def plan(
     throughput: Annotated[
         float | None, typer.Option(min=1e-6, max=1e6, help="Clips a second that the GPU trains on.")
     ] = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Measure it here: 20 steps.")] = False,
+    measure: Annotated[bool, typer.Option("--probe", help="Measure it here: 20 steps.")] = False,
     preset: Preset = None,
     overrides: Set = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Hours and dollars before any is spent: on demand, spot, spot with idle hours, at two price lists.
+    """Work out hours and dollars before any is spent, at two price lists.
 
+    Each has on-demand hours, spot hours, and spot hours with idle hours off.
     Without --throughput or --probe, hours are the playbook's days.
 
     \b
@@ -95,21 +95,23 @@ def plan(
     kwela campaign plan --throughput 2.5
     """
     from kwela.campaign.money import plan as planning
-    from kwela.campaign.run import state
+    from kwela.campaign.run.campaign_state import training_clips
 
-    if throughput is not None and probe:
+    if throughput is not None and measure:
         raise UserError("kwela campaign plan: --throughput with --probe: choose one")
     settings, file = _settings(config)
     with speaking(as_json) as say:
-        clips = state.clips(settings)
+        clips = training_clips(settings)
         if throughput is not None:
-            work = planning.workload_at_speed(settings, clips, throughput)
-        elif probe:
-            said = _probe(_train(file, preset, overrides, device))
-            work = planning.workload_of_hours(said["hours"], "a probe of this machine", int(said["steps"]))
+            workload = planning.workload_at_speed(settings, clips, throughput)
+        elif measure:
+            estimate = probe(TrainingOptions(file, preset, overrides or (), device))
+            source, steps = "a probe of this machine", int(estimate["steps"])
+            workload = planning.workload_of_hours(estimate["hours"], source, steps)
         else:
-            work = planning.Workload(None, f"the plan of {settings.plan_days:g} days (nothing was measured)")
-        made = planning.make_plan(settings, work, clips)
+            source = f"the plan of {settings.plan_days:g} days (nothing was measured)"
+            workload = planning.Workload(None, source)
+        made = planning.make_plan(settings, workload, clips)
         say(made.to_dict(), planning.plan_text(made, settings))
 
 
@@ -117,23 +119,21 @@ def plan(
 def run(
     config: Config = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on; what there is to go on from is found anyway.")
+        bool, typer.Option("--resume", help="Go on. Without it a campaign that is there goes on too.")
     ] = False,
     gate_now: Annotated[bool, typer.Option("--gate-now", help="Hold the Go/No-Go gate at once.")] = False,
     override: Annotated[
-        str, typer.Option(help="Go on against a HOLD or NO-GO, for this reason; recorded.")
+        str, typer.Option(help="Go on against a HOLD or NO-GO, for this reason; it is recorded.")
     ] = "",
     unattended: Annotated[
-        bool, typer.Option("--unattended", help="Nobody is there: what stopped for a person stays stopped.")
+        bool, typer.Option("--unattended", help="A campaign that stopped for a person stays stopped.")
     ] = False,
     preset: Preset = None,
     overrides: Set = None,
     device: Device = None,
-    speed: Annotated[
-        float, typer.Option(min=1, max=1e7, help="Rehearse: a clock so many times as fast.")
-    ] = 1.0,
+    speed: Speed = 1.0,
 ) -> None:
-    """Train for weeks: resumes by itself, stops before the budget is overspent, holds the gate, ends with a report.
+    """Train for weeks: resume, stop before the budget is overspent, hold the gate, end with a report.
 
     Exit status: 3 NO-GO, 4 budget spent, 5 HOLD, 75 interrupted; each with a checkpoint.
 
@@ -143,55 +143,55 @@ def run(
     kwela campaign run --preset tiny --speed 100000
     """
     from kwela.campaign.money.clock import MachineClock
-    from kwela.campaign.run.orchestrator import Campaign
+    from kwela.campaign.run.orchestrator import Orchestrator
+    from kwela.campaign.run.running_campaign import RunningCampaign
     from kwela.cli import musicgen
 
     settings, file = _settings(config, rehearsal=speed != 1)
-    tuned = musicgen.settings(config, preset, overrides or [])[0].model.base
-    if preset or overrides:  # which may choose another model
-        settings.model_name = tuned
-    _begin(settings, tuned, resume)
-    around = _surroundings(settings, file.parent)
-    commands = _commands(settings, file, preset, overrides, device)
+    options = TrainingOptions(file, preset, overrides or (), device)
+    base_model = musicgen.settings(config, preset, overrides or [])[0].model.base
+    if options.may_change_the_model:
+        settings.model_name = base_model
+    _check_before_the_first_day(settings, base_model, resume)
+    environment = this_environment(settings, file.parent)
+    commands = campaign_commands(settings, options)
+    campaign = RunningCampaign(settings, commands, MachineClock(speed), environment, speed)
     try:
-        Campaign(settings, commands, MachineClock(speed), around, speed).run(
-            gate_now=gate_now, override=override, unattended=unattended
-        )
+        Orchestrator(campaign).run(gate_now=gate_now, override=override, unattended=unattended)
     except (NoGo, BudgetSpent):
-        _report_after(settings)
+        _report_after_the_end(settings)
         raise
-    _report_after(settings)
+    _report_after_the_end(settings)
 
 
 @campaign_app.command("status")
 def status(
     config: Config = None,
     rehearsal: Rehearsal = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every five seconds.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every five seconds.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Where a campaign stands: progress, loss, GPU, dollars, forecast, flags, days to the gate.
+    """Show where a campaign stands: progress, loss, GPU, dollars, forecast, flags, days to the gate.
 
     \b
     kwela campaign status --watch
     """
-    from kwela.campaign.money import ledger
-    from kwela.campaign.report import status as standing
+    from kwela.campaign.report import status_screen
 
     settings, _ = _settings(config, rehearsal)
     folder = settings.checkpoint_dir
-    if not (folder / ledger.NAME).is_file():
-        raise UserError(f"{folder}: no campaign here yet (kwela campaign run starts one)")
+    _need_campaign(folder)
     if not watch:
         with speaking(as_json) as say:
-            say(standing.facts(folder, settings), "" if as_json else standing.screen(folder, settings))
+            facts = status_screen.status(folder, settings)
+            say(facts, "" if as_json else status_screen.screen(folder, settings))
         return
     from rich.live import Live
     from rich.text import Text
 
     with contextlib.suppress(KeyboardInterrupt), Live(screen=sys.stdout.isatty(), auto_refresh=False) as live:
         while True:
-            live.update(Text(standing.screen(folder, settings)), refresh=True)
+            live.update(Text(status_screen.screen(folder, settings)), refresh=True)
             time.sleep(5)
 
 
@@ -208,41 +208,44 @@ def extend(
     """
     import filelock
 
-    from kwela.campaign.money import costs, ledger, ledger_rows
+    from kwela.campaign.money import ledger
     from kwela.campaign.money.clock import MachineClock
-    from kwela.campaign.run import state
+    from kwela.campaign.money.costs import add_up
+    from kwela.campaign.money.ledger_rows import campaign_row
+    from kwela.campaign.run.campaign_state import read_state
     from kwela.campaign.run.orchestrator import LOCK
 
     settings, _ = _settings(config, rehearsal)
-    path = settings.checkpoint_dir / ledger.NAME
+    folder = settings.checkpoint_dir
+    path = folder / ledger.NAME
     if not path.is_file():
-        raise UserError(f"{path.parent}: no campaign here yet: set budget_usd in its config instead")
+        raise UserError(f"{folder}: no campaign here yet: set budget_usd in its config instead")
     try:
-        with filelock.FileLock(path.parent / LOCK, blocking=False):
+        with filelock.FileLock(folder / LOCK, blocking=False):
             book = ledger.Ledger(path, MachineClock())
-            if ledger_rows.campaign_row(book.rows) is None:
+            if campaign_row(book.rows) is None:
                 raise UserError(
                     f"{path}: its first line is damaged: kwela campaign run mends it from a checkpoint"
                 )
-            before = costs.add_up(book.rows).budget_usd
+            before = add_up(book.rows).budget_usd
             if not to > before:
                 raise UserError(f"--to {to:g}: the budget is ${before:,.2f} already")
             book.record("budget", budget_usd=to, who=getpass.getuser())
     except filelock.Timeout:
-        raise UserError(f"{path.parent}: an orchestrator is at work: stop it first (Ctrl-C saves)") from None
-    stands = state.look(path.parent, settings).told
-    print(f"Budget ${before:,.2f} → ${to:,.2f}; kwela campaign run --resume goes on (the gate: {stands})")
+        raise UserError(f"{folder}: an orchestrator is at work: stop it first (Ctrl-C saves)") from None
+    verdict = read_state(folder, settings).verdict_text
+    print(f"Budget ${before:,.2f} → ${to:,.2f}; kwela campaign run --resume goes on (the gate: {verdict})")
 
 
 @campaign_app.command("simulate")
 def simulate(
     config: Config = None,
-    runs: Annotated[int, typer.Option(min=1, help="Campaigns.")] = 1000,
+    runs: Annotated[int, typer.Option(min=1, help="How many campaigns are simulated.")] = 1000,
     market: Annotated[str, typer.Option(help="spot or on-demand.")] = "spot",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,
 ) -> None:
-    """The life of a campaign, thousands of times: cost, days, outcome; and what the playbook's figures exclude.
+    """Simulate a campaign thousands of times: cost, days, outcome; and figures of the playbook that disagree.
 
     \b
     kwela campaign simulate --runs 5000
@@ -259,41 +262,47 @@ def simulate(
 
 @campaign_app.command("report")
 def report(config: Config = None, rehearsal: Rehearsal = False, as_json: Json = False) -> None:
-    """The campaign as Markdown, HTML and PDF, and its deliverables, each checked.
+    """Write the campaign as Markdown, HTML and PDF, and its deliverables, each checked.
 
     \b
     kwela campaign report
     """
-    from kwela.campaign.money import ledger
-    from kwela.campaign.report import report as reporting
+    from kwela.campaign.report import campaign_report
 
     settings, _ = _settings(config, rehearsal)
-    if not (settings.checkpoint_dir / ledger.NAME).is_file():
-        raise UserError(f"{settings.checkpoint_dir}: no campaign here yet (kwela campaign run starts one)")
+    _need_campaign(settings.checkpoint_dir)
     with speaking(as_json) as say:
-        made = reporting.write(settings)
-        say(made, "\n".join(reporting.lines(made)))
+        written = campaign_report.write_report(settings)
+        say(written, "\n".join(campaign_report.summary_lines(written)))
 
 
 def _settings(config: Path | None, rehearsal: bool = False) -> tuple[PlaybookConfig, Path]:
-    """The playbook's settings, and their file."""
+    """Return the playbook's settings, and their file. rehearsal: use the folders of a rehearsal."""
     from kwela import playbook
-    from kwela.campaign.run import state
+    from kwela.campaign.run.campaign_state import use_rehearsal_folders
 
     settings = playbook.load(config)
     if rehearsal:
-        state.rehearse(settings)
+        use_rehearsal_folders(settings)
     return settings, playbook.find(config).absolute()
 
 
-def _begin(settings: PlaybookConfig, tuned: str, resume: bool) -> None:
-    """What is looked at before the first day is counted. tuned: the base model. Raises UserError."""
+def _need_campaign(folder: Path) -> None:
+    """Raise UserError where no campaign has begun."""
     from kwela.campaign.money import ledger
-    from kwela.campaign.run import state
+
+    if not (folder / ledger.NAME).is_file():
+        raise UserError(f"{folder}: no campaign here yet (kwela campaign run starts one)")
+
+
+def _check_before_the_first_day(settings: PlaybookConfig, base_model: str, resume: bool) -> None:
+    """Raise UserError where a campaign could not begin; nothing is checked of one that has begun."""
+    from kwela.campaign.money import ledger
+    from kwela.campaign.run.campaign_state import TABLE
     from kwela.cli import musicgen
     from kwela.musicgen import base
 
-    folder, table = settings.checkpoint_dir, settings.dataset_dir / state.TABLE / "training_metadata.csv"
+    folder, table = settings.checkpoint_dir, settings.dataset_dir / TABLE / "training_metadata.csv"
     if (folder / ledger.NAME).exists():
         return
     if any(folder.glob("*.pt")):
@@ -305,137 +314,17 @@ def _begin(settings: PlaybookConfig, tuned: str, resume: bool) -> None:
     if not table.is_file():
         raise UserError(f"{table}: no data set yet: python3 dataset_setup.py (kwela dataset --help) makes it")
     musicgen.need_extra()
-    base.find(tuned, musicgen.stand_in())
+    base.find(base_model, musicgen.stand_in())
     if resume:
         print(f"Nothing to resume in {folder}: starting", flush=True)
 
 
-def _kwela(*words: str) -> list[str]:
-    return [sys.executable, "-m", "kwela", *words]
-
-
-def _train(file: Path, preset: str | None, overrides: list[str] | None, device: str | None) -> list[str]:
-    given = [word for item in overrides or [] for word in ("--set", item)]
-    chosen = [*(("--preset", preset) if preset else ()), *(("--device", device) if device else ())]
-    return _kwela("train", "musicgen", "--config", str(file), *chosen, *given)
-
-
-def _commands(
-    settings: PlaybookConfig,
-    file: Path,
-    preset: str | None,
-    overrides: list[str] | None,
-    device: str | None,
-) -> Commands:
-    from kwela.campaign.money import ledger
-    from kwela.campaign.run import state
-    from kwela.campaign.run.evaluation import Commands
-
-    folder, how = settings.checkpoint_dir, settings.evaluation
-    on = ["--device", device] if device else []
-    train = [
-        *_train(file, preset, overrides, device),
-        "--out",
-        str(folder),
-        "--ledger",
-        str(folder / ledger.NAME),
-    ]
-
-    def sample(model: str, prompts: list[str], seed: int, out: Path, stream: bool) -> list[str]:
-        if model == "base" and (preset or overrides):  # which may have chosen another than the config's
-            model = settings.model_name
-        said = [word for prompt in prompts for word in ("--prompt", prompt)]
-        words = [
-            "--model",
-            model,
-            *said,
-            "--duration",
-            str(how.seconds),
-            "--seed",
-            str(seed),
-            "--out",
-            str(out),
-        ]
-        return _kwela(
-            "generate",
-            "audio",
-            *words,
-            "--config",
-            str(file),
-            *on,
-            *(["--stream"] if stream else []),
-            "--json",
-        )
-
-    def authenticity(tuned: Path, base: Path, out: Path) -> list[str]:
-        real = ["--reference", str(how.reference_dir), "--contrast", str(how.contrast_dir)]
-        return _kwela(
-            "judge",
-            "authenticity",
-            *real,
-            "--samples",
-            str(tuned),
-            "--base",
-            str(base),
-            "--out",
-            str(out),
-            "--json",
-        )
-
-    def damage(tuned: Path, base: Path, model: Path, out: Path) -> list[str]:
-        clips = settings.dataset_dir / state.TABLE / "audio"
-        known = ["--training", str(clips)] if clips.is_dir() else []
-        unseen = ["--unseen", str(how.contrast_dir), "--model", str(model)]
-        return _kwela(
-            "judge",
-            "damage",
-            "--tuned",
-            str(tuned),
-            "--base",
-            str(base),
-            *known,
-            *unseen,
-            "--out",
-            str(out),
-            "--json",
-        )
-
-    return Commands(train, sample, authenticity, damage)  # type: ignore[arg-type]
-
-
-def _surroundings(settings: PlaybookConfig, home: Path) -> Surroundings:
-    """What this machine is and has. On EC2 its own market is the one that is paid."""
-    from kwela.campaign.run.orchestrator import Surroundings
-    from kwela.machines import gpu
-    from kwela.machines.aws import spot
-
-    metadata = spot.Metadata()
-    market = metadata.get("instance-life-cycle")
-    if market in ("spot", "on-demand") and market != settings.market:
-        print(f"This instance is {market}, whatever the config says", flush=True)
-        settings.market = market  # type: ignore[assignment]
-    instance = metadata.get("instance-id") if market else None
-    log = home / "training_logs" / "training.log"
-    return Surroundings(
-        instance or platform.node(), gpu.utilisation, spot.watch, home, settings.tensorboard_dir, log
-    )
-
-
-def _probe(train: list[str]) -> dict[str, float]:
-    """What `kwela train --estimate` measures."""
-    done = subprocess.run([*train, "--estimate", "--json"], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise KwelaError(f"the probe failed with exit status {done.returncode}; see above")
-    said: dict[str, float] = json.loads(done.stdout)
-    return said
-
-
-def _report_after(settings: PlaybookConfig) -> None:
-    """The report of a campaign that has ended; one that can't be written doesn't change how it ended."""
-    from kwela.campaign.report import report as reporting
+def _report_after_the_end(settings: PlaybookConfig) -> None:
+    """Write the report of a campaign that has ended. If it fails, the exit status stays the campaign's."""
+    from kwela.campaign.report import campaign_report
 
     try:
-        made = reporting.write(settings)
-        terminal.say("\n".join(reporting.lines(made)))
-    except Exception as error:  # whatever it is: the exit status is the campaign's
+        written = campaign_report.write_report(settings)
+        terminal.say("\n".join(campaign_report.summary_lines(written)))
+    except Exception as error:  # of any kind: the exit status is the campaign's
         terminal.say(f"no report: {type(error).__name__}: {error}", sys.stderr)

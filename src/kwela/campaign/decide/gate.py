@@ -2,12 +2,12 @@
 
     fails     a rule of the playbook's matrix that was measured, or no gain over the untuned model   -> NO-GO
     unknown   a metric that couldn't be measured                                                     -> HOLD
-    open      an interval that straddles its threshold, a red flag that is up,
-              a forecast over the budget                                                             -> CONDITIONAL-GO
+    open      an interval that straddles its threshold, a red flag that is up, a forecast over the budget
+    -> CONDITIONAL-GO
     passes    all of them                                                                            -> GO
 
-The first of these outcomes that any rule has decides. Authenticity passes by the lower end of its interval, because a
-score of 42 % from a dozen clips proves little.
+The first of these outcomes that any rule has decides. Authenticity passes by the lower end of its interval,
+because a score of 42 % from a dozen clips proves little.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PHASE_3 = {
     "estimated_phase_3_timeline": "7 months",
     "estimated_phase_3_cost": "$85,000 - $185,000",
 }
+NEXT_STEP = "kwela campaign report (drafts of the failure analysis, Phase 3 plan and budget request)"
 # The playbook's decision matrix: what to do where a rule fails.
 ACTIONS = {
     "authenticity": "Escalate to Phase 3: Full Amapiano dataset collection",
@@ -87,7 +88,7 @@ _MEASUREMENTS = TypeAdapter(GateMeasurements)
 
 
 def from_json(row: dict[str, Any]) -> GateDecision:
-    """Return the decision that `GateDecision.to_json` made the row from. Raises ValueError for wrong types."""
+    """Return the decision that `GateDecision.to_json` wrote. Raises ValueError for wrong types."""
     rules = [RuleResult(rule["name"], rule["outcome"], rule["said"]) for rule in row["rules"]]
     return GateDecision(row["verdict"], _MEASUREMENTS.validate_python(row["evidence"]), rules)
 
@@ -220,7 +221,7 @@ def abort_report(decision: GateDecision, now: float) -> dict[str, Any]:
         **PHASE_3,
         "failed_rules": {rule.name: rule.explanation for rule in decision.rules_that("fails")},
         "evidence": decision.to_json(),
-        "next_step": "kwela campaign report (drafts of the failure analysis, Phase 3 plan and budget request)",
+        "next_step": NEXT_STEP,
     }
 
 

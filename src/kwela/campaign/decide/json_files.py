@@ -24,7 +24,7 @@ def read_json(path: Path) -> JsonObject:
 
 
 def read_json_lines(path: Path) -> list[JsonObject]:
-    """Return the objects of a JSON Lines file, in order. A torn line is left out; no file gives no objects."""
+    """Return the objects of a JSON Lines file, without torn lines. A file that is not there has none."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -46,7 +46,7 @@ def parse_json_lines(content: bytes) -> list[JsonObject]:
 
 
 class AppendedLines:
-    """A JSON Lines file that grows. Each call of `read_new` reads only the bytes that were appended since the last."""
+    """A JSON Lines file that grows. Each `read_new` reads only the bytes that were added since the last."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,8 +57,8 @@ class AppendedLines:
     def read_new(self) -> tuple[list[JsonObject], bool]:
         """Return the objects of the new lines, and whether the file began anew.
 
-        The file begins anew when it was replaced, cut back or removed; the objects are then those of the whole file. A
-        last line without its line feed may still be in the making: a later call reads it.
+        The file begins anew when it was replaced, cut back or removed; the objects are then those of the
+        whole file. A last line without its line feed may still be in the making: a later call reads it.
         """
         try:
             with self.path.open("rb") as file:

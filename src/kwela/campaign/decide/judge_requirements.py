@@ -1,4 +1,4 @@
-"""Check before any clip is generated whether the authenticity judge could measure it with the given settings."""
+"""Check before any clip is generated whether the authenticity judge could measure it with these settings."""
 
 from __future__ import annotations
 

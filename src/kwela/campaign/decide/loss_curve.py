@@ -18,8 +18,8 @@ from kwela.campaign.decide.json_files import (
 class LossCurve:
     """Losses by step, in nats.
 
-    train, val: (step, loss), where the loss is None if it was not finite. base: the validation loss of the untuned
-    model. step: the last one that was logged or saved.
+    train, val: (step, loss), where the loss is None if it was not finite. base: the validation loss of the
+    untuned model. step: the last one that was logged or saved.
     """
 
     step: int = 0
@@ -45,7 +45,7 @@ class LossCurve:
 
 
 class LossCurveReader:
-    """Reads the curve of the run in a checkpoint folder again and again, each time only the lines that are new.
+    """Reads the curve of the run in a checkpoint folder again and again, each time only the new lines.
 
     A run that resumes cuts `metrics.jsonl` back to its checkpoint: the curve is then read anew.
     """

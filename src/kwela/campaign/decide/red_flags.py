@@ -81,8 +81,8 @@ def _loss_flags(seen: Observations, limits: Flags) -> Iterator[RedFlag]:
 def _not_falling(losses: list[tuple[int, float]], seen: Observations, hours: float) -> str:
     """Return evidence that the loss of the last `hours` of training has no falling trend; "" without any.
 
-    A least-squares line is fitted to the means of two dozen stretches, which are nearly independent where single
-    windows are not, and its slope gets a one-sided test.
+    A least-squares line is fitted to the means of two dozen stretches, which are nearly independent where
+    single windows are not, and its slope gets a one-sided test.
     """
     from scipy.stats import linregress  # takes a second to import, which `status` has no use for
 
@@ -118,7 +118,7 @@ def _spike(losses: list[tuple[int, float]], most_deviations: float) -> str:
 
 
 def _overfitting(curve: LossCurve, evaluations: int) -> str:
-    """Return evidence that validation rose at each of the last `evaluations` while training fell; "" without any."""
+    """Return evidence that validation rose at each of the last `evaluations` while training fell; else ""."""
     val = [(step, loss) for step, loss in curve.val if loss is not None][-evaluations - 1 :]
     if len(val) <= evaluations or not all(later[1] > sooner[1] for sooner, later in pairwise(val)):
         return ""

@@ -4,8 +4,8 @@
     up       seconds since the machine started, suspended time included
     awake    the same without suspended time, in which a cloud instance isn't billed
 
-`up` and `awake` never jump and go on when the process ends. So within one start of the machine a crash loses no time,
-and setting the clock changes nothing. `wall` is used only after a new start.
+`up` and `awake` never jump and go on when the process ends. So within one start of the machine a crash loses
+no time, and setting the clock changes nothing. `wall` is used only after a new start.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ DAY, HOUR = 86400.0, 3600.0
 class ClockReading:
     """All three clocks at one moment, in seconds.
 
-    boot: names this start of the machine. earlier_starts: (from, to) of the starts before it in wall time; `to` is
-    None where the machine went down without a record.
+    boot: names this start of the machine. earlier_starts: (from, to) of the starts before it in wall time;
+    `to` is None where the machine went down without a record.
     """
 
     boot: str

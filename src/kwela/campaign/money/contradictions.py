@@ -39,7 +39,8 @@ def _of_the_gate_and_the_days(settings: PlaybookConfig) -> Iterator[Contradictio
     if (at_gate := gate_day * usd_a_day) > limit:
         yield Contradiction(
             f"the gate's example: ${at_gate:,.2f}, all metrics pass; its threshold: ${limit:,.0f}",
-            f"{gate_day:g} days x 24 h x ${price:.2f} = ${at_gate:,.2f}: on demand the gate can only say NO-GO",
+            f"{gate_day:g} days x 24 h x ${price:.2f} = ${at_gate:,.2f}: "
+            "on demand the gate can only say NO-GO",
         )
     optimistic = scenarios(settings)["optimistic"]
     if optimistic > budget > 0 and usd_a_day:
@@ -50,7 +51,8 @@ def _of_the_gate_and_the_days(settings: PlaybookConfig) -> Iterator[Contradictio
         )
     if (days_left := days - FIRST_TRAINING_DAY + 1) > 0:
         yield Contradiction(
-            f"training: {days:g} days x 24 h, ${days * usd_a_day:,.0f}; it starts on day {FIRST_TRAINING_DAY}",
+            f"training: {days:g} days x 24 h, ${days * usd_a_day:,.0f}; "
+            f"it starts on day {FIRST_TRAINING_DAY}",
             f"from day {FIRST_TRAINING_DAY} to day {days:g} there are {days_left:g} days: "
             f"${days_left * usd_a_day:,.0f}",
         )
@@ -66,7 +68,8 @@ def _of_the_limits(settings: PlaybookConfig) -> Iterator[Contradiction]:
     limit = settings.go_nogo_thresholds.max_cost_usd
     if max(limit, ALARM_USD) > budget:
         yield Contradiction(
-            f"budget ${budget:,.0f}; gate ${limit:,.0f}; alarm ${ALARM_USD:,.0f}; extension from $600 to $800",
+            f"budget ${budget:,.0f}; gate ${limit:,.0f}; alarm ${ALARM_USD:,.0f}; "
+            "extension from $600 to $800",
             "a budget that holds is spent before the gate's limit, the alarm or the extension is reached",
         )
     if settings.flag_cost_usd < gate_day * usd_a_day:
@@ -86,7 +89,8 @@ def _of_the_totals(settings: PlaybookConfig) -> Iterator[Contradiction]:
     realistic, pessimistic = by_scenario["realistic"], by_scenario["pessimistic"]
     if abs(realistic / STOPPED_WHEN_IDLE_USD - 1) > 0.02:
         yield Contradiction(
-            f"spot, stopped in idle hours: ${STOPPED_WHEN_IDLE_USD:,.0f} (optimistic), ${realistic:,.0f} (realistic)",
+            f"spot, stopped in idle hours: ${STOPPED_WHEN_IDLE_USD:,.0f} (optimistic), "
+            f"${realistic:,.0f} (realistic)",
             f"{settings.plan_days:g} x {settings.hours_per_day:g} h x ${settings.spot_cost_per_hour:.2f} = "
             f"${realistic:,.2f}, with setup ${realistic + setup:,.2f}",
         )

@@ -15,8 +15,8 @@ MONTH = 30 * DAY
 class Totals:
     """Dollars and seconds so far.
 
-    began: unix seconds of day 1's start. elapsed_seconds: calendar seconds since then. training_seconds: calendar
-    seconds since training first ran.
+    began: unix seconds of day 1's start. elapsed_seconds: calendar seconds since then. training_seconds:
+    calendar seconds since training first ran.
     """
 
     gpu_usd: float
@@ -79,7 +79,10 @@ def step_history(rows: Sequence[LedgerRow]) -> list[tuple[float, int]]:
 
 
 def gpu_usd_by_day(rows: Sequence[LedgerRow]) -> dict[tuple[int, str], float]:
-    """Return GPU dollars by (campaign day from 1, market). What was billed between two lines is spread over that time."""
+    """Return GPU dollars by (campaign day from 1, market).
+
+    What was billed between two lines is spread over the time between them.
+    """
     day_1 = start_time(rows)
     dollars: dict[tuple[int, str], float] = {}
     last_line: dict[str, tuple[float, float]] = {}  # span -> (days since day 1 began, billed seconds)
@@ -101,7 +104,7 @@ def _span_lines(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
 
 
 def forecast(rows: Sequence[LedgerRow], totals: Totals, step: int, steps: int) -> float | None:
-    """Return the dollars at `steps`, at the pace and price of all steps so far; None before there is a pace."""
+    """Return the dollars at `steps`, at the pace and price so far; None before there is a pace."""
     history = step_history(rows)
     first_step_at = next((seconds for seconds, reached in history if reached > 0), None)
     if step <= 0 or first_step_at is None or totals.billed_seconds <= 0:

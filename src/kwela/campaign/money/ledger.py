@@ -1,12 +1,13 @@
-"""Keep a campaign's money in an append-only file of checksummed lines, which survives a crash of anything else.
+"""Keep a campaign's money in an append-only file of checksummed lines, which survives a crash at any moment.
 
 Each line is on the disk before anything relies on it. ledger_rows.py says what a line holds.
 
-- Of the lines of a span the one with most seconds counts. So a line that is lost or there twice changes nothing, and two
-  copies (on disk, in a checkpoint) merge into one that has every line of either.
-- Within a span time is counted by the machine's own clocks (clock.py): a crash between two lines loses nothing, and
-  setting the clock changes nothing.
-- After a new start of a machine that did not record when it went down, the most that it may have cost since is added.
+- Of the lines of a span the one with most seconds counts. So a line that is lost or there twice changes
+  nothing, and two copies (on disk, in a checkpoint) merge into one that has every line of either.
+- Within a span time is counted by the machine's own clocks (clock.py): a crash between two lines loses
+  nothing, and setting the clock changes nothing.
+- After a new start of a machine that did not record when it went down, the most that it may have cost since
+  is added.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ NAME = "ledger.jsonl"
 LINE_INTERVAL = 300.0  # seconds between two lines of a span
 AUTO_SHUTDOWN = 2 * 3600.0  # seconds after which an idle machine is stopped
 STOPPED = "stopped without a word"  # `why` of a span whose end nothing recorded
-# The most seconds that an instance may have run on after its last line, by that line's `why`: killed between two lines
-# (the second may be torn), taken back after a notice, or left for the auto-shutdown (every other reason).
+# The most seconds that an instance may have run on after its last line, by that line's `why`: killed between
+# two lines (the second may be torn), taken back after a notice, or left for the auto-shutdown (every other
+# reason).
 UNRECORDED_SECONDS = {
     "": 2 * LINE_INTERVAL,
     "spot notice": 120.0,
@@ -45,7 +47,7 @@ UNRECORDED_SECONDS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What is paid for: market is "spot" or "on-demand"; price in dollars an hour, disk_usd a GB and month."""
+    """What is paid for. market: "spot" or "on-demand"; price: dollars an hour; disk_usd: a GB and month."""
 
     instance: str
     market: str
@@ -55,7 +57,7 @@ class Machine:
 
 
 class Ledger:
-    """The ledger at `path`, opened to write. A torn last line (a power cut) stays, and the next line begins anew.
+    """The ledger at `path`, opened to write. A last line that a power cut tore stays; the next begins below.
 
     path: None keeps the ledger in memory, for simulations. Raises UserError as `read_rows`.
     """
@@ -91,8 +93,8 @@ class Ledger:
     ) -> list[str]:
         """Begin the campaign, or make sure that this is it. Raises UserError saying what differs.
 
-        began: unix seconds at which day 1 began; None: when the first machine is billed here. Returns the values of
-        the ledger that are kept where those of the call differ, such as "setup_usd 25.0".
+        began: unix seconds at which day 1 began; None: when the first machine is billed here. Returns the
+        values of the ledger that are kept where those of the call differ, such as "setup_usd 25.0".
         """
         first = campaign_row(self.rows)
         if first is None:
@@ -141,14 +143,14 @@ class Ledger:
         end = last["to"] + unrecorded
         why = last["why"] or STOPPED
         self._append(last | {"to": end, "seconds": last["seconds"] + unrecorded, "why": why})
-        # Billed from the machine's start, not from the moment it reached this line. A clock that was set back says
-        # nothing about the gap.
+        # Billed from the machine's start, not from the moment it reached this line. A clock that was set back
+        # says nothing about the gap.
         age = min(now.awake, gap - unrecorded) if gap >= 0 else now.awake
         self._append_span(facts, now, max(end, now.wall - age), age, last["step"])
         return max(0.0, gap)
 
     def _unrecorded_seconds(self, last: LedgerRow, machine: Machine, now: ClockReading) -> float:
-        """Return for how long the machine of span `last` was on after its last line, in starts before this one."""
+        """Return the seconds that the machine of span `last` was on after that line, before this start."""
         guess = UNRECORDED_SECONDS.get(last["why"], AUTO_SHUTDOWN)
         if last["instance"] != machine.instance:  # the log of this machine says nothing of another
             return guess
@@ -173,7 +175,10 @@ class Ledger:
         return self._append({"kind": kind, "at": self.campaign_time(), **facts})
 
     def campaign_time(self) -> float:
-        """Return unix seconds as the campaign counts them: those of its last line plus what the machine's clock adds."""
+        """Return unix seconds as the campaign counts them.
+
+        They are those of its last line, and the time that the machine's own clock has counted since.
+        """
         now = self.clock.read()
         return self.span["to"] + now.up - self.span["up"] if self.span else now.wall
 

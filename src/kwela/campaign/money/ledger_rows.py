@@ -2,12 +2,10 @@
 
 One line holds one fact. `kind` says which:
 
-    campaign  id, settings, budget_usd, setup_usd, began    the first line
-    span      one start of one machine: price, market, disk, from, to, seconds, step, why; repeated as time passes
-    budget    a larger budget, agreed to later
-    gate      a verdict with its measurements
-    override  the verdict that a person overrode, and why
-    stopped   why the campaign waits for a person; `resumed`: a person came
+    campaign  id, settings, budget_usd, setup_usd, began    the first line span      one start of one machine:
+    price, market, disk, from, to, seconds, step, why; repeated as time passes budget    a larger budget,
+    agreed to later gate      a verdict with its measurements override  the verdict that a person overrode,
+    and why stopped   why the campaign waits for a person; `resumed`: a person came
 
 `at`, `from` and `to` are unix seconds; `seconds`, `up` and `awake` are those of the machine's own clocks.
 """
@@ -110,8 +108,9 @@ def sealed_line(row: LedgerRow) -> str:
 def parse_rows(text: str, source: str = "the ledger") -> tuple[list[LedgerRow], int]:
     """Return the whole rows of a ledger's text, each once, and the number of damaged lines.
 
-    A damaged line is one that its checksum does not fit. source: names the text in a message. Raises UserError for a
-    line with a fitting checksum and a value of the wrong type: kwela never writes such a line.
+    A damaged line is one that its checksum does not fit. source: names the text in a message. Raises
+    UserError for a line with a fitting checksum and a value of the wrong type: kwela never writes such a
+    line.
     """
     rows: dict[str, LedgerRow] = {}
     damaged = 0
@@ -176,6 +175,6 @@ def span_rows(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
 
 
 def start_time(rows: Sequence[LedgerRow]) -> float:
-    """Return the unix seconds at which day 1 began: as the first line states it, else when the first span began."""
+    """Return the unix seconds at which day 1 began: as the first line says, else with the first span."""
     stated = [row["began"] for row in rows if row["kind"] == "campaign" and row.get("began") is not None]
     return min([*stated, *(row["from"] for row in rows if row["kind"] == "span")], default=0.0)

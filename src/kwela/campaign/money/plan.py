@@ -1,8 +1,8 @@
 """Work out what a campaign would take and cost, before a dollar is spent.
 
-Hours come from a measured speed (a probe, or items a second that the user gives), with a range; without either, from
-the playbook's plan of so many days. Each price list is shown with on-demand hours, spot hours, and spot hours of a
-machine that stops when nobody needs it. Ranges are (low, likely, high).
+Hours come from a measured speed (a probe, or items a second that the user gives), with a range; without
+either, from the playbook's plan of so many days. Each price list is shown with on-demand hours, spot hours,
+and spot hours of a machine that stops when nobody needs it. Ranges are (low, likely, high).
 """
 
 from __future__ import annotations
@@ -188,7 +188,8 @@ def _warnings(settings: PlaybookConfig) -> list[str]:
     warnings = []
     if limit > budget:
         warnings.append(
-            f"the gate lets ${limit:,.0f} pass, the budget is ${budget:,.0f}: the gate's cost rule can never fail"
+            f"the gate lets ${limit:,.0f} pass, the budget is ${budget:,.0f}: "
+            "the gate's cost rule can never fail"
         )
     if budget < ALARM_USD:
         warnings.append(
@@ -210,11 +211,11 @@ def plan_text(plan: Plan, settings: PlaybookConfig) -> str:
         f"budget ${settings.budget_usd:,.2f}; in it ${settings.setup_cost_usd:,.2f} for setup, "
         f"${plan.transfer_usd:.2f} to fetch {DOWNLOAD_GB:g} GB; {DATASET_GB:g} GB of archives come in free",
         f"not in the hours: {plan.gate_hours[0]:.1f} to {plan.gate_hours[1]:.1f} for the gate's "
-        f"{settings.evaluation.samples} tuned and {settings.evaluation.samples} untuned clips, at the playbook's "
-        f"{CLIP_SECONDS[0]:g} to {CLIP_SECONDS[1]:g} s each",
+        f"{settings.evaluation.samples} tuned and {settings.evaluation.samples} untuned clips, "
+        f"at the playbook's {CLIP_SECONDS[0]:g} to {CLIP_SECONDS[1]:g} s each",
         "",
-        f"{'prices':9} {'market':10} {'$/h':>6} {'h/day':>6} {'hours':>16} {'days':>11} {'disk':>6} {'total $':>16}  "
-        "fits     largest plan",
+        f"{'prices':9} {'market':10} {'$/h':>6} {'h/day':>6} {'hours':>16} {'days':>11} {'disk':>6} "
+        f"{'total $':>16}  fits     largest plan",
     ]
     for row in plan.rows:
         hours, days, usd = _range_text(row.hours), _range_text(row.days), _range_text(row.usd)

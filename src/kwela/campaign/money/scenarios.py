@@ -8,8 +8,8 @@ from kwela.playbook import PlaybookConfig
 def scenarios(settings: PlaybookConfig) -> dict[str, float]:
     """Return dollars by scenario: days x hours a day x price; setup is added only where the playbook adds it.
 
-    With the playbook's own figures: 1,772 (56 days on demand, and setup), 437 (56 days of 20 spot hours) and 273 (35 of
-    them).
+    With the playbook's own figures: 1,772 (56 days on demand, and setup), 437 (56 days of 20 spot hours) and
+    273 (35 of them).
     """
     idle_day = settings.hours_per_day * settings.spot_cost_per_hour
     return {

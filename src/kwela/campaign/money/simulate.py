@@ -1,7 +1,7 @@
-"""Simulate the whole life of a campaign thousands of times, with drawn prices, interruptions, failures and results.
+"""Simulate a whole campaign thousands of times, with drawn prices, interruptions, failures and results.
 
-The ledger counts the money and the gate gives the verdict: both are the code of a real campaign. `Odds` holds what is
-drawn. The odds are assumptions: neither spot markets nor fine-tunes promise anything.
+The ledger counts the money and the gate gives the verdict: both are the code of a real campaign. `Odds` holds
+what is drawn. The odds are assumptions: neither spot markets nor fine-tunes promise anything.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SimulatedCampaign:
 def simulate_campaign(
     settings: PlaybookConfig, market: str, odds: Odds, rng: np.random.Generator
 ) -> SimulatedCampaign:
-    """Simulate one campaign from its first day to its end; each turn of the loop is one stretch of training."""
+    """Simulate one campaign from its first day to its end. Each turn of the loop is a stretch of training."""
     clock = FakeClock(wall=0.0)
     ledger = Ledger(None, clock)
     ledger.open({}, settings.budget_usd, settings.setup_cost_usd)
@@ -140,7 +140,7 @@ def _drawn_verdict(totals: Totals, settings: PlaybookConfig, odds: Odds, rng: np
 def simulate(
     settings: PlaybookConfig, market: str, runs: int, seed: int = 0, odds: Odds | None = None
 ) -> dict[str, Any]:
-    """Return the distributions of cost (dollars), days and outcomes over `runs` campaigns, as `--json` prints them."""
+    """Return the distributions of cost (dollars), days and outcomes over `runs` campaigns, for `--json`."""
     odds = odds or Odds()
     rng = np.random.default_rng(seed)
     turns = terminal.with_progress_bar(range(runs), "Simulating" if sys.stderr.isatty() else "")
@@ -167,9 +167,10 @@ def simulation_text(result: dict[str, Any]) -> str:
     odds = Odds(**result["assumptions"])
     least, most = odds.true_share
     lines = [
-        f"Drawn, not known: authentic share {100 * least:.0f}-{100 * most:.0f} %, untuned loss {odds.base_loss[0]:g} ± "
-        f"{odds.base_loss[1]:g}, gain {odds.gain[0]:.2f} ± {odds.gain[1]:.2f} nats, {odds.notices:g} spot notices "
-        "a day. The outcomes are as good as these.",
+        f"Drawn, not known: authentic share {100 * least:.0f}-{100 * most:.0f} %, "
+        f"untuned loss {odds.base_loss[0]:g} ± {odds.base_loss[1]:g}, "
+        f"gain {odds.gain[0]:.2f} ± {odds.gain[1]:.2f} nats, {odds.notices:g} spot notices a day. "
+        "The outcomes are as good as these.",
         f"{result['runs']:,} campaigns on {result['market']} machines",
         "",
     ]

@@ -1,0 +1,1 @@
+"""Show a campaign to people: the status screen, the report, the deliverables."""

@@ -1,4 +1,7 @@
-"""Tells people, by webhook and SNS. What couldn't be sent is kept, and tried again by the next session too."""
+"""Send messages to people by webhook and SNS.
+
+What could not be sent is kept in a file and tried again, by the next process if need be.
+"""
 
 from __future__ import annotations
 
@@ -16,65 +19,68 @@ from kwela.playbook import Notify
 
 NAME = "unsent.jsonl"
 TIMEOUT = 5.0  # seconds
-AGAIN = 300.0  # seconds until the next try
-MOST = 100  # messages kept
+RETRY_INTERVAL = 300.0  # seconds until the next try
+MOST_KEPT = 100  # messages
 
 
 class Messenger:
-    """Sends what `say` is told; `retry` sends what is left over. log: told of what couldn't be sent.
+    """Sends messages over each channel that the settings name.
 
-    unsent: where that is kept, a line each: {"way": "webhook" or "SNS", "message"}.
+    say: takes a line for the log about what could not be sent. unsent: the file that keeps it, one object a
+    line: {"way": "webhook" or "SNS", "message"}.
     """
 
-    def __init__(self, whom: Notify, log: Callable[[str], None], unsent: Path) -> None:
-        self.log, self.unsent = log, unsent
-        self.ways: dict[str, Callable[[dict[str, Any]], None]] = {}
-        if whom.webhook:
-            self.ways["webhook"] = lambda message: _post(whom.webhook, message)
-        if whom.sns_topic:
-            self.ways["SNS"] = lambda message: _publish(whom.sns_topic, message)
+    def __init__(self, settings: Notify, say: Callable[[str], None], unsent: Path) -> None:
+        self.say, self.unsent = say, unsent
+        self.channels: dict[str, Callable[[dict[str, Any]], None]] = {}
+        if settings.webhook:
+            self.channels["webhook"] = lambda message: _post(settings.webhook, message)
+        if settings.sns_topic:
+            self.channels["SNS"] = lambda message: _publish(settings.sns_topic, message)
         kept = [(row.get("way"), row.get("message")) for row in read_json_lines(unsent)]
-        self.left: deque[tuple[str, Any]] = deque(
-            ((way, message) for way, message in kept if way in self.ways), maxlen=MOST
+        self.waiting: deque[tuple[str, Any]] = deque(
+            ((channel, message) for channel, message in kept if channel in self.channels), maxlen=MOST_KEPT
         )
-        self.tried = float("-inf")
+        self.last_try = float("-inf")
 
-    def say(self, message: dict[str, Any], now: float) -> None:
-        """message: {"text", ...}. now: any clock's seconds, for `retry`."""
-        self.left.extend((way, message) for way in self.ways)
-        self.tried = float("-inf")
+    def send(self, message: dict[str, Any], now: float) -> None:
+        """Send a message, {"text", ...}. now: seconds of any clock, of which `retry` gets a later reading."""
+        self.waiting.extend((channel, message) for channel in self.channels)
+        self.last_try = float("-inf")
         self.retry(now)
 
     def retry(self, now: float) -> None:
-        if not self.left or now - self.tried < AGAIN:
+        """Send what is left over, if RETRY_INTERVAL has passed since the last try."""
+        if not self.waiting or now - self.last_try < RETRY_INTERVAL:
             return
-        self.tried = now
+        self.last_try = now
         failed: set[str] = set()
-        for _ in range(len(self.left)):
-            way, message = self.left.popleft()
+        for _ in range(len(self.waiting)):
+            channel, message = self.waiting.popleft()
+            if channel in failed:
+                self.waiting.append((channel, message))
+                continue
             try:
-                if way in failed:
-                    raise ConnectionError
-                self.ways[way](message)
-            except Exception as error:  # boto3 and urllib raise a zoo; none of it may stop a campaign
-                self.left.append((way, message))
-                if way not in failed:
-                    why = (str(error).splitlines() or [type(error).__name__])[0]
-                    self.log(f"{way}: not sent, will be tried again: {why}")
-                failed.add(way)
+                self.channels[channel](message)
+            except (
+                Exception
+            ) as error:  # boto3 and urllib raise errors of many kinds; none may stop a campaign
+                self.waiting.append((channel, message))
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                self.say(f"{channel}: not sent, will be tried again: {reason}")
+                failed.add(channel)
         self._keep()
 
     def _keep(self) -> None:
-        if not self.left:
+        """Write what is left over to the file."""
+        if not self.waiting:
             self.unsent.unlink(missing_ok=True)
             return
-        lines = (json.dumps({"way": way, "message": message}) + "\n" for way, message in self.left)
+        lines = (json.dumps({"way": channel, "message": message}) + "\n" for channel, message in self.waiting)
         try:
             files.write(self.unsent, "".join(lines))
-        except (
-            KwelaError
-        ) as error:  # a full disk: it is tried again all the same, as long as this session lasts
-            self.log(str(error))
+        except KwelaError as error:  # a full disk: this process still tries again
+            self.say(str(error))
 
 
 def _post(url: str, message: dict[str, Any]) -> None:
@@ -87,6 +93,6 @@ def _publish(topic: str, message: dict[str, Any]) -> None:
     import boto3
     from botocore.config import Config
 
-    patient = Config(connect_timeout=TIMEOUT, read_timeout=TIMEOUT, retries={"max_attempts": 1})
-    client = boto3.client("sns", region_name=topic.split(":")[3] or None, config=patient)
+    config = Config(connect_timeout=TIMEOUT, read_timeout=TIMEOUT, retries={"max_attempts": 1})
+    client = boto3.client("sns", region_name=topic.split(":")[3] or None, config=config)
     client.publish(TopicArn=topic, Subject="kwela campaign", Message=json.dumps(message, indent=1))

@@ -1,4 +1,7 @@
-"""The playbook's pre-flight and readiness lists: each item passes, fails, or is asked of a person, who confirms it."""
+"""Check the playbook's pre-flight and readiness lists.
+
+Each item passes, fails, or is a question that a person answers.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,9 @@ from kwela.playbook import PlaybookConfig
 PASS, FAIL, ASK = "pass", "fail", "ask"
 CONFIRMED = "readiness.json"
 NEEDED_GB = 60.0  # archives, clips, codes, checkpoints
+TENSORBOARD_PORT = 6006
+PRICE_TOLERANCE = 0.1  # a share of the price
+MOST_HOURS = 24  # to send the data set one way
 
 # What no machine can know: name -> the question.
 QUESTIONS = {
@@ -36,166 +42,182 @@ QUESTIONS = {
 
 
 @dataclass(frozen=True)
-class Item:
+class ReadinessItem:
+    """A line of the lists. state: pass, fail or ask."""
+
     name: str
-    state: str  # pass, fail, ask
+    state: str
     detail: str
 
 
-def items(
-    settings: PlaybookConfig, home: Path, name: str, region: str | None, mbps: float | None
-) -> list[Item]:
-    """Every item of both lists. home: the config's folder; name: the instance's; mbps: of the network, None unknown."""
-    found = [*_cloud(settings, name, region), _disk(settings), *_services(), _bandwidth(mbps), _scripts(home)]
-    found += [*_local(), _music(settings)]
-    confirmed = read_json(settings.checkpoint_dir / CONFIRMED)
-    for key, question in QUESTIONS.items():
-        said = confirmed.get(key)
-        asked = Item(key, ASK, f"{question} (--confirm {key})")
-        found.append(Item(key, PASS, f"confirmed by {said}") if said else asked)
-    return found
+def _item(name: str, passes: bool, detail: str) -> ReadinessItem:
+    return ReadinessItem(name, PASS if passes else FAIL, detail)
 
 
-def confirm(settings: PlaybookConfig, keys: list[str], who: str) -> None:
-    """Remember who answered yes to which of QUESTIONS."""
+def check_readiness(
+    settings: PlaybookConfig,
+    config_folder: Path,
+    instance_name: str,
+    region: str | None,
+    mbps: float | None,
+) -> list[ReadinessItem]:
+    """Return every item of both lists. mbps: the network's speed in Mbit/s, None if it isn't known."""
+    return [
+        *_cloud_items(settings, instance_name, region),
+        _disk_item(settings),
+        _auto_shutdown_item(),
+        _tensorboard_item(),
+        _bandwidth_item(mbps),
+        _scripts_item(config_folder),
+        *_machine_items(),
+        _music_item(settings),
+        *_questions(settings),
+    ]
+
+
+def confirm(settings: PlaybookConfig, names: list[str], user: str) -> None:
+    """Record that `user` answered yes to these of the questions."""
     path = settings.checkpoint_dir / CONFIRMED
-    files.write(path, json.dumps({**read_json(path), **dict.fromkeys(keys, who)}, indent=1) + "\n")
+    files.write(path, json.dumps({**read_json(path), **dict.fromkeys(names, user)}, indent=1) + "\n")
 
 
-def table(found: list[Item]) -> str:
+def readiness_text(items: list[ReadinessItem]) -> str:
+    """Return the items as a table for a terminal."""
     marks = {PASS: "✓ pass", FAIL: "✗ fail", ASK: "? ask"}
-    width = max(len(item.name) for item in found)
-    return "\n".join(f"{marks[item.state]}  {item.name:{width}}  {item.detail}" for item in found)
+    width = max(len(item.name) for item in items)
+    return "\n".join(f"{marks[item.state]}  {item.name:{width}}  {item.detail}" for item in items)
 
 
-def _cloud(settings: PlaybookConfig, name: str, region: str | None) -> list[Item]:
+def _questions(settings: PlaybookConfig) -> Iterator[ReadinessItem]:
+    confirmed = read_json(settings.checkpoint_dir / CONFIRMED)
+    for name, question in QUESTIONS.items():
+        if user := confirmed.get(name):
+            yield ReadinessItem(name, PASS, f"confirmed by {user}")
+        else:
+            yield ReadinessItem(name, ASK, f"{question} (--confirm {name})")
+
+
+def _cloud_items(settings: PlaybookConfig, instance_name: str, region: str | None) -> list[ReadinessItem]:
     try:
         session = instance.connect(region)
         with instance.one_line():
             account = session.client("sts").get_caller_identity()["Account"]
     except KwelaError as error:
-        unknown = "needs the account"
-        rest = [
-            Item(each, FAIL, unknown)
-            for each in ("billing alarm", "confirmed e-mail", "key pair", "instance")
-        ]
-        return [Item("AWS account", FAIL, str(error)), *rest]
+        others = "billing alarm", "confirmed e-mail", "key pair", "instance"
+        unknown = [ReadinessItem(name, FAIL, "needs the account") for name in others]
+        return [ReadinessItem("AWS account", FAIL, str(error)), *unknown]
 
-    def ask(what: str, look: Callable[[], tuple[bool, str]]) -> Item:
+    def checked(name: str, check: Callable[[], tuple[bool, str]]) -> ReadinessItem:
         try:
-            good, detail = look()
+            return _item(name, *check())
         except KwelaError as error:
-            good, detail = False, str(error)
-        return Item(what, PASS if good else FAIL, detail)
+            return _item(name, False, str(error))
 
     return [
-        Item("AWS account", PASS, f"{account}, {session.region_name}"),
-        ask("billing alarm", lambda: _alarm(alarm.look(session, name))),
-        ask("confirmed e-mail", lambda: _email(alarm.look(session, name))),
-        ask("key pair", lambda: _key(session)),
-        ask("instance", lambda: _instance(instance.find(session, name))),
-        *_price(settings, session, name),
+        ReadinessItem("AWS account", PASS, f"{account}, {session.region_name}"),
+        checked("billing alarm", lambda: _check_alarm(alarm.look(session, instance_name))),
+        checked("confirmed e-mail", lambda: _check_email(alarm.look(session, instance_name))),
+        checked("key pair", lambda: _check_key(session)),
+        checked("instance", lambda: _check_instance(instance.find(session, instance_name))),
+        *_price_item(settings, session, instance_name),
     ]
 
 
-def _alarm(there: alarm.Alarm) -> tuple[bool, str]:
-    if there.dollars is None:
+def _check_alarm(billing: alarm.Alarm) -> tuple[bool, str]:
+    if billing.dollars is None:
         return False, f"none: kwela aws alarm --email YOU (at ${ALARM_USD:.0f})"
-    return there.dollars <= ALARM_USD, f"at ${there.dollars:,.0f}; the playbook asks for ${ALARM_USD:,.0f}"
+    detail = f"at ${billing.dollars:,.0f}; the playbook asks for ${ALARM_USD:,.0f}"
+    return billing.dollars <= ALARM_USD, detail
 
 
-def _email(there: alarm.Alarm) -> tuple[bool, str]:
-    if not there.emails:
+def _check_email(billing: alarm.Alarm) -> tuple[bool, str]:
+    if not billing.emails:
         return False, "none: kwela aws alarm --email YOU"
-    return any(there.emails.values()), ", ".join(
-        f"{address} {'confirmed' if yes else 'has not followed the link yet'}"
-        for address, yes in there.emails.items()
+    return any(billing.emails.values()), ", ".join(
+        f"{address} {'confirmed' if is_confirmed else 'has not followed the link yet'}"
+        for address, is_confirmed in billing.emails.items()
     )
 
 
-def _key(session: Any) -> tuple[bool, str]:
+def _check_key(session: Any) -> tuple[bool, str]:
     with instance.one_line():
-        known = [pair["KeyName"] for pair in session.client("ec2").describe_key_pairs()["KeyPairs"]]
-    return bool(known), ", ".join(known) or "none: aws ec2 create-key-pair makes one"
+        keys = [pair["KeyName"] for pair in session.client("ec2").describe_key_pairs()["KeyPairs"]]
+    return bool(keys), ", ".join(keys) or "none: aws ec2 create-key-pair makes one"
 
 
-def _instance(there: instance.Machine | None) -> tuple[bool, str]:
-    if there is None:
+def _check_instance(rented: instance.Machine | None) -> tuple[bool, str]:
+    if rented is None:
         return False, "none: kwela aws launch --key-name YOURS"
-    return True, f"{there.id}, {there.type}, {there.market}, {there.state}"
+    return True, f"{rented.id}, {rented.type}, {rented.market}, {rented.state}"
 
 
-def _price(settings: PlaybookConfig, session: Any, name: str) -> Iterator[Item]:
-    """Whether the campaign bills what the instance costs, to 10 %; nothing where its price isn't known."""
+def _price_item(settings: PlaybookConfig, session: Any, instance_name: str) -> Iterator[ReadinessItem]:
+    """Yield whether the campaign bills what the instance costs, to 10 %; nothing for an unknown price."""
     with contextlib.suppress(KwelaError):
-        there = instance.find(session, name)
-        if there is None or not (paid := bill.price(session, there)):
+        rented = instance.find(session, instance_name)
+        if rented is None or not (price := bill.price(session, rented)):
             return
-        key = "spot_cost_per_hour" if there.market == "spot" else "gpu_cost_per_hour"
+        key = "spot_cost_per_hour" if rented.market == "spot" else "gpu_cost_per_hour"
         billed = getattr(settings, key)
-        said = f"{there.type}, {there.market}, costs ${paid:.3f} an hour; {key} is {billed:g}"
-        near = abs(billed / paid - 1) <= 0.1
-        yield Item("price", PASS if near else FAIL, said if near else f"{said}: set it to {paid:.3f}")
+        detail = f"{rented.type}, {rented.market}, costs ${price:.3f} an hour; {key} is {billed:g}"
+        is_near = abs(billed / price - 1) <= PRICE_TOLERANCE
+        yield _item("price", is_near, detail if is_near else f"{detail}: set it to {price:.3f}")
 
 
-def _disk(settings: PlaybookConfig) -> Item:
-    place = next(
-        folder for folder in (settings.checkpoint_dir, *settings.checkpoint_dir.parents) if folder.exists()
-    )
-    free = shutil.disk_usage(place).free / 1e9
-    return Item("disk", PASS if free >= NEEDED_GB else FAIL, f"{free:,.0f} GB free, {NEEDED_GB:.0f} needed")
+def _disk_item(settings: PlaybookConfig) -> ReadinessItem:
+    folders = settings.checkpoint_dir, *settings.checkpoint_dir.parents
+    existing = next(folder for folder in folders if folder.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    return _item("disk", free_gb >= NEEDED_GB, f"{free_gb:,.0f} GB free, {NEEDED_GB:.0f} needed")
 
 
-def _services() -> list[Item]:
+def _auto_shutdown_item() -> ReadinessItem:
     try:
-        asked = subprocess.run(
+        answer = subprocess.run(
             ["systemctl", "is-active", "kwela-idle-watch.timer"], capture_output=True, text=True, timeout=10
         )
-        state = asked.stdout.strip() or "not installed"
+        state = answer.stdout.strip() or "not installed"
     except (OSError, subprocess.SubprocessError):
         state = "no systemd here"
-    idle = Item(
-        "auto-shutdown", PASS if state == "active" else FAIL, f"{state} (deploy_training.sh installs it)"
-    )
+    return _item("auto-shutdown", state == "active", f"{state} (deploy_training.sh installs it)")
+
+
+def _tensorboard_item() -> ReadinessItem:
     with socket.socket() as probe:
         probe.settimeout(2)
-        open_ = probe.connect_ex(("127.0.0.1", 6006)) == 0
-    board = (
-        "answers on port 6006" if open_ else "nothing answers on port 6006 (deploy_training.sh installs it)"
-    )
-    return [idle, Item("TensorBoard", PASS if open_ else FAIL, board)]
+        answers = probe.connect_ex(("127.0.0.1", TENSORBOARD_PORT)) == 0
+    if answers:
+        return ReadinessItem("TensorBoard", PASS, f"answers on port {TENSORBOARD_PORT}")
+    detail = f"nothing answers on port {TENSORBOARD_PORT} (deploy_training.sh installs it)"
+    return ReadinessItem("TensorBoard", FAIL, detail)
 
 
-def _bandwidth(mbps: float | None) -> Item:
+def _bandwidth_item(mbps: float | None) -> ReadinessItem:
     if mbps is None:
-        return Item("bandwidth", ASK, f"{DATASET_GB:g} GB to download and send: how fast? (--mbps N)")
+        question = f"{DATASET_GB:g} GB to download and send: how fast? (--mbps N)"
+        return ReadinessItem("bandwidth", ASK, question)
     hours = DATASET_GB * 8000 / mbps / 3600
-    said = f"{DATASET_GB:g} GB in {hours:.1f} h each way at {mbps:g} Mbit/s"
-    return Item("bandwidth", PASS if hours <= 24 else FAIL, said)
+    detail = f"{DATASET_GB:g} GB in {hours:.1f} h each way at {mbps:g} Mbit/s"
+    return _item("bandwidth", hours <= MOST_HOURS, detail)
 
 
-def _scripts(home: Path) -> Item:
+def _scripts_item(config_folder: Path) -> ReadinessItem:
     names = ["deploy_training.sh", "start-gpu.sh", "stop-gpu.sh"]
-    lacking = [name for name in names if not os.access(home / name, os.X_OK)]
-    return (
-        Item("scripts", FAIL, f"not there: {', '.join(lacking)}")
-        if lacking
-        else Item("scripts", PASS, ", ".join(names))
-    )
+    missing = [name for name in names if not os.access(config_folder / name, os.X_OK)]
+    if missing:
+        return ReadinessItem("scripts", FAIL, f"not there: {', '.join(missing)}")
+    return ReadinessItem("scripts", PASS, ", ".join(names))
 
 
-def _music(settings: PlaybookConfig) -> Item:
-    why, how = unmet_requirement(settings.evaluation), settings.evaluation
-    return Item("gate's music", FAIL if why else PASS, why or f"{how.reference_dir}, {how.contrast_dir}")
+def _music_item(settings: PlaybookConfig) -> ReadinessItem:
+    reason, evaluation = unmet_requirement(settings.evaluation), settings.evaluation
+    detail = reason or f"{evaluation.reference_dir}, {evaluation.contrast_dir}"
+    return _item("gate's music", not reason, detail)
 
 
-def _local() -> list[Item]:
+def _machine_items() -> list[ReadinessItem]:
     return [
-        Item(
-            check.name,
-            PASS if check.ok else FAIL,
-            check.detail if check.ok else f"{check.detail}: {check.fix}",
-        )
+        _item(check.name, check.ok, check.detail if check.ok else f"{check.detail}: {check.fix}")
         for check in doctor.examine(quick=True)
         if check.name in ("Python", "torch", "GPU", "NVIDIA driver")
     ]
