@@ -20,6 +20,7 @@ from kwela.campaign.run.commands import CampaignCommands
 from kwela.campaign.run.orchestrator import Orchestrator
 from kwela.campaign.run.running_campaign import Environment, RunningCampaign
 from kwela.errors import KwelaError
+from kwela.machines import interruption
 from kwela.machines.aws import spot
 
 HERE = Path(__file__).parent
@@ -82,7 +83,10 @@ def main() -> int:
     )
     environment = Environment("i-test", lambda: args.gpu, config_folder=args.config.parent)
     if args.imds:
-        environment = replace(environment, watch=lambda call: spot.watch(call, args.imds, every=0.1))
+        environment = replace(
+            environment,
+            watch=lambda call: interruption.watch(call, spot.Metadata(args.imds).notice, every=0.1),
+        )
     try:
         campaign = RunningCampaign(settings, commands, MachineClock(args.speed), environment, args.speed)
         Orchestrator(campaign).run(gate_now=args.gate_now, override=args.override, unattended=args.unattended)

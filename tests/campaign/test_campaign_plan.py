@@ -16,6 +16,8 @@ from kwela.campaign.decide import gate
 from kwela.campaign.money import contradictions, plan, scenarios, simulate
 from kwela.campaign.run import readiness
 from kwela.machines.aws import instance
+from kwela.machines.aws.account import AwsAccount
+from kwela.machines.provider import Machine, MachineState
 from kwela.playbook import PlaybookConfig
 
 
@@ -300,10 +302,10 @@ def test_what_costs_nothing_and_a_budget_of_nothing_are_planned_too(free: tuple[
 def test_check_compares_what_is_rented_with_what_is_billed(
     market: str, billed: float, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rented = instance.Machine(
+    rented = Machine(
         "i-1",
         "phase-2-5",
-        "running",
+        MachineState.RUNNING,
         "g4dn.xlarge",
         market,
         "us-east-1a",
@@ -316,9 +318,10 @@ def test_check_compares_what_is_rented_with_what_is_billed(
     monkeypatch.setattr(instance, "find", lambda session, name: rented)
     monkeypatch.setattr(instance, "spot_prices", lambda session, instance_type: {"us-east-1a": 0.2})
     key = "spot_cost_per_hour" if market == "spot" else "gpu_cost_per_hour"
-    account = SimpleNamespace(region_name="us-east-1")
+    account = AwsAccount()
+    account.session = SimpleNamespace(region_name="us-east-1")
     (item,) = readiness._price_item(settings(**{key: billed}), account, "phase-2-5")
     paid = "0.200" if market == "spot" else "0.526"
     assert item.state == state and item.detail.endswith(f": set it to {paid}") == (state == "fail")
-    account.region_name = "eu-west-1"  # whose list prices we don't know
+    account.session.region_name = "eu-west-1"  # whose list prices we don't know
     assert len(list(readiness._price_item(settings(), account, "phase-2-5"))) == (market == "spot")

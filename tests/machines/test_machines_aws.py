@@ -29,7 +29,9 @@ from moto.ssm.models import Parameter, ssm_backends
 
 from kwela.campaign.run import notify
 from kwela.errors import UserError
+from kwela.machines import public_address
 from kwela.machines.aws import instance
+from kwela.machines.aws.session import open_session
 from kwela.playbook import Notify
 from scratch import ROOT, Done, kwela
 
@@ -296,7 +298,7 @@ def test_the_newest_of_amazons_images_is_taken_by_name_and_nobody_elses(calls: l
     amazons_image("Deep Learning AMI (Amazon Linux 2) 20261121", datetime(2026, 11, 21))
     strangers = amazons_image(f"{NAMED}1122", datetime(2026, 11, 22))
     ec2_backends[DEFAULT_ACCOUNT_ID][US].amis[strangers].owner_alias = None
-    session = instance.connect(US)
+    session = open_session(US)
     assert instance.image(session) == instance.Image(newest, f"{NAMED}1120", "/dev/sda1")
     assert "GetParameter" in [operation for _, operation, _ in calls]
 
@@ -307,7 +309,7 @@ def test_awss_own_parameter_comes_before_the_search() -> None:
     ssm = ssm_backends[DEFAULT_ACCOUNT_ID][US]
     parameter = Parameter(ssm, instance.IMAGE_PARAMETER, named, "String", "", "", "", 0.0, 1, "text")  # type: ignore[arg-type]
     ssm._parameters[instance.IMAGE_PARAMETER].append(parameter)
-    assert instance.image(instance.connect(US)).id == named
+    assert instance.image(open_session(US)).id == named
 
 
 def full(*zones: str) -> Any:
@@ -325,16 +327,14 @@ def full(*zones: str) -> Any:
 
 
 def test_a_zone_without_room_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    zones = instance.zones(instance.connect(US), "g4dn.xlarge")
+    zones = instance.zones(open_session(US), "g4dn.xlarge")
     monkeypatch.setattr(EC2Backend, "run_instances", full(*zones[:2]))
     assert run(*LAUNCH, "--yes").status == 0
     assert only()["Placement"]["AvailabilityZone"] == zones[2]
 
 
 def test_no_room_anywhere_is_a_failure_and_not_the_callers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        EC2Backend, "run_instances", full(*instance.zones(instance.connect(US), "g4dn.xlarge"))
-    )
+    monkeypatch.setattr(EC2Backend, "run_instances", full(*instance.zones(open_session(US), "g4dn.xlarge")))
     refused(run(*LAUNCH, "--yes"), "no capacity now: try again later", status=1)
 
 
@@ -490,13 +490,13 @@ def test_the_callers_address_is_what_the_outside_sees() -> None:
     server = HTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    assert instance.caller_address(ask=url) == "198.51.100.4"
+    assert public_address.caller_address(service=url) == "198.51.100.4"
     with pytest.raises(UserError, match="not an IPv4 address"):  # a hotel's page is no address
-        instance.caller_address(ask=url)
+        public_address.caller_address(service=url)
     server.shutdown()
     server.server_close()
     with pytest.raises(UserError, match="give it with --from"):
-        instance.caller_address(ask=url)
+        public_address.caller_address(service=url)
 
 
 Call = tuple[str, str, dict[str, Any]]

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 import pytest
 from machines_imds import Imds, serve
 
+from kwela.machines import interruption
 from kwela.machines.aws import spot
+from kwela.machines.provider import Notice
 
 NOTICE = '{"action": "terminate", "time": "2026-11-22T08:22:00Z"}'
-MARKED = spot.Notice("terminate", datetime(2026, 11, 22, 8, 22, tzinfo=UTC))
+MARKED = Notice("terminate", datetime(2026, 11, 22, 8, 22, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -23,14 +25,14 @@ def imds() -> Iterator[Imds]:
 
 
 def test_a_notice_is_called_once_and_only_when_it_is_there(imds: Imds) -> None:
-    heard: list[spot.Notice] = []
+    heard: list[Notice] = []
     called = threading.Event()
 
-    def call(notice: spot.Notice) -> None:
+    def call(notice: Notice) -> None:
         heard.append(notice)
         called.set()
 
-    spot.watch(call, imds.base, every=0.02)
+    interruption.watch(call, spot.Metadata(imds.base).notice, every=0.02)
     assert not called.wait(0.3) and heard == []  # 404 until the instance is marked
     assert imds.issued == 1  # one token for all those looks
     imds.paths["spot/instance-action"] = NOTICE
@@ -49,8 +51,8 @@ def test_an_expired_token_is_renewed(imds: Imds) -> None:
 
 
 def test_a_watch_that_was_ended_calls_nobody(imds: Imds) -> None:
-    heard: list[spot.Notice] = []
-    end = spot.watch(heard.append, imds.base, every=0.02)
+    heard: list[Notice] = []
+    end = interruption.watch(heard.append, spot.Metadata(imds.base).notice, every=0.02)
     end()
     imds.paths["spot/instance-action"] = NOTICE
     threading.Event().wait(0.2)
@@ -74,7 +76,8 @@ def test_a_malformed_answer_does_not_end_the_watch() -> None:
                     asked.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
-        spot.watch(lambda _: called.set(), f"http://127.0.0.1:{server.getsockname()[1]}", every=0.02)
+        metadata = spot.Metadata(f"http://127.0.0.1:{server.getsockname()[1]}")
+        interruption.watch(lambda _: called.set(), metadata.notice, every=0.02)
         assert called.wait(5)
 
 

@@ -80,21 +80,19 @@ def campaign_commands(settings: PlaybookConfig, options: TrainingOptions) -> Cam
 
 
 def this_environment(settings: PlaybookConfig, config_folder: Path) -> Environment:
-    """Return what this machine is and has. On EC2 the instance's own market is the one that is paid."""
+    """Return what this machine is and has. The market of a rented machine is the one that is paid."""
     from kwela.campaign.run.running_campaign import Environment
-    from kwela.machines import gpu
-    from kwela.machines.aws import spot
+    from kwela.machines import gpu, interruption, provider
 
-    metadata = spot.Metadata()
-    market = metadata.get("instance-life-cycle")
+    machine = provider.this_machine()
+    market = machine.market if machine else None
     if market in ("spot", "on-demand") and market != settings.market:
         print(f"This instance is {market}, whatever the config says", flush=True)
         settings.market = market  # type: ignore[assignment]
-    instance = metadata.get("instance-id") if market else None
     return Environment(
-        instance or platform.node(),
+        (machine and machine.id) or platform.node(),
         gpu.utilisation,
-        spot.watch,
+        interruption.watch,
         config_folder,
         settings.tensorboard_dir,
         config_folder / "training_logs" / "training.log",

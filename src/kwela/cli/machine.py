@@ -1,4 +1,4 @@
-"""Commands about machines: `doctor` and `idle-watch` for this one, `aws` for a rented one."""
+"""Commands about machines: `doctor` and `idle-watch` for this one, one group for each cloud for a rented one."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kwela.cli.aws import aws_app
 from kwela.cli.output import Json, speaking
+from kwela.cli.rental import rental_app
 from kwela.errors import KwelaError, UserError
+from kwela.machines.provider import PROVIDERS
+
+if TYPE_CHECKING:
+    from kwela.machines.idle import Watch
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
     app.command("doctor", short_help="What this machine has, and what would fail on it.")(doctor)
     app.command("idle-watch", short_help="Stop this machine when nobody has used it for two hours.")(
         idle_watch
     )
-    app.add_typer(aws_app, name="aws")
+    for cloud in PROVIDERS:
+        app.add_typer(aws_app if cloud == "aws" else rental_app(cloud), name=cloud)
 
 
 def doctor(
@@ -88,18 +95,33 @@ def idle_watch(
     if warn_minutes >= 60 * hours:
         raise UserError(f"--warn-minutes {warn_minutes:g}: not less than --hours {hours:g}")
     root = config.repo_root()
-    places = folders or [root / "ai-service" / "checkpoints", root / "checkpoints"]
-    logs = request_logs or [root / "ai-service" / "training_logs" / "requests.log"]
-    watch = idle.Watch(places, log, state, hours * 3600, warn_minutes * 60, shutdown, ssh_ports, ports, logs)
+    watch = idle.Watch(
+        folders=folders or [root / "ai-service" / "checkpoints", root / "checkpoints"],
+        log=log,
+        state=state,
+        limit=hours * 3600,
+        warn=warn_minutes * 60,
+        shutdown=shutdown,
+        ssh=ssh_ports,
+        requests=ports,
+        request_logs=request_logs or [root / "ai-service" / "training_logs" / "requests.log"],
+    )
+    _look_repeatedly(watch, every, as_json)
+
+
+def _look_repeatedly(watch: Watch, every: float | None, as_json: bool) -> None:
+    """Look every `every` seconds and say what was seen. None: look once."""
+    from kwela.machines import idle
+
     with speaking(as_json) as say:
-        saw = None
+        last = None
         while True:
             try:
-                saw = idle.look(watch, saw)
-                left = max(0.0, watch.limit - saw.idle)
-                quiet = f"idle for {saw.idle / 60:.0f} min; stops in {left / 60:.0f} min"
-                result = {"busy": saw.busy, "idle_seconds": saw.idle, "stops_in_seconds": left}
-                say(result, f"in use: {saw.busy}" if saw.busy else quiet)
+                last = idle.look(watch, last)
+                left = max(0.0, watch.limit - last.idle)
+                quiet = f"idle for {last.idle / 60:.0f} min; stops in {left / 60:.0f} min"
+                result = {"busy": last.busy, "idle_seconds": last.idle, "stops_in_seconds": left}
+                say(result, f"in use: {last.busy}" if last.busy else quiet)
             except (KwelaError, OSError) as error:  # OSError: a full disk, where stdout is a file
                 if every is None or isinstance(error, UserError):
                     raise
@@ -111,7 +133,10 @@ def idle_watch(
 
 
 def _faults() -> Iterator[str]:
-    """Why no training could start here. A GPU is a must only where KWELA_NEEDS_GPU is set, as in the CUDA image."""
+    """Yield each reason why no training can start here.
+
+    A GPU is needed only where KWELA_NEEDS_GPU is set, as in the CUDA image.
+    """
     from kwela import config
 
     root = config.repo_root()

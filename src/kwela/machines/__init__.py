@@ -1,0 +1,1 @@
+"""Rented machines of any cloud, and what this machine has and does."""

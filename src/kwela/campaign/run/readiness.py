@@ -14,7 +14,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kwela import files
 from kwela.campaign.decide.json_files import read_json
@@ -22,7 +21,8 @@ from kwela.campaign.decide.judge_requirements import unmet_requirement
 from kwela.campaign.money.plan import ALARM_USD, DATASET_GB
 from kwela.errors import KwelaError
 from kwela.machines import doctor
-from kwela.machines.aws import alarm, bill, instance
+from kwela.machines import provider as providers
+from kwela.machines.provider import Alarm, Machine, Provider
 from kwela.playbook import PlaybookConfig
 
 PASS, FAIL, ASK = "pass", "fail", "ask"
@@ -99,9 +99,8 @@ def _questions(settings: PlaybookConfig) -> Iterator[ReadinessItem]:
 
 def _cloud_items(settings: PlaybookConfig, instance_name: str, region: str | None) -> list[ReadinessItem]:
     try:
-        session = instance.connect(region)
-        with instance.one_line():
-            account = session.client("sts").get_caller_identity()["Account"]
+        provider = providers.connect(region=region)
+        account = f"{provider.account()}, {provider.region}"
     except KwelaError as error:
         others = "billing alarm", "confirmed e-mail", "key pair", "instance"
         unknown = [ReadinessItem(name, FAIL, "needs the account") for name in others]
@@ -114,23 +113,23 @@ def _cloud_items(settings: PlaybookConfig, instance_name: str, region: str | Non
             return _item(name, False, str(error))
 
     return [
-        ReadinessItem("AWS account", PASS, f"{account}, {session.region_name}"),
-        checked("billing alarm", lambda: _check_alarm(alarm.look(session, instance_name))),
-        checked("confirmed e-mail", lambda: _check_email(alarm.look(session, instance_name))),
-        checked("key pair", lambda: _check_key(session)),
-        checked("instance", lambda: _check_instance(instance.find(session, instance_name))),
-        *_price_item(settings, session, instance_name),
+        ReadinessItem("AWS account", PASS, account),
+        checked("billing alarm", lambda: _check_alarm(provider.alarm(instance_name))),
+        checked("confirmed e-mail", lambda: _check_email(provider.alarm(instance_name))),
+        checked("key pair", lambda: _check_keys(provider.key_names())),
+        checked("instance", lambda: _check_instance(provider.find(instance_name))),
+        *_price_item(settings, provider, instance_name),
     ]
 
 
-def _check_alarm(billing: alarm.Alarm) -> tuple[bool, str]:
+def _check_alarm(billing: Alarm) -> tuple[bool, str]:
     if billing.dollars is None:
         return False, f"none: kwela aws alarm --email YOU (at ${ALARM_USD:.0f})"
     detail = f"at ${billing.dollars:,.0f}; the playbook asks for ${ALARM_USD:,.0f}"
     return billing.dollars <= ALARM_USD, detail
 
 
-def _check_email(billing: alarm.Alarm) -> tuple[bool, str]:
+def _check_email(billing: Alarm) -> tuple[bool, str]:
     if not billing.emails:
         return False, "none: kwela aws alarm --email YOU"
     return any(billing.emails.values()), ", ".join(
@@ -139,23 +138,21 @@ def _check_email(billing: alarm.Alarm) -> tuple[bool, str]:
     )
 
 
-def _check_key(session: Any) -> tuple[bool, str]:
-    with instance.one_line():
-        keys = [pair["KeyName"] for pair in session.client("ec2").describe_key_pairs()["KeyPairs"]]
+def _check_keys(keys: list[str]) -> tuple[bool, str]:
     return bool(keys), ", ".join(keys) or "none: aws ec2 create-key-pair makes one"
 
 
-def _check_instance(rented: instance.Machine | None) -> tuple[bool, str]:
+def _check_instance(rented: Machine | None) -> tuple[bool, str]:
     if rented is None:
         return False, "none: kwela aws launch --key-name YOURS"
     return True, f"{rented.id}, {rented.type}, {rented.market}, {rented.state}"
 
 
-def _price_item(settings: PlaybookConfig, session: Any, instance_name: str) -> Iterator[ReadinessItem]:
+def _price_item(settings: PlaybookConfig, provider: Provider, instance_name: str) -> Iterator[ReadinessItem]:
     """Yield whether the campaign bills what the instance costs, to 10 %; nothing for an unknown price."""
     with contextlib.suppress(KwelaError):
-        rented = instance.find(session, instance_name)
-        if rented is None or not (price := bill.price(session, rented)):
+        rented = provider.find(instance_name)
+        if rented is None or not (price := provider.price(rented)):
             return
         key = "spot_cost_per_hour" if rented.market == "spot" else "gpu_cost_per_hour"
         billed = getattr(settings, key)

@@ -1,6 +1,6 @@
-"""What the machines cost, in US dollars: AWS's list prices for Linux in us-east-1, as published in November 2026.
+"""Hold AWS's list prices for Linux in us-east-1, in US dollars, as published in November 2026.
 
-The playbook's own prices ($1.30 and $0.39 for a g4dn.xlarge) are settings and stand in `ai-service/config.json`.
+The playbook's own prices ($1.30 and $0.39 for a g4dn.xlarge) are settings of `ai-service/config.json`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PUBLIC_ADDRESS_HOUR = 0.005  # an IPv4 address, in use or not
 
 
 def on_demand(instance_type: str, region: str = REGION) -> float | None:
-    """Dollars an hour at list price; None where we don't know it: another type, another region."""
+    """Return dollars an hour at list price; None for another type or region, where it isn't known."""
     return ON_DEMAND.get(instance_type) if region == REGION else None
 
 
 def disk_month(gigabytes: float) -> float:
-    """Dollars a month for a gp3 volume, whether its instance runs or not."""
+    """Return dollars a month for a gp3 volume of so many gigabytes, whether its instance runs or not."""
     return gigabytes * GP3_GB_MONTH

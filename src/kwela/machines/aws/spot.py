@@ -1,8 +1,8 @@
-"""The notice that EC2 gives, two minutes ahead at best, before it takes a spot instance back.
+"""Read the notice that EC2 gives, at most two minutes ahead, before it takes a spot instance back.
 
-Read from the instance metadata service, version 2: a token by PUT, then GET with it. `spot/instance-action` is a 404
-until the instance is marked; AWS advises to look every 5 seconds. Elsewhere than on EC2 nothing answers, and nothing
-is ever noticed.
+It comes from the instance metadata service, version 2: a PUT request for a token, then GET requests with it.
+`spot/instance-action` is a 404 until the instance is marked. AWS advises to look every 5 seconds. Elsewhere than on
+EC2 nothing answers, and there is never a notice.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
 """
 
@@ -10,33 +10,23 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPException
 
-EVERY = 5.0  # seconds
+from kwela.machines.provider import Notice
+
 TOKEN_SECONDS = 21600  # six hours, the longest that the service gives; a token refused sooner is renewed
 TIMEOUT = 2.0  # seconds; the service is on the machine itself
 
-# The address is no business of a proxy's.
+# A proxy must not be asked for the address of this machine.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 def address() -> str:
-    """Where the metadata service is: AWS_EC2_METADATA_SERVICE_ENDPOINT as AWS's own tools read it, else the usual."""
+    """Return the metadata service's address: AWS_EC2_METADATA_SERVICE_ENDPOINT, else the one that EC2 documents."""
     return os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/")
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What will happen to this instance, and when."""
-
-    action: str  # terminate, stop or hibernate
-    time: datetime  # UTC
 
 
 class Metadata:
@@ -47,7 +37,10 @@ class Metadata:
         self._token = ""
 
     def get(self, path: str) -> str | None:
-        """`latest/meta-data/PATH`, such as `instance-type` or `instance-life-cycle` (`spot`, `on-demand`), or None."""
+        """Return the text at `latest/meta-data/PATH`, or None.
+
+        Paths are `instance-id`, `instance-life-cycle` (`spot`, `on-demand`) and so on.
+        """
         for _ in range(2):
             try:
                 if not self._token:
@@ -64,11 +57,11 @@ class Metadata:
         return None
 
     def notice(self) -> Notice | None:
-        """The interruption that is announced, if one is."""
+        """Return the interruption that is announced, if there is one."""
         text = self.get("spot/instance-action")
         try:
-            said = json.loads(text or "")
-            return Notice(str(said["action"]), datetime.fromisoformat(said["time"]))
+            fields = json.loads(text or "")
+            return Notice(str(fields["action"]), datetime.fromisoformat(fields["time"]))
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -76,26 +69,3 @@ class Metadata:
         request = urllib.request.Request(f"{self.base}/latest/{path}", headers=headers, method=method)
         with _open(request, timeout=TIMEOUT) as answer:
             return str(answer.read().decode())
-
-
-def watch(
-    call: Callable[[Notice], None], base: str | None = None, every: float = EVERY
-) -> Callable[[], None]:
-    """Look every `every` seconds from a thread of its own; at the first notice `call` it there, once, and end.
-
-    Returns a function that ends the watch; it doesn't hold up the interpreter's exit.
-    """
-    done = threading.Event()
-    metadata = Metadata(base)
-
-    def look() -> None:
-        while not done.is_set():
-            found = metadata.notice()
-            if found and not done.is_set():
-                done.set()
-                call(found)
-                return
-            done.wait(every)
-
-    threading.Thread(target=look, name="spot-watch", daemon=True).start()
-    return done.set

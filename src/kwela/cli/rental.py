@@ -1,0 +1,205 @@
+"""Commands about a rented machine, the same for every cloud of `kwela.machines.provider`: `kwela CLOUD launch` etc."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from kwela.cli.output import Json, speaking
+from kwela.errors import KwelaError, UserError
+from kwela.machines import provider as providers
+from kwela.machines.provider import Machine, MachineRequest, MachineState, Provider
+
+
+class Market(StrEnum):
+    """How a machine is paid for."""
+
+    spot = "spot"
+    on_demand = "on-demand"
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", name):
+        raise UserError(f"--name {name}: letters, digits and - only, 63 at most")
+    return name
+
+
+Name = Annotated[str, typer.Option(help="Which one, if you have several.", callback=_plain)]
+Region = Annotated[str | None, typer.Option(help="Default: as the AWS CLI finds it, else us-east-1.")]
+Profile = Annotated[str | None, typer.Option(help="Of ~/.aws; default: as the AWS CLI finds it.")]
+From = Annotated[
+    str | None, typer.Option("--from", help="The one IPv4 address let in; default: this machine's.")
+]
+NAME = "phase-2-5"
+
+
+def rental_app(cloud: str) -> typer.Typer:
+    """Return the commands for one cloud, by its name in PROVIDERS."""
+    title = providers.PROVIDERS[cloud].title
+    app = typer.Typer(
+        name=cloud,
+        help=f"A GPU instance on {title}, and its bill.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    commands: list[Callable[..., None]] = [launch, start, stop, status]
+    for command in commands:
+        text = inspect.cleandoc(command.__doc__ or "").replace("kwela aws", f"kwela {cloud}")
+        app.command(command.__name__, help=text)(command)
+    return app
+
+
+def launch(
+    context: typer.Context,
+    key_name: Annotated[str, typer.Option(help="Your SSH key pair's name in that region.")],
+    instance_type: Annotated[str, typer.Option("--type", help="EC2 instance type.")] = "g4dn.xlarge",
+    market: Annotated[Market, typer.Option(help="How it is paid for.")] = Market.on_demand,
+    disk_gb: Annotated[int, typer.Option(min=50, max=16384, help="Of its encrypted gp3 disk.")] = 500,
+    elastic_ip: Annotated[bool, typer.Option("--elastic-ip", help="An address that stays.")] = False,
+    machine_profile: Annotated[
+        str | None,
+        typer.Option(
+            "--iam-instance-profile", help="By its name: what the machine itself may do, such as send to SNS."
+        ),
+    ] = None,
+    address: From = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    name: Name = NAME,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Launch the GPU instance, after saying what it costs and asking.
+
+    Ports 22 and 6006 are open to your address alone. The disk stays, and costs, even when the instance is terminated.
+    Run it twice and there is still one instance: it is named.
+
+    \b
+    kwela aws launch --key-name my-key --market spot
+    kwela aws launch --key-name my-key --iam-instance-profile kwela-machine
+    """
+    with speaking(as_json) as say:
+        provider = _provider(context, region, profile)
+        if machine := provider.find(name):
+            if elastic_ip:
+                machine = _fix_address(provider, machine, yes, as_json)
+            bill = provider.bill(machine)
+            say(bill.facts, f"{_already(provider, machine)}\n{bill.text}")
+            return
+        spot = market is Market.spot
+        request = MachineRequest(
+            name, instance_type, key_name, address, spot, disk_gb, elastic_ip, machine_profile
+        )
+        offer = provider.offer(request)
+        print(offer.text)
+        if not yes:
+            _confirm(provider, "Launch it?", as_json)
+        machine = provider.launch(offer)
+        bill = provider.bill(machine)
+        say(bill.facts, f"{bill.text}\nssh -i {key_name}.pem ubuntu@{machine.address}")
+
+
+def start(
+    context: typer.Context,
+    address: From = None,
+    name: Name = NAME,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Start the stopped instance and wait until it runs; your address of today is let in.
+
+    \b
+    kwela aws start
+    """
+    from kwela.machines.public_address import caller_address
+
+    with speaking(as_json) as say:
+        provider = _provider(context, region, profile)
+        caller = None
+        try:
+            caller = caller_address(address)
+        except UserError as unknown:
+            if address:
+                raise
+            print(f"{unknown}; the security group stays as it is")
+        bill = provider.bill(provider.start(name, caller))
+        say(bill.facts, bill.text)
+
+
+def stop(
+    context: typer.Context,
+    name: Name = NAME,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Stop the instance and wait until it has: what runs on it gets SIGTERM, and time to save.
+
+    \b
+    kwela aws stop
+    """
+    with speaking(as_json) as say:
+        provider = _provider(context, region, profile)
+        bill = provider.bill(provider.stop(name))
+        say(bill.facts, bill.text)
+
+
+def status(
+    context: typer.Context,
+    name: Name = NAME,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether the instance runs, since when, and what it costs.
+
+    \b
+    kwela aws status
+    """
+    with speaking(as_json) as say:
+        provider = _provider(context, region, profile)
+        machine = provider.find(name)
+        if machine is None:
+            text = f"{name}: no instance in {provider.region} (kwela {provider.name} launch makes one)"
+            say({"name": name, "state": "none"}, "\n".join([text, *provider.remains(name)]))
+        else:
+            bill = provider.bill(machine)
+            say(bill.facts, bill.text)
+
+
+def _provider(context: typer.Context, region: str | None, profile: str | None) -> Provider:
+    """Return the provider of the cloud that the command line names: `kwela aws start` names aws."""
+    group = context.parent
+    assert group is not None and group.info_name is not None
+    return providers.connect(group.info_name, region, profile)
+
+
+def _already(provider: Provider, machine: Machine) -> str:
+    up = machine.state in (MachineState.PENDING, MachineState.RUNNING)
+    hint = "" if up else f" (kwela {provider.name} start starts it)"
+    return f"{machine.name} is there already, {machine.state}{hint}"
+
+
+def _fix_address(provider: Provider, machine: Machine, yes: bool, as_json: bool) -> Machine:
+    """Give an existing machine an address that stays, after asking if one must be rented."""
+    if not yes and not provider.has_fixed_address(machine.name):
+        print(f"{machine.name} is there already; {provider.fixed_address_cost()}")
+        _confirm(provider, "Give it an Elastic IP?", as_json)
+    return provider.fix_address(machine)
+
+
+def _confirm(provider: Provider, question: str, as_json: bool) -> None:
+    """Ask the user. Raises KwelaError after a no, and UserError if nobody can answer."""
+    try:
+        agreed = typer.confirm(question, err=as_json)
+    except typer.Abort:
+        hint = "nobody answers: --yes goes on without asking"
+        raise UserError(f"kwela {provider.name} launch: {hint}") from None
+    if not agreed:
+        raise KwelaError("nothing was launched")
