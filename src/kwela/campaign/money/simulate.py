@@ -41,10 +41,8 @@ class Odds:
     capacity: float = 3.0  # mean hours until a machine can be rented again
     crashes: float = 0.05  # a day; each loses up to `save_hours` of work
     save_hours: float = 1.0
-    true_share: tuple[float, float] = (
-        0.20,
-        0.55,
-    )  # of authentic samples: the playbook's baseline to above its target
+    # Share of authentic samples: from the playbook's baseline to above its target.
+    true_share: tuple[float, float] = (0.20, 0.55)
     base_loss: tuple[float, float] = (3.5, 0.2)  # mean, standard deviation
     gain: tuple[float, float] = (0.10, 0.06)  # nats of fine-tuning: audiocraft issue 212 reports about 0.1
 
