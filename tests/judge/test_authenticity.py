@@ -19,8 +19,8 @@ from kwela.errors import UserError
 from kwela.judge.authenticity import classifier, listening
 from kwela.judge.authenticity import folders as authenticity_folders
 from kwela.judge.authenticity import judge as authenticity
-from kwela.judge.authenticity.folders import Folder
-from kwela.judge.authenticity.judge import weigh
+from kwela.judge.authenticity.folders import ClipFolder
+from kwela.judge.authenticity.judge import evaluate
 from kwela.judge.shared import clips, copies
 
 CLIPS = 42  # of samples, and of base
@@ -47,7 +47,7 @@ def linked(place: Path, source: Path) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def shared_work(module_patch: pytest.MonkeyPatch) -> None:
     once.share(module_patch, classifier, "fit")
-    once.share(module_patch, authenticity_folders, "identify", "measure")
+    once.share(module_patch, authenticity_folders, "hash_and_duration", "measure_features")
     once.share(module_patch, copies, "chroma_of_file")
 
 
@@ -63,10 +63,10 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folders(music: Path) -> dict[str, Folder]:
-    """The same, heard: tuned as samples."""
+def folders(music: Path) -> dict[str, ClipFolder]:
+    """Return the folders, read, with tuned as samples."""
     names = {"reference": "reference", "contrast": "contrast", "samples": "tuned", "base": "base"}
-    return authenticity_folders.hear({name: music / place for name, place in names.items()})[0]
+    return authenticity_folders.read_folders({name: music / place for name, place in names.items()})[0]
 
 
 def judged(music: Path, out: Path, samples: Path, base: Path | None = None, **more: Any) -> dict[str, Any]:
@@ -75,7 +75,9 @@ def judged(music: Path, out: Path, samples: Path, base: Path | None = None, **mo
 
 
 @pytest.mark.usefixtures("real_pictures")
-def test_a_tuned_model_is_told_from_its_base(music: Path, folders: dict[str, Folder], tmp_path: Path) -> None:
+def test_a_tuned_model_is_told_from_its_base(
+    music: Path, folders: dict[str, ClipFolder], tmp_path: Path
+) -> None:
     found = judged(music, tmp_path, music / "tuned", music / "base")
     assert found["status"] == "measured" and found["p_value"] < 0.001
     assert found["score"] > 0.9 and found["ci"][0] <= found["score"] <= found["ci"][1] <= 1
@@ -94,11 +96,11 @@ def test_a_tuned_model_is_told_from_its_base(music: Path, folders: dict[str, Fol
 
 
 def test_auc_is_high_on_patterns_and_artists_that_training_had_not(
-    folders: dict[str, Folder], music: Path
+    folders: dict[str, ClipFolder], music: Path
 ) -> None:
-    evidence = weigh(folders, quick=True)
-    assert evidence.evaluator is not None
-    odds = evidence.judged["base"].log_odds
+    evidence = evaluate(folders, quick=True)
+    assert evidence.classifier is not None
+    odds = evidence.scores["base"].log_odds
     unseen = np.array([k % 4 == 0 for k in range(CLIPS)])
     auc = stats.bootstrap(range(CLIPS), lambda k: stats.auc(odds[k][unseen[k]], odds[k][~unseen[k]]), 500)
     assert auc.value > 0.95 and auc.low > 0.9
@@ -113,17 +115,17 @@ def test_patterns_alone_are_heard(tmp_path: Path, music: Path) -> None:
     assert set(strongest) & {"four_on_floor", "syncopation", "off_beat"}
 
 
-def test_shuffled_labels_give_chance_and_a_refusal(folders: dict[str, Folder]) -> None:
+def test_shuffled_labels_give_chance_and_a_refusal(folders: dict[str, ClipFolder]) -> None:
     everything = folders["reference"].clips + folders["contrast"].clips
     artists = sorted({clip.artist for clip in everything})
     aucs = []
     for seed in range(5):
         drawn = set(np.random.default_rng(seed).permutation(artists)[: len(artists) // 2])
         sides = {
-            "reference": Folder("reference", [clip for clip in everything if clip.artist in drawn]),
-            "contrast": Folder("contrast", [clip for clip in everything if clip.artist not in drawn]),
+            "reference": ClipFolder("reference", [clip for clip in everything if clip.artist in drawn]),
+            "contrast": ClipFolder("contrast", [clip for clip in everything if clip.artist not in drawn]),
         }
-        evidence = weigh(folders | sides, quick=True)
+        evidence = evaluate(folders | sides, quick=True)
         assert evidence.status == "refused" and "AUC" in evidence.why and not evidence.shares
         assert evidence.auc is not None
         aucs.append(evidence.auc.value)
@@ -142,57 +144,59 @@ def test_a_generator_that_only_scales_velocity_is_caught(tmp_path: Path, music: 
 
 
 def test_42_prompts_without_a_difference_are_an_answer_and_four_are_none(
-    folders: dict[str, Folder],
+    folders: dict[str, ClipFolder],
 ) -> None:
-    same = folders | {"samples": Folder("samples", folders["base"].clips)}
-    enough = weigh(same, quick=True)
+    same = folders | {"samples": ClipFolder("samples", folders["base"].clips)}
+    enough = evaluate(same, quick=True)
     assert enough.status == "measured" and enough.p_value == 1 and enough.difference is not None
-    assert max(-enough.difference.low, enough.difference.high) < authenticity.WORTH
-    few = weigh(same | {name: Folder(name, same[name].clips[:4]) for name in ("samples", "base")}, quick=True)
+    assert max(-enough.difference.low, enough.difference.high) < authenticity.WORTH_FINDING
+    few = evaluate(
+        same | {name: ClipFolder(name, same[name].clips[:4]) for name in ("samples", "base")}, quick=True
+    )
     assert few.status == "refused" and few.needed is not None and few.needed > 4
 
 
 def test_signals_that_are_no_music_score_nothing(
-    tmp_path: Path, music: Path, folders: dict[str, Folder]
+    tmp_path: Path, music: Path, folders: dict[str, ClipFolder]
 ) -> None:
     for name, wave in made_music.signals().items():
         (tmp_path / "signals").mkdir(exist_ok=True)
         made_music.write(tmp_path / "signals" / f"{name}.wav", wave)
-    heard = authenticity_folders.hear({"samples": tmp_path / "signals"})[0]
-    evidence = weigh({name: folders[name] for name in ("reference", "contrast")} | heard, quick=True)
+    heard = authenticity_folders.read_folders({"samples": tmp_path / "signals"})[0]
+    evidence = evaluate({name: folders[name] for name in ("reference", "contrast")} | heard, quick=True)
     assert len(heard["samples"]) == 5 and evidence.shares["samples"].value == 0
-    assert (evidence.judged["samples"].far > 1).all()
+    assert (evidence.scores["samples"].relative_distances > 1).all()
     # The line alone would let some of them pass: it goes on past all music.
-    assert evidence.evaluator is not None
-    assert (evidence.judged["samples"].log_odds > evidence.evaluator.threshold).any()
+    assert evidence.classifier is not None
+    assert (evidence.scores["samples"].log_odds > evidence.classifier.threshold).any()
 
 
 @pytest.mark.parametrize("side", ["reference", "contrast"])
-def test_fewer_than_20_artists_are_refused(folders: dict[str, Folder], side: str) -> None:
+def test_fewer_than_20_artists_are_refused(folders: dict[str, ClipFolder], side: str) -> None:
     few = sorted(set(folders[side].artists()))[:19]
-    thin = Folder(side, [clip for clip in folders[side].clips if clip.artist in few])
-    evidence = weigh(folders | {side: thin}, quick=True)
+    thin = ClipFolder(side, [clip for clip in folders[side].clips if clip.artist in few])
+    evidence = evaluate(folders | {side: thin}, quick=True)
     assert evidence.status == "refused" and side in evidence.why and "19 artists" in evidence.why
     assert evidence.auc is None and not evidence.shares
 
 
-def test_too_few_clips_are_refused(folders: dict[str, Folder]) -> None:
+def test_too_few_clips_are_refused(folders: dict[str, ClipFolder]) -> None:
     one_each = {clip.artist: clip for clip in folders["reference"].clips}
-    evidence = weigh(folders | {"reference": Folder("reference", list(one_each.values()))}, quick=True)
+    evidence = evaluate(folders | {"reference": ClipFolder("reference", list(one_each.values()))}, quick=True)
     assert evidence.status == "refused" and f"{ARTISTS} clips" in evidence.why
 
 
-def test_too_few_prompts_are_refused_with_how_many_would_do(folders: dict[str, Folder]) -> None:
-    some = {name: Folder(name, folders[name].clips[:4]) for name in ("samples", "base")}
-    evidence = weigh(folders | some, quick=True)
+def test_too_few_prompts_are_refused_with_how_many_would_do(folders: dict[str, ClipFolder]) -> None:
+    some = {name: ClipFolder(name, folders[name].clips[:4]) for name in ("samples", "base")}
+    evidence = evaluate(folders | some, quick=True)
     assert (
         evidence.status == "refused"
         and evidence.needed is not None
         and f"About {evidence.needed}" in evidence.why
     )
     assert 4 < evidence.needed < CLIPS
-    other = Folder("base", folders["contrast"].clips[:9])
-    assert "prompts can't be paired" in weigh(folders | {"base": other}, quick=True).why
+    other = ClipFolder("base", folders["contrast"].clips[:9])
+    assert "prompts can't be paired" in evaluate(folders | {"base": other}, quick=True).why
 
 
 def test_training_clips_among_the_samples_are_reported_and_left_out(tmp_path: Path, music: Path) -> None:
@@ -257,7 +261,7 @@ def test_quick_takes_the_same_prompts_of_samples_and_base_and_artists_in_turn(tm
 def test_quick_compares_all_files_before_it_draws_some_and_says_that_it_drew(
     tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authenticity_folders, "QUICK", 41)
+    monkeypatch.setattr(authenticity_folders, "QUICK_CLIP_COUNT", 41)
     samples = linked(tmp_path / "samples", music / "base")
     stolen = clips.find_audio_files(music / "reference")
     for k, path in enumerate(stolen):  # more than are drawn
@@ -276,7 +280,7 @@ def test_a_near_copy_of_a_reference_clip_is_named_and_does_not_pass(tmp_path: Pa
     samples = linked(tmp_path / "samples", music / "base")
     sources = clips.find_audio_files(music / "reference")[:6]
     for k, source in enumerate(sources):
-        wave = clips.encode_and_decode_mp3(0.3 * clips.load_middle(source)[6_400:], bits=24_000)
+        wave = clips.encode_and_decode_mp3(0.3 * clips.load_middle(source)[6_400:], bit_rate=24_000)
         made_music.write(samples / f"near{k}.wav", wave)
     found = judged(music, tmp_path / "out", samples)
     named = found["overlap"]["samples_near_reference"]
@@ -315,7 +319,7 @@ def test_one_folder_given_twice_is_bad_usage_and_the_same_clips_in_two_are_refus
 
 
 def test_clips_without_an_artist_are_warned_of(
-    folders: dict[str, Folder], tmp_path: Path, music: Path
+    folders: dict[str, ClipFolder], tmp_path: Path, music: Path
 ) -> None:
     nameless = tmp_path / "nameless"
     nameless.mkdir()
@@ -350,7 +354,7 @@ def test_the_command_prints_json_and_takes_a_sheet_and_its_ratings(
     assert _status([*command, "--sheet", str(sheet)]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "measured"
     style = {
-        listening.name(clips.audio_hash(clips.load_middle(path)), 0): path.parent.name
+        listening.sheet_name(clips.audio_hash(clips.load_middle(path)), 0): path.parent.name
         for place in ("reference", "contrast", "tuned")
         for path in clips.find_audio_files(music / place)
     }

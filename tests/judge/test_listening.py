@@ -71,7 +71,11 @@ def test_the_sheet_says_nothing_of_where_a_clip_is_from(
 def told(folders: dict[str, list[str]], rate: dict[str, float], raters: int, noise: float) -> list[Rating]:
     rng = np.random.default_rng(0)
     return [
-        Rating(listening.name(d, 0), f"r{k}", float(np.clip(round(rate[name] + noise * rng.normal()), 1, 5)))
+        Rating(
+            listening.sheet_name(d, 0),
+            f"r{k}",
+            float(np.clip(round(rate[name] + noise * rng.normal()), 1, 5)),
+        )
         for name, digests in folders.items()
         for d in digests
         for k in range(raters)
@@ -86,19 +90,22 @@ def test_ratings_come_back_by_folder_with_agreement_and_intervals() -> None:
         for k, d in enumerate(ds)
     }
     ratings = told(folders, {"reference": 4.5, "samples": 3, "contrast": 1.5}, 3, 0.5)
-    heard = listening.summarise([*ratings, Rating("nobody", "r0", 3)], folders, odds)
-    assert heard.raters == 3 and heard.clips == 36 and heard.unknown == ["nobody"]
-    mean = {name: interval for name, (interval, _) in heard.folders.items()}
+    summary = listening.summarise([*ratings, Rating("nobody", "r0", 3)], folders, odds)
+    assert summary.rater_count == 3 and summary.clip_count == 36 and summary.unknown_clips == ["nobody"]
+    mean = {name: interval for name, (interval, _) in summary.mean_ratings.items()}
     assert mean["contrast"].high < mean["samples"].low < mean["samples"].high < mean["reference"].low
-    assert heard.agreement.low > 0.6 and heard.agreement.low <= heard.agreement.value <= heard.agreement.high
-    assert heard.real.value == pytest.approx(1) and heard.judge.value > 0.7
+    assert (
+        summary.agreement.low > 0.6
+        and summary.agreement.low <= summary.agreement.value <= summary.agreement.high
+    )
+    assert summary.reference_auc.value == pytest.approx(1) and summary.judge_correlation.value > 0.7
 
 
 def test_raters_who_do_not_agree_are_told_so() -> None:
     folders = {"reference": [f"a{k}" for k in range(20)], "contrast": [f"b{k}" for k in range(20)]}
-    heard = listening.summarise(told(folders, {"reference": 3, "contrast": 3}, 3, 3.0), folders, {})
-    assert heard.agreement.value < 0.3 and heard.real.low < 0.5 < heard.real.high
-    assert math.isnan(heard.judge.value)
+    summary = listening.summarise(told(folders, {"reference": 3, "contrast": 3}, 3, 3.0), folders, {})
+    assert summary.agreement.value < 0.3 and summary.reference_auc.low < 0.5 < summary.reference_auc.high
+    assert math.isnan(summary.judge_correlation.value)
 
 
 def test_a_filled_in_sheet_is_read_and_blanks_are_passed_over(tmp_path: Path) -> None:
@@ -126,4 +133,4 @@ def test_a_bad_rating_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 def test_ratings_of_another_seed_are_refused() -> None:
     with pytest.raises(UserError, match="--seed"):
-        listening.summarise([Rating(listening.name("a", 1), "x", 3)], {"reference": ["a"]}, {}, seed=0)
+        listening.summarise([Rating(listening.sheet_name("a", 1), "x", 3)], {"reference": ["a"]}, {}, seed=0)

@@ -11,8 +11,8 @@ def unmet_requirement(settings: Evaluation) -> str:
 
     Clips are counted by their names, not decoded: only the judge finds out which are repeats or too short.
     """
-    from kwela.judge.authenticity.folders import SHORTEST
-    from kwela.judge.authenticity.judge import LEAST_ARTISTS, LEAST_CLIPS
+    from kwela.judge.authenticity.folders import MIN_SECONDS
+    from kwela.judge.authenticity.judge import MIN_ARTISTS, MIN_CLIPS
     from kwela.judge.shared import clips
 
     for name in ("reference_dir", "contrast_dir"):
@@ -24,9 +24,9 @@ def unmet_requirement(settings: Evaluation) -> str:
         except UserError as error:
             return f"evaluation.{name}: {error}"
         artists = len({clips.artist_of(path) for path in paths})
-        if len(paths) < LEAST_CLIPS or artists < LEAST_ARTISTS:
-            needed = f"{LEAST_CLIPS} clips by {LEAST_ARTISTS} are needed"
+        if len(paths) < MIN_CLIPS or artists < MIN_ARTISTS:
+            needed = f"{MIN_CLIPS} clips by {MIN_ARTISTS} are needed"
             return f"evaluation.{name}: {folder}: {len(paths)} clips by {artists} artists, {needed}"
-    if settings.seconds < SHORTEST:
-        return f"evaluation.seconds: {settings.seconds:g}: the judge needs {SHORTEST:g}"
+    if settings.seconds < MIN_SECONDS:
+        return f"evaluation.seconds: {settings.seconds:g}: the judge needs {MIN_SECONDS:g}"
     return ""

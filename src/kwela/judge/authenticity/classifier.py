@@ -1,10 +1,15 @@
-"""Reference against contrast: a logistic regression in nested cross-validation, and how far is too far to say.
+"""Tell reference clips from contrast clips by a logistic regression in nested cross-validation.
 
-- An artist is never on both sides of a split: clips of one artist are alike, and the question is about new ones.
-- Each outer fold standardises, picks C and calibrates on its own training artists alone; the clips it holds out get
-  log-odds and distances from it. All figures about reference and contrast are of these held-out values.
-- Other clips get the mean of what the folds' models say: the same kind of model that the threshold was fixed on.
-- Linear on purpose: thirty coefficients can be read, and 60 clips a side don't carry more.
+- Clips of one artist are alike, and the question is about new artists: no artist is on both sides of a split.
+- Each outer fold standardises, chooses C and calibrates on its own training artists alone. The clips that it
+  holds out get their log-odds and distances from it. All figures about reference and contrast come from these
+  held-out values.
+- Other clips get the mean over the folds' models: the same kind of model that the threshold was fixed on.
+- The model is linear on purpose: thirty coefficients can be read, and 60 clips a side do not carry more.
+
+scikit-learn's own LogisticRegressionCV and CalibratedClassifierCV are not used. The first standardises no fold on
+its own and chooses C by the mean over folds, where folds of whole artists differ in size. The second hands out
+probabilities without the line behind them, and turns a model round that was wrong on held-out artists.
 """
 
 from __future__ import annotations
@@ -12,187 +17,222 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kwela.errors import UserError
 
-FOLDS, INNER = 5, 4
+OUTER_FOLDS, INNER_FOLDS = 5, 4
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C of the L2 penalty
-FALSE_POSITIVES = 0.05  # of held-out contrast clips past the threshold, at most
-FAR, SLACK = 0.99, 1.5  # the limit of a side: 99 % of its held-out clips are nearer, and half as far again
+FALSE_POSITIVES = 0.05  # the largest share of held-out contrast clips past the threshold
+# The limit of a side's distance: half as far again as 99 % of its held-out clips.
+LIMIT_QUANTILE, LIMIT_FACTOR = 0.99, 1.5
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a set of clips got. log_odds: (N,) of being reference, calibrated. far: (N, 2) distance to contrast and to
-    reference over the side's limit: above 1 is half as far again as 99 % of the side's own held-out clips."""
+class ClipScores:
+    """The scores of a set of clips.
+
+    log_odds: (N,) calibrated log-odds of being reference. relative_distances: (N, 2) distance to contrast and to
+    reference, over the side's limit; above 1 is far from the side.
+    """
 
     log_odds: np.ndarray
-    far: np.ndarray
+    relative_distances: np.ndarray
 
     @property
     def probability(self) -> np.ndarray:
+        """The calibrated probability of being reference, (N,) in 0..1."""
         return 1 / (1 + np.exp(-np.clip(self.log_odds, -50, 50)))
 
     @property
     def outside(self) -> np.ndarray:
-        """(N,) bool: out of distribution, far from both sides."""
-        return np.asarray((self.far > 1).all(1))
+        """Which clips are out of distribution, far from both sides: (N,) bool."""
+        return np.asarray((self.relative_distances > 1).all(1))
 
     def passes(self, threshold: float | np.ndarray) -> np.ndarray:
-        """(N,) bool: past the threshold, and not far from reference: a line goes on past all music."""
-        return (self.log_odds > threshold) & (self.far[:, 1] <= 1)
+        """Return which clips are past the threshold and not far from reference, (N,) bool.
 
-    def take(self, which: np.ndarray) -> Judged:
-        return Judged(self.log_odds[which], self.far[which])
+        The distance is needed because a linear model's log-odds grow without bound, beyond all music.
+        """
+        return (self.log_odds > threshold) & (self.relative_distances[:, 1] <= 1)
+
+    def select(self, index: np.ndarray) -> ClipScores:
+        """Return the scores of the clips at `index`, which is boolean or of integers."""
+        return ClipScores(self.log_odds[index], self.relative_distances[index])
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One outer fold: standardisation and logistic regression, Platt's line, the two sides' clouds."""
+    """The model of one outer fold: standardisation, logistic regression, Platt's line, and both sides' clouds."""
 
-    model: Any  # sklearn's pipeline of both
+    scaler: Any  # sklearn's StandardScaler
+    regression: Any  # sklearn's LogisticRegression
     platt: tuple[float, float]  # log-odds = a * score + b
     centres: np.ndarray  # (2, F) of standardised features, contrast then reference
     precisions: np.ndarray  # (2, F, F)
 
     @property
     def strength(self) -> float:
-        return float(self.model[-1].C)
+        """The C that the inner folds chose."""
+        return float(self.regression.C)
 
     @property
     def weights(self) -> np.ndarray:
-        """(F,): change of the log-odds with one standard deviation of a feature."""
-        return np.asarray(self.platt[0] * self.model[-1].coef_[0])
+        """The change of the log-odds with one standard deviation of each feature, (F,)."""
+        return np.asarray(self.platt[0] * self.regression.coef_[0])
 
-    def log_odds(self, features: np.ndarray) -> np.ndarray:
-        return np.asarray(self.platt[0] * self.model.decision_function(features) + self.platt[1])
-
-    def distances(self, features: np.ndarray) -> np.ndarray:
-        """(N, 2): Mahalanobis distances to contrast and to reference."""
-        away = self.model[0].transform(features)[:, None] - self.centres
-        return np.sqrt(np.maximum(0, np.einsum("nki,kij,nkj->nk", away, self.precisions, away)))
+    def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return calibrated log-odds (N,) and Mahalanobis distances to contrast and to reference (N, 2)."""
+        standardised = self.scaler.transform(features)
+        log_odds = self.platt[0] * self.regression.decision_function(standardised) + self.platt[1]
+        offsets = standardised[:, None] - self.centres
+        squares = np.einsum("nki,kij,nkj->nk", offsets, self.precisions, offsets)
+        return np.asarray(log_odds), np.sqrt(np.maximum(0, squares))
 
 
 @dataclass(frozen=True)
-class Evaluator:
-    """folds: the outer models. held_out: reference and contrast as their own fold's model sees them. limits: (2,).
-    crossed: (N,), for each of those the threshold that contrast clips of the other folds alone would give."""
+class CrossValidatedClassifier:
+    """The models of all outer folds, and what they say of the clips that they were fitted on.
+
+    distance_limits: (2,), of contrast and of reference. held_out: the scores of the reference and contrast clips,
+    each by the fold that did not see its artist. threshold: log-odds that at most 5 % of the held-out contrast
+    clips exceed. thresholds_of_other_folds: (N,), for each clip the threshold that the contrast clips of the other
+    folds give.
+    """
 
     folds: list[Fold]
-    limits: np.ndarray
-    held_out: Judged
+    distance_limits: np.ndarray
+    held_out: ClipScores
     threshold: float
-    crossed: np.ndarray
+    thresholds_of_other_folds: np.ndarray
 
-    def judge(self, features: np.ndarray) -> Judged:
-        """features: (N, F). The mean over folds of log-odds and of distances."""
-        log_odds = np.mean([fold.log_odds(features) for fold in self.folds], axis=0)
-        far = np.mean([fold.distances(features) for fold in self.folds], axis=0) / self.limits
-        return Judged(log_odds, far)
+    def score(self, features: np.ndarray) -> ClipScores:
+        """Return the mean over folds of the log-odds and of the distances. features: (N, F)."""
+        log_odds, distances = zip(*(fold.score(features) for fold in self.folds))
+        return ClipScores(np.mean(log_odds, axis=0), np.mean(distances, axis=0) / self.distance_limits)
 
     def coefficients(self) -> np.ndarray:
-        """(folds, F): change of log-odds with one standard deviation of a feature."""
+        """Return the change of log-odds with one standard deviation of a feature, (folds, F)."""
         return np.array([fold.weights for fold in self.folds])
+
+
+Split = tuple[np.ndarray, np.ndarray]  # indexes of the training clips and of the held-out clips
+
+
+class NestedSplit(NamedTuple):
+    """An outer split, and the inner splits of its training clips (indexes into these)."""
+
+    train: np.ndarray
+    test: np.ndarray
+    inner: list[Split]
+
+
+def split_by_artist(reference: np.ndarray, artists: Sequence[str], seed: int = 0) -> list[NestedSplit]:
+    """Split clips into nested folds that hold whole artists and both sides.
+
+    reference: (N,) bool; artists: (N,). Raises UserError without scikit-learn, ValueError if a side has fewer than
+    OUTER_FOLDS artists.
+    """
+    groups = np.unique(np.asarray(artists, str), return_inverse=True)[1]
+    for side in (False, True):
+        if len(np.unique(groups[reference == side])) < OUTER_FOLDS:
+            raise ValueError(f"a side has fewer than {OUTER_FOLDS} artists")
+    return [
+        NestedSplit(train, test, _split(reference[train], groups[train], INNER_FOLDS, seed + 1))
+        for train, test in _split(reference, groups, OUTER_FOLDS, seed)
+    ]
 
 
 def fit(
     features: np.ndarray,
     reference: np.ndarray,
-    artists: Sequence[str],
-    seed: int = 0,
+    splits: list[NestedSplit],
     strengths: Sequence[float] = STRENGTHS,
-) -> Evaluator:
-    """features: (N, F) finite; reference: (N,) bool; artists: (N,). A function of its arguments alone.
+) -> CrossValidatedClassifier:
+    """Fit the classifier: a function of its arguments alone.
 
-    Raises UserError without scikit-learn, ValueError if a side has fewer than FOLDS artists.
+    features: (N, F) finite; reference: (N,) bool; splits: of these clips, from `split_by_artist`. strengths: the
+    values of C to choose from.
     """
-    groups = np.unique(np.asarray(artists, str), return_inverse=True)[1]
-    for side in (False, True):
-        if len(np.unique(groups[reference == side])) < FOLDS:
-            raise ValueError(f"a side has fewer than {FOLDS} artists")
     log_odds, distances = np.zeros(len(features)), np.zeros((len(features), 2))
-    folds, parts = [], _split(reference, groups, FOLDS, seed)
-    for train, test in parts:
-        fold = _fold(features[train], reference[train], groups[train], seed, strengths)
-        log_odds[test], distances[test] = fold.log_odds(features[test]), fold.distances(features[test])
+    folds = []
+    for split in splits:
+        fold = _fit_fold(features[split.train], reference[split.train], split.inner, strengths)
+        log_odds[split.test], distances[split.test] = fold.score(features[split.test])
         folds.append(fold)
-    reach = [np.quantile(distances[reference == side, int(side)], FAR) for side in (False, True)]
-    limits = SLACK * np.maximum(reach, 1e-9)
-    crossed = np.zeros(len(features))
-    for train, test in parts:
-        crossed[test] = threshold(log_odds[train[~reference[train]]])
-    return Evaluator(
-        folds, limits, Judged(log_odds, distances / limits), threshold(log_odds[~reference]), crossed
-    )
+    reach = [np.quantile(distances[reference == side, int(side)], LIMIT_QUANTILE) for side in (False, True)]
+    limits = LIMIT_FACTOR * np.maximum(reach, 1e-9)
+    thresholds = np.zeros(len(features))
+    for split in splits:
+        thresholds[split.test] = pass_threshold(log_odds[split.train[~reference[split.train]]])
+    held_out = ClipScores(log_odds, distances / limits)
+    return CrossValidatedClassifier(folds, limits, held_out, pass_threshold(log_odds[~reference]), thresholds)
 
 
-def threshold(contrast: np.ndarray) -> float:
-    """The least of the contrast's log-odds that no more than 5 % of them lie above."""
+def pass_threshold(contrast: np.ndarray) -> float:
+    """Return the least of the contrast clips' log-odds (N,) that at most 5 % of them exceed."""
     ordered = np.sort(contrast)
     return float(ordered[len(ordered) - 1 - math.floor(FALSE_POSITIVES * len(ordered))])
 
 
-def _split(
-    reference: np.ndarray, groups: np.ndarray, folds: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Indexes (train, test) of folds with whole artists, each holding both sides."""
+def _split(reference: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[Split]:
+    """Return the splits into whole groups; one with a single side among its training clips is left out."""
     try:
         from sklearn.model_selection import StratifiedGroupKFold
     except ImportError:
         raise UserError("judging authenticity needs scikit-learn: pip install 'kwela[judge]'") from None
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return [(a, b) for a, b in parts.split(reference, reference, groups) if 0 < reference[a].sum() < len(a)]
+    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(reference, reference, groups)
+    return [(train, test) for train, test in splits if 0 < reference[train].sum() < len(train)]
 
 
-def _fold(
-    features: np.ndarray, reference: np.ndarray, groups: np.ndarray, seed: int, strengths: Sequence[float]
+def _fit_fold(
+    features: np.ndarray, reference: np.ndarray, inner: list[Split], strengths: Sequence[float]
 ) -> Fold:
     from sklearn.covariance import ledoit_wolf
+    from sklearn.preprocessing import StandardScaler
 
     scores = np.full((len(strengths), len(features)), np.nan)  # held out in the inner folds
-    for train, test in _split(reference, groups, INNER, seed + 1):
+    for train, test in inner:
+        scaler = StandardScaler().fit(features[train])
+        known, unknown = scaler.transform(features[train]), scaler.transform(features[test])
         for k, strength in enumerate(strengths):
-            scores[k, test] = (
-                _logistic(strength).fit(features[train], reference[train]).decision_function(features[test])
-            )
-    known = np.isfinite(scores[0])
-    losses = [np.logaddexp(0, np.where(reference, -row, row)[known]).mean() for row in scores]
+            scores[k, test] = _logistic(strength).fit(known, reference[train]).decision_function(unknown)
+    scored = np.isfinite(scores[0])
+    losses = [np.logaddexp(0, np.where(reference, -row, row)[scored]).mean() for row in scores]
     best = int(np.argmin(losses))
-    model = _logistic(strengths[best]).fit(features, reference)
-    clouds = [model[0].transform(features[reference == side]) for side in (False, True)]
-    precisions = np.array(
-        [np.linalg.inv(ledoit_wolf(cloud)[0] + 1e-3 * np.eye(features.shape[1])) for cloud in clouds]
-    )
+    scaler = StandardScaler().fit(features)
+    standardised = scaler.transform(features)
+    regression = _logistic(strengths[best]).fit(standardised, reference)
+    clouds = [standardised[reference == side] for side in (False, True)]
+    ridge = 1e-3 * np.eye(features.shape[1])
+    precisions = np.array([np.linalg.inv(ledoit_wolf(cloud)[0] + ridge) for cloud in clouds])
     centres = np.array([cloud.mean(0) for cloud in clouds])
-    return Fold(model, _platt(scores[best][known], reference[known]), centres, precisions)
+    return Fold(scaler, regression, _fit_platt(scores[best][scored], reference[scored]), centres, precisions)
 
 
 def _logistic(strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    regression = LogisticRegression(C=strength, class_weight="balanced", solver="newton-cholesky")
-    return make_pipeline(StandardScaler(), regression)
+    return LogisticRegression(C=strength, class_weight="balanced", solver="newton-cholesky")
 
 
-def _platt(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """(a, b) of the line from scores to calibrated log-odds, towards Platt's smoothed targets (Platt 1999, sec. 2.2).
+def _fit_platt(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Return (a, b) of the line from scores to calibrated log-odds, fitted to Platt's smoothed targets.
 
-    a is kept positive: a model that was wrong on held-out artists is not turned round, it is left without a say.
+    Platt 1999, sec. 2.2. a is kept positive: a model that was wrong on held-out artists is not turned round, its
+    scores lose their weight.
     """
     from scipy.optimize import minimize
 
     positives = int(reference.sum())
-    goal = np.where(reference, (positives + 1) / (positives + 2), 1 / (len(reference) - positives + 2))
+    target = np.where(reference, (positives + 1) / (positives + 2), 1 / (len(reference) - positives + 2))
 
     def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
         odds = line[0] * scores + line[1]
-        error = 1 / (1 + np.exp(-np.clip(odds, -50, 50))) - goal
-        return float((np.logaddexp(0, odds) - goal * odds).sum()), np.array([error @ scores, error.sum()])
+        error = 1 / (1 + np.exp(-np.clip(odds, -50, 50))) - target
+        return float((np.logaddexp(0, odds) - target * odds).sum()), np.array([error @ scores, error.sum()])
 
     a, b = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(1e-6, None), (None, None)]).x
     return float(a), float(b)

@@ -1,10 +1,10 @@
-"""The folders of an authenticity judgement, heard: features of every clip, who made it, and what stands there twice.
+"""Read the folders of an authenticity judgement: the features of every clip, its artist, and which clips repeat.
 
-- One recording in two folders is found by its decoded audio. A sample that is a reference or contrast clip is left
-  out and said so: it would be scored by what it trained. A clip in both of those is left out of both.
-- A sample that repeats another one, or shares a long stretch with a reference clip (`copies`), stays and doesn't count
-  as authentic: else one good clip, copied, would be a score.
-- All files are compared before --quick draws some. What was heard is kept in memory for the life of the process.
+- One recording in two folders is found by its decoded audio. A sample that is a reference or contrast clip is left out
+  and named, because the classifier was trained on it. A clip in both of those folders is left out of both.
+- A sample that repeats another one, or shares a long stretch with a reference clip (`copies`), stays and does not count
+  as authentic. Otherwise one good clip, copied many times, would make a score.
+- All files are compared before --quick draws some. Results are kept in memory for the life of the process.
 """
 
 from __future__ import annotations
@@ -20,32 +20,35 @@ from kwela.errors import UserError
 from kwela.judge.authenticity import features as audio_features
 from kwela.judge.shared import clips, copies
 
-SHORTEST = 5.0  # seconds of audio that can be judged
-QUICK = 150  # clips taken of a folder with --quick
-CHANCE = 100  # reference clips a half, from which is known what clips share by chance
-LEARNT = ("reference", "contrast")  # the folders that train the evaluator
+MIN_SECONDS = 5.0  # of audio that can be judged
+QUICK_CLIP_COUNT = 150  # clips of a folder with --quick
+CHANCE_CLIP_COUNT = 100  # reference clips a half, which show what clips share by chance
+TRAINING_SIDES = ("reference", "contrast")  # the folders that train the classifier
 
-_heard: dict[tuple[object, ...], Any] = {}
+_results: dict[tuple[object, ...], Any] = {}  # of each function and file, by `_key`
 
 
 @dataclass(frozen=True)
 class Clip:
+    """A clip of a folder. features: (30,), None until they are measured."""
+
     path: Path
-    prompt: str  # what pairs it with the base model's: its path in its folder, less the extension
+    prompt: str  # pairs it with the base model's clip: its path in its folder, without the extension
     artist: str
     digest: str
-    seconds: float  # of audio that were there, at most 10
-    copied: str = ""  # what it is a copy of
-    features: np.ndarray | None = None  # (30,), once measured
+    seconds: float  # of audio in the file, at most 10
+    copy_of: str = ""  # the name of the clip that it repeats
+    features: np.ndarray | None = None
 
     @property
     def judgeable(self) -> bool:
-        return self.seconds >= SHORTEST and not self.copied
+        """Whether the clip is long enough and no copy."""
+        return self.seconds >= MIN_SECONDS and not self.copy_of
 
 
 @dataclass(frozen=True)
-class Folder:
-    """What is judged of a folder. left_out: file -> why. unreadable: how many of those don't decode."""
+class ClipFolder:
+    """The clips of a folder. left_out: {file: reason}. unreadable: how many of those do not decode."""
 
     name: str
     clips: list[Clip]
@@ -53,182 +56,197 @@ class Folder:
     unreadable: int = 0
 
     def __len__(self) -> int:
+        """Return the number of clips."""
         return len(self.clips)
 
     @property
     def features(self) -> np.ndarray:
-        """(N, 30) float64."""
+        """The features of all clips, (N, 30) float64."""
         return np.array([clip.features for clip in self.clips], float).reshape(-1, len(audio_features.NAMES))
 
     @property
     def judgeable(self) -> np.ndarray:
-        """(N,) bool."""
+        """Which clips are long enough and no copies, (N,) bool."""
         return np.array([clip.judgeable for clip in self.clips], bool)
 
     def artists(self) -> list[str]:
+        """Return the artist of each clip."""
         return [clip.artist for clip in self.clips]
 
-    def keeping(self, kept: list[Clip], why: str) -> Folder:
-        """Only those clips; why: of what is left out."""
+    def keep(self, kept: list[Clip], reason: str) -> ClipFolder:
+        """Return the folder with those clips alone; `reason` is noted for the others."""
         lost = {clip.path for clip in self.clips} - {clip.path for clip in kept}
-        return replace(self, clips=kept, left_out=self.left_out | {str(path): why for path in sorted(lost)})
+        return replace(
+            self, clips=kept, left_out=self.left_out | {str(path): reason for path in sorted(lost)}
+        )
 
 
-Report = dict[str, Any]  # what was found: names of clips
+Overlaps = dict[str, Any]  # {kind of overlap: names of clips, or a sentence where it could not be measured}
 
 
-def hear(
+def read_folders(
     places: dict[str, Path], artists: dict[str, str] | None = None, quick: bool = False, seed: int = 0
-) -> tuple[dict[str, Folder], Report]:
-    """{name: folder} of {name: place} without what they share, with the features of every clip, and what was found.
+) -> tuple[dict[str, ClipFolder], Overlaps]:
+    """Return the folders, without the clips they share and with the features of the others, and the overlaps.
 
-    quick: at most 150 clips a folder, the same names in each for a seed, artists in turn. Raises UserError naming a
-    folder that is missing or holds nothing readable.
+    places: {name: folder}. artists: as `clips.read_artists`. quick: at most 150 clips a folder, the same names in each
+    for a seed, artists in turn. Raises UserError naming a folder that is missing or holds nothing readable.
     """
-    folders, report = apart({name: _listed(name, place, artists) for name, place in places.items()})
+    identified = {name: _identify_clips(name, place, artists) for name, place in places.items()}
+    folders, overlaps = separate_folders(identified)
     if quick:
-        folders = {name: _some(folder, seed) for name, folder in folders.items()}
-    every = [clip.path for folder in folders.values() for clip in folder.clips]
-    found, failed = _each(measure, every, "listening")
+        folders = {name: _draw_clips(folder, seed) for name, folder in folders.items()}
+    paths = [clip.path for folder in folders.values() for clip in folder.clips]
+    features, failed = _map_new_files(measure_features, paths, "listening")
     for name, folder in folders.items():
         measured = [
-            replace(clip, features=np.array(found[clip.path])) for clip in folder.clips if clip.path in found
+            replace(clip, features=np.array(features[clip.path]))
+            for clip in folder.clips
+            if clip.path in features
         ]
         lost = {str(clip.path): failed[clip.path] for clip in folder.clips if clip.path in failed}
-        folders[name] = replace(folder, clips=measured, left_out=folder.left_out | lost,
-                                unreadable=folder.unreadable + len(lost))  # fmt: skip
+        folders[name] = replace(
+            folder,
+            clips=measured,
+            left_out=folder.left_out | lost,
+            unreadable=folder.unreadable + len(lost),
+        )
     if "reference" in folders and "samples" in folders:
-        folders["samples"], near = near_copies(folders["samples"], folders["reference"], seed)
-        report |= near
-    return folders, report
+        folders["samples"], near = mark_near_copies(folders["samples"], folders["reference"], seed)
+        overlaps |= near
+    return folders, overlaps
 
 
-def identify(path: Path) -> list[Any]:
-    """[digest, seconds] of a file's middle."""
+def hash_and_duration(path: Path) -> list[Any]:
+    """Return [hash, seconds] of a file's decoded middle. Raises as `clips.load_middle`."""
     wave = clips.load_middle(path)
     return [clips.audio_hash(wave), len(wave) / clips.RATE]
 
 
-def measure(path: Path) -> list[float]:
+def measure_features(path: Path) -> list[float]:
+    """Return the 30 features of a file in standard form. Raises as `clips.load_middle`."""
     return audio_features.features(clips.load_standard(path)).tolist()
 
 
-def apart(folders: dict[str, Folder]) -> tuple[dict[str, Folder], Report]:
-    """The folders without what they share, and the names of what was found.
+def separate_folders(folders: dict[str, ClipFolder]) -> tuple[dict[str, ClipFolder], Overlaps]:
+    """Return the folders without the clips they share, and the names of those clips and of repeats.
 
-    What trains the evaluator also loses repeats and clips of less than 5 s; of the others, repeats stay and are marked.
+    The folders that train the classifier also lose repeats and clips of less than 5 s. In the others, repeats stay and
+    are marked.
     """
-    held = {name: {clip.digest for clip in folder.clips} for name, folder in folders.items()}
-    contrast, reference = (held.get(name, set()) for name in ("contrast", "reference"))
-    report: dict[str, list[Clip]] = {}
-    result = {}
+    digests = {name: {clip.digest for clip in folder.clips} for name, folder in folders.items()}
+    contrast, reference = (digests.get(name, set()) for name in ("contrast", "reference"))
+    overlaps: dict[str, list[Clip]] = {}
+    separate = {}
     for name, folder in folders.items():
-        for other in LEARNT:
-            if other != name and other in held:
-                report[f"{name}_in_{other}"] = [clip for clip in folder.clips if clip.digest in held[other]]
-        foreign = (contrast & reference) if name in LEARNT else (contrast | reference)
-        own = [clip for clip in folder.clips if clip.digest not in foreign]
-        first: dict[str, Clip] = {}
-        marked = [
-            clip
-            if (one := first.setdefault(clip.digest, clip)) is clip
-            else replace(clip, copied=one.path.name)
-            for clip in own
-        ]
-        result[name] = replace(folder.keeping(own, "the same audio stands in another folder"), clips=marked)
-        report[f"{name}_repeated"] = [clip for clip in marked if clip.copied]
-        report[f"{name}_under_5_s"] = [clip for clip in folder.clips if clip.seconds < SHORTEST]
-        if name in LEARNT:
+        for other in TRAINING_SIDES:
+            if other != name and other in digests:
+                repeated = [clip for clip in folder.clips if clip.digest in digests[other]]
+                overlaps[f"{name}_in_{other}"] = repeated
+        foreign = (contrast & reference) if name in TRAINING_SIDES else (contrast | reference)
+        kept = [clip for clip in folder.clips if clip.digest not in foreign]
+        marked = _mark_repeats(kept)
+        separate[name] = replace(folder.keep(kept, "the same audio stands in another folder"), clips=marked)
+        overlaps[f"{name}_repeated"] = [clip for clip in marked if clip.copy_of]
+        overlaps[f"{name}_under_5_s"] = [clip for clip in folder.clips if clip.seconds < MIN_SECONDS]
+        if name in TRAINING_SIDES:
             judgeable = [clip for clip in marked if clip.judgeable]
-            result[name] = result[name].keeping(judgeable, "a repeat, or under 5 s")
-    if "base" in held and "samples" in held:
-        report["samples_equal_to_base"] = [
-            one for one in folders["samples"].clips if one.digest in held["base"]
-        ]
-    return result, {what: sorted(clip.path.name for clip in found) for what, found in report.items() if found}
+            separate[name] = separate[name].keep(judgeable, "a repeat, or under 5 s")
+    if "base" in digests and "samples" in digests:
+        equal = [clip for clip in folders["samples"].clips if clip.digest in digests["base"]]
+        overlaps["samples_equal_to_base"] = equal
+    return separate, {
+        kind: sorted(clip.path.name for clip in some) for kind, some in overlaps.items() if some
+    }
 
 
-def near_copies(samples: Folder, reference: Folder, seed: int) -> tuple[Folder, Report]:
-    """The samples, marked where one shares a longer stretch with a reference clip than chance gives.
+def _mark_repeats(clips_of_folder: list[Clip]) -> list[Clip]:
+    """Mark every clip whose audio an earlier one has."""
+    first: dict[str, Clip] = {}
+    marked = []
+    for clip in clips_of_folder:
+        original = first.setdefault(clip.digest, clip)
+        marked.append(clip if original is clip else replace(clip, copy_of=original.path.name))
+    return marked
+
+
+def mark_near_copies(samples: ClipFolder, reference: ClipFolder, seed: int) -> tuple[ClipFolder, Overlaps]:
+    """Mark the samples that share a longer stretch with a reference clip than chance gives.
 
     Chance is what reference clips share with those of other artists: up to 100 of one half of the artists beside as
-    many of the other's.
+    many of the other half.
     """
-    rng = np.random.default_rng(seed)
-    artists = rng.permutation(sorted(set(reference.artists()))).tolist()
-    first = set(artists[: len(artists) // 2])
-    mixed = [reference.clips[k] for k in rng.permutation(len(reference))]
-    halves = [[clip for clip in mixed if (clip.artist in first) == side][:CHANCE] for side in (True, False)]
+    halves = _halves_by_artist(reference, seed)
     if not all((samples.clips, *halves)):
         return samples, {}
-    heard, _ = _each(
-        copies.chroma_of_file, [clip.path for clip in [*samples.clips, *reference.clips]], "reading chroma"
+    paths = [clip.path for clip in [*samples.clips, *reference.clips]]
+    chroma, _ = _map_new_files(copies.chroma_of_file, paths, "reading chroma")
+    of_reference, of_samples, first, second = (
+        [chroma.get(clip.path, []) for clip in some] for some in (reference.clips, samples.clips, *halves)
     )
-    known, asked, *parts = (
-        [heard.get(c.path, []) for c in mine] for mine in (reference.clips, samples.clips, *halves)
+    by_chance = copies.longest_shared_stretches(first, second) + copies.longest_shared_stretches(
+        second, first
     )
-    chance = [
-        one.seconds
-        for pair in (parts, parts[::-1])
-        for one in copies.longest_shared_stretches(pair[0], pair[1])
-    ]
-    bar, longest = copies.copy_threshold(chance), max((clip.seconds for clip in samples.clips), default=0.0)
-    if bar >= copies.MAX_CHANCE_SHARE * longest:
-        return samples, {
-            "near_copies": f"not measured: reference clips share {max(chance):.1f} s with other artists'"
-        }
+    chance = [stretch.seconds for stretch in by_chance]
+    threshold = copies.copy_threshold(chance)
+    if threshold >= copies.MAX_CHANCE_SHARE * max((clip.seconds for clip in samples.clips), default=0.0):
+        reason = f"not measured: reference clips share {max(chance):.1f} s with other artists'"
+        return samples, {"near_copies": reason}
     marked, names = [], []
-    for clip, shared in zip(
-        samples.clips, copies.longest_shared_stretches(asked, known, "Looking for copies"), strict=True
-    ):
-        if shared.seconds > bar and not clip.copied:
-            source = reference.clips[shared.other].path.name
-            names.append(f"{clip.path.name} ({shared.seconds:.1f} s of {source})")
-            clip = replace(clip, copied=source)
+    stretches = copies.longest_shared_stretches(of_samples, of_reference, "Looking for copies")
+    for clip, stretch in zip(samples.clips, stretches, strict=True):
+        if stretch.seconds > threshold and not clip.copy_of:
+            source = reference.clips[stretch.other].path.name
+            names.append(f"{clip.path.name} ({stretch.seconds:.1f} s of {source})")
+            clip = replace(clip, copy_of=source)
         marked.append(clip)
     return replace(samples, clips=marked), {"samples_near_reference": names} if names else {}
 
 
-def _listed(name: str, place: Path, artists: dict[str, str] | None) -> Folder:
-    """A folder's clips, identified; nothing measured yet."""
-    paths = clips.find_audio_files(place)
-    found, failed = _each(identify, paths, f"reading {name}")
-    if not found:
-        raise UserError(f"{place}: no clip in it is readable; first: {next(iter(failed.values()))}")
-    kept = [
-        Clip(
-            path,
-            path.relative_to(place).with_suffix("").as_posix(),
-            clips.artist_of(path, artists),
-            *found[path],
-        )
-        for path in paths
-        if path in found
+def _halves_by_artist(reference: ClipFolder, seed: int) -> list[list[Clip]]:
+    """Draw up to 100 clips of one half of the artists, and up to 100 of the other half."""
+    rng = np.random.default_rng(seed)
+    artists = rng.permutation(sorted(set(reference.artists()))).tolist()
+    first = set(artists[: len(artists) // 2])
+    mixed = [reference.clips[k] for k in rng.permutation(len(reference))]
+    return [
+        [clip for clip in mixed if (clip.artist in first) == side][:CHANCE_CLIP_COUNT]
+        for side in (True, False)
     ]
-    return Folder(name, kept, {str(path): why for path, why in failed.items()}, len(failed))
 
 
-def _some(folder: Folder, seed: int) -> Folder:
-    who = {clip.path: clip.artist for clip in folder.clips}
-    chosen = set(
-        clips.choose_files(list(who), QUICK, seed, who.__getitem__ if folder.name in LEARNT else None)
-    )
+def _identify_clips(name: str, place: Path, artists: dict[str, str] | None) -> ClipFolder:
+    """Return a folder's clips with artist, hash and duration, before their features are measured."""
+    paths = clips.find_audio_files(place)
+    identified, failed = _map_new_files(hash_and_duration, paths, f"reading {name}")
+    if not identified:
+        raise UserError(f"{place}: no clip in it is readable; first: {next(iter(failed.values()))}")
+    kept = []
+    for path in (path for path in paths if path in identified):
+        prompt = path.relative_to(place).with_suffix("").as_posix()
+        kept.append(Clip(path, prompt, clips.artist_of(path, artists), *identified[path]))
+    return ClipFolder(name, kept, {str(path): reason for path, reason in failed.items()}, len(failed))
+
+
+def _draw_clips(folder: ClipFolder, seed: int) -> ClipFolder:
+    artist = {clip.path: clip.artist for clip in folder.clips}
+    in_turn = artist.__getitem__ if folder.name in TRAINING_SIDES else None
+    chosen = set(clips.choose_files(list(artist), QUICK_CLIP_COUNT, seed, in_turn))
     return replace(folder, clips=[clip for clip in folder.clips if clip.path in chosen])
 
 
-def _each(
+def _map_new_files(
     function: Callable[[Path], Any], paths: list[Path], label: str
 ) -> tuple[dict[Path, Any], dict[Path, str]]:
-    """As `clips.each`, of what hasn't been heard before: by path, size and time of change."""
+    """Return what `clips.map_files` returns; files that were mapped before (same path, size, time) are not read."""
     keys = {path: (function, *_key(path)) for path in paths}
-    found, failed = clips.map_files(
-        function, [path for path, key in keys.items() if key not in _heard], label
-    )
-    _heard.update({keys[path]: result for path, result in found.items()})
-    return {path: _heard[key] for path, key in keys.items() if path not in failed}, failed
+    unread = [path for path, key in keys.items() if key not in _results]
+    results, failed = clips.map_files(function, unread, label)
+    _results.update({keys[path]: result for path, result in results.items()})
+    return {path: _results[key] for path, key in keys.items() if path not in failed}, failed
 
 
 def _key(path: Path) -> tuple[Path, int, int]:
-    if not path.exists():  # a dangling link: reading it will say so
+    if not path.exists():  # a dangling link, which reading reports
         return path, 0, 0
     return path.resolve(), path.stat().st_mtime_ns, path.stat().st_size

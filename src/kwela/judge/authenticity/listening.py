@@ -1,11 +1,11 @@
-"""A blind listening sheet for human experts: clips without names, a CSV to fill in, and what the ratings say.
+"""Write a blind listening sheet for human experts, and summarise their ratings.
 
-- Experts hear the judge's own form (mono, 16 kHz, equally loud, MP3 32 kbit/s), so that neither level nor bandwidth
-  says where a clip came from. Real clips, contrast and generated ones stand mixed, in the order of their names.
-- A clip's name is a hash of seed and audio: the sheet needs no key, and without the clips' folders nobody can turn
-  names back.
-- Agreement is Krippendorff's alpha: 1 is agreement, 0 what chance gives. Ratings of people who don't agree measure
-  little, so it is said before any mean.
+- Experts hear clips in the judge's standard form (mono, 16 kHz, equally loud, MP3 at 32 kbit/s), so that neither level
+  nor bandwidth shows where a clip comes from. Real and generated clips are mixed, in the order of their names.
+- A clip's name is a hash of seed and audio. The sheet needs no key, and only who has the clips' folders can turn names
+  back.
+- Agreement is Krippendorff's alpha: 1 is agreement, 0 what chance gives. Ratings of people who do not agree measure
+  little, so agreement comes before any mean.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from kwela.judge.shared import clips
 from kwela.stats import Interval
 
 COLUMNS = ("clip", "rater", "authenticity_1_to_5", "quality_1_to_5", "comment")
-A_FOLDER = 15  # clips of each folder on a sheet
-LOW, HIGH = 1, 5
+CLIPS_PER_FOLDER = 15  # on a sheet
+MIN_RATING, MAX_RATING = 1, 5
 
 
-def name(digest: str, seed: int) -> str:
-    """A clip's name on the sheet of a seed."""
+def sheet_name(digest: str, seed: int) -> str:
+    """Return a clip's name on the sheet of a seed. digest: the hash of its audio."""
     return files.sha256(f"{seed}\0{digest}".encode())[:10]
 
 
 def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: int = 0) -> Path:
-    """Write the sheet and its clips, up to 15 of each folder; the CSV's path.
+    """Write the sheet and its clips, up to 15 of each folder; return the CSV's path.
 
     place: a CSV, its clips in `<name>_clips` beside it; or a folder for `sheet.csv` and `clips`. folders: {name:
     [(path, digest)]}. Raises UserError if it can't be written.
@@ -43,9 +43,9 @@ def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: i
     sheet = place if place.suffix.lower() == ".csv" else place / "sheet.csv"
     beside = sheet.with_name(f"{sheet.stem}_clips") if sheet == place else place / "clips"
     chosen: dict[str, Path] = {}
-    for found in folders.values():
-        ordered = sorted({name(digest, seed): path for path, digest in found}.items())
-        chosen.update(ordered[:A_FOLDER])
+    for listed in folders.values():
+        ordered = sorted({sheet_name(digest, seed): path for path, digest in listed}.items())
+        chosen.update(ordered[:CLIPS_PER_FOLDER])
     rows: list[Sequence[object]] = [COLUMNS]
     for title, path in sorted(chosen.items()):
         wave = clips.load_standard(path)
@@ -59,45 +59,50 @@ def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: i
 
 @dataclass(frozen=True)
 class Rating:
+    """One expert's rating of a clip. authenticity: 1..5."""
+
     clip: str  # its name on the sheet
     rater: str
     authenticity: float
 
 
 def read_ratings(path: Path) -> list[Rating]:
-    """The ratings of a filled-in sheet, or of a folder of them; rows without a rating are passed over.
+    """Return the ratings of a filled-in sheet, or of a folder of sheets; rows without a rating are skipped.
 
-    A row without a rater is the file's. Raises UserError naming file and row: a missing column, a rating outside
+    A row without a rater has the file's name as rater. Raises UserError naming file and row: a missing column, a rating outside
     1..5, a clip that one rater rated twice.
     """
     sheets = sorted(path.glob("*.csv")) if path.is_dir() else [path]
-    found: dict[tuple[str, str], Rating] = {}
+    ratings: dict[tuple[str, str], Rating] = {}
     for sheet in sheets:
         for where, row in tables.read(sheet, COLUMNS[:3], "ratings"):
             if not row[COLUMNS[2]]:
                 continue
-            value = tables.number(row[COLUMNS[2]], LOW, HIGH, f"{where}: {COLUMNS[2]}")
+            value = tables.number(row[COLUMNS[2]], MIN_RATING, MAX_RATING, f"{where}: {COLUMNS[2]}")
             rating = Rating(Path(row["clip"]).stem, row["rater"] or sheet.stem, value)
-            if found.setdefault((rating.clip, rating.rater), rating) is not rating:
+            if ratings.setdefault((rating.clip, rating.rater), rating) is not rating:
                 raise UserError(f"{where}: {rating.rater} rated {rating.clip} twice")
-    if not found:
+    if not ratings:
         raise UserError(f"{path}: no ratings in it; fill in the column {COLUMNS[2]}")
-    return list(found.values())
+    return list(ratings.values())
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What experts said. agreement: alpha, NaN with fewer than two raters. folders: mean rating of each, 1..5.
-    real: AUC of reference over contrast clips by mean rating. judge: rank correlation of mean rating with the judge's
-    log-odds. unknown: rated names that none of the folders holds."""
+class ListeningSummary:
+    """What the experts' ratings say.
 
-    raters: int
-    clips: int
+    agreement: Krippendorff's alpha, NaN with fewer than two raters. mean_ratings: {folder: (mean rating in 1..5,
+    number of clips)}. reference_auc: AUC of reference over contrast clips by mean rating. judge_correlation: rank
+    correlation of mean rating with the judge's log-odds. unknown_clips: rated names that none of the folders holds.
+    """
+
+    rater_count: int
+    clip_count: int
     agreement: Interval
-    folders: dict[str, tuple[Interval, int]]
-    real: Interval
-    judge: Interval
-    unknown: list[str]
+    mean_ratings: dict[str, tuple[Interval, int]]
+    reference_auc: Interval
+    judge_correlation: Interval
+    unknown_clips: list[str]
 
 
 def summarise(
@@ -105,55 +110,59 @@ def summarise(
     folders: dict[str, list[str]],
     log_odds: dict[str, float],
     seed: int = 0,
-) -> Heard:
-    """folders: {name: [digest]}; log_odds: {digest: value}. Intervals resample clips. Raises UserError if no rating
-    is of a clip of these folders with this seed."""
-    place = {name(digest, seed): (title, digest) for title, digests in folders.items() for digest in digests}
-    known = [rating for rating in ratings if rating.clip in place]
+) -> ListeningSummary:
+    """Summarise ratings by folder, with intervals that resample clips.
+
+    folders: {name: [digest]}. log_odds: {digest: value}. seed: of the sheet. Raises UserError if no rating is of a
+    clip of these folders with this seed.
+    """
+    origin = {
+        sheet_name(digest, seed): (title, digest) for title, digests in folders.items() for digest in digests
+    }
+    known = [rating for rating in ratings if rating.clip in origin]
     if not known:
         raise UserError(
             "none of the ratings is of a clip in these folders; use the --seed that wrote the sheet"
         )
-    order, raters = sorted({rating.clip for rating in known}), sorted({rating.rater for rating in known})
-    ratings_of = np.full((len(raters), len(order)), math.nan)
+    names, raters = sorted({rating.clip for rating in known}), sorted({rating.rater for rating in known})
+    table = np.full((len(raters), len(names)), math.nan)
     for rating in known:
-        ratings_of[raters.index(rating.rater), order.index(rating.clip)] = rating.authenticity
-    means = np.nanmean(ratings_of, axis=0)
-    side = np.array([place[clip][0] for clip in order])
-    odds = np.array([log_odds.get(place[clip][1], math.nan) for clip in order])
+        table[raters.index(rating.rater), names.index(rating.clip)] = rating.authenticity
+    means = np.nanmean(table, axis=0)
+    side = np.array([origin[clip][0] for clip in names])
+    odds = np.array([log_odds.get(origin[clip][1], math.nan) for clip in names])
 
-    def over(statistic: Callable[[np.ndarray], float], index: np.ndarray) -> Interval:
+    def resampled(statistic: Callable[[np.ndarray], float], index: np.ndarray) -> Interval:
         return stats.bootstrap(index, lambda k: statistic(index[k]), seed=seed)
 
-    whole = np.arange(len(order))
-    told = np.flatnonzero(np.isfinite(odds))
-    return Heard(
-        raters=len(raters),
-        clips=len(order),
-        agreement=over(lambda k: krippendorff(ratings_of[:, k]), whole),
-        folders={
-            title: (
-                over(lambda k: float(means[k].mean()), np.flatnonzero(side == title)),
-                int((side == title).sum()),
-            )
-            for title in folders
-            if (side == title).any()
-        },
-        real=over(
-            lambda k: stats.auc(means[k][side[k] == "reference"], means[k][side[k] == "contrast"]), whole
-        ),
-        judge=over(lambda k: stats.spearman(means[k], odds[k]), told)
-        if len(told) > 2
-        else stats.NOT_MEASURED,
-        unknown=sorted({rating.clip for rating in ratings} - place.keys()),
+    def auc(k: np.ndarray) -> float:
+        return stats.auc(means[k][side[k] == "reference"], means[k][side[k] == "contrast"])
+
+    every, judged = np.arange(len(names)), np.flatnonzero(np.isfinite(odds))
+    mean_ratings = {}
+    for title in folders:
+        if len(clips_of_side := np.flatnonzero(side == title)):
+            mean = resampled(lambda k: float(means[k].mean()), clips_of_side)
+            mean_ratings[title] = (mean, len(clips_of_side))
+    correlation = stats.NOT_MEASURED
+    if len(judged) > 2:
+        correlation = resampled(lambda k: stats.spearman(means[k], odds[k]), judged)
+    return ListeningSummary(
+        rater_count=len(raters),
+        clip_count=len(names),
+        agreement=resampled(lambda k: krippendorff(table[:, k]), every),
+        mean_ratings=mean_ratings,
+        reference_auc=resampled(auc, every),
+        judge_correlation=correlation,
+        unknown_clips=sorted({rating.clip for rating in ratings} - origin.keys()),
     )
 
 
 def krippendorff(ratings: np.ndarray) -> float:
-    """Krippendorff's alpha for ordinal ratings: 1 - observed over expected disagreement.
+    """Return Krippendorff's alpha for ordinal ratings: 1 - observed over expected disagreement, at most 1.
 
-    ratings: (raters, clips), NaN where a rater gave none. NaN comes back without a clip that two rated, or if every
-    rating is the same. Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", ordinal metric.
+    ratings: (raters, clips), NaN where a rater gave none. Returns NaN if no clip has two ratings, or if all ratings
+    are equal. Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", ordinal metric.
     """
     rated = ratings[:, np.isfinite(ratings).sum(0) >= 2]
     values = np.unique(rated[np.isfinite(rated)])
@@ -163,9 +172,8 @@ def krippendorff(ratings: np.ndarray) -> float:
     raters = counts.sum(0)
     together = (counts / (raters - 1)) @ counts.T - np.diag((counts / (raters - 1)).sum(1))  # coincidences
     total = together.sum(1)
-    below = (
-        np.cumsum(total) - total / 2
-    )  # mid-ranks: the ordinal distance counts the ratings between two values
-    distance = (below[:, None] - below[None]) ** 2
+    # The ordinal distance counts the ratings between two values: it is a difference of mid-ranks.
+    ranks = np.cumsum(total) - total / 2
+    distance = (ranks[:, None] - ranks[None]) ** 2
     expected = (np.outer(total, total) - np.diag(total)) / (total.sum() - 1)
     return float(1 - (together * distance).sum() / (expected * distance).sum())

@@ -1,16 +1,15 @@
-"""The page of an authenticity judgement: its tables and pictures."""
+"""Lay out an authenticity judgement as a scorecard: its tables, texts and pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kwela import plots, stats
+from kwela.judge.authenticity.evidence import Evidence
 from kwela.judge.authenticity.features import DOCUMENTED, NAMES
-from kwela.judge.authenticity.findings import Findings
-from kwela.judge.authenticity.folders import LEARNT, Folder
+from kwela.judge.authenticity.folders import TRAINING_SIDES, ClipFolder, Overlaps
 from kwela.judge.shared.forest_plot import draw_forest
 from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 
@@ -22,68 +21,68 @@ ROLES = {
     "contrast": "contrast (at most 5 % by construction)",
 }
 COLOURS = {"reference": plots.GREEN, "samples": plots.RED, "base": plots.PINK, "contrast": plots.BLUE}
-WIDE = 60  # samples under which the page warns of a wide interval
+FEW_SAMPLES = 60  # under which the page warns of a wide interval
 SHARES, SCORES, COEFFICIENTS = (f"authenticity_{name}.png" for name in ("shares", "scores", "coefficients"))
 PRIORS = {name: feature for name, feature in DOCUMENTED.items() if feature.expected}
 
 
-def card(
-    folders: dict[str, Folder], doubles: dict[str, Any], evidence: Findings, out: Path, named: bool
+def build_scorecard(
+    folders: dict[str, ClipFolder], overlaps: Overlaps, evidence: Evidence, out: Path, named: bool
 ) -> Scorecard:
-    """The scorecard, with its pictures drawn in `out`. named: artists came from a list."""
-    made = Scorecard(
+    """Return the scorecard, with its pictures drawn in `out`. named: the artists come from a list."""
+    card = Scorecard(
         "Authenticity of samples", _warning(folders, evidence, named), evidence.quick, evidence.seed
     )
-    made.verdicts["status"] = evidence.status
+    card.verdicts["status"] = evidence.status
     if evidence.why:
-        made.verdicts["why"] = evidence.why
+        card.verdicts["why"] = evidence.why
     if evidence.status == "measured":
-        made.verdicts["score"] = _said(evidence)
+        card.verdicts["score"] = _score_text(evidence)
         if evidence.difference is not None:
-            made.verdicts["against_base"] = _against_base(evidence)
-        near = doubles.get("samples_near_reference")
-        made.verdicts["near_copies_of_reference"] = doubles.get("near_copies", len(near) if near else 0)
-        _shares(made, folders, evidence, out)
-        _distribution(made, evidence)
-    if evidence.evaluator is not None:
-        _evaluator(made, folders, evidence)
+            card.verdicts["against_base"] = _difference_text(evidence)
+        near = overlaps.get("samples_near_reference")
+        card.verdicts["near_copies_of_reference"] = overlaps.get("near_copies", len(near) if near else 0)
+        _shares(card, folders, evidence, out)
+        _distribution(card, evidence)
+    if evidence.classifier is not None:
+        _evaluator(card, folders, evidence)
         if evidence.ablations:
-            _ablations(made, evidence)
-        _coefficients(made, folders, evidence)
+            _ablations(card, evidence)
+        _coefficients(card, folders, evidence)
         _draw_scores(evidence, out / SCORES)
-        _draw_coefficients(evidence.evaluator.coefficients(), out / COEFFICIENTS)
+        _draw_coefficients(evidence.classifier.coefficients(), out / COEFFICIENTS)
     if evidence.status == "not_measurable":
-        _conformity(made, folders)
-    if evidence.heard is not None:
-        _listening(made, evidence)
-    _files(made, folders, doubles)
-    return made
+        _conformity(card, folders)
+    if evidence.listening is not None:
+        _listening(card, evidence)
+    _files(card, folders, overlaps)
+    return card
 
 
-def _warning(folders: dict[str, Folder], evidence: Findings, named: bool) -> str:
-    said = []
+def _warning(folders: dict[str, ClipFolder], evidence: Evidence, named: bool) -> str:
+    warnings = []
     if "reference" not in folders:
-        said.append("No reference clips were given: nothing here says how authentic the samples are.")
-    if len(folders["samples"]) < WIDE and evidence.status == "measured":
-        said.append(f"Only {len(folders['samples'])} samples: the score's interval is wide.")
-    training = [clip for name in LEARNT if name in folders for clip in folders[name].clips]
+        warnings.append("No reference clips were given: nothing here says how authentic the samples are.")
+    if len(folders["samples"]) < FEW_SAMPLES and evidence.status == "measured":
+        warnings.append(f"Only {len(folders['samples'])} samples: the score's interval is wide.")
+    training = [clip for name in TRAINING_SIDES if name in folders for clip in folders[name].clips]
     if not named and (lone := sum("-" not in clip.path.stem for clip in training)) and "reference" in folders:
-        said.append(
+        warnings.append(
             f"{lone} clips name no artist (no '-' in the file's name) and count as one artist each: if some share an "
             "artist, the AUC is too good and its interval too narrow; give --artists."
         )
-    return " ".join(said)
+    return " ".join(warnings)
 
 
-def _said(evidence: Findings) -> str:
+def _score_text(evidence: Evidence) -> str:
     labels = {"samples": "", "fresh": "floor ", "base": "base ", "reference": "ceiling "}
-    there = {label: evidence.shares[name] for name, label in labels.items() if name in evidence.shares}
+    shares = {label: evidence.shares[name] for name, label in labels.items() if name in evidence.shares}
     return ", ".join(
-        f"{label}{one.value:.2f} ({one.low:.2f} .. {one.high:.2f})" for label, one in there.items()
+        f"{label}{share.value:.2f} ({share.low:.2f} .. {share.high:.2f})" for label, share in shares.items()
     )
 
 
-def _against_base(evidence: Findings) -> str:
+def _difference_text(evidence: Evidence) -> str:
     change, over = evidence.difference, f"p = {evidence.p_value:.2g} over {evidence.pairs} prompts"
     assert change is not None and evidence.p_value is not None
     if evidence.p_value < 0.05:
@@ -91,7 +90,7 @@ def _against_base(evidence: Findings) -> str:
     return f"no difference worth finding: {change.low:.2f} to {change.high:.2f}, {over}"
 
 
-def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Findings, out: Path) -> None:
+def _shares(card: Scorecard, folders: dict[str, ClipFolder], evidence: Evidence, out: Path) -> None:
     rows = [
         ScorecardRow.from_interval(
             role, evidence.shares[name], len(folders["contrast" if name == "fresh" else name])
@@ -118,28 +117,31 @@ def _shares(made: Scorecard, folders: dict[str, Folder], evidence: Findings, out
         "That at most 5 % of contrast pass is so by construction: it was set on these clips. The floor that could "
         "have come out otherwise is theirs by thresholds set on other artists. Intervals are Wilson's, over clips."
     )
-    made.add("score", "Share that sounds like reference", rows, text, "share", SHARES)
+    card.add("score", "Share that sounds like reference", rows, text, "share", SHARES)
     draw_forest(out / SHARES, {"": rows}, "share that passes, 95 % interval", {"": plots.RED})
 
 
-def _distribution(made: Scorecard, evidence: Findings) -> None:
+def _distribution(card: Scorecard, evidence: Evidence) -> None:
     rows = []
-    for name in (name for name in ROLES if name in evidence.judged):
-        judged = evidence.judged[name]
-        for what, hits in (("unlike either", judged.outside), ("far from reference", judged.far[:, 1] > 1)):
+    for name in (name for name in ROLES if name in evidence.scores):
+        scores = evidence.scores[name]
+        for what, hits in (
+            ("unlike either", scores.outside),
+            ("far from reference", scores.relative_distances[:, 1] > 1),
+        ):
             rows.append(ScorecardRow.from_interval(f"{name}: {what}", stats.share(hits), len(hits)))
     text = (
         "Far: a distance half as far again as that of 99 % of the side's own held-out clips. Unlike either: the "
         "evaluator has never heard the like. Clips far from reference never pass."
     )
-    made.add("distribution", "Out of distribution", rows, text, "share")
+    card.add("distribution", "Out of distribution", rows, text, "share")
 
 
-def _evaluator(made: Scorecard, folders: dict[str, Folder], evidence: Findings) -> None:
-    assert evidence.auc is not None and evidence.brier is not None and evidence.evaluator is not None
-    n = sum(len(folders[name]) for name in LEARNT)
-    artists = len({artist for name in LEARNT for artist in folders[name].artists()})
-    strengths = ", ".join(f"{fold.strength:g}" for fold in evidence.evaluator.folds)
+def _evaluator(card: Scorecard, folders: dict[str, ClipFolder], evidence: Evidence) -> None:
+    assert evidence.auc is not None and evidence.brier is not None and evidence.classifier is not None
+    n = sum(len(folders[name]) for name in TRAINING_SIDES)
+    artists = len({artist for name in TRAINING_SIDES for artist in folders[name].artists()})
+    strengths = ", ".join(f"{fold.strength:g}" for fold in evidence.classifier.folds)
     rows = [
         ScorecardRow.from_interval(
             "AUC", evidence.auc, n, f"reference over contrast, {artists} artists resampled"
@@ -165,22 +167,22 @@ def _evaluator(made: Scorecard, folders: dict[str, Folder], evidence: Findings) 
         f"regression in nested cross-validation grouped by artist (C chosen in each fold: {strengths}). An AUC of 1 "
         "resamples to 1 alone: its interval then says too little, not that there is no doubt."
     )
-    made.add("evaluator", "The evaluator, on artists it hasn't heard", rows, text, picture=SCORES)
+    card.add("evaluator", "The evaluator, on artists it hasn't heard", rows, text, picture=SCORES)
 
 
-def _ablations(made: Scorecard, evidence: Findings) -> None:
+def _ablations(card: Scorecard, evidence: Evidence) -> None:
     text = (
         "The evaluator without a family of features, and with it alone. If one alone does it all, the score measures "
         "that family: look there for what reference and contrast differ in besides style."
     )
     rows = [ScorecardRow.from_interval(name, interval) for name, interval in evidence.ablations.items()]
-    made.add("ablations", "What it hangs on", rows, text, "AUC")
+    card.add("ablations", "What it hangs on", rows, text, "AUC")
 
 
-def _coefficients(made: Scorecard, folders: dict[str, Folder], evidence: Findings) -> None:
-    assert evidence.evaluator is not None
-    by_fold = evidence.evaluator.coefficients()
-    shown = (*LEARNT, "samples") if evidence.status == "measured" else LEARNT
+def _coefficients(card: Scorecard, folders: dict[str, ClipFolder], evidence: Evidence) -> None:
+    assert evidence.classifier is not None
+    by_fold = evidence.classifier.coefficients()
+    shown = (*TRAINING_SIDES, "samples") if evidence.status == "measured" else TRAINING_SIDES
     middles = {name: np.median(folders[name].features, axis=0) for name in shown}
     rows = []
     for k in np.argsort(-np.abs(by_fold.mean(0))).tolist():
@@ -196,26 +198,26 @@ def _coefficients(made: Scorecard, folders: dict[str, Folder], evidence: Finding
         "Change of the log-odds with one standard deviation of a feature, mean over folds; medians; and what "
         "producers' pages lead one to expect of amapiano. Features go together: a small one may differ all the same."
     )
-    made.add("coefficients", "Coefficients", rows, text, "log-odds", COEFFICIENTS)
+    card.add("coefficients", "Coefficients", rows, text, "log-odds", COEFFICIENTS)
 
 
-def met(features: np.ndarray) -> np.ndarray:
-    """(N, 30) features -> (N,) how many of the documented expectations a clip meets."""
+def count_expectations_met(features: np.ndarray) -> np.ndarray:
+    """Count the documented expectations that each clip meets: (N,) float, of features (N, 30)."""
     low, high = np.array([feature.expected for feature in PRIORS.values()]).T
     column = features[:, [NAMES.index(name) for name in PRIORS]]
     return ((column >= low) & (column <= high)).sum(1).astype(float)
 
 
-def _conformity(made: Scorecard, folders: dict[str, Folder]) -> None:
-    heard = {name: folder for name, folder in folders.items() if len(folder)}
+def _conformity(card: Scorecard, folders: dict[str, ClipFolder]) -> None:
+    measured = {name: folder for name, folder in folders.items() if len(folder)}
     rows = []
-    for name, folder in heard.items():
-        count = met(folder.features)
+    for name, folder in measured.items():
+        count = count_expectations_met(folder.features)
         note = f"features within expectation, of {len(PRIORS)}"
         rows.append(ScorecardRow.from_interval(name, stats.mean_by_group(count), len(folder), note))
-    made.extra_json["conformity"] = {row.label: row.value for row in rows} | {"of": len(PRIORS)}
+    card.extra_json["conformity"] = {row.label: row.value for row in rows} | {"of": len(PRIORS)}
     for feature, documented in PRIORS.items():
-        for name, folder in heard.items():
+        for name, folder in measured.items():
             middle = float(np.median(folder.features[:, NAMES.index(feature)]))
             note = "{} ({}), expected {:g}..{:g}".format(
                 documented.meaning, documented.unit, *documented.expected or (0, 0)
@@ -225,47 +227,53 @@ def _conformity(made: Scorecard, folders: dict[str, Folder]) -> None:
         "How many features of a clip lie where producers' pages lead one to expect those of amapiano, and the medians. "
         "No measurement backs these ranges, and other music meets some of them: this is no score."
     )
-    made.add("conformity", "Feature conformity", rows, text, "mean count, then medians")
+    card.add("conformity", "Feature conformity", rows, text, "mean count, then medians")
 
 
-def _listening(made: Scorecard, evidence: Findings) -> None:
-    heard = evidence.heard
-    assert heard is not None
+def _listening(card: Scorecard, evidence: Evidence) -> None:
+    summary = evidence.listening
+    assert summary is not None
     rows = [
         ScorecardRow.from_interval(
-            "agreement (Krippendorff's alpha)", heard.agreement, heard.clips, f"{heard.raters} raters"
+            "agreement (Krippendorff's alpha)",
+            summary.agreement,
+            summary.clip_count,
+            f"{summary.rater_count} raters",
         )
     ]
     rows += [
         ScorecardRow.from_interval(f"mean rating, {name}", interval, n)
-        for name, (interval, n) in heard.folders.items()
+        for name, (interval, n) in summary.mean_ratings.items()
     ]
     rows.append(
         ScorecardRow.from_interval(
-            "experts tell reference from contrast", heard.real, None, "AUC of mean ratings"
+            "experts tell reference from contrast", summary.reference_auc, None, "AUC of mean ratings"
         )
     )
     rows.append(
         ScorecardRow.from_interval(
-            "experts and this judge", heard.judge, None, "rank correlation of mean rating and log-odds"
+            "experts and this judge",
+            summary.judge_correlation,
+            None,
+            "rank correlation of mean rating and log-odds",
         )
     )
     text = (
         "Blind ratings, 1 to 5. Below an agreement of about 0.67 (Krippendorff's line for tentative conclusions) the "
         "means say little. Intervals resample clips, not raters."
     )
-    if heard.unknown:
-        text += f" {len(heard.unknown)} rated names are of no clip here (first: {heard.unknown[0]})."
-    made.add("listening", "What experts heard", rows, text)
+    if summary.unknown_clips:
+        text += f" {len(summary.unknown_clips)} rated names are of no clip here (first: {summary.unknown_clips[0]})."
+    card.add("listening", "What experts heard", rows, text)
 
 
-def _files(made: Scorecard, folders: dict[str, Folder], doubles: dict[str, Any]) -> None:
+def _files(card: Scorecard, folders: dict[str, ClipFolder], overlaps: Overlaps) -> None:
     rows = []
     for name, folder in folders.items():
-        note = f"{len(set(folder.artists()))} artists" if name in LEARNT else ""
+        note = f"{len(set(folder.artists()))} artists" if name in TRAINING_SIDES else ""
         rows.append(ScorecardRow(f"clips in {name}", float(len(folder)), note=note))
     lines = []
-    for what, names in doubles.items():
+    for what, names in overlaps.items():
         found = names if isinstance(names, str) else f"{len(names)} ({', '.join(names[:5])})"
         lines.append(f"- {what.replace('_', ' ')}: {found}")
     for folder in folders.values():
@@ -280,18 +288,20 @@ def _files(made: Scorecard, folders: dict[str, Folder], doubles: dict[str, Any])
             " Samples that are training clips are left out; samples that repeat another, share a long stretch with a "
             "reference clip, or are under 5 s, stay and never pass.\n\n" + "\n".join(lines)
         )
-    made.add("files", "Clips", rows, text, "clips")
+    card.add("files", "Clips", rows, text, "clips")
 
 
-def _draw_scores(evidence: Findings, path: Path) -> None:
-    assert evidence.evaluator is not None
+def _draw_scores(evidence: Evidence, path: Path) -> None:
+    assert evidence.classifier is not None
     measured = evidence.status == "measured"
     figure, (axis,) = plots.sheet(1, 1, (7, 4.2))
-    for name in evidence.judged if measured else LEARNT:
-        judged = evidence.judged[name]
-        far = np.clip(judged.far[:, 1], 0.1, 20)
-        axis.scatter(judged.log_odds, far, s=14, alpha=0.6, color=COLOURS[name], label=name, linewidths=0)
-    axis.axvline(evidence.evaluator.threshold, color="black", lw=0.8, ls="--")
+    for name in evidence.scores if measured else TRAINING_SIDES:
+        scores = evidence.scores[name]
+        distance = np.clip(scores.relative_distances[:, 1], 0.1, 20)
+        axis.scatter(
+            scores.log_odds, distance, s=14, alpha=0.6, color=COLOURS[name], label=name, linewidths=0
+        )
+    axis.axvline(evidence.classifier.threshold, color="black", lw=0.8, ls="--")
     if evidence.threshold is not None and evidence.threshold.ci:
         axis.axvspan(*evidence.threshold.ci, color="black", alpha=0.08, linewidth=0)
     axis.axhline(1, color="black", lw=0.8, ls="--")
@@ -310,7 +320,10 @@ def _draw_coefficients(by_fold: np.ndarray, path: Path) -> None:
     figure, (axis,) = plots.sheet(1, 1, (7, 7))
     means = by_fold.mean(0)[order]
     axis.barh(
-        range(len(order)), means, color=[COLOURS[LEARNT[int(mean <= 0)]] for mean in means], height=0.65
+        range(len(order)),
+        means,
+        color=[COLOURS[TRAINING_SIDES[int(mean <= 0)]] for mean in means],
+        height=0.65,
     )
     for k, which in enumerate(order.tolist()):
         axis.scatter(by_fold[:, which], [k] * len(by_fold), s=6, color="black", zorder=3, linewidths=0)
