@@ -1,7 +1,8 @@
-"""Augmentation on ids: transposition, tempo and velocity of a whole song, in a handful of array operations.
+"""Augment songs as ids: shift the pitch, the tempo and the velocity of a whole song by array operations.
 
-Every shift is monotone and never clamps, so `encode`'s order inside a position is kept and the grammar still holds. A
-song starts at 120 BPM without saying so: where the tempo moves and the first position has none, one is written there.
+Every shift is monotone and never clamps, so the order of `encode` inside a position is kept and the grammar
+still holds. A song that writes no tempo starts at 120 BPM. Where the tempo is shifted, a tempo is written at
+its first position.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from kwela.music.score_events import START_TEMPO
 
 
 class Shift(NamedTuple):
+    """How far a song is shifted."""
+
     semitones: int  # of pitches after any program but DRUM
     tempo: int  # log-steps; 184.3 of them double the tempo
     velocity: int  # velocity ids, of 4 MIDI units
 
 
 def pitched(ids: np.ndarray) -> np.ndarray:
-    """bool (N,): where `ids` (a song from BOS on) has the pitch of a note that is not a drum."""
+    """Return bool (N,): where `ids`, a song from BOS on, has the pitch of a note that is not a drum."""
     program = ((ids >= G.FAMILY) & (ids < G.VARIANT)) | (ids == G.DRUM)
     last = np.maximum.accumulate(np.where(program, np.arange(len(ids)), 0))
     return (ids < G.VELOCITY) & (ids[last] != G.DRUM)
 
 
 def draw(ids: np.ndarray, settings: MidiGeneratorAugment, rng: np.random.Generator) -> Shift:
-    """A shift within `settings` under which every pitch, velocity and tempo of the song stays in its range."""
+    """Draw a shift within `settings` that keeps each pitch, velocity and tempo of the song in its range."""
     tempo = int(np.log1p(settings.tempo) * G.STEPS_PER_NAT)
     velocity = settings.velocity // G.VELOCITY_STEP
     steps = _tempos(ids)[1]
@@ -41,7 +44,7 @@ def draw(ids: np.ndarray, settings: MidiGeneratorAugment, rng: np.random.Generat
 
 
 def apply(ids: np.ndarray, shift: Shift) -> np.ndarray:
-    """The song with `shift`: int16 (N,), or up to three ids more where the first tempo has to be written."""
+    """Return the song with `shift`: int16 (N,), or up to three ids more where the first tempo is written."""
     out = ids.copy()
     out[pitched(ids)] += shift.semitones
     out[(ids >= G.VELOCITY) & (ids < G.BEAT)] += shift.velocity
@@ -53,7 +56,7 @@ def apply(ids: np.ndarray, shift: Shift) -> np.ndarray:
 
 
 def transpose_context(context: np.ndarray, semitones: int) -> np.ndarray:
-    """(N, 4) key, chord root, quality, style: keys move within their mode, roots round the octave, 0 stays absent."""
+    """Transpose context (N, 4): keys move within their mode, roots within the octave, and 0 stays absent."""
     out = context.copy()
     key, root = context[:, 0] - 1, context[:, 1] - 1
     out[:, 0] = np.where(key >= 0, key // 12 * 12 + (key % 12 + semitones) % 12 + 1, 0)
@@ -62,14 +65,15 @@ def transpose_context(context: np.ndarray, semitones: int) -> np.ndarray:
 
 
 def _within(values: np.ndarray, top: int, reach: int, rng: np.random.Generator) -> int:
-    """A uniform shift of at most `reach` either way that keeps all `values` in 0..top; always one draw from `rng`."""
+    """Draw a uniform shift of at most `reach` up or down that keeps all `values` in 0..top."""
+    # One number is drawn in any case, so that later draws do not depend on the song.
     low = max(-reach, -int(values.min(initial=top)))
     high = min(reach, top - int(values.max(initial=0)))
     return int(rng.integers(low, high + 1))
 
 
 def _tempos(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the tempo pairs stand, and their log-steps."""
+    """Return the indices of the tempo pairs, and their log-steps."""
     where = np.flatnonzero((ids >= G.TEMPO_COARSE) & (ids < G.TEMPO_FINE))
     return where, G.FINE_TEMPOS * (ids[where] - G.TEMPO_COARSE) + ids[where + 1] - G.TEMPO_FINE
 

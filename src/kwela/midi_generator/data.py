@@ -1,4 +1,4 @@
-"""From manifest rows to training items: ids from a cache, windows drawn and augmented by (seed, epoch, index)."""
+"""Turn manifest rows into training items: ids from a cache, windows drawn by (seed, epoch, index)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kwela.music import midi, tokens
 
 
 def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path | None) -> list[Song]:
-    """The rows of a MIDI manifest (`corpus.rows.read`) as songs, in order. Raises UserError naming a bad file.
+    """Read the songs of a MIDI manifest's rows, in order. Raises UserError naming a bad file.
 
-    cache_dir: None reads every file anew.
+    rows: of `corpus.pairs.rows.read`. cache_dir: without it, every file is encoded anew.
     """
     paths = [Path(row["midi_path"]) for row in rows]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading waits for a child process: threads suffice
@@ -28,21 +28,21 @@ def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path | None) -> list[Son
         label = "Reading MIDI" if len(paths) >= 50 else ""
         ids = list(terminal.with_progress_bar(read, label, len(paths)))
     return [
-        Song(path, one, row["emotion64"], row.get("context") or {})
-        for path, one, row in zip(paths, ids, rows, strict=True)
+        Song(path, song_ids, row["emotion64"], row.get("context") or {})
+        for path, song_ids, row in zip(paths, ids, rows, strict=True)
     ]
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """The song's ids, int16."""
+    """Encode a MIDI file as ids, int16."""
     return tokens.encode(midi.read(path))
 
 
 def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
-    """The song's ids, int16, from `cache_dir` if they are there.
+    """Return a MIDI file's ids, int16, from `cache_dir` where it has them.
 
-    An entry is keyed by the file's bytes and the tokenizer; any number of processes may share the folder. Raises
-    KwelaError or, where the folder can't be written, UserError, naming the entry.
+    The key of an entry is the file's bytes and the tokenizer; any number of processes may share the folder.
+    Raises KwelaError or, where the folder can't be written, UserError; both name the entry.
     """
     key = files.sha256(path.read_bytes() + tokens.tokenizer_hash().encode())
     body = files.cached(cache_dir, key, lambda: read_ids(path).astype("<i2").tobytes())
@@ -50,33 +50,37 @@ def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
 
 
 class TrainWindows:
-    """An epoch has one item for each `window` ids of a song, begun: a random stretch from BOS or a BAR, augmented."""
+    """The training set: one item for each started `window` ids of a song.
+
+    An item is a random stretch of the song that starts at BOS or at a BAR, augmented.
+    """
 
     def __init__(self, songs: Sequence[Song], window: int, settings: MidiGeneratorAugment) -> None:
         self.window, self.settings = window, settings
         counts = [-(-(len(song.ids) - 1) // window) for song in songs]
-        # (song, j, n): item j of n draws its start from the j-th n-th of the song's bars, so an epoch covers it all.
+        # (song, j, n): item j of n draws its start from part j of n equal parts of the song's bars, so that
+        # an epoch covers the whole song.
         self.items = [(song, j, n) for song, n in zip(songs, counts, strict=True) for j in range(n)]
 
     def __len__(self) -> int:
         return len(self.items)
 
     def item(self, index: int, rng: np.random.Generator) -> Item:
+        """Return one augmented window, drawn by `rng`."""
         song, part, parts = self.items[index]
-        ids, context, feeling = song.ids, song.context, song.emotion
+        ids, context, emotion = song.ids, song.context, song.emotion
         shift = augment.Shift(0, 0, 0)
         if self.settings.enabled:
             shift = augment.draw(ids, self.settings, rng)
             ids = augment.apply(ids, shift)
             if rng.random() < self.settings.emotion_dropout:
-                feeling = np.full_like(feeling, np.nan)
+                emotion = np.full_like(emotion, np.nan)
             if rng.random() < self.settings.context_dropout:
                 context = {}
         starts = window_starts(ids)
-        last = int(
-            np.searchsorted(starts, len(ids) - 1 - self.window)
-        )  # the first from which the window reaches EOS
+        # The first start from which the window reaches EOS is the last that is drawn.
+        last = int(np.searchsorted(starts, len(ids) - 1 - self.window))
         choices = starts[: last + 1]
         start = int(choices[int((part + rng.random()) / parts * len(choices))])
         placed = augment.transpose_context(context_of(ids, context), shift.semitones)
-        return make_item(ids, placed, feeling, start, start + self.window)
+        return make_item(ids, placed, emotion, start, start + self.window)

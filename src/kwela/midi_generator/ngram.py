@@ -20,7 +20,7 @@ COPIED_IDS = 4_000_000  # transposed copies of the training songs are made up to
 
 
 class Level(NamedTuple):
-    """The table of one order. A code of an n-gram has the ids as digits of base VOCAB, the last one lowest."""
+    """A table of one order. A code of an n-gram has the ids as digits of base VOCAB, the last id lowest."""
 
     grams: np.ndarray  # int64, ascending
     kept: np.ndarray  # count less discount, of each gram

@@ -1,4 +1,4 @@
-"""What the engine asks of the MIDI generator, and the held-out comparison a finished model is reported by."""
+"""Train the MIDI generator: what the engine needs of it, and the comparison on held-out songs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kwela.music import tokens
 from kwela.music.emotion import Emotion
 from kwela.music.tokens import Kind
 
-# Kinds of id whose cross-entropy is reported apart; together, all that can be predicted.
+# The groups of ids whose cross-entropy is reported apart; together they are all ids that can be predicted.
 KINDS: dict[str, tuple[Kind, ...]] = {
     "pitch": (Kind.PITCH,),
     "velocity": (Kind.VELOCITY,),
@@ -41,6 +41,8 @@ PREVIEW_BARS = 16
 
 
 class MidiGeneratorTask:
+    """The task of the MIDI generator; see `engine.task.Task`."""
+
     name = "midi_generator"
 
     def __init__(self, config: MidiGeneratorConfig) -> None:
@@ -49,11 +51,12 @@ class MidiGeneratorTask:
         self.group = torch.tensor([group.get(kind, len(KINDS)) for kind in tokens.KIND_OF])  # of each id
 
     def model(self) -> nn.Module:
+        """Build a new model."""
         return build(self.config.model.model_dump())
 
     @cached_property
     def songs(self) -> tuple[list[windows.Song], list[windows.Song]]:
-        """Train and held-out."""
+        """The training songs and the held-out songs."""
         where = self.config.data
         cache = where.cache_dir if where.cache_features else None
         train, held_out = (
@@ -62,15 +65,17 @@ class MidiGeneratorTask:
         return data.songs(train, cache), data.songs(held_out, cache)
 
     def datasets(self) -> tuple[data.TrainWindows, windows.WholeSongs]:
+        """Return the training set and the held-out set."""
         train, held_out = self.songs
         window = self.config.model.window
         return data.TrainWindows(train, window, self.config.augment), windows.WholeSongs(held_out, window)
 
     def collate(self, items: Sequence[windows.Item]) -> Batch:
+        """Make a batch of items."""
         return windows.collate(items)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Mean]:
-        """Cross-entropy in nats per id, whole and by kind of id; accuracy; perplexity."""
+        """Return cross-entropy in nats per id, whole and by kind of id; accuracy; perplexity."""
         surprise, right, known = scores(model, batch)
         total, count = surprise.sum(), known.sum()
         group = self.group.to(known.device)[batch["targets"]].flatten()
@@ -85,17 +90,18 @@ class MidiGeneratorTask:
         }
 
     def baselines(self) -> dict[str, float]:
-        """Cross-entropy of the n-gram models on the held-out songs, nats per id."""
+        """Return the cross-entropy of the n-gram models on the held-out songs, in nats per id."""
         return {name: float(np.concatenate(songs).mean()) for name, songs in self.ngrams.items()}
 
     @cached_property
     def ngrams(self) -> Mapping[str, list[np.ndarray]]:
+        """The surprise of each held-out song under each n-gram model."""
         augment = self.config.augment
         train, held_out = ([song.ids for song in side] for side in self.songs)
         return ngram.baselines(train, held_out, augment.transpose if augment.enabled else 0)
 
     def preview(self, model: nn.Module, folder: Path) -> None:
-        """A sampled song of 16 bars, for the emotion of the first held-out song: MIDI and piano roll."""
+        """Write a song of 16 bars, for the emotion of the first held-out song, as MIDI and piano roll."""
         assert isinstance(model, MidiGenerator)
         song = self.songs[1][0]
         backend = TorchBackend(model, self.config.model.window)
@@ -107,7 +113,7 @@ class MidiGeneratorTask:
 
 
 def scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Per id, (B, T): surprise in nats (0 where padded), whether the likeliest id is right, whether it counts."""
+    """Return surprise in nats (0 where padded), whether the likeliest id is right, and whether it counts."""
     logits = model(batch["input_ids"], batch["emotion"], batch["context"])[0]
     targets = batch["targets"]
     known = targets != tokens.PAD
@@ -119,10 +125,11 @@ def scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, config: MidiGeneratorConfig) -> dict[str, Any]:
-    """A finished model on the held-out songs, in float32, beside the n-gram baselines.
+    """Compare a finished model with the n-gram baselines on the held-out songs, in float32.
 
-    Returns nats per id `val_ce` and `baselines`; `songs`, each with its file's stem, ids and cross-entropies; and, with
-    95 % intervals from resampling songs, `ratio_to_bigram` and `less_than_fourgram` (4-gram minus model, nats).
+    Returns nats per id as `val_ce` and `baselines`; `songs`, each with its file's stem, ids and
+    cross-entropies; and, with 95 % intervals from resampling songs, `ratio_to_bigram` and
+    `less_than_fourgram` (4-gram minus model, nats).
     """
     task = MidiGeneratorTask(config)
     held_out = task.songs[1]
@@ -141,7 +148,7 @@ def evaluate(model: nn.Module, config: MidiGeneratorConfig) -> dict[str, Any]:
         np.add.at(nats, which[part.start : part.stop], surprise.cpu().numpy())
     rivals = {name: np.array([song.sum() for song in songs]) for name, songs in task.ngrams.items()}
     draws = stats.resample_groups(len(held_out), stats.RESAMPLES, config.seed)
-    draws[0] = np.arange(len(held_out))  # the first is no resample but the set itself
+    draws[0] = np.arange(len(held_out))  # the first is the set itself, not a resample
 
     def nats_per_id(sums: np.ndarray) -> np.ndarray:
         return sums[draws].sum(1) / count[draws].sum(1)

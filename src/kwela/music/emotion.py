@@ -6,9 +6,10 @@ An `Emotion` has three dimensions (Russell 1980, with a strength beside the circ
 - arousal in [-1, 1], from calm to excited;
 - intensity in [0, 1], from faint to strong.
 
-To add a dimension, add a field at the end of `Emotion`, its values to `LOWEST`, `HIGHEST` and `NEUTRAL`, and its
-rule to `_emotion_of`. No other file lists the dimensions. Models read the padded form: the dimensions in the order
-of `DIMENSION_NAMES`, then zeros, `PADDED_SIZE` numbers in all. A user may give all of these numbers instead.
+To add a dimension, add a field at the end of `Emotion`, its values to `LOWEST`, `HIGHEST` and `NEUTRAL`, and
+its rule to `_emotion_of`. No other file lists the dimensions. Models read the padded form: the dimensions in
+the order of `DIMENSION_NAMES`, then zeros, `PADDED_SIZE` numbers in all. A user may give all of these numbers
+instead.
 
 Words stand in `thesaurus.json`, which holds six bases of six sub-emotions of six leaves, plus `neutral`:
 
