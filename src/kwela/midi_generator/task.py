@@ -133,11 +133,41 @@ def evaluate(model: nn.Module, config: MidiGeneratorConfig) -> dict[str, Any]:
     """
     task = MidiGeneratorTask(config)
     held_out = task.songs[1]
-    whole = windows.WholeSongs(held_out, config.model.window)
-    which = np.repeat(
-        np.arange(len(held_out)), [len(windows.cover(song.ids, config.model.window)) for song in held_out]
-    )
-    nats, count = np.zeros(len(held_out)), np.array([len(song.ids) - 1 for song in held_out], np.float64)
+    count = np.array([len(song.ids) - 1 for song in held_out], np.float64)
+    nats = _held_out_nats(model, held_out, config)
+    baselines = {name: np.array([song.sum() for song in songs]) for name, songs in task.ngrams.items()}
+    draws = stats.resample_groups(len(held_out), stats.RESAMPLES, config.seed)
+    draws[0] = np.arange(len(held_out))  # the first is the set itself, not a resample
+
+    def nats_per_id(sums: np.ndarray) -> np.ndarray:
+        return sums[draws].sum(1) / count[draws].sum(1)
+
+    of_model = nats_per_id(nats)
+    return {
+        "val_ce": float(of_model[0]),
+        "baselines": {name: float(nats_per_id(sums)[0]) for name, sums in baselines.items()},
+        "ratio_to_bigram": _interval(of_model / nats_per_id(baselines["bigram_ce"])),
+        "less_than_fourgram": _interval(nats_per_id(baselines["fourgram_ce"]) - of_model),
+        "songs": [
+            {
+                "song": song.path.stem,
+                "ids": int(count[index]),
+                "ce": float(nats[index] / count[index]),
+                **{name: float(sums[index] / count[index]) for name, sums in baselines.items()},
+            }
+            for index, song in enumerate(held_out)
+        ],
+    }
+
+
+def _held_out_nats(
+    model: nn.Module, songs: Sequence[windows.Song], config: MidiGeneratorConfig
+) -> np.ndarray:
+    """Return the surprise of each song under the model, in nats, float64 (songs,)."""
+    whole = windows.WholeSongs(songs, config.model.window)
+    windows_of_song = [len(windows.cover(song.ids, config.model.window)) for song in songs]
+    song_of_window = np.repeat(np.arange(len(songs)), windows_of_song)
+    nats = np.zeros(len(songs))
     model.eval()
     device = next(model.parameters()).device
     for first in range(0, len(whole), config.data.batch_size):
@@ -145,30 +175,8 @@ def evaluate(model: nn.Module, config: MidiGeneratorConfig) -> dict[str, Any]:
         batch = windows.collate([order.held_out_item(whole, index, config.seed) for index in part])
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         surprise = scores(model, batch)[0].double().sum(1)
-        np.add.at(nats, which[part.start : part.stop], surprise.cpu().numpy())
-    rivals = {name: np.array([song.sum() for song in songs]) for name, songs in task.ngrams.items()}
-    draws = stats.resample_groups(len(held_out), stats.RESAMPLES, config.seed)
-    draws[0] = np.arange(len(held_out))  # the first is the set itself, not a resample
-
-    def nats_per_id(sums: np.ndarray) -> np.ndarray:
-        return sums[draws].sum(1) / count[draws].sum(1)
-
-    ours = nats_per_id(nats)
-    return {
-        "val_ce": float(ours[0]),
-        "baselines": {name: float(nats_per_id(sums)[0]) for name, sums in rivals.items()},
-        "ratio_to_bigram": _interval(ours / nats_per_id(rivals["bigram_ce"])),
-        "less_than_fourgram": _interval(nats_per_id(rivals["fourgram_ce"]) - ours),
-        "songs": [
-            {
-                "song": song.path.stem,
-                "ids": int(n),
-                "ce": float(own / n),
-                **{k: float(v[i] / n) for k, v in rivals.items()},
-            }
-            for i, (song, n, own) in enumerate(zip(held_out, count, nats, strict=True))
-        ],
-    }
+        np.add.at(nats, song_of_window[part.start : part.stop], surprise.cpu().numpy())
+    return nats
 
 
 def _interval(values: np.ndarray) -> dict[str, Any]:
