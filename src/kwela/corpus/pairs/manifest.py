@@ -1,10 +1,10 @@
-"""From two trees of files to manifests: pair, open, label, split, write, and report what was left out and why.
+"""Build manifests from a tree of audio and a tree of MIDI files, and report what was left out and why.
 
-- The same input gives the same bytes, whatever the number of workers: rows stand in the order of their audio paths, and
-  nothing volatile is written.
-- Manifests appear only when complete, the report last.
-- A killed build goes on where it stopped: each pair's outcome is journalled under the path, size and time of its files
-  and the settings that decide it.
+- The same input gives the same bytes with any number of workers: rows have the order of their audio paths, and no time
+  or host is written.
+- Manifests appear only when they are complete, the report last.
+- A killed build goes on where it stopped: the result of each pair is journalled under the path, size and time of its
+  files and the settings that it depends on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OPENING_VERSION = 1
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every file; written as `manifest_report.json`."""
+    """What was done with every file. It is written as `manifest_report.json`."""
 
     demo: bool
     settings: dict[str, Any]
@@ -77,101 +77,47 @@ def build(
 ) -> Report:
     """Write FILES and REPORT into `out_dir` and return the report.
 
-    val_split: share of songs held out, [0, 1). labels: a user's own emotions (`corpus.labels`). align: find each
-    pair's offset and drop pairs that don't match. make_cloud: called in the workers, so a module's own function;
-    writes into clouds_dir. cloud_version: of its clouds; pairs opened with another are opened again. segments: rows a song, each with its `start`, where over 1 or with clouds. executor: where
-    pairs are opened, instead of `workers` processes here.
+    val_split: share of songs held out, [0, 1). labels: the user's own emotions (`kwela.corpus.pairs.labels`). align:
+    find each pair's offset, and leave out pairs that don't match. make_cloud: writes a cloud into clouds_dir, in a
+    worker, so it is a module's function. cloud_version: of its clouds; pairs opened with another are opened again.
+    segments: rows a song, each with its `start` (over 1, or with clouds). executor: replaces the `workers` processes.
 
     Raises UserError if a root is missing or holds no files, no pair matches (with three near misses), none is left
     once opened, or `demo` would overwrite manifests that are not the demo's; KwelaError on a full disk.
     """
-    if not 0 <= val_split < 1:
-        raise UserError(f"--val-split {val_split}: must be at least 0 and below 1")
-    if segments < 1:
-        raise UserError(f"--segments {segments}: must be at least 1")
-    if demo and any((out_dir / name).exists() for name in FILES) and not is_demo(out_dir):
-        raise UserError(
-            f"{out_dir}: holds manifests that are not the demo's; move them or name another --out-dir"
-        )
+    _check_arguments(out_dir, val_split, segments, demo)
     audio_root, midi_root = (Path(os.path.abspath(root)) for root in (audio_root, midi_root))  # noqa: PTH100 - keeps links
-    given = read_labels(labels) if labels else {}
-    pairing, counts = _scan(audio_root, midi_root)
-    readings = {pair: _emotion(pair, audio_root, midi_root, given) for pair in pairing.pairs}
+    user_labels = read_labels(labels) if labels else {}
+    pairing, file_counts = _scan(audio_root, midi_root)
+    readings = {pair: _emotion(pair, audio_root, midi_root, user_labels) for pair in pairing.pairs}
     clouds_dir = (clouds_dir or out_dir.parent / "clouds").absolute() if make_cloud else None
-    settings = {"align": align, "segments": segments, "clouds_dir": str(clouds_dir) if clouds_dir else None}
-    places = [folder.absolute() for folder in (clouds_dir, out_dir) if folder]
-    made = [
-        folder for place in places for folder in (place, *place.parents) if not folder.exists()
-    ]  # deepest first
+    new_folders = _missing_folders([folder for folder in (clouds_dir, out_dir) if folder])
+    opening = _Opening(align, segments, make_cloud, clouds_dir, cloud_version)
     with _writing(out_dir):
-        opened = _open_all(
-            readings,
-            out_dir,
-            align,
-            segments,
-            make_cloud,
-            clouds_dir,
-            cloud_version,
-            workers=workers,
-            executor=executor,
-            quiet=quiet,
-        )
-
-    rejected = [
-        {"file": file, "pair": str(pair.midi if file == str(pair.audio) else pair.audio), "reason": reason}
-        for pair, result in opened.items()
-        for file, reason in result.get("rejected", [])
-    ]
-    groups = {
-        pair: split.group(scan.stem(pair.audio))
-        for pair, result in opened.items()
-        if "rejected" not in result
-    }
-    if not groups:
-        (out_dir / _JOURNAL).unlink()
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        some = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in rejected[:3])
-        raise UserError(f"no pair is left: {len(opened)} matched and none is fit for a row ({some})")
-
-    held_out = split.validation(groups.values(), seed, val_split)
-    rows: dict[str, list[Row]] = {name: [] for name in FILES}
-    for pair, group in groups.items():
-        side = "val" if group in held_out else "train"
-        clouds, notes = _rows(pair, readings[pair], group, opened[pair])
-        rows[f"spectocloud_{side}.jsonl"] += clouds
-        rows[f"midi_{side}.jsonl"].append(notes)
-    counts |= {"pairs": len(opened), "kept": len(groups), "songs": len(set(groups.values()))}
-    counts |= {"songs_val": len(held_out)} | {Path(name).stem: len(found) for name, found in rows.items()}
+        opened = _open_all(readings, out_dir, opening, workers=workers, executor=executor, quiet=quiet)
+    songs = {p: split.group(scan.stem(p.audio)) for p, found in opened.items() if "rejected" not in found}
+    if not songs:
+        _remove_traces(out_dir, new_folders)
+        raise _nothing_left(opened)
+    held_out = split.validation(songs.values(), seed, val_split)
+    rows = _rows_by_file(songs, held_out, readings, opened)
     report = Report(
         demo=demo,
-        settings={"val_split": val_split, "seed": seed} | settings,
-        counts=counts,
-        emotion_sources=dict(
-            sorted(Counter(readings[pair].source.partition(":")[0] for pair in groups).items())
-        ),
+        settings={"val_split": val_split, "seed": seed} | opening.settings(),
+        counts=file_counts | _counts(opened, songs, held_out, rows),
+        emotion_sources=_emotion_sources([readings[pair] for pair in songs]),
         unmatched=[str(file) for file in pairing.unmatched],
         ambiguous=[{"files": [str(file) for file in files], "reason": _TIED} for files in pairing.ambiguous],
-        rejected=rejected,
-        conflicts=[
-            {"audio": str(pair.audio), "midi": str(pair.midi), "used": reading.source, "other": reading.other}
-            for pair, reading in readings.items()
-            if reading.other
-        ],
-        unused_labels=sorted(set(given) - {reading.label for reading in readings.values()}),
+        rejected=_rejected(opened),
+        conflicts=_conflicts(readings),
+        unused_labels=sorted(set(user_labels) - {reading.label for reading in readings.values()}),
     )
-    texts = {
-        name: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
-        for name, found in rows.items()
-    }
-    with _writing(out_dir):
-        _publish(out_dir, texts | {REPORT: json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"})
+    _publish(out_dir, rows, report)
     return report
 
 
 def is_demo(folder: Path) -> bool:
-    """Whether the manifests in `folder` are the demo's, which a run without roots treats as absent."""
+    """Return whether the manifests in `folder` are the demo's, which a run without roots treats as absent."""
     try:
         return json.loads((folder / REPORT).read_text(encoding="utf-8")).get("demo") is True
     except (OSError, ValueError, AttributeError):
@@ -179,7 +125,7 @@ def is_demo(folder: Path) -> bool:
 
 
 def summary(report: Report) -> Iterator[str]:
-    """The report in lines for a terminal: counts, sources, and each file that was left out with its reason."""
+    """Yield the report's lines for a terminal: counts, sources, and each file that was left out with its reason."""
     counts = report.counts
     yield f"{counts['audio_files']} audio and {counts['midi_files']} MIDI files, {counts['pairs']} pairs"
     yield f"{counts['kept']} kept: {counts['songs'] - counts['songs_val']} songs train, {counts['songs_val']} val"
@@ -193,24 +139,125 @@ def summary(report: Report) -> Iterator[str]:
     for entry in report.ambiguous:
         yield f"ambiguous: {', '.join(entry['files'])}: {entry['reason']}"
     for entry in report.rejected:
-        yield f"left out: {entry['file']}: {entry['reason']}".replace(
-            "\n", "\\n"
-        )  # one line, whatever the name holds
+        # A name may hold a newline, and the entry is one line all the same.
+        yield f"left out: {entry['file']}: {entry['reason']}".replace("\n", "\\n")
     for entry in report.conflicts:
         yield f"{entry['audio']}: {entry['used']} used; its MIDI says {entry['other']}"
     for stem in report.unused_labels:
         yield f"label without a pair: {stem}"
 
 
-# ------------------------------------------------------------------- stages
+@dataclass(frozen=True)
+class _Emotion:
+    """The emotion of a pair, and where it was read."""
+
+    vector: list[float]  # 3 or 64 numbers
+    source: str
+    other: str = ""  # the source of the other path's emotion, if that is another emotion
+    label: str = ""  # the key of --labels that it came from
 
 
 @dataclass(frozen=True)
-class _Emotion:
-    vector: list[float]  # 3 or 64
-    source: str
-    other: str = ""  # what the other path says, where it names another emotion as strongly
-    label: str = ""  # the key of --labels that it came from
+class _Opening:
+    """How every pair is opened: what its result depends on beside its files and its emotion."""
+
+    align: bool
+    segments: int
+    make_cloud: MakeCloud | None
+    clouds_dir: Path | None  # None without clouds
+    cloud_version: int
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as the report holds them."""
+        clouds = str(self.clouds_dir) if self.clouds_dir else None
+        return {"align": self.align, "segments": self.segments, "clouds_dir": clouds}
+
+    def identity(self) -> str:
+        """Return a text that changes with everything that changes the result of an unchanged pair."""
+        settings = [self.align, self.segments, str(self.clouds_dir), self.cloud_version]
+        return json.dumps([OPENING_VERSION, *settings])
+
+
+def _check_arguments(out_dir: Path, val_split: float, segments: int, demo: bool) -> None:
+    if not 0 <= val_split < 1:
+        raise UserError(f"--val-split {val_split}: must be at least 0 and below 1")
+    if segments < 1:
+        raise UserError(f"--segments {segments}: must be at least 1")
+    if demo and any((out_dir / name).exists() for name in FILES) and not is_demo(out_dir):
+        raise UserError(
+            f"{out_dir}: holds manifests that are not the demo's; move them or name another --out-dir"
+        )
+
+
+def _missing_folders(folders: list[Path]) -> list[Path]:
+    """Return the folders and parents that do not exist yet, the deepest first."""
+    places = [folder.absolute() for folder in folders]
+    return [folder for place in places for folder in (place, *place.parents) if not folder.exists()]
+
+
+def _remove_traces(out_dir: Path, new_folders: list[Path]) -> None:
+    """Remove the journal, and those of the folders that are empty."""
+    (out_dir / _JOURNAL).unlink()
+    for folder in new_folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _rejected(opened: dict[scan.Pair, dict[str, Any]]) -> list[dict[str, str]]:
+    """Return the report's entry for each file that is not fit for a row."""
+    return [
+        {"file": file, "pair": str(pair.midi if file == str(pair.audio) else pair.audio), "reason": reason}
+        for pair, result in opened.items()
+        for file, reason in result.get("rejected", [])
+    ]
+
+
+def _nothing_left(opened: dict[scan.Pair, dict[str, Any]]) -> UserError:
+    """Return the error for a corpus of which no pair is fit for a row."""
+    examples = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in _rejected(opened)[:3])
+    return UserError(f"no pair is left: {len(opened)} matched and none is fit for a row ({examples})")
+
+
+def _counts(
+    opened: dict[scan.Pair, dict[str, Any]],
+    songs: dict[scan.Pair, str],
+    held_out: set[str],
+    rows: dict[str, list[Row]],
+) -> dict[str, int]:
+    """Return the report's counts of pairs, songs and rows."""
+    counts = {"pairs": len(opened), "kept": len(songs), "songs": len(set(songs.values()))}
+    counts |= {"songs_val": len(held_out)}
+    return counts | {Path(name).stem: len(file_rows) for name, file_rows in rows.items()}
+
+
+def _emotion_sources(readings: list[_Emotion]) -> dict[str, int]:
+    """Return how many emotions were read from each kind of source, in alphabetical order."""
+    return dict(sorted(Counter(reading.source.partition(":")[0] for reading in readings).items()))
+
+
+def _conflicts(readings: dict[scan.Pair, _Emotion]) -> list[dict[str, str]]:
+    """Return the report's entry for each pair with two emotions."""
+    return [
+        {"audio": str(pair.audio), "midi": str(pair.midi), "used": reading.source, "other": reading.other}
+        for pair, reading in readings.items()
+        if reading.other
+    ]
+
+
+def _rows_by_file(
+    songs: dict[scan.Pair, str],
+    held_out: set[str],
+    readings: dict[scan.Pair, _Emotion],
+    opened: dict[scan.Pair, dict[str, Any]],
+) -> dict[str, list[Row]]:
+    """Return the rows of each manifest, in the order of the pairs."""
+    rows: dict[str, list[Row]] = {name: [] for name in FILES}
+    for pair, song in songs.items():
+        side = "val" if song in held_out else "train"
+        clouds, notes = _rows(pair, readings[pair], song, opened[pair])
+        rows[f"spectocloud_{side}.jsonl"] += clouds
+        rows[f"midi_{side}.jsonl"].append(notes)
+    return rows
 
 
 def _scan(audio_root: Path, midi_root: Path) -> tuple[scan.Pairing, dict[str, int]]:
@@ -229,11 +276,15 @@ def _scan(audio_root: Path, midi_root: Path) -> tuple[scan.Pairing, dict[str, in
     return pairing, {"audio_files": len(waves), "midi_files": len(scores)}
 
 
-def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, given: Labels) -> _Emotion:
-    """The user's label, else what the audio's path says, unless only the MIDI's says something or says it closer by."""
-    found = find_label(given, pair, audio_root, midi_root)
-    if found:
-        return _Emotion([round(float(value), 6) for value in found[1]], "user", label=found[0])
+def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, labels: Labels) -> _Emotion:
+    """Return the user's label, else the emotion of the audio's or the MIDI's path.
+
+    A folder's name counts more than a file's name. Where both paths name an emotion equally well, the audio's counts.
+    """
+    labelled = find_label(labels, pair, audio_root, midi_root)
+    if labelled:
+        key, vector = labelled
+        return _Emotion([round(float(value), 6) for value in vector], "user", label=key)
     strength = ("directory", "filename", "default")
     both = [emotion.from_path(file, root) for file, root in zip(pair, (audio_root, midi_root), strict=True)]
     first, second = sorted(both, key=lambda reading: strength.index(reading.source.partition(":")[0]))
@@ -244,31 +295,23 @@ def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, given: Labels) 
 
 
 def _open_all(
-    readings: dict[scan.Pair, _Emotion],
-    out_dir: Path,
-    align: bool,
-    segments: int,
-    make_cloud: MakeCloud | None,
-    clouds_dir: Path | None,
-    cloud_version: int,
-    **how: Any,
+    readings: dict[scan.Pair, _Emotion], out_dir: Path, opening: _Opening, **execution: Any
 ) -> dict[scan.Pair, dict[str, Any]]:
-    """`open_pair` of every pair, from the journal where nothing that decides it has changed."""
+    """Return what `open_pair` returns for every pair. A journalled pair of unchanged files is not opened again."""
     journal = out_dir / _JOURNAL
     out_dir.mkdir(parents=True, exist_ok=True)
-    if clouds_dir:
-        clouds_dir.mkdir(parents=True, exist_ok=True)
-        parallel.forget(
-            journal, keep=[key for key, found in parallel.recall(journal).items() if _clouds_exist(found)]
-        )
-    identity = json.dumps([OPENING_VERSION, align, segments, str(clouds_dir), cloud_version])
-    arguments = (align, segments, make_cloud, str(clouds_dir or ""))
+    if opening.clouds_dir:
+        opening.clouds_dir.mkdir(parents=True, exist_ok=True)
+        known = parallel.recall(journal)
+        parallel.forget(journal, keep=[key for key, result in known.items() if _clouds_exist(result)])
+    arguments = (opening.align, opening.segments, opening.make_cloud, str(opening.clouds_dir or ""))
+    identity = opening.identity()
     keys = {
-        pair: _key(pair, reading.vector if make_cloud else None, identity)
+        pair: _key(pair, reading.vector if opening.make_cloud else None, identity)
         for pair, reading in readings.items()
     }
     items = {keys[pair]: (*map(str, pair), reading.vector, *arguments) for pair, reading in readings.items()}
-    results = parallel.run(open_pair, items, journal, label="Opening pairs", crashed=crashed, **how)
+    results = parallel.run(open_pair, items, journal, label="Opening pairs", crashed=crashed, **execution)
     parallel.forget(journal, keep=items)
     return {pair: results[key] for pair, key in keys.items()}
 
@@ -282,9 +325,6 @@ def _rows(pair: scan.Pair, reading: _Emotion, group: str, opened: dict[str, Any]
         if "cloud" in segment:
             row["target_pointcloud_path"] = segment["cloud"]
     return rows, {"midi_path": files["midi_path"]} | shared
-
-
-# ------------------------------------------------------------- what is on disk
 
 
 def _key(pair: scan.Pair, vector: list[float] | None, identity: str) -> str:
@@ -314,9 +354,14 @@ def _writing(folder: Path) -> Iterator[None]:
         raise write_error(Path(error.filename or folder), error, hint=_UNCHANGED) from error
 
 
-def _publish(folder: Path, texts: dict[str, str]) -> None:
-    """Write every file in full beside its place, then move all into place, in order."""
-    with contextlib.ExitStack() as places:
+def _publish(folder: Path, rows: dict[str, list[Row]], report: Report) -> None:
+    """Write every file in full beside its place, then move all into place, the report last."""
+    texts = {
+        name: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in file_rows)
+        for name, file_rows in rows.items()
+    }
+    texts[REPORT] = json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"
+    with _writing(folder), contextlib.ExitStack() as places:
         for name in reversed(texts):  # the stack closes, and so renames, in the opposite order
             temporary = places.enter_context(draft(folder / name, durable=False, hint=_UNCHANGED))
             temporary.write_bytes(texts[name].encode("utf-8", "backslashreplace"))  # a name may be no UTF-8

@@ -1,9 +1,9 @@
-"""A training set out of a large tagged collection: choose by proxy score, copy, decode, measure, split, report.
+"""Make a training set out of a large tagged collection: choose by proxy score, copy, decode, split, report.
 
     OUT/audio/<clip_id>.mp3   training_metadata.csv   dataset_report.json   score_histogram.png
 
-Every chosen clip is decoded from end to end; one that doesn't is left out with its reason. A killed build goes on where
-it stopped. The metadata appears last, so where it stands the set is whole.
+Every chosen clip is decoded from end to end. A clip that doesn't decode is left out, with the reason. A killed build
+goes on where it stopped. The metadata is written last, so a set that has it is whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from kwela import files, plots, tables
 from kwela.corpus import parallel
@@ -32,7 +32,7 @@ _SPARE = 200 << 20  # bytes of disk left free beyond what is copied
 
 @dataclass(frozen=True)
 class Choice:
-    """What makes one set of many: the figures of the config and the command line."""
+    """The settings that choose clips, from the config and the command line."""
 
     groups: Mapping[str, Sequence[str]]
     negatives: Sequence[str]
@@ -47,26 +47,39 @@ class Choice:
         """Every configured tag once, in order."""
         return list(dict.fromkeys(tag for tags in (*self.groups.values(), self.negatives) for tag in tags))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as the report holds them."""
+        return {
+            "proxy_groups": {name: list(words) for name, words in self.groups.items()},
+            "negative_tags": list(self.negatives),
+            "tag_weights": dict(self.weights),
+            "min_tags": self.at_least,
+            "limit": self.limit,
+            "max_clips_per_artist": self.per_artist,
+            "seed": self.seed,
+        }
+
 
 @dataclass(frozen=True)
 class Source:
-    """Where a collection's audio lies: folders to look in, first to last, then an archive in one or several parts."""
+    """A collection's audio: folders, searched in order, then an archive in one or several parts."""
 
     folders: tuple[Path, ...]
     parts: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, folder: Path) -> Source:
-        """MagnaTagATune's: mp3/, the archive unpacked in place, mp3.zip, or its parts."""
+        """Return the source in MagnaTagATune's folder: mp3/, the files unpacked in place, mp3.zip, or its parts."""
         return cls(
             tuple(place for place in (folder / "mp3", folder) if place.is_dir()), tuple(find_parts(folder))
         )
 
     def has_audio(self) -> bool:
+        """Return whether there is any audio."""
         return bool(self.parts) or any(next(place.glob("*/*.mp3"), None) for place in self.folders)
 
     def size(self, path: str) -> int:
-        """Bytes of a clip, 0 if it is nowhere."""
+        """Return the bytes that a clip takes, 0 if it is missing."""
         for place in self.folders:
             if (place / path).is_file():
                 return (place / path).stat().st_size
@@ -75,7 +88,10 @@ class Source:
         return archive.entries[name].file_size if archive and name else 0
 
     def read(self, path: str) -> bytes:
-        """The bytes of a clip. Raises UserError naming what is missing, or the damaged part of the archive."""
+        """Return the bytes of a clip.
+
+        Raises UserError with the name of what is missing, or DamagedPart with that of the archive's damaged part.
+        """
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise UserError(f"{path}: its path leaves the data set's folder")
         for place in self.folders:
@@ -88,6 +104,7 @@ class Source:
         return archive.read(name)
 
     def unsafe(self) -> list[str]:
+        """Return the archive's entries that may not be unpacked because their paths leave the folder."""
         archive = _archive(self.parts)
         return archive.unsafe if archive else []
 
@@ -106,20 +123,68 @@ def build(
 ) -> dict[str, Any]:
     """Write the set into `out` and return its report (also dataset_report.json).
 
-    tags: the columns that the collection has, to name those that it lacks. collection: its name; `out` may hold no set
-    of another. say: told the playbook's lines.
-    Raises UserError if no clip qualifies or none decodes, or for another's set in `out`; KwelaError if the disk is too
-    small or full.
+    tags: the columns that the collection has, from which follows which of the configured ones it lacks. collection:
+    its name; `out` may hold no set of another one. say: prints the playbook's lines. workers: processes.
+    Raises UserError if no clip qualifies or none decodes, or if `out` holds a set of another collection; KwelaError if
+    the disk is too small or full.
     """
     _check_place(out, collection)
-    lacking = [
-        tag for tag in dict.fromkeys([*choice.tags, *proxy_score.PLAYBOOK_TAGS]) if tag not in set(tags)
-    ]
+    selection = _select(clips, tags, choice, say)
+    copies = _copy(selection.scores, source, out, say, workers, quiet)
+    sides = proxy_score.sides([clip.artist for clip in copies.seconds], choice.seed)
+    report = {
+        "collection": collection,
+        "clips": len(clips),
+        "tag_columns": len(tags),
+        "tags_missing": selection.missing_tags,
+        "qualifying": selection.qualifying,
+        "distribution": dict(selection.distribution),
+        "looser": selection.looser,
+        "chosen": len(selection.scores),
+        "kept": len(copies.seconds),
+        "broken": copies.broken,
+        "unsafe_entries": source.unsafe(),
+        **_describe(copies.seconds, sides),
+        "settings": choice.to_dict(),
+    }
+    _sweep(out, {_file(clip) for clip in copies.seconds})
+    _histogram(out / HISTOGRAM, selection.distribution, choice.at_least)
+    files.write(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    files.write(out / METADATA, tables.csv_text(_metadata(selection.scores, copies.seconds, sides)))
+    counts = ", ".join(f"{sides.count(name)} {name}" for name in ("train", "val", "test"))
+    say(f"Wrote {out / METADATA} ({counts})")
+    return report
+
+
+class _Selection(NamedTuple):
+    """The clips that are chosen, and how many there were to choose from."""
+
+    scores: dict[Clip, int]  # the chosen clips, best first, and their proxy scores
+    missing_tags: list[str]  # configured tags that the collection lacks
+    qualifying: int  # clips that reach the smallest score
+    distribution: list[tuple[int, int]]  # (score, clips)
+    looser: dict[int, int]  # clips that would qualify by each smaller score
+
+
+class _Copies(NamedTuple):
+    """What became of the chosen clips."""
+
+    seconds: dict[Clip, float]  # of each clip that decodes
+    broken: dict[str, str]  # clip id -> why the clip is left out
+
+
+def _select(
+    clips: Sequence[Clip], tags: Sequence[str], choice: Choice, say: Callable[[str], None]
+) -> _Selection:
+    """Choose clips by their proxy scores, and say how the scores are distributed."""
+    known = set(tags)
+    looked_for = dict.fromkeys([*choice.tags, *proxy_score.PLAYBOOK_TAGS])
+    missing = [tag for tag in looked_for if tag not in known]
     say(f"Loaded {len(clips):,} clips with {len(tags)} tag columns")
-    if lacking and not choice.at_least:
-        say(f"{len(lacking)} of the tags looked for are not among its own")
-    elif lacking:
-        say(f"Not among its tags: {', '.join(lacking)}")
+    if missing and not choice.at_least:
+        say(f"{len(missing)} of the tags looked for are not among its own")
+    elif missing:
+        say(f"Not among its tags: {', '.join(missing)}")
     scores = proxy_score.score(clips, choice.groups, choice.negatives, choice.weights)
     chosen = proxy_score.choose(clips, scores, choice.at_least, choice.limit, choice.per_artist)
     qualifying = int((scores.score >= choice.at_least).sum())
@@ -129,80 +194,78 @@ def build(
         else f"All {qualifying:,} clips qualify, whatever their tags"
     )
     say("Score distribution:")
-    counted = proxy_score.distribution(scores.score, choice.at_least)
-    for value, count in counted:
+    distribution = proxy_score.distribution(scores.score, choice.at_least)
+    for value, count in distribution:
         say(f"  {value}: {count:,}")
     looser = {k: int((scores.score >= k).sum()) for k in range(choice.at_least - 1, 0, -1)}
-    say(_limited(len(chosen), qualifying, choice, looser))
+    say(_limit_line(len(chosen), qualifying, choice, looser))
+    best = {clips[index]: int(scores.score[index]) for index in chosen}
+    return _Selection(best, missing, qualifying, distribution, looser)
 
-    picked = {clips[index]: int(scores.score[index]) for index in chosen}
-    _check_space(source, list(picked), out)
-    fetched = _fetch_all(list(picked), source, out, workers, quiet)
-    kept = [clip for clip in picked if "seconds" in fetched[clip.clip_id]]
-    broken = {clip.clip_id: fetched[clip.clip_id]["why"] for clip in picked if "why" in fetched[clip.clip_id]}
-    if not kept:
-        raise UserError(
-            f"{out}: none of the {len(chosen)} chosen clips decodes; first: {next(iter(broken.values()))}"
-        )
-    seconds = {clip.clip_id: float(fetched[clip.clip_id]["seconds"]) for clip in kept}
-    say(f"Copied {len(kept):,}/{len(chosen):,} clips...")
+
+def _copy(
+    chosen: Mapping[Clip, int],
+    source: Source,
+    out: Path,
+    say: Callable[[str], None],
+    workers: int | None,
+    quiet: bool,
+) -> _Copies:
+    """Copy and decode the chosen clips, and say how many are kept. Raises UserError if none decodes."""
+    _check_space(source, list(chosen), out)
+    results = _fetch_all(list(chosen), source, out, workers, quiet)
+    seconds = {
+        clip: float(results[clip.clip_id]["seconds"]) for clip in chosen if "seconds" in results[clip.clip_id]
+    }
+    broken = {clip.clip_id: results[clip.clip_id]["why"] for clip in chosen if "why" in results[clip.clip_id]}
+    if not seconds:
+        first = next(iter(broken.values()))
+        raise UserError(f"{out}: none of the {len(chosen)} chosen clips decodes; first: {first}")
+    say(f"Copied {len(seconds):,}/{len(chosen):,} clips...")
     say("Created training subset:")
-    say(f"  - {len(kept):,} audio files copied")
+    say(f"  - {len(seconds):,} audio files copied")
     say(f"  - Estimated total duration: {sum(seconds.values()) / 3600:.1f} hours")
-    for clip_id, why in list(broken.items())[:5]:
-        say(f"left out: clip {clip_id}: {why}")
+    for clip_id, reason in list(broken.items())[:5]:
+        say(f"left out: clip {clip_id}: {reason}")
     if len(broken) > 5:
         say(f"left out: {len(broken) - 5} more, listed in {REPORT}")
+    return _Copies(seconds, broken)
 
-    side = proxy_score.sides([clip.artist for clip in kept], choice.seed)
-    by_split = {
-        name: [clip for clip, on in zip(kept, side, strict=True) if on == name] for name in sorted(set(side))
-    }
-    table: list[Sequence[object]] = [COLUMNS]
-    for clip, name in zip(kept, side, strict=True):
-        duration, tagged = f"{seconds[clip.clip_id]:.3f}", ",".join(clip.tags)
-        table.append([clip.clip_id, _file(clip), picked[clip], tagged, duration, name, clip.artist])
-    report = {
-        "collection": collection,
-        "clips": len(clips),
-        "tag_columns": len(tags),
-        "tags_missing": lacking,
-        "qualifying": qualifying,
-        "distribution": dict(counted),
-        "looser": looser,
-        "chosen": len(chosen),
-        "kept": len(kept),
-        "broken": broken,
-        "unsafe_entries": source.unsafe(),
+
+def _describe(seconds: Mapping[Clip, float], sides: Sequence[str]) -> dict[str, Any]:
+    """Return the report's hours, clips, artists and tags, of all kept clips and of each side of the split."""
+    by_side: dict[str, list[Clip]] = {name: [] for name in sorted(set(sides))}
+    for clip, side in zip(seconds, sides, strict=True):
+        by_side[side].append(clip)
+    return {
         "hours": round(sum(seconds.values()) / 3600, 3),
         "hours_by_split": {
-            name: round(sum(seconds[clip.clip_id] for clip in there) / 3600, 3)
-            for name, there in by_split.items()
+            name: round(sum(seconds[clip] for clip in members) / 3600, 3) for name, members in by_side.items()
         },
-        "clips_by_split": {name: len(there) for name, there in by_split.items()},
-        "artists_by_split": {name: len({clip.artist for clip in there}) for name, there in by_split.items()},
-        "unique_tags": len({tag for clip in kept for tag in clip.tags}),
-        "settings": {
-            "proxy_groups": {name: list(words) for name, words in choice.groups.items()},
-            "negative_tags": list(choice.negatives),
-            "tag_weights": dict(choice.weights),
-            "min_tags": choice.at_least,
-            "limit": choice.limit,
-            "max_clips_per_artist": choice.per_artist,
-            "seed": choice.seed,
+        "clips_by_split": {name: len(members) for name, members in by_side.items()},
+        "artists_by_split": {
+            name: len({clip.artist for clip in members}) for name, members in by_side.items()
         },
+        "unique_tags": len({tag for clip in seconds for tag in clip.tags}),
     }
-    _sweep(out, {_file(clip) for clip in kept})
-    _histogram(out / HISTOGRAM, counted, choice.at_least)
-    files.write(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    files.write(out / METADATA, tables.csv_text(table))
-    counts = ", ".join(f"{len(by_split.get(name, []))} {name}" for name in ("train", "val", "test"))
-    say(f"Wrote {out / METADATA} ({counts})")
-    return report
+
+
+def _metadata(
+    scores: Mapping[Clip, int], seconds: Mapping[Clip, float], sides: Sequence[str]
+) -> list[Sequence[object]]:
+    """Return the rows of training_metadata.csv, the header first."""
+    rows: list[Sequence[object]] = [COLUMNS]
+    for (clip, duration), side in zip(seconds.items(), sides, strict=True):
+        tags = ",".join(clip.tags)
+        rows.append([clip.clip_id, _file(clip), scores[clip], tags, f"{duration:.3f}", side, clip.artist])
+    return rows
 
 
 def fetch(source: Source, path: str, target: str) -> dict[str, Any]:
-    """Copy one clip to `target` and decode it whole: {"seconds", "bytes"}, or {"why"} it is left out. For workers."""
+    """Copy one clip to `target` and decode it whole, in a worker process.
+
+    Return {"seconds", "bytes"}, or {"why"}: the reason why the clip is left out. Raises DamagedPart.
+    """
     place = Path(target)
     try:
         data = source.read(path)
@@ -218,13 +281,10 @@ def fetch(source: Source, path: str, target: str) -> dict[str, Any]:
     return {"seconds": round(length, 3), "bytes": len(data)}
 
 
-# ------------------------------------------------------------------ its parts
-
-
 def _fetch_all(
     clips: Sequence[Clip], source: Source, out: Path, workers: int | None, quiet: bool
 ) -> dict[str, dict[str, Any]]:
-    """`fetch` of every clip by its id, from the journal where its file still stands."""
+    """Return what `fetch` returns, by clip id. A journalled clip with its file in place is not fetched again."""
     journal = out / _JOURNAL
     (out / "audio").mkdir(parents=True, exist_ok=True)
     stamp = [(str(part), part.stat().st_size, part.stat().st_mtime_ns) for part in source.parts]
@@ -232,7 +292,7 @@ def _fetch_all(
     items = {keys[clip.clip_id]: (source, clip.path, str(out / _file(clip))) for clip in clips}
     if journal.is_file():
         known = parallel.recall(journal)
-        kept = [key for key, entry in known.items() if key in items and _stands(entry, items[key][2])]
+        kept = [key for key, entry in known.items() if key in items and _is_copied(entry, items[key][2])]
         parallel.forget(journal, kept)
     try:
         results = parallel.run(
@@ -243,9 +303,9 @@ def _fetch_all(
     return {clip_id: results[key] for clip_id, key in keys.items()}
 
 
-def _stands(found: dict[str, Any], target: str) -> bool:
+def _is_copied(entry: dict[str, Any], target: str) -> bool:
     place = Path(target)
-    return "bytes" in found and place.is_file() and place.stat().st_size == found["bytes"]
+    return "bytes" in entry and place.is_file() and place.stat().st_size == entry["bytes"]
 
 
 def _crashed(source: Source, path: str, target: str) -> dict[str, Any]:
@@ -253,7 +313,7 @@ def _crashed(source: Source, path: str, target: str) -> dict[str, Any]:
     return {"why": f"{path}: decoding it crashed the process"}
 
 
-def _limited(chosen: int, qualifying: int, choice: Choice, looser: Mapping[int, int]) -> str:
+def _limit_line(chosen: int, qualifying: int, choice: Choice, looser: Mapping[int, int]) -> str:
     if chosen == choice.limit:
         return f"Limited to top {chosen:,} clips by proxy score"
     capped = (
@@ -268,21 +328,21 @@ def _limited(chosen: int, qualifying: int, choice: Choice, looser: Mapping[int, 
 
 
 def _check_place(out: Path, collection: str) -> None:
-    """A set takes hours to copy: another collection's is not written over."""
+    """Raise UserError if `out` holds a set of another collection, which took hours to copy."""
     try:
-        there = json.loads((out / REPORT).read_text(encoding="utf-8")).get("collection", collection)
+        existing = json.loads((out / REPORT).read_text(encoding="utf-8")).get("collection", collection)
     except (OSError, ValueError, AttributeError):
         return
-    if there != collection:
+    if existing != collection:
         raise UserError(
-            f"{out}: holds a set made from {there}: name another folder with --datasets, or remove it"
+            f"{out}: holds a set made from {existing}: name another folder with --datasets, or remove it"
         )
 
 
 def _check_space(source: Source, clips: Sequence[Clip], out: Path) -> None:
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    parent = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     needed = sum(source.size(clip.path) for clip in clips if not (out / _file(clip)).is_file())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(parent).free
     if needed and needed + _SPARE > free:
         raise KwelaError(
             f"{out}: {needed / 1e9:.2f} GB to copy and {free / 1e9:.2f} GB free; free some space"
@@ -296,13 +356,13 @@ def _sweep(out: Path, keep: set[str]) -> None:
             path.unlink()
 
 
-def _histogram(path: Path, counted: Sequence[tuple[int, int]], at_least: int) -> None:
+def _histogram(path: Path, distribution: Sequence[tuple[int, int]], at_least: int) -> None:
     figure, (axis,) = plots.sheet(1, 1, (6, 3.5))
-    axis.bar([value for value, _ in counted], [count for _, count in counted], color=plots.BLUE)
+    axis.bar([value for value, _ in distribution], [count for _, count in distribution], color=plots.BLUE)
     axis.set(
         xlabel="proxy score: groups of tags", ylabel="clips", title=f"Clips with at least {at_least} groups"
     )
-    axis.set_xticks([value for value, _ in counted])
+    axis.set_xticks([value for value, _ in distribution])
     plots.save(figure, path)
 
 
