@@ -1,7 +1,7 @@
-"""All of MagnaTagATune's form at its true size: 25,863 annotated clips, 188 tags, of which a few hundred have sound.
+"""All of MagnaTagATune's form at its true size: 25,863 clips, 188 tags; a few hundred clips have sound.
 
-Those are 29-second stretches of real music, as MP3 like MTT's own; they alone carry tags enough to be chosen. Three are
-broken, as MTT's own zero-byte files are. The zip comes in three parts.
+Those are 29-second stretches of real music, as MP3 like MTT's own; they alone carry tags enough to be chosen.
+Three are broken, as MTT's own zero-byte files are. The zip comes in three parts.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from kwela.music import audio
 
 ROWS, SECONDS = 25_863, 29.1
 # As in annotations_final.csv; names of several words are in quotes.
-_TAGS = """guitar classical slow techno strings drums electronic rock fast piano ambient beat violin vocal synth female
-indian opera male singing vocals "no vocals" harpsichord loud quiet flute woman "male vocal" "no vocal" pop soft sitar
-solo man classic choir voice "new age" dance "male voice" "female vocal" beats harp cello "no voice" weird country metal
-"female voice" choral electro drum "male vocals" jazz violins eastern "female vocals" instrumental bass modern
-"no piano" harpsicord jazzy string baroque foreign orchestra "hard rock" electric trance folk chorus chant voices
-"classical guitar" spanish heavy upbeat "no guitar" acoustic "male singer" "electric guitar" electronica oriental funky
-tribal banjo dark medieval "man singing" organ blues irish "no singing" bells percussion "no drums" "woman singing"
-noise spacey singer "female singer" "middle eastern" chanting "no flute" low strange calm wind lute "heavy metal"
-different punk oboe celtic sax flutes talking women arabic hard mellow funk "fast beat" house rap "not english"
-"no violin" fiddle "female opera" water india guitars "no beat" chimes drone "male opera" trumpet duet birds industrial
-sad plucking girl silence men operatic horns repetitive airy world eerie deep "hip hop" space light keyboard english
-"not opera" "not classical" "not rock" clapping horn "acoustic guitar" disco orchestral "no strings" old echo lol
-"soft rock" "no singer" jungle bongos reggae monks clarinet scary synthesizer "female singing" "piano solo" "no voices"
-woodwind happy viola soprano quick clasical"""
+_TAGS = """guitar classical slow techno strings drums electronic rock fast piano ambient beat violin vocal
+synth female indian opera male singing vocals "no vocals" harpsichord loud quiet flute woman "male vocal"
+"no vocal" pop soft sitar solo man classic choir voice "new age" dance "male voice" "female vocal" beats harp
+cello "no voice" weird country metal "female voice" choral electro drum "male vocals" jazz violins eastern
+"female vocals" instrumental bass modern "no piano" harpsicord jazzy string baroque foreign orchestra
+"hard rock" electric trance folk chorus chant voices "classical guitar" spanish heavy upbeat "no guitar"
+acoustic "male singer" "electric guitar" electronica oriental funky tribal banjo dark medieval "man singing"
+organ blues irish "no singing" bells percussion "no drums" "woman singing" noise spacey singer "female singer"
+"middle eastern" chanting "no flute" low strange calm wind lute "heavy metal" different punk oboe celtic sax
+flutes talking women arabic hard mellow funk "fast beat" house rap "not english" "no violin" fiddle
+"female opera" water india guitars "no beat" chimes drone "male opera" trumpet duet birds industrial sad
+plucking girl silence men operatic horns repetitive airy world eerie deep "hip hop" space light keyboard
+english "not opera" "not classical" "not rock" clapping horn "acoustic guitar" disco orchestral "no strings"
+old echo lol "soft rock" "no singer" jungle bongos reggae monks clarinet scary synthesizer "female singing"
+"piano solo" "no voices" woodwind happy viola soprano quick clasical"""
 TAGS = [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|(\S+)', _TAGS)]
 NEAR = (
     "drums",

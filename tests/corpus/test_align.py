@@ -13,7 +13,7 @@ RATE = 44_100
 
 
 def piece(seed: int, seconds: float = 40.0) -> tuple[np.ndarray, ScoreTick]:
-    """Notes in a rhythm and at a tempo of the seed's own (a second is 960 ticks), and plucked sines that play them."""
+    """Notes in the seed's rhythm and tempo (a second is 960 ticks), and plucked sines that play them."""
     rng = np.random.default_rng(seed)
     onsets = np.cumsum(rng.uniform(0.1, 0.2) * rng.choice([1, 2, 3, 4], 400))
     onsets = onsets[onsets < seconds - 1]

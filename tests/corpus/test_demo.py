@@ -114,7 +114,8 @@ def test_a_killed_build_leaves_no_half_file_and_goes_on(
     built: tuple[Path, demo.Report], tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    code = "import sys; from kwela.corpus.demo import build as demo; demo.build(sys.argv[1], 4, workers=1, quiet=True)"
+    build = "demo.build(sys.argv[1], 4, workers=1, quiet=True)"
+    code = f"import sys; from kwela.corpus.demo import build as demo; {build}"
     running = subprocess.Popen([sys.executable, "-c", code, str(out)])
     while running.poll() is None and not list(out.glob("midi/*/*.mid")):
         time.sleep(0.005)

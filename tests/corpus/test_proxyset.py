@@ -1,4 +1,4 @@
-"""From a collection to a training set: the playbook's lines, what is left out and why, and going on after a kill."""
+"""From a collection to a set: the playbook's lines, what is left out and why, going on after a kill."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Imds:
-    """`paths` answers; whatever isn't there is a 404. `tokens` are those that hold: clear them, and they expired."""
+    """`paths` answers; other paths are a 404. `tokens` are valid; cleared, they have expired."""
 
     def __init__(self) -> None:
         self.paths: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A cloud whose machines live in this process: the smallest provider, which shows that another cloud is a package."""
+"""A cloud with its machines in this process: the smallest provider. Another cloud is a package like it."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def test_spot_goes_through_instance_market_options_and_can_be_stopped_and_starte
 
 
 def test_the_machine_may_do_what_its_profile_says_and_no_more() -> None:
-    """As docs/machines.md has it: a role that EC2 may take, with the policy of `campaign check` and of its messages."""
+    """As in docs/machines.md: a role that EC2 may take, with the policy of `campaign check`."""
     deployment, iam = ROOT / "deployment/aws", boto3.client("iam", region_name=US)
     trust, may = ((deployment / name).read_text() for name in ("trust.json", "machine.json"))
     iam.create_role(RoleName="kwela-machine", AssumeRolePolicyDocument=trust)
@@ -199,7 +199,8 @@ def test_a_persistent_request_that_would_launch_another_is_named(monkeypatch: py
         return answer
 
     monkeypatch.setattr(BaseClient, "_make_api_call", with_request)
-    ends = "first aws ec2 cancel-spot-instance-requests --spot-instance-request-ids sir-1: or EC2 launches another"
+    command = "aws ec2 cancel-spot-instance-requests --spot-instance-request-ids sir-1"
+    ends = f"first {command}: or EC2 launches another"
     assert ends in run("aws", "stop").out
 
 

@@ -26,7 +26,7 @@ GPU: Tesla T4 (16.1 GB VRAM)
 
 @dataclass
 class Checkout:
-    """A copy of what the scripts need; `programs` comes first on PATH, and `log` is what they were called with."""
+    """A copy of what the scripts need; `programs` is first on PATH, `log` holds how they were called."""
 
     root: Path
     programs: Path
@@ -52,7 +52,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """A machine with systemd, a T4 and a Python that will do; install.sh puts this test's Python into .venv."""
+    """A machine with systemd, a T4 and a new enough Python; install.sh puts this test's Python into .venv."""
     root = tmp_path / "amapiano-ai"
     (root / "ai-service").mkdir(parents=True)
     for script in (ROOT / "ai-service").glob("*.sh"):
@@ -65,7 +65,8 @@ def checkout(tmp_path: Path) -> Checkout:
     (root / "scripts").mkdir()
     install = root / "scripts" / "install.sh"
     install.write_text(
-        f'#!/bin/sh\necho "install.sh PYTHON=$PYTHON" >> {root}/log\necho Installing\nmkdir -p {root}/.venv/bin\n'
+        f'#!/bin/sh\necho "install.sh PYTHON=$PYTHON" >> {root}/log\n'
+        f"echo Installing\nmkdir -p {root}/.venv/bin\n"
         f"printf '#!/bin/sh\\nexec {sys.executable} \"$@\"\\n' > {root}/.venv/bin/python\n"
         f"chmod +x {root}/.venv/bin/python\n"
     )

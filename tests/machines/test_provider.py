@@ -1,4 +1,4 @@
-"""Another cloud: a package and one line in PROVIDERS give it the commands, the readiness list and the watcher."""
+"""Another cloud: a package and one line in PROVIDERS give it commands, readiness list and watcher."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def alarm(
     profile: Profile = None,
     as_json: Json = False,
 ) -> None:
-    """A billing alarm at $600, by e-mail, and a letter when an instance stops.
+    """Make or show a billing alarm at $600, by e-mail, and a letter when an instance stops.
 
     The alarm is hours late: what stops a run in time is its own budget.
 

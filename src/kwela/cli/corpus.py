@@ -13,6 +13,7 @@ from kwela.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
     app.command(
         "demo-corpus",
         short_help="MachineClock, free pieces from music21, rendered: a corpus to try things on.",
@@ -30,7 +31,7 @@ def demo_corpus(
     workers: Annotated[int | None, typer.Option(min=1)] = None,
     as_json: Json = False,
 ) -> None:
-    """Build the demo corpus: real pieces whose encodings permit it, as MIDI and rendered audio, in emotion folders.
+    """Build the demo corpus: real pieces whose encodings permit it, as MIDI and audio, in emotion folders.
 
     \b
     kwela demo-corpus data/demo
@@ -114,7 +115,7 @@ def emotion(
 
 
 def smoke_set(folder: Path) -> Path:
-    """The synthetic smoke set's manifests, made in `folder` if they are not there yet. Returns their folder."""
+    """Return the folder of the smoke set's manifests, made in `folder` if they are not there yet."""
     from filelock import FileLock
 
     from kwela.corpus.demo import smoke

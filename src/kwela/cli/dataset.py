@@ -26,6 +26,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the split.")]
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
     app.add_typer(dataset_app, name="dataset")
 
 
@@ -39,10 +40,10 @@ def magnatagatune(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """The clips of MagnaTagATune whose tags come nearest to the config's groups: DATASETS/amapiano_proxy.
+    """Choose MagnaTagATune's clips with the tags nearest to the config's groups: DATASETS/amapiano_proxy.
 
-    Reads DATASETS/magnatagatune: mp3.zip.001 to .003, mp3.zip or mp3/, and annotations_final.csv. Run it again after an
-    interruption: what was copied stays.
+    Reads DATASETS/magnatagatune: mp3.zip.001 to .003, mp3.zip or mp3/, and annotations_final.csv. Run it
+    again after an interruption: what was copied stays.
 
     \b
     kwela dataset magnatagatune
@@ -78,7 +79,7 @@ def folder(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """The same out of any folder of audio, tagged by a CSV or by the names of its folders.
+    """Make the same out of any folder of audio, tagged by a CSV or by the names of its folders.
 
     \b
     kwela dataset folder ~/music --tags tags.csv --min-tags 2
@@ -100,7 +101,7 @@ def folder(
 def _choice(
     config: Path | None, datasets: Path | None, min_tags: int, limit: int, seed: int
 ) -> tuple[Path, Choice]:
-    """The folder of data sets, and what to choose."""
+    """Return the folder of data sets, and what to choose."""
     from kwela import playbook
     from kwela.corpus.tagged.dataset import Choice
 

@@ -1,4 +1,4 @@
-"""Commands about machines: `doctor` and `idle-watch` for this one, one group for each cloud for a rented one."""
+"""Commands about machines: `doctor` and `idle-watch` for this one, a group a cloud for a rented one."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def idle_watch(
     """Look once whether this machine is in use, and stop it after two hours without use.
 
     Use is a training step, a busy GPU, an SSH session or a request. A systemd timer looks once a minute
-    (ai-service/deploy_training.sh installs it); without systemd, --every 60 does. It warns 15 minutes ahead and never
-    stops in the middle of a save.
+    (ai-service/deploy_training.sh installs it); without systemd, --every 60 does. It warns 15 minutes ahead
+    and never stops in the middle of a save.
 
     \b
     kwela idle-watch
-    kwela idle-watch --every 60 --shutdown "sudo shutdown -h now" --log ~/auto-shutdown.log --state ~/idle.json
+    kwela idle-watch --every 60 --shutdown "sudo shutdown -h now" --log ~/shutdown.log --state ~/idle.json
     """
     from kwela import config
     from kwela.machines import idle

@@ -1,4 +1,4 @@
-"""Commands about a rented machine, the same for every cloud of `kwela.machines.provider`: `kwela CLOUD launch` etc."""
+"""Commands about a rented machine, the same for every cloud: `kwela CLOUD launch` and so on."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def launch(
 ) -> None:
     """Launch the GPU instance, after saying what it costs and asking.
 
-    Ports 22 and 6006 are open to your address alone. The disk stays, and costs, even when the instance is terminated.
-    Run it twice and there is still one instance: it is named.
+    Ports 22 and 6006 are open to your address alone. The disk stays, and costs, even when the instance is
+    terminated. Run it twice and there is still one instance: it is named.
 
     \b
     kwela aws launch --key-name my-key --market spot

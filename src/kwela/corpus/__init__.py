@@ -1,0 +1,1 @@
+"""Corpora: pairs of audio and MIDI, tagged collections, the demo's pieces."""

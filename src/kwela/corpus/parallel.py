@@ -1,10 +1,11 @@
 """Run one function over many items: in parallel, resumable, and whole even if an item kills its worker.
 
-- Results are written to a journal as they come, each line under a checksum. A killed run leaves at worst one torn
-  line, and the next run does only what is missing.
-- Any `concurrent.futures` executor will do; without one, a pool of processes here (or none, for a handful of items).
-- A pool that breaks is rebuilt, and the items it held are tried one by one: the one that breaks it again is named. It
-  is not journalled, so the next run tries it again: memory may have been short.
+- Results are written to a journal as they come, each line under a checksum. A killed run leaves at worst one
+  torn line, and the next run does only what is missing.
+- Any `concurrent.futures` executor will do; without one, a pool of processes here (or none, for a handful of
+  items).
+- A pool that breaks is rebuilt, and the items it held are tried one by one: the one that breaks it again is
+  named. It is not journalled, so the next run tries it again: memory may have been short.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ def run(
 ) -> dict[str, Any]:
     """{key: function(*arguments)} for every {key: arguments} of `items`; results are JSON values.
 
-    inline: items a worker must have before a pool pays for its start.
-    A key names everything that its result depends on: what `journal` holds under it is not computed again. `crashed`
-    (called like `function`) is the result of an item that kills its worker. Exceptions of `function` end the run; so
-    does KwelaError if no worker can start.
+    inline: items a worker must have before a pool pays for its start. A key names everything that its result
+    depends on: what `journal` holds under it is not computed again. `crashed` (called like `function`) is the
+    result of an item that kills its worker. Exceptions of `function` end the run; so does KwelaError if no
+    worker can start.
     """
     known = recall(journal)
     results = {key: known[key] for key in items if key in known}
@@ -72,7 +73,7 @@ def run(
 
 
 def recall(journal: Path) -> dict[str, Any]:
-    """The results in a journal; lines that fail their checksum are passed over."""
+    """Return the results in a journal. Lines that fail their checksum are left out."""
     found = {}
     for line in journal.read_bytes().splitlines() if journal.is_file() else []:
         checksum, _, text = line.partition(b" ")
@@ -148,13 +149,13 @@ def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 
 def _can_start_workers() -> bool:
-    """A worker imports the program's main file first; a program read from stdin has none to import."""
+    """Return whether a worker can import the program's main file: a program read from stdin has none."""
     main = getattr(sys.modules["__main__"], "__file__", None)
     return main is None or Path(main).is_file()
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    """A pool whose workers are known to start: what breaks it later is an item."""
+    """Start a pool. Its workers are known to start, so an item is what breaks it later."""
     context = multiprocessing.get_context(
         "forkserver"
     )  # a fork of this process could inherit locks held by threads
@@ -176,7 +177,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next item for ever."""
+    """End this worker with its parent. After a killed parent it would wait for its next item for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

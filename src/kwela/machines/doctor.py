@@ -1,7 +1,7 @@
 """What this machine has, and which commands would fail without what it lacks.
 
-Nothing heavy is imported: torch's build is read from its version file, the driver from /proc or nvidia-smi. Looking
-takes under two seconds; `quick` skips what starts other programs.
+Nothing heavy is imported: torch's build is read from its version file, the driver from /proc or nvidia-smi.
+Looking takes under two seconds; `quick` skips what starts other programs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-# Oldest Linux driver for a CUDA major version (CUDA compatibility guide, table 1; CUDA toolkit release notes).
+# Oldest Linux driver for a CUDA major version (CUDA compatibility guide, table 1; CUDA toolkit release
+# notes).
 OLDEST_DRIVER = {12: "525.60.13", 13: "580.65.06"}
 CUDA_12_TORCH = "https://download.pytorch.org/whl/cu126"  # torch on PyPI is built for CUDA 13
 DISK_GB, RAM_GB, SHM_GB = 50, 8, 2
@@ -36,7 +37,7 @@ class Check:
 
 
 def examine(quick: bool = False) -> list[Check]:
-    """Every check, in the order a reader needs them. Raises nothing: what can't be looked at is a failed check."""
+    """Return every check, in the order a reader needs them. What can't be looked at is a failed check."""
     cuda = _torch_cuda()
     checks = [_python(), _torch(cuda), *_gpu(cuda, quick), _disk(), _memory(), _shared_memory(), _temporary()]
     checks += [_audio(), _demo(), _onnx(), _coreml(), _compiler()]
@@ -44,7 +45,10 @@ def examine(quick: bool = False) -> list[Check]:
 
 
 def driver(installed: str, cuda: str | None) -> Check:
-    """Is the NVIDIA driver `installed` ("535.104.05") new enough for torch's `cuda` ("12.6"; None: a CPU build)?"""
+    """Check that the NVIDIA driver is new enough for torch's CUDA version.
+
+    installed: the driver's version ("535.104.05"). cuda: "12.6"; None: a CPU build.
+    """
     major = int(cuda.split(".")[0]) if cuda else min(OLDEST_DRIVER)
     oldest = OLDEST_DRIVER.get(major, max(OLDEST_DRIVER.values(), key=_numbers))
     needed = f"CUDA {major} needs {oldest} or newer"
@@ -77,7 +81,7 @@ def _version(package: str) -> str | None:
 
 
 def _torch_cuda() -> str | None:
-    """The CUDA version torch was built for, read from its version file: importing it takes most of a second."""
+    """Read the CUDA version of torch from its version file: importing torch takes most of a second."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
         return None
@@ -111,7 +115,7 @@ def _gpu(cuda: str | None, quick: bool) -> list[Check]:
 
 
 def _nvidia(quick: bool) -> tuple[str, str | None]:
-    """(what the cards are called, the driver's version), from /proc or, failing that, from nvidia-smi."""
+    """Return (the cards' names, the driver's version), from /proc or, failing that, from nvidia-smi."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
         found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", text)
@@ -137,7 +141,7 @@ def _nvidia(quick: bool) -> tuple[str, str | None]:
 
 
 def _ask(*command: str) -> str | None:
-    """What a program prints, or None if it is missing, fails or takes over five seconds."""
+    """Return what a program prints, or None if it is missing, fails or takes over five seconds."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -152,7 +156,8 @@ def _disk() -> Check:
 
 def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    detail = f"{total:.1f} GB, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    detail = f"{total:.1f} GB, {cores} cores"
     return Check("memory", total >= RAM_GB, detail, f"kwela train: under {RAM_GB} GB, lower data.batch_size")
 
 
@@ -161,7 +166,10 @@ def _shared_memory() -> Check:
     if not shm.is_dir():
         return Check("shared memory", True, "no /dev/shm on this system")
     size = shutil.disk_usage(shm).total / 1e9
-    fix = "kwela train with data.num_workers > 0: docker run --ipc=host or --shm-size=8g, or --set data.num_workers=0"
+    fix = (
+        "kwela train with data.num_workers > 0: "
+        "docker run --ipc=host or --shm-size=8g, or --set data.num_workers=0"
+    )
     return Check("shared memory", size >= SHM_GB, f"{size:.1f} GB in /dev/shm", fix)
 
 
@@ -188,7 +196,8 @@ def _audio() -> Check:
                 missing.append(name)
     except ImportError as error:
         return Check("audio", False, str(error), "kwela manifests, train spectocloud: run scripts/install.sh")
-    detail = f"PyAV {_version('av')} decodes {', '.join(n for n in DECODERS if n not in missing)}; no ffmpeg needed"
+    decoded = ", ".join(name for name in DECODERS if name not in missing)
+    detail = f"PyAV {_version('av')} decodes {decoded}; no ffmpeg needed"
     return Check(
         "audio", not missing, detail, f"kwela manifests leaves out {', '.join(missing)}: install av from PyPI"
     )
@@ -261,5 +270,8 @@ def _docker() -> list[Check]:
     version, _, runtimes = answer.partition(" ")
     nvidia = "nvidia" in runtimes
     detail = "Docker knows it" if nvidia else "Docker doesn't know it"
-    fix = f"{local}; for the image, install nvidia-container-toolkit, then nvidia-ctk runtime configure --runtime=docker"
+    fix = (
+        f"{local}; for the image, install nvidia-container-toolkit, "
+        "then nvidia-ctk runtime configure --runtime=docker"
+    )
     return [Check("Docker", True, version), Check("NVIDIA runtime", nvidia, detail, fix)]

@@ -1,4 +1,4 @@
-"""The NVIDIA cards of this machine, as nvidia-smi sees them. Where there is none, None: nothing here fails."""
+"""Ask nvidia-smi about the NVIDIA cards of this machine. Nothing here fails where there is none."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ MIB = 2**20
 
 
 def utilisation() -> float | None:
-    """Percent of the last sample period (up to a second) in which a kernel ran, averaged over the cards; or None."""
+    """Return the percent of the last sample period (up to a second) in which a kernel ran.
+
+    It is the mean over the cards; None without a card.
+    """
     each = utilisations()
     return statistics.fmean(each) if each else None
 
 
 def utilisations() -> list[float]:
-    """The same for each card, in nvidia-smi's order. A card that can't say (some MIG slices) is left out."""
+    """Return the same for each card, in nvidia-smi's order, without cards that can't say (MIG slices)."""
     return [float(row[0]) for row in _query("utilization.gpu") if row[0].isdigit()]
 
 
 def describe() -> str:
-    """`Tesla T4 (16.1 GB VRAM)`, with `4 x` before several alike; `none` without a card. A GB is 10^9 bytes."""
+    """Return `Tesla T4 (16.1 GB VRAM)`, with `4 x` before several alike; `none` without a card.
+
+    A GB is 10^9 bytes.
+    """
     rows = _query("name,memory.total")
     cards = [f"{name} ({int(mib) * MIB / 1e9:.1f} GB VRAM)" for name, mib in rows if mib.isdigit()]
     counted = [(cards.count(card), card) for card in dict.fromkeys(cards)]
@@ -28,7 +34,7 @@ def describe() -> str:
 
 
 def _query(fields: str) -> list[list[str]]:
-    """A row of `fields` for each card; none if nvidia-smi is missing, fails or takes over ten seconds."""
+    """Return a row of `fields` for each card; none if nvidia-smi is missing, fails or takes over 10 s."""
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout

@@ -1,9 +1,11 @@
-"""Stops a machine that nobody uses: no training step, no GPU use, no SSH session and no request for two hours.
+"""Stop a machine without a training step, GPU use, an SSH session or a request for two hours.
 
-- A look takes a moment and is meant to come once a minute, from a timer. Idle time is the sum of the quiet minutes
-  seen, kept in a small state file: a clock that jumps or a timer that slept can't stop a machine in use.
+- A look takes a moment and is meant to come once a minute, from a timer. Idle time is the sum of the quiet
+  minutes seen, kept in a small state file: a clock that jumps or a timer that slept can't stop a machine in
+  use.
 - A boot starts the count anew.
-- A full disk doesn't keep a machine up: the count is then kept in memory, and what can't be logged goes to stderr.
+- A full disk doesn't keep a machine up: the count is then kept in memory, and what can't be logged goes to
+  stderr.
 - It warns first, in the log and to whoever is logged in, and never stops in the middle of a save.
 """
 
@@ -70,8 +72,9 @@ class State:
 def look(watch: Watch, last: State | None = None, now: float | None = None, boot: str | None = None) -> State:
     """Look once: count the quiet, log what changed, warn, stop the machine. Returns the state it leaves.
 
-    last: what the look before returned; None: as it was written down. now, boot: seconds since boot and the boot's id,
-    for tests. A log or a state that can't be written is said on stderr. Raises KwelaError if the shutdown fails.
+    last: what the look before returned; None: as it was written down. now, boot: seconds since boot and the
+    boot's id, for tests. A log or a state that can't be written is said on stderr. Raises KwelaError if the
+    shutdown fails.
     """
     if not BOOT.exists():
         raise UserError("kwela idle-watch: it watches Linux machines only")
@@ -116,7 +119,7 @@ def look(watch: Watch, last: State | None = None, now: float | None = None, boot
 
 
 def _busy(watch: Watch, stepped: bool, asked: bool) -> str:
-    """What the machine is used for; "" when nothing."""
+    """Return what the machine is used for; "" when nothing."""
     load = max(gpu.utilisations(), default=0.0)
     reasons = {
         "a training step": stepped,
@@ -138,14 +141,14 @@ def _connected(ports: Sequence[int]) -> bool:
 
 
 def _draft(watch: Watch) -> str:
-    """The name of a file that is being written in a checkpoint folder; "" when none is."""
+    """Return the name of a file that is being written in a checkpoint folder; "" when none is."""
     return next(
         (file.name for file, when in _written(watch, ".*.tmp") if 0 <= time.time() - when < SAVING), ""
     )
 
 
 def _written(watch: Watch, pattern: str) -> Iterator[tuple[Path, float]]:
-    """The files of that name in the watched folders, and when each was last written."""
+    """Yield the files of that name in the watched folders, and when each was last written."""
     for folder in watch.folders:
         for file in folder.rglob(pattern):
             with suppress(FileNotFoundError):  # renamed into its place just now
@@ -153,7 +156,7 @@ def _written(watch: Watch, pattern: str) -> Iterator[tuple[Path, float]]:
 
 
 def _read(path: Path) -> State | None:
-    """The last look's state; None where there is none or it is damaged, so that the count starts anew."""
+    """Return the last look's state; None if there is none or it is damaged: the count then starts anew."""
     try:
         state = State(**json.loads(path.read_text(encoding="utf-8")))
         times = [state.seen, state.idle, *([] if state.warned is None else [state.warned])]
@@ -164,7 +167,7 @@ def _read(path: Path) -> State | None:
 
 
 def _keep(watch: Watch, state: State) -> None:
-    """Write the state down for the next look: in its place, else in the spare one, which is there only meanwhile."""
+    """Write the state for the next look, in its place, or in the spare place while that can't be written."""
     text = json.dumps(asdict(state)) + "\n"
     try:
         files.write(watch.state, text, durable=False)  # lost: the count starts anew

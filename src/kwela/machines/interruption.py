@@ -17,8 +17,8 @@ def watch(
 ) -> Callable[[], None]:
     """Look every `every` seconds in a thread. At the first notice, call `call` in that thread once, and end.
 
-    look: returns the notice, or None while there is none. Return a function that ends the watch. The thread does not
-    delay the interpreter's exit.
+    look: returns the notice, or None while there is none. Return a function that ends the watch. The thread
+    does not delay the interpreter's exit.
     """
     done = threading.Event()
 

@@ -1,8 +1,8 @@
 """What a rented machine is, what a cloud must offer for one, and which clouds there are.
 
-A cloud is a package with a function `connect(region, profile)` that returns a `Provider`, and one line in `PROVIDERS`.
-The commands (`kwela CLOUD launch` and so on) and the campaign know this module only. Prices are US dollars, times are
-UTC, and a gigabyte is 10^9 bytes.
+A cloud is a package with a function `connect(region, profile)` that returns a `Provider`, and one line in
+`PROVIDERS`. The commands (`kwela CLOUD launch` and so on) and the campaign know this module only. Prices are
+US dollars, times are UTC, and a gigabyte is 10^9 bytes.
 """
 
 from __future__ import annotations
@@ -113,9 +113,9 @@ class ThisMachine(NamedTuple):
 class Provider(Protocol):
     """One account in one region of a cloud.
 
-    Every method that asks the cloud raises UserError for what the caller can mend (no credentials, no permission, a
-    wrong name) and KwelaError for what the cloud can't do now. `notice` and `this_machine` need no account and raise
-    nothing.
+    Every method that asks the cloud raises UserError for what the caller can mend (no credentials, no
+    permission, a wrong name) and KwelaError for what the cloud can't do now. `notice` and `this_machine` need
+    no account and raise nothing.
     """
 
     name: str  # its key in PROVIDERS
@@ -140,13 +140,13 @@ class Provider(Protocol):
         """Launch the machine and wait until it runs."""
 
     def start(self, name: str, address: str | None = None) -> Machine:
-        """Start the stopped machine and wait until it runs; `address`, if not None, is then the only one let in."""
+        """Start the stopped machine and wait until it runs; `address`, if any, is the only one let in."""
 
     def stop(self, name: str) -> Machine:
-        """Stop the machine and wait until it has stopped. Its processes get SIGTERM first, and its disk stays."""
+        """Stop the machine and wait until it has stopped. Its processes get SIGTERM, and its disk stays."""
 
     def price(self, machine: Machine) -> float | None:
-        """Return dollars an hour now, in the machine's own market and zone; None where the price isn't known."""
+        """Return dollars an hour now, in the machine's market and zone; None where the price isn't known."""
 
     def bill(self, machine: Machine) -> Bill:
         """Return what the machine is and costs."""
@@ -198,5 +198,5 @@ def any_notice() -> Notice | None:
 
 
 def this_machine() -> ThisMachine | None:
-    """Return this machine as the first cloud that knows it describes it; None on a machine that isn't rented."""
+    """Return this machine as the first cloud that knows it describes it; None if it isn't rented."""
     return next((machine for name in PROVIDERS if (machine := connect(name).this_machine())), None)

@@ -1,9 +1,9 @@
-"""The demo corpus: real pieces out of music21's corpus, as MIDI and as audio rendered from it, in emotion folders.
+"""Build the demo corpus: pieces out of music21's corpus, as MIDI and rendered audio, in emotion folders.
 
-- `demo_pieces.json` lists the pieces whose encodings permit it, with their terms; nothing of theirs is in this
-  repository. The first 60 seconds of each are taken, to a whole bar.
-- An emotion folder here is *derived*, not felt: the mode of the best-fitting key, and the pace in note onsets a
-  second, choose the word (`EMOTIONS`). Every report says so.
+- `demo_pieces.json` lists the pieces whose encodings permit it, with their terms; nothing of theirs is in
+  this repository. The first 60 seconds of each are taken, to a whole bar.
+- An emotion folder here is *derived*, not felt: the mode of the best-fitting key, and the pace in note onsets
+  a second, choose the word (`EMOTIONS`). Every report says so.
 - The same music21 and the same seed give the same MIDI bytes. A killed build goes on where it stopped.
 """
 
@@ -57,9 +57,12 @@ class Report:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the report as it is written."""
         return asdict(self) | {"out": str(self.out)}
 
     def summary(self) -> str:
+        """Return the report in lines for a terminal."""
+
         def listed(counts: dict[str, int]) -> str:
             return ", ".join(f"{name} {count}" for name, count in counts.items())
 
@@ -75,12 +78,17 @@ class Report:
 
 
 def catalogue() -> dict[str, Any]:
-    """`demo_pieces.json`: {"collections": {id: terms and defaults}, "pieces": [{stem, collection, source, ...}]}."""
+    """Return `demo_pieces.json`.
+
+    It is {"collections": {id: terms and defaults}, "pieces": [{stem, collection, source, ...}]}.
+    """
     return json.loads(Path(__file__).with_name("demo_pieces.json").read_text(encoding="utf-8"))
 
 
 def choose(pieces: int, seed: int) -> list[dict[str, Any]]:
-    """`pieces` of the list, every collection in proportion to its share; more pieces include the fewer of one seed.
+    """Choose `pieces` of the list, every collection in proportion to its share.
+
+    With one seed, more pieces include the fewer.
 
     Raises UserError if the list holds fewer.
     """
@@ -100,12 +108,14 @@ def choose(pieces: int, seed: int) -> list[dict[str, Any]]:
 def build(
     out: Path, pieces: int = 120, seed: int = 0, workers: int | None = None, quiet: bool = False
 ) -> Report:
-    """Write `OUT/audio/<emotion>/x.wav`, `OUT/midi/<emotion>/x.mid`, `OUT/rights.json` and `OUT/demo_corpus.json`.
+    """Write the corpus into `out` and return its report.
 
-    Pieces that stand there whole are reused; those of an earlier build that are no longer chosen are removed. A piece
-    that fails is reported with its reason and left out. workers: processes, by default one a core.
-    Raises UserError if the demo extra is missing, `out` can't be made or `pieces` is more than there are; KwelaError
-    on a full disk, or if no piece could be made.
+    The files are `audio/<emotion>/x.wav`, `midi/<emotion>/x.mid`, `rights.json` and `demo_corpus.json`.
+
+    Pieces that stand there whole are reused; those of an earlier build that are no longer chosen are removed.
+    A piece that fails is reported with its reason and left out. workers: processes, by default one a core.
+    Raises UserError if the demo extra is missing, `out` can't be made or `pieces` is more than there are;
+    KwelaError on a full disk, or if no piece could be made.
     """
     started = time.monotonic()
     if importlib.util.find_spec("music21") is None or importlib.util.find_spec("midirenderer") is None:
@@ -159,7 +169,10 @@ def build(
 
 
 def make(piece: dict[str, Any], collection: dict[str, Any], out: Path) -> dict[str, Any]:
-    """One piece, from music21's corpus to MIDI and WAV: its record, or {"stem", "why"} if it can't be made."""
+    """Make one piece from music21's corpus into MIDI and WAV.
+
+    Return its record, or {"stem", "why"} if it can't be made.
+    """
     import music21
 
     path = Path(music21.__file__).parent / "corpus" / piece["source"]
@@ -207,7 +220,7 @@ def make(piece: dict[str, Any], collection: dict[str, Any], out: Path) -> dict[s
 
 
 def emotion_of(mode: str, pace: float) -> str:
-    """The folder of a piece in `mode` ("major", "minor") with `pace` distinct note onsets a second."""
+    """Return the folder of a piece in `mode` ("major", "minor") with `pace` distinct note onsets a second."""
     return next(word for limit, word in EMOTIONS[mode] if pace < limit)
 
 

@@ -1,12 +1,14 @@
 """From an engraved score (MusicXML, ABC) to MIDI that plays it, deterministically.
 
-- music21 parses; the notes are taken out of its tree here and written through symusic, which is ~20x faster than
-  music21's own MIDI writer.
+- music21 parses; the notes are taken out of its tree here and written through symusic, which is ~20x faster
+  than music21's own MIDI writer.
 - Ties are joined, grace notes and chord symbols left out, transposing instruments written at sounding pitch.
-- Repeats are played where the score is whole and its repeat marks are well formed, else it is played through once.
-- An upbeat is led in by the rest that completes its bar, so that every bar line falls where the meter puts it.
-- Loudness is what the score says: the dynamic mark in force, plus the accent its place in the bar carries. Nothing
-  is drawn at random to look like a performance.
+- Repeats are played where the score is whole and its repeat marks are well formed, else it is played through
+  once.
+- An upbeat is led in by the rest that completes its bar, so that every bar line falls where the meter puts
+  it.
+- Loudness is what the score says: the dynamic mark in force, plus the accent its place in the bar carries.
+  Nothing is drawn at random to look like a performance.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ class Reading:
 
 @dataclass
 class Note:
+    """A note of a part, in exact fractions of a quarter."""
+
     onset: Fraction  # in quarters, from the first bar line
     duration: Fraction
     pitch: int
@@ -48,10 +52,11 @@ class Note:
 
 
 def source_text(path: Path, tune: int | None = None, bars: int | None = None) -> tuple[list[str], bool]:
-    """The text music21 is to parse: (one text per voice file, True if music was cut away).
+    """Return the text that music21 parses: (one text per voice file, True if music was cut away).
 
-    path: .mxl, .xml, .musicxml, or .abc. tune: the X: number of one tune of an ABC file; None takes all of them as
-    the voices of one piece. bars: cut MusicXML after so many measures, because parsing takes time by the note.
+    path: .mxl, .xml, .musicxml, or .abc. tune: the X: number of one tune of an ABC file; None takes all of
+    them as the voices of one piece. bars: cut MusicXML after so many measures, because parsing takes time by
+    the note.
     """
     if path.suffix == ".abc":
         tunes = re.split(r"(?m)^(?=X: *\d)", path.read_text(encoding="utf-8", errors="replace"))[1:]
@@ -81,8 +86,8 @@ def read(
 ) -> Reading:
     """Parse `texts` (the voices of one piece) and return the first `seconds` of it, to the last whole bar.
 
-    form: "abc" or "musicxml". program (GM 0..127) and quarters_per_minute stand in where the encoding gives none.
-    Raises whatever music21 raises for a text it can't parse, and ValueError for a piece without notes.
+    form: "abc" or "musicxml". program (GM 0..127) and quarters_per_minute stand in where the encoding gives
+    none. Raises whatever music21 raises for a text it can't parse, and ValueError for a piece without notes.
     """
     from music21 import converter, repeat
 
@@ -128,7 +133,8 @@ def read(
 def key_of(score: core.ScoreTick) -> tuple[int, str, float]:
     """(tonic pitch class 0..11, "major" or "minor", correlation -1..1) of the nearest of the 24 keys.
 
-    Krumhansl-Schmuckler: the correlation of pitch-class durations with each rotated profile (Krumhansl 1990, ch. 4).
+    Krumhansl-Schmuckler: the correlation of pitch-class durations with each rotated profile (Krumhansl 1990,
+    ch. 4).
     """
     weights = np.zeros(12)
     for track in score.tracks:
@@ -143,7 +149,8 @@ def key_of(score: core.ScoreTick) -> tuple[int, str, float]:
 def _open_sections(score: Any) -> None:
     """Where a repeated section is closed but never opened, open it after the one before.
 
-    By convention ":|" goes back to the last one; music21 would go back to the very beginning and play that again.
+    By convention ":|" goes back to the last one; music21 would go back to the very beginning and play that
+    again.
     """
     from music21 import bar
 
@@ -173,7 +180,7 @@ def _program(part: Any, default: int) -> int:
 
 
 def _upbeat(part: Any) -> Fraction:
-    """The rest, in quarters, that a first bar lacks before its notes."""
+    """Return the rest, in quarters, that a first bar lacks before its notes."""
     first = part.getElementsByClass("Measure").first()
     return Fraction(first.paddingLeft) if first is not None else Fraction(0)
 
@@ -196,7 +203,7 @@ def _changes(found: dict[Fraction, Any]) -> dict[Fraction, Any]:
 def _last_bar_line(
     meters: dict[Fraction, tuple[int, int]], tempos: dict[Fraction, float], length: Fraction, seconds: float
 ) -> Fraction:
-    """The last bar line at or before `seconds`, or the end of the music, in quarters; one bar at the least."""
+    """Return the last bar line at or before `seconds`, or the music's end, in quarters; one bar or more."""
     clock, bar = 0.0, Fraction(0)
     while bar < length:
         numerator, denominator = [m for at, m in meters.items() if at <= bar][-1]
@@ -211,7 +218,7 @@ def _last_bar_line(
 
 
 def _notes(part: Any, upbeat: Fraction, meters: dict[Fraction, tuple[int, int]]) -> list[Note]:
-    """The sounding notes of a part in order of onset, ties joined."""
+    """Return the sounding notes of a part in order of onset, ties joined."""
     if any(i.transposition is not None for i in part.recurse().getElementsByClass("Instrument")):
         part.toSoundingPitch(inPlace=True)
     loudness = sorted(
@@ -269,7 +276,10 @@ def _accent(onset: Fraction, meters: dict[Fraction, tuple[int, int]]) -> int:
 
 
 def _clean(notes: list[Note], end: Fraction) -> list[core.NoteTick]:
-    """Notes before `end` in ticks: of one onset and pitch the longest, each cut where its pitch sounds again."""
+    """Return the notes before `end` in ticks.
+
+    Of one onset and pitch it is the longest, and each is cut where its pitch sounds again.
+    """
     by_pitch: dict[int, list[tuple[int, int, int]]] = {}
     for n in notes:
         start, stop = _tick(n.onset), _tick(min(n.onset + n.duration, end))

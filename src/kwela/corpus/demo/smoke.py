@@ -1,9 +1,9 @@
 """SYNTHETIC MUSIC, FOR SMOKE TESTS ONLY.
 
-Nothing here is real: a few bars of arpeggios made from a seed, and sine waves that play them. A run on this set shows
-that the pipeline works from end to end. Its losses, clouds and MIDI mean nothing, and a model trained on it is worth
-nothing. It is made only where no manifest exists, under the runbook's own warning, and never stands in for a file that
-could not be read.
+Nothing here is real: a few bars of arpeggios made from a seed, and sine waves that play them. A run on this
+set shows that the pipeline works from end to end. Its losses, clouds and MIDI mean nothing, and a model
+trained on it is worth nothing. It is made only where no manifest exists, under the runbook's own warning, and
+never stands in for a file that could not be read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def make(folder: Path, pieces: int = 24, seed: int = 0) -> None:
 
 
 def _compose(manner: Manner, rng: np.random.Generator) -> np.ndarray:
-    """Columns onset, length (quarters), pitch, velocity: a bass note a bar and an arpeggio of its chord above."""
+    """Return columns onset, length (quarters), pitch, velocity.
+
+    A bar has a bass note, and an arpeggio of its chord above.
+    """
     tonic = int(rng.integers(48, 60))
     step = 1 / manner.per_quarter
     rows: list[tuple[float, float, int, int]] = []

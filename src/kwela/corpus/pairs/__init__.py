@@ -1,0 +1,1 @@
+"""Pairs of audio and MIDI, and their manifests."""

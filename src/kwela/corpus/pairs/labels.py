@@ -1,7 +1,8 @@
 """A user's own emotions (`--labels`): a CSV or JSON file of stem -> vector that overrides inference.
 
-CSV: the stem, then 3 or 64 numbers; a first line without any number is a header. JSON: {"track001": [0.7, 0.8, 0.6]}.
-A stem that repeats in the corpus may be written with its folder ("happy/track001"); an extension is ignored.
+CSV: the stem, then 3 or 64 numbers; a first line without any number is a header. JSON: {"track001": [0.7,
+0.8, 0.6]}. A stem that repeats in the corpus may be written with its folder ("happy/track001"); an extension
+is ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Labels = dict[str, np.ndarray]  # "track001" or "happy/track001" -> float32 (3,)
 
 
 def read_labels(path: Path) -> Labels:
-    """Raises UserError naming the file, and the row or stem of a bad or repeated label."""
+    """Read the labels. Raises UserError naming the file, and the row or stem of a bad or repeated label."""
     labels: Labels = {}
     for name, values, where in _json(path) if path.suffix.lower() == ".json" else _csv(path):
         stem = _key(name)
@@ -38,7 +39,7 @@ def read_labels(path: Path) -> Labels:
 def find_label(
     labels: Labels, pair: scan.Pair, audio_root: Path, midi_root: Path
 ) -> tuple[str, np.ndarray] | None:
-    """The label of a pair and the key it stands under: by folder and stem on either side, else by stem."""
+    """Return the label of a pair and its key: by folder and stem on either side, else by stem."""
     keys = [
         _key(file.relative_to(root).as_posix())
         for file, root in zip(pair, (audio_root, midi_root), strict=True)

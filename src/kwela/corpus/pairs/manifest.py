@@ -1,10 +1,10 @@
 """Build manifests from a tree of audio and a tree of MIDI files, and report what was left out and why.
 
-- The same input gives the same bytes with any number of workers: rows have the order of their audio paths, and no time
-  or host is written.
+- The same input gives the same bytes with any number of workers: rows have the order of their audio paths,
+  and no time or host is written.
 - Manifests appear only when they are complete, the report last.
-- A killed build goes on where it stopped: the result of each pair is journalled under the path, size and time of its
-  files and the settings that it depends on.
+- A killed build goes on where it stopped: the result of each pair is journalled under the path, size and time
+  of its files and the settings that it depends on.
 """
 
 from __future__ import annotations
@@ -77,13 +77,14 @@ def build(
 ) -> Report:
     """Write FILES and REPORT into `out_dir` and return the report.
 
-    val_split: share of songs held out, [0, 1). labels: the user's own emotions (`kwela.corpus.pairs.labels`). align:
-    find each pair's offset, and leave out pairs that don't match. make_cloud: writes a cloud into clouds_dir, in a
-    worker, so it is a module's function. cloud_version: of its clouds; pairs opened with another are opened again.
-    segments: rows a song, each with its `start` (over 1, or with clouds). executor: replaces the `workers` processes.
+    val_split: share of songs held out, [0, 1). labels: the user's own emotions (`kwela.corpus.pairs.labels`).
+    align: find each pair's offset, and leave out pairs that don't match. make_cloud: writes a cloud into
+    clouds_dir, in a worker, so it is a module's function. cloud_version: of its clouds; pairs opened with
+    another are opened again. segments: rows a song, each with its `start` (over 1, or with clouds). executor:
+    replaces the `workers` processes.
 
-    Raises UserError if a root is missing or holds no files, no pair matches (with three near misses), none is left
-    once opened, or `demo` would overwrite manifests that are not the demo's; KwelaError on a full disk.
+    Raises UserError if a root is missing or holds no files, no pair matches (with three near misses), none is
+    left once opened, or `demo` would overwrite manifests that are not the demo's; KwelaError on a full disk.
     """
     _check_arguments(out_dir, val_split, segments, demo)
     audio_root, midi_root = (Path(os.path.abspath(root)) for root in (audio_root, midi_root))  # noqa: PTH100 - keeps links
@@ -125,10 +126,11 @@ def is_demo(folder: Path) -> bool:
 
 
 def summary(report: Report) -> Iterator[str]:
-    """Yield the report's lines for a terminal: counts, sources, and each file that was left out with its reason."""
+    """Yield the report in lines for a terminal: counts, sources, and each file left out with its reason."""
     counts = report.counts
     yield f"{counts['audio_files']} audio and {counts['midi_files']} MIDI files, {counts['pairs']} pairs"
-    yield f"{counts['kept']} kept: {counts['songs'] - counts['songs_val']} songs train, {counts['songs_val']} val"
+    train, val = counts["songs"] - counts["songs_val"], counts["songs_val"]
+    yield f"{counts['kept']} kept: {train} songs train, {val} val"
     if not 0 < counts["songs_val"] < counts["songs"]:
         yield "one side is empty: training needs at least one song on each"
     yield "emotions from " + ", ".join(
@@ -270,8 +272,9 @@ def _scan(audio_root: Path, midi_root: Path) -> tuple[scan.Pairing, dict[str, in
         )
         tied = f", {len(pairing.ambiguous)} stems are ambiguous" if pairing.ambiguous else ""
         raise UserError(
-            f"no pair matches: {len(waves)} audio files under {audio_root}, {len(scores)} MIDI files under {midi_root}"
-            f"{tied}; a pair has the same name up to the extension; nearest: {near}"
+            f"no pair matches: {len(waves)} audio files under {audio_root}, "
+            f"{len(scores)} MIDI files under {midi_root}{tied}; "
+            f"a pair has the same name up to the extension; nearest: {near}"
         )
     return pairing, {"audio_files": len(waves), "midi_files": len(scores)}
 
@@ -279,7 +282,8 @@ def _scan(audio_root: Path, midi_root: Path) -> tuple[scan.Pairing, dict[str, in
 def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, labels: Labels) -> _Emotion:
     """Return the user's label, else the emotion of the audio's or the MIDI's path.
 
-    A folder's name counts more than a file's name. Where both paths name an emotion equally well, the audio's counts.
+    A folder's name counts more than a file's name. Where both paths name an emotion equally well, the audio's
+    counts.
     """
     labelled = find_label(labels, pair, audio_root, midi_root)
     if labelled:
@@ -297,7 +301,7 @@ def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, labels: Labels)
 def _open_all(
     readings: dict[scan.Pair, _Emotion], out_dir: Path, opening: _Opening, **execution: Any
 ) -> dict[scan.Pair, dict[str, Any]]:
-    """Return what `open_pair` returns for every pair. A journalled pair of unchanged files is not opened again."""
+    """Return what `open_pair` returns for every pair. A journalled, unchanged pair is not opened again."""
     journal = out_dir / _JOURNAL
     out_dir.mkdir(parents=True, exist_ok=True)
     if opening.clouds_dir:

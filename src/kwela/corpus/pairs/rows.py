@@ -23,7 +23,9 @@ _LONGEST = 1e6  # seconds; eleven days
 
 
 def read(path: Path, required: Sequence[str]) -> list[Row]:
-    """The rows of a manifest: each a dict of its keys, paths absolute (a relative one is beside the manifest), plus
+    """Read the rows of a manifest.
+
+    Each is a dict of its keys, with absolute paths (a relative one is beside the manifest), and more keys:
 
     - "emotion64": float32 (64,), the emotion padded with zeros;
     - "offset" (s, 0 unless given), "group" (the MIDI's stem without version suffixes unless given);

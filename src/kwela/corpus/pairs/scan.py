@@ -1,7 +1,7 @@
 """Find the audio and MIDI files of two trees and pair them by name.
 
-A file's stem (its name without the extension) pairs it; where a stem repeats, its folder below the root decides too.
-What that leaves undecided is reported, never guessed.
+A file's stem (its name without the extension) pairs it; where a stem repeats, its folder below the root
+decides too. What that leaves undecided is reported, never guessed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,24 @@ MIDI = frozenset({".mid", ".midi"})
 
 
 class Pair(NamedTuple):
+    """An audio file and its MIDI file."""
+
     audio: Path
     midi: Path
 
 
 class Pairing(NamedTuple):
+    """What pairing by names gave."""
+
     pairs: list[Pair]  # by audio path
     unmatched: list[Path]  # no file of the other kind has this stem
     ambiguous: list[list[Path]]  # files of one stem that neither name nor folder can pair
 
 
 def find(root: Path, extensions: Iterable[str], kind: str) -> list[Path]:
-    """Every file below `root` with one of `extensions` (any case), absolute, sorted. Hidden files are passed over.
+    """Return every file below `root` with one of `extensions` (any case), absolute, sorted.
+
+    Hidden files are left out.
 
     Links are followed, each folder entered once. Raises UserError if `root` is missing or holds no such file.
     """
@@ -76,12 +82,12 @@ def pair(audio_files: list[Path], midi_files: list[Path], audio_root: Path, midi
 
 
 def stem(file: Path) -> str:
-    """The name that pairs a file. One Unicode form, because macOS decomposes accents and others don't."""
+    """Return the name that pairs a file, in one Unicode form: macOS decomposes accents and others don't."""
     return unicodedata.normalize("NFC", file.stem)
 
 
 def near_misses(audio_files: list[Path], midi_files: list[Path], count: int = 3) -> list[Pair]:
-    """The audio and MIDI files whose stems are most alike, each file once: what a user who expected pairs meant."""
+    """Return the audio and MIDI files with the most similar stems, each file once: likely mistakes."""
 
     def likeness(both: Pair) -> float:
         return difflib.SequenceMatcher(None, stem(both.audio).casefold(), stem(both.midi).casefold()).ratio()

@@ -1,7 +1,7 @@
 """Which song a file is a version of, and on which side of the split that song stands.
 
-The side is a hash of (group, seed) alone: no other file, order or machine changes it, and every version of a song
-stands on the same side, in every manifest.
+The side is a hash of (group, seed) alone: no other file, order or machine changes it, and every version of a
+song stands on the same side, in every manifest.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-# What a file name may end in and still be the same song. A bare number is not here: track_001 and track_002 are two.
+# What a file name may end in and still be the same song. A bare number is not here: track_001 and track_002
+# are two.
 VERSION_SUFFIXES = (
     r"v\d+(\.\d+)*",  # v2, v1.3
     r"(ver|version|take|mix|copy|alt|edit|render|rendition|performance|perf|aug|augmented|crop)[\s_]?\d*",
     r"(live|demo|remix|remaster|remastered|mastered|final|draft|acoustic|instrumental|unplugged|karaoke)[\s_]?\d*",
     r"(cover|original|orig|extended|radio[\s_](edit|mix)|slowed|sped[\s_]up|reprise|clean|quanti[sz]ed)",
-    r"transposed?|(transposed?|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # but "up tempo" is a title
+    r"transposed?|(transposed?|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # "up tempo" stays
 )
 _ANY = "|".join(VERSION_SUFFIXES)
 # After a separator ("_v2"), or in brackets ("(live)", "[1]").
@@ -24,16 +25,17 @@ _LAST = re.compile(rf"([\s_.-]+({_ANY})|[\s_.-]*[(\[]\s*({_ANY}|\d+)\s*[)\]])$",
 
 
 def group(stem: str) -> str:
-    """The song's name: `stem` without any of VERSION_SUFFIXES ("Song (Live)_v2" -> "Song").
+    """Return the song's name: `stem` without any of VERSION_SUFFIXES ("Song (Live)_v2" -> "Song").
 
-    A suffix counts after a separator or in brackets, so "Alive" stays; a name that is nothing else stays whole.
+    A suffix counts after a separator or in brackets, so "Alive" stays; a name that is nothing else stays
+    whole.
     """
     shorter = _LAST.sub("", stem)
     return stem if shorter in ("", stem) else group(shorter)
 
 
 def position(group: str, seed: int) -> float:
-    """A group's place in [0, 1), uniform over groups; the validation side is what lies below its share.
+    """Return a group's place in [0, 1), uniform over groups. The validation side lies below its share.
 
     Case and separators don't move it: "My Song" and "my_song_v2" stand on one side.
     """
@@ -43,9 +45,10 @@ def position(group: str, seed: int) -> float:
 
 
 def validation(groups: Iterable[str], seed: int, share: float) -> set[str]:
-    """The groups of the validation side, `share` in [0, 1) of them on average.
+    """Return the groups of the validation side, `share` in [0, 1) of them on average.
 
-    An empty side gets what stands nearest: validation the smallest hash and, of two or more, training the largest.
+    An empty side gets what stands nearest: validation the smallest hash and, of two or more, training the
+    largest.
     """
     places = {name: position(name, seed) for name in groups}
     smallest, largest = min(places.values()), max(places.values())

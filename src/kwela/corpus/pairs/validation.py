@@ -31,8 +31,8 @@ def open_pair(
 ) -> dict[str, Any]:
     """Parse the MIDI, decode the audio's first second, and find what a row needs to know of them.
 
-    Returns {"offset": s, "segments": [{"start": s, "cloud": path}]}, the list empty where one row speaks of the whole
-    piece; or {"rejected": [[file, reason]]}.
+    Returns {"offset": s, "segments": [{"start": s, "cloud": path}]}, the list empty where one row speaks of
+    the whole piece; or {"rejected": [[file, reason]]}.
     """
     rejected = []
     score = None
@@ -49,11 +49,12 @@ def open_pair(
     try:
         offset = 0.0
         if aligned:
-            found = align(Path(audio_path), score)
-            if found.match < MATCH:
-                why = f"its onsets don't match those of {midi_path} within 30 s ({found.match:.2f}, under {MATCH})"
-                return {"rejected": [[audio_path, why]]}
-            offset = found.offset
+            alignment = align(Path(audio_path), score)
+            if alignment.match < MATCH:
+                match = f"{alignment.match:.2f}, under {MATCH}"
+                reason = f"its onsets don't match those of {midi_path} within 30 s ({match})"
+                return {"rejected": [[audio_path, reason]]}
+            offset = alignment.offset
         rows: list[dict[str, Any]] = []
         for start in pick_starts(Path(audio_path), segments) if make_cloud or segments > 1 else []:
             rows.append({"start": start})
@@ -69,14 +70,14 @@ def open_pair(
 
 
 def crashed(audio_path: str, midi_path: str, *_: object) -> dict[str, Any]:
-    """The result of a pair that ended the process it was opened in."""
+    """Return the result of a pair that ended the process it was opened in."""
     return {
         "rejected": [[audio_path, f"decoding it, or making its cloud with {midi_path}, crashed the process"]]
     }
 
 
 def pick_starts(audio_path: Path, count: int) -> list[float]:
-    """`count` segment starts in seconds, spread evenly over the file; fewer where it is shorter than one segment.
+    """Return `count` segment starts in seconds, spread evenly; one for a file as short as a segment.
 
     Each stands in the middle of its share of the file, so one segment is the middle one.
     """

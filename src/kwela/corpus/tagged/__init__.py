@@ -1,0 +1,1 @@
+"""Training sets out of large tagged collections."""

@@ -1,7 +1,7 @@
-"""A zip in parts, or whole, read where it lies: one file is taken out without the others, nor a joined copy on disk.
+"""Read a zip in parts, or whole, in its place: a file is taken out without the others or a joined copy.
 
-`mp3.zip.001 .002 .003` are a plain split, so their bytes in order are the zip. An entry's name is never used as a path
-unless it is safe: no absolute path, no "..", no link.
+`mp3.zip.001 .002 .003` are a plain split, so their bytes in order are the zip. An entry's name is never used
+as a path unless it is safe: no absolute path, no "..", no link.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ class DamagedPart(UserError):
 
 
 class Archive:
-    """A zip of one or several part files. Raises DamagedPart naming the part that is missing, cut short or damaged."""
+    """A zip of one or several part files.
+
+    Raises DamagedPart naming the part that is missing, cut short or damaged.
+    """
 
     def __init__(self, parts: Sequence[Path]) -> None:
         self.parts = list(parts)
@@ -47,7 +50,7 @@ class Archive:
         self.unsafe = [entry.filename for name, entry in safe if not name]
 
     def read(self, name: str) -> bytes:
-        """The bytes of an entry. Raises DamagedPart naming the part in which it is damaged."""
+        """Return the bytes of an entry. Raises DamagedPart naming the part in which it is damaged."""
         entry = self.entries[name]
         try:
             return self._zip.read(entry)
@@ -63,12 +66,16 @@ class Archive:
             raise DamagedPart(f"{part}: damaged at {name}: {error}; download it again") from None
 
     def close(self) -> None:
+        """Close the zip and its parts."""
         self._zip.close()
         self._joined.close()
 
 
 def find_parts(folder: Path, name: str = "mp3.zip") -> list[Path]:
-    """`name` in `folder`, or else its parts in order; empty where there is neither. DamagedPart if one is missing."""
+    """Return `name` in `folder`, or else its parts in order; empty if there is neither.
+
+    Raises DamagedPart if one part is missing.
+    """
     whole = folder / name
     if whole.is_file():
         return [whole]
@@ -124,7 +131,7 @@ class _Joined(io.RawIOBase):
         return filled
 
     def part_at(self, offset: int) -> Path:
-        """The file that holds the byte at `offset`."""
+        """Return the file that holds the byte at `offset`."""
         return self.parts[min(bisect.bisect_right(self.starts, offset) - 1, len(self.parts) - 1)]
 
     def close(self) -> None:
@@ -142,7 +149,7 @@ class _Joined(io.RawIOBase):
 
 
 def _safe_name(entry: zipfile.ZipInfo) -> str | None:
-    """The entry's path, or None where it would leave the folder it is unpacked in, or is a link or a device."""
+    """Return the entry's path, or None if it would leave the folder or is a link or a device."""
     kind = stat.S_IFMT(entry.external_attr >> 16)
     path = PurePosixPath(entry.filename)
     if kind not in (0, stat.S_IFREG) or path.is_absolute() or ".." in path.parts or "\\" in entry.filename:

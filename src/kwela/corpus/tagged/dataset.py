@@ -2,8 +2,8 @@
 
     OUT/audio/<clip_id>.mp3   training_metadata.csv   dataset_report.json   score_histogram.png
 
-Every chosen clip is decoded from end to end. A clip that doesn't decode is left out, with the reason. A killed build
-goes on where it stopped. The metadata is written last, so a set that has it is whole.
+Every chosen clip is decoded from end to end. A clip that doesn't decode is left out, with the reason. A
+killed build goes on where it stopped. The metadata is written last, so a set that has it is whole.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Source:
 
     @classmethod
     def of(cls, folder: Path) -> Source:
-        """Return the source in MagnaTagATune's folder: mp3/, the files unpacked in place, mp3.zip, or its parts."""
+        """Return the source in MagnaTagATune's folder: mp3/, unpacked files, mp3.zip, or its parts."""
         return cls(
             tuple(place for place in (folder / "mp3", folder) if place.is_dir()), tuple(find_parts(folder))
         )
@@ -90,7 +90,8 @@ class Source:
     def read(self, path: str) -> bytes:
         """Return the bytes of a clip.
 
-        Raises UserError with the name of what is missing, or DamagedPart with that of the archive's damaged part.
+        Raises UserError with the name of what is missing, or DamagedPart with that of the archive's damaged
+        part.
         """
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise UserError(f"{path}: its path leaves the data set's folder")
@@ -123,10 +124,10 @@ def build(
 ) -> dict[str, Any]:
     """Write the set into `out` and return its report (also dataset_report.json).
 
-    tags: the columns that the collection has, from which follows which of the configured ones it lacks. collection:
-    its name; `out` may hold no set of another one. say: prints the playbook's lines. workers: processes.
-    Raises UserError if no clip qualifies or none decodes, or if `out` holds a set of another collection; KwelaError if
-    the disk is too small or full.
+    tags: the columns that the collection has, from which follows which of the configured ones it lacks.
+    collection: its name; `out` may hold no set of another one. say: prints the playbook's lines. workers:
+    processes. Raises UserError if no clip qualifies or none decodes, or if `out` holds a set of another
+    collection; KwelaError if the disk is too small or full.
     """
     _check_place(out, collection)
     selection = _select(clips, tags, choice, say)
@@ -284,7 +285,7 @@ def fetch(source: Source, path: str, target: str) -> dict[str, Any]:
 def _fetch_all(
     clips: Sequence[Clip], source: Source, out: Path, workers: int | None, quiet: bool
 ) -> dict[str, dict[str, Any]]:
-    """Return what `fetch` returns, by clip id. A journalled clip with its file in place is not fetched again."""
+    """Return what `fetch` returns, by clip id. A journalled clip that stands is not fetched again."""
     journal = out / _JOURNAL
     (out / "audio").mkdir(parents=True, exist_ok=True)
     stamp = [(str(part), part.stat().st_size, part.stat().st_mtime_ns) for part in source.parts]

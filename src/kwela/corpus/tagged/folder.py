@@ -1,8 +1,8 @@
 """Any folder of audio with tags: from a CSV, or from the names of the folders that a file lies in.
 
-CSV: `file` (its path below the folder, with or without the extension), then tags, one a cell or comma-joined in one;
-or, as in MagnaTagATune, one column of 0 and 1 a tag. An `artist` column names the artist; else it is the file's name up
-to the first "-".
+CSV: `file` (its path below the folder, with or without the extension), then tags, one a cell or comma-joined
+in one; or, as in MagnaTagATune, one column of 0 and 1 a tag. An `artist` column names the artist; else it is
+the file's name up to the first "-".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read(folder: Path, table: Path | None = None) -> Annotations:
 
 
 def clip_id(path: str) -> str:
-    """A name for a file's copy that no other path shares."""
+    """Return a name for a file's copy that no other path shares."""
     return files.sha256(path.encode("utf-8", "surrogateescape"))[:16]
 
 

@@ -1,8 +1,8 @@
 """MagnaTagATune's tables: which clips there are, what people tagged them with, and whose music they are.
 
-Both tables are tab-separated and quoted. `annotations_final.csv`: clip_id, one column of 0 and 1 a tag, mp3_path.
-`clip_info_final.csv`: clip_id, artist and more; without it an artist is the file's name up to the first "-".
-Law et al. 2009, "Evaluation of algorithms using games: the case of music tagging"; CC BY-NC-SA.
+Both tables are tab-separated and quoted. `annotations_final.csv`: clip_id, one column of 0 and 1 a tag,
+mp3_path. `clip_info_final.csv`: clip_id, artist and more; without it an artist is the file's name up to the
+first "-". Law et al. 2009, "Evaluation of algorithms using games: the case of music tagging"; CC BY-NC-SA.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ ADDRESSES = {
 
 
 class Annotations(NamedTuple):
+    """A tagged collection: its clips, and the tags it knows."""
+
     clips: list[Clip]
     tags: list[str]  # the table's tag columns
 
@@ -33,8 +35,8 @@ class Annotations(NamedTuple):
 def read(folder: Path, wanted: Iterable[str]) -> Annotations:
     """Every clip of the annotations in `folder`, its artist from the info table where that is there.
 
-    wanted: configured tags, of which at least one must be a column. Raises UserError naming the file, and the column or
-    row that is wrong.
+    wanted: configured tags, of which at least one must be a column. Raises UserError naming the file, and the
+    column or row that is wrong.
     """
     path = folder / ANNOTATIONS
     rows = tables.read_cells(path, "annotations", "\t")
@@ -69,12 +71,15 @@ def read(folder: Path, wanted: Iterable[str]) -> Annotations:
 
 
 def artist_of(path: str) -> str:
-    """ "american_bach_soloists" of "f/american_bach_soloists-j_s__bach-01-....mp3"."""
+    """Return "american_bach_soloists" for "f/american_bach_soloists-j_s__bach-01-....mp3"."""
     return PurePosixPath(path).stem.split("-")[0]
 
 
 def missing(folder: Path, sound: bool) -> str | None:
-    """One message with the address of each file that is missing, or None. sound: whether there is audio in any form."""
+    """Return one message with the address of each missing file, or None.
+
+    sound: whether there is audio in any form.
+    """
     lacking = [] if sound else [name for name in ADDRESSES if name.startswith(ZIP)]
     lacking += [ANNOTATIONS] if not (folder / ANNOTATIONS).is_file() else []
     if not lacking:

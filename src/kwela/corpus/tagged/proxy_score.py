@@ -1,7 +1,7 @@
 """The proxy score: how near a tagged clip's tags come to a style that no data set holds.
 
-A score is the number of distinct *groups* of synonyms among a clip's tags, so that "drum" and "drums" count once. Ties
-are ranked by the weights of the tags, then by how few tags speak against the style ("no drums").
+A score is the number of distinct *groups* of synonyms among a clip's tags, so that "drum" and "drums" count
+once. Ties are ranked by the weights of the tags, then by how few tags speak against the style ("no drums").
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ PLAYBOOK_TAGS = ("bassline", "chords", "groove", "chill", "soulful")
 
 
 class Clip(NamedTuple):
+    """A tagged clip of a collection."""
+
     clip_id: str
     path: str  # as the data set names it
     tags: tuple[str, ...]  # all its tags, not only the configured ones
@@ -55,13 +57,16 @@ def score(
 
 
 def choose(clips: Sequence[Clip], scores: Scores, at_least: int, limit: int, per_artist: int) -> list[int]:
-    """Indexes of the chosen clips, best first: score, then weight, then fewest negatives, then the order given.
+    """Return indexes of the chosen clips, best first.
+
+    The order is by score, then weight, then fewest negatives, then the order of the clips.
 
     per_artist: of one artist's clips no more than these. Raises UserError if no clip reaches `at_least`.
     """
     if at_least > scores.score.max(initial=0):
         raise UserError(
-            f"no clip has {at_least} of the tag groups; the most is {scores.score.max(initial=0)}: lower --min-tags"
+            f"no clip has {at_least} of the tag groups; "
+            f"the most is {scores.score.max(initial=0)}: lower --min-tags"
         )
     order = np.lexsort((np.arange(len(clips)), scores.against, -scores.weight, -scores.score))
     taken: Counter[str] = Counter()
@@ -77,9 +82,10 @@ def choose(clips: Sequence[Clip], scores: Scores, at_least: int, limit: int, per
 
 
 def sides(artists: Sequence[str], seed: int, validation: float = 0.1, test: float = 0.1) -> list[str]:
-    """ "train", "val" or "test" for each clip, by its artist's hash alone: no artist stands on two sides.
+    """Return "train", "val" or "test" for each clip, by its artist's hash: no artist stands on two sides.
 
-    Where hashes leave val or test empty, the artists with the smallest and next smallest go there, if there are three.
+    Where hashes leave val or test empty, the artists with the smallest and next smallest go there, if there
+    are three.
     """
     places = {artist: split.position(artist, seed) for artist in artists}
     side = {

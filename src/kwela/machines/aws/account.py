@@ -62,7 +62,7 @@ class AwsAccount:
         return instance.find(self.session, name)
 
     def offer(self, request: MachineRequest) -> Offer:
-        """Check type, key and image, and find what the instance costs. For spot, the cheapest zone comes first."""
+        """Check type, key and image, and find what the instance costs. A spot's cheapest zone is first."""
         session = self.session
         zones = instance.zones(session, request.type)
         instance.check_key(session, request.key_name)

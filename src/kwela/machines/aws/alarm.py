@@ -1,13 +1,13 @@
 """Set up the account's billing alarm and the e-mails about it and about instances that stop (an SNS topic).
 
-AWS counts the charges of every region in us-east-1, several times a day and hours late: the alarm informs a person and
-can't stop a run. The account must have billing alerts switched on once, in the console (Billing, Preferences, "Receive
-CloudWatch billing alerts"). No API does that.
+AWS counts the charges of every region in us-east-1, several times a day and hours late: the alarm informs a
+person and can't stop a run. The account must have billing alerts switched on once, in the console (Billing,
+Preferences, "Receive CloudWatch billing alerts"). No API does that.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/monitor_estimated_charges_with_cloudwatch.html
 
-An EventBridge rule reports a stop within about a minute. A rule sees the instances of its own region and sends to that
-region's topics. The topic belongs to the alarm, so only the instances of us-east-1 are reported.
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-instance-state-changes.html
+An EventBridge rule reports a stop within about a minute. A rule sees the instances of its own region and
+sends to that region's topics. The topic belongs to the alarm, so only the instances of us-east-1 are
+reported. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-instance-state-changes.html
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def look(session: Any, name: str) -> Alarm:
 def set_up(session: Any, name: str, email: str, dollars: float) -> Alarm:
     """Make or change the alarm at `dollars` a month, and subscribe `email` unless it is subscribed.
 
-    AWS then writes to the address. It gets no alarms before its owner has followed the link in that letter. Raises
-    UserError for what is not an address.
+    AWS then writes to the address. It gets no alarms before its owner has followed the link in that letter.
+    Raises UserError for what is not an address.
     """
     if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", email):
         raise UserError(f"--email {email}: not an e-mail address")
@@ -89,9 +89,9 @@ def mails_stops(session: Any, name: str) -> bool:
 def _mail_stops(session: Any, name: str, sns: Any, topic: str) -> None:
     """Send the stops of us-east-1's instances to the topic.
 
-    The topic's policy must let EventBridge publish, which meets no condition on aws:SourceAccount. AWS sets a policy
-    as a whole, so a statement is added to those that the topic has (at first a default for the account itself).
-    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+    The topic's policy must let EventBridge publish, which meets no condition on aws:SourceAccount. AWS sets a
+    policy as a whole, so a statement is added to those that the topic has (at first a default for the account
+    itself). https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
     """
     policy = json.loads(sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"])
     others = [each for each in policy["Statement"] if each.get("Sid") != SENDERS]
@@ -111,7 +111,9 @@ def _mail_stops(session: Any, name: str, sns: Any, topic: str) -> None:
     )
     letter = {
         "InputPathsMap": {"instance": "$.detail.instance-id", "state": "$.detail.state", "time": "$.time"},
-        "InputTemplate": '"kwela: instance <instance> is <state>, <time>; kwela aws status says how it stands"',
+        "InputTemplate": (
+            '"kwela: instance <instance> is <state>, <time>; kwela aws status says how it stands"'
+        ),
     }
     answer = events.put_targets(
         Rule=_alarm_name(name), Targets=[{"Id": "topic", "Arn": topic, "InputTransformer": letter}]
@@ -125,7 +127,7 @@ def _alarm_name(name: str) -> str:
 
 
 def _emails(sns: Any, topic: str) -> dict[str, bool]:
-    """Return address -> whether it is confirmed. An unconfirmed subscription has a text in place of an ARN."""
+    """Return address -> whether it is confirmed. An unconfirmed subscription has a text for an ARN."""
     pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
     letters = [each for page in pages for each in page["Subscriptions"] if each["Protocol"] == "email"]
     return {each["Endpoint"]: each["SubscriptionArn"].startswith("arn:") for each in letters}

@@ -1,4 +1,4 @@
-"""Say what an instance is and what it costs, before it is launched and while it exists. Prices are US dollars."""
+"""Say what an instance is and what it costs, in US dollars, before it is launched and while it exists."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _known_prices(
     plan: playbook.PlaybookConfig | None,
     spot_prices: dict[str, float] | None,
 ) -> list[tuple[str, float | None, str]]:
-    """Return (source, dollars an hour or None, note) of each price: the playbook's, the spot price, the list price."""
+    """Return (source, dollars an hour or None, note) of the playbook's, the spot and the list price."""
     rows: list[tuple[str, float | None, str]] = []
     if plan and instance_type == PLAYBOOK_TYPE:
         price = plan.gpu_cost_per_hour if spot_prices is None else plan.spot_cost_per_hour
@@ -68,8 +68,8 @@ def address_cost() -> str:
 def remains(session: Any, name: str) -> list[str]:
     """Return a line for each disk that terminated instances left. Such a disk costs as much as before."""
     return [
-        f"  {volume} ({size} GB, {zone}) is left of an earlier instance: ${prices.disk_month(size):,.2f} a month "
-        f"until aws ec2 delete-volume --volume-id {volume}"
+        f"  {volume} ({size} GB, {zone}) is left of an earlier instance: "
+        f"${prices.disk_month(size):,.2f} a month until aws ec2 delete-volume --volume-id {volume}"
         for volume, size, zone in instance.kept_volumes(session, name)
     ]
 

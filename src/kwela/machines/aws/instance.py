@@ -1,8 +1,8 @@
 """Find, launch, start and stop one GPU instance on EC2, which has the tag `kwela=NAME`.
 
-- A spot instance is asked for through InstanceMarketOptions as a *persistent* request, and EC2 stops the instance, and
-  does not terminate it, when it takes the instance back. Only such an instance can be stopped and started by hand,
-  and EC2 starts it again by itself.
+- A spot instance is asked for through InstanceMarketOptions as a *persistent* request, and EC2 stops the
+  instance, and does not terminate it, when it takes the instance back. Only such an instance can be stopped
+  and started by hand, and EC2 starts it again by itself.
 - The root volume is the data volume. It is encrypted, and it is kept when the instance is terminated.
 - Every function takes a boto3 session (`kwela.machines.aws.session`).
 """
@@ -116,7 +116,7 @@ def image(session: Any) -> Image:
 
 
 def spot_prices(session: Any, instance_type: str) -> dict[str, float]:
-    """Return dollars an hour now by zone, cheapest first. It is empty where AWS has no history of the type."""
+    """Return dollars an hour now by zone, cheapest first; empty where AWS has no history of the type."""
     with one_line():
         answer = session.client("ec2").describe_spot_price_history(
             InstanceTypes=[instance_type], ProductDescriptions=["Linux/UNIX"], StartTime=datetime.now(UTC)
@@ -126,7 +126,7 @@ def spot_prices(session: Any, instance_type: str) -> dict[str, float]:
 
 
 def kept_volumes(session: Any, name: str) -> list[tuple[str, int, str]]:
-    """Return (volume, GB, zone) of each disk that terminated instances of that name left. They still cost money."""
+    """Return (volume, GB, zone) of each disk that terminated instances of that name left."""
     filters = [{"Name": f"tag:{TAG}", "Values": [name]}, {"Name": "status", "Values": ["available"]}]
     with one_line():
         volumes = session.client("ec2").describe_volumes(Filters=filters)["Volumes"]
@@ -206,7 +206,7 @@ def give_address(session: Any, machine: Machine) -> Machine:
 
 
 def start(session: Any, name: str, address: str | None = None) -> Machine:
-    """Start a stopped instance and wait until it runs. `address`, if not None, is then the only one let in."""
+    """Start a stopped instance and wait until it runs. `address`, if any, is then the only one let in."""
     machine = _existing(session, name)
     ec2 = _ec2(session)
     with one_line():

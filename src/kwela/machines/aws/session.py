@@ -66,8 +66,8 @@ def one_line() -> Iterator[None]:
 def open_session(region: str | None = None, profile: str | None = None) -> Any:
     """Return a boto3 session.
 
-    region: None is boto3's own choice (environment, ~/.aws/config), else us-east-1. Raises UserError for an unknown
-    region or profile, or without boto3.
+    region: None is boto3's own choice (environment, ~/.aws/config), else us-east-1. Raises UserError for an
+    unknown region or profile, or without boto3.
     """
     try:
         import boto3

@@ -1,8 +1,8 @@
 """Read the notice that EC2 gives, at most two minutes ahead, before it takes a spot instance back.
 
 It comes from the instance metadata service, version 2: a PUT request for a token, then GET requests with it.
-`spot/instance-action` is a 404 until the instance is marked. AWS advises to look every 5 seconds. Elsewhere than on
-EC2 nothing answers, and there is never a notice.
+`spot/instance-action` is a 404 until the instance is marked. AWS advises to look every 5 seconds. Elsewhere
+than on EC2 nothing answers, and there is never a notice.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
 """
 
@@ -25,7 +25,7 @@ _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 def address() -> str:
-    """Return the metadata service's address: AWS_EC2_METADATA_SERVICE_ENDPOINT, else the one that EC2 documents."""
+    """Return the metadata service's address: AWS_EC2_METADATA_SERVICE_ENDPOINT, else EC2's documented one."""
     return os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/")
 
 
