@@ -25,7 +25,7 @@ import transformers
 
 import common
 from kwela.music import audio
-from kwela.musicgen import base, codes, data, model, tiny
+from kwela.musicgen import base_model, code_cache, data, model, tiny
 from kwela.musicgen.delay import IGNORED
 from kwela.musicgen.transformers_output import silence_transformers
 
@@ -71,35 +71,35 @@ def small(folder: Path) -> Path:
 
 def compare(folder: Path, clips: list[Path], cache: Path, batch: int) -> tuple[float, float]:
     """Clips a second: from the cache, and encoding each step."""
-    form = base.codec(folder)
-    frames = round(CROP * form.rate / form.hop)
-    cached = codes.cache(clips, [PROMPT], folder, cache, quiet=True, workers=1, say=lambda line: None)
-    listed = [data.Clip(str(n), path, ("drums",), data.TRAIN, "") for n, path in enumerate(clips)]
+    shape = base_model.codec_shape(folder)
+    frames = round(CROP * shape.sample_rate / shape.hop)
+    cached = code_cache.fill(clips, [PROMPT], folder, cache, quiet=True, workers=1, say=lambda line: None)
+    listed = [data.TaggedClip(str(n), path, ("drums",), data.TRAIN, "") for n, path in enumerate(clips)]
     crops = data.Crops(listed, cached, [PROMPT], frames, 0.0)
     lm = model.build({"base": str(folder), **SETTINGS}, cache).train()
-    whole, tokenizer = base.load(folder), base.tokenizer(folder)
+    whole, tokenizer = base_model.load(folder), base_model.load_tokenizer(folder)
     optimizer = torch.optim.AdamW([p for p in lm.parameters() if p.requires_grad], lr=1e-5, fused=True)
     rng = np.random.default_rng(0)
 
     def from_cache() -> dict[str, torch.Tensor]:
         return data.collate(
-            [crops.item(int(i), rng) for i in rng.integers(len(clips), size=batch)], form.size
+            [crops.item(int(i), rng) for i in rng.integers(len(clips), size=batch)], shape.codebook_size
         )
 
     @torch.inference_mode()
     def encoded() -> dict[str, torch.Tensor]:
         waves = []
         for index in rng.integers(len(clips), size=batch):
-            wave = audio.whole(clips[index], form.rate)[0]
-            start = int(rng.integers(len(wave) - frames * form.hop))
-            waves.append(wave[start : start + frames * form.hop])
+            wave = audio.whole(clips[index], shape.sample_rate)[0]
+            start = int(rng.integers(len(wave) - frames * shape.hop))
+            waves.append(wave[start : start + frames * shape.hop])
         laid = whole.audio_encoder.encode(torch.from_numpy(np.stack(waves))[:, None]).audio_codes[0]
         text = tokenizer([PROMPT] * batch, return_tensors="pt", padding=True)
         states = whole.text_encoder(**text).last_hidden_state.numpy().astype(np.float16)
         items = [
-            data.Item(one.numpy(), state, state.shape[1]) for one, state in zip(laid, states, strict=True)
+            data.Crop(one.numpy(), state, state.shape[1]) for one, state in zip(laid, states, strict=True)
         ]
-        return data.collate(items, form.size)
+        return data.collate(items, shape.codebook_size)
 
     def step(make) -> float:  # type: ignore[no-untyped-def]
         began = time.perf_counter()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import common
 from kwela.corpus import parallel
-from kwela.musicgen import base, codes
+from kwela.musicgen import base_model, code_cache
 from kwela.musicgen.transformers_output import silence_transformers
 from musicgen_step import PROMPT, mp3, small
 
@@ -27,14 +27,14 @@ def main() -> None:
         for number, path in enumerate(clips):
             path.write_bytes(mp3(number, SECONDS))
         folder = small(place / "small")
-        base.fingerprint(folder)
+        base_model.fingerprint(folder)
         speed = {}
         for workers in (1, 2):
             began = time.perf_counter()
             with parallel._pool(
                 workers
             ) as pool:  # also where there is one: our own process would use all cores
-                codes.cache(clips, [PROMPT], folder, place / str(workers), executor=pool, quiet=True)
+                code_cache.fill(clips, [PROMPT], folder, place / str(workers), executor=pool, quiet=True)
             speed[workers] = CLIPS / (time.perf_counter() - began)
     common.write("token_cache", speed[2], speed[1], "clips/s", "one worker", "the same")
 

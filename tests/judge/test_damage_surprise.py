@@ -16,7 +16,7 @@ from kwela.judge.damage import judge as damage
 from kwela.judge.damage import page as damage_card
 from kwela.judge.shared import clips
 from kwela.judge.shared.scorecard import Scorecard
-from kwela.musicgen import base, model, tiny
+from kwela.musicgen import base_model, model, tiny
 
 FULL = {"base": "tiny", "tuning": "full", "rank": 4, "alpha": 8.0, "dropout": 0.0}
 
@@ -43,7 +43,7 @@ def tuned(stand_in: Path, folder: Path, noise: float) -> Path:
     assert any("lm_heads" in name for name in weights)
     state: dict[str, Any] = {"format": checkpoint.FORMAT, "family": "musicgen", "model": weights, "ema": None}
     state |= {
-        "tokenizer_hash": base.fingerprint(folder_of_base),
+        "tokenizer_hash": base_model.fingerprint(folder_of_base),
         "optimizer": {},
         "scheduler": {},
         "scaler": {},

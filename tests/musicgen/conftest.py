@@ -9,7 +9,7 @@ import musicgen_set
 import pytest
 from filelock import FileLock
 
-from kwela.musicgen import base, codes, data, tiny
+from kwela.musicgen import base_model, code_cache, data, tiny
 from kwela.musicgen.config import MusicgenConfig
 
 
@@ -24,7 +24,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stand_in(shared: Path) -> Path:
-    """Where the stand-in is built: what `base.find("tiny", ...)` asks for."""
+    """Where the stand-in is built: what `base_model.find("tiny", ...)` asks for."""
     tiny.build(shared / "base")
     return shared / "base"
 
@@ -37,7 +37,7 @@ def folder(stand_in: Path) -> Path:
 @pytest.fixture(scope="session")
 def whole(folder: Path):  # type: ignore[no-untyped-def]
     """transformers' whole model. Not to be changed."""
-    return base.load(folder)
+    return base_model.load(folder)
 
 
 @pytest.fixture(scope="session")
@@ -59,14 +59,18 @@ def place(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cached(table: Path, folder: Path, place: Path) -> codes.Cached:
-    clips = data.read(table)
-    names = sorted({prompt for clip in clips for prompt in data.prompts(clip.tags, musicgen_set.TEMPLATES)})
-    return codes.cache([clip.path for clip in clips], names, folder, place, workers=1, say=str, quiet=True)
+def cached(table: Path, folder: Path, place: Path) -> code_cache.CodeCache:
+    clips = data.read_table(table)
+    names = sorted(
+        {prompt for clip in clips for prompt in data.make_prompts(clip.tags, musicgen_set.TEMPLATES)}
+    )
+    return code_cache.fill(
+        [clip.path for clip in clips], names, folder, place, workers=1, say=str, quiet=True
+    )
 
 
 @pytest.fixture
-def settings(table: Path, place: Path, stand_in: Path, cached: codes.Cached) -> MusicgenConfig:
+def settings(table: Path, place: Path, stand_in: Path, cached: code_cache.CodeCache) -> MusicgenConfig:
     """The tiny preset on `table`, whose codes and states are in the cache already."""
     del cached
     return musicgen_set.settings(table, place, stand_in)

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 import scratch
-from kwela.musicgen import codes, data
+from kwela.musicgen import code_cache, data
 from scratch import ROOT, kwela
 
 TRAIN = ("train", "musicgen", "--preset", "tiny", "--device", "cpu", "--workers", "1")
@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, table: Path, stand_in: Path) 
     (folder / "ai-service").mkdir()
     shutil.copy(ROOT / "ai-service" / "config.json", folder / "ai-service")
     shutil.copytree(stand_in, folder / "cache/musicgen/base")
-    clips = data.read(table)
+    clips = data.read_table(table)
     kept = [clip for side in ("train", "val") for clip in clips if clip.split == side][::3]
     rows = [[c.clip_id, c.path, 3, ",".join(c.tags), 10, c.split, c.artist] for c in kept]
     own = folder / "ai-service/datasets/amapiano_proxy/training_metadata.csv"
@@ -111,7 +111,7 @@ def test_an_estimate_says_hours_and_leaves_nothing(root):
 def test_check_prints_the_playbooks_rows_and_passes(root):
     done = kwela(root, *TRAIN, "--check")
     assert done.status == 0, done.err
-    clips = data.read(root / "ai-service/datasets/amapiano_proxy/training_metadata.csv")
+    clips = data.read_table(root / "ai-service/datasets/amapiano_proxy/training_metadata.csv")
     tags = {tag for clip in clips for tag in clip.tags}
     lines = [line for line in done.out.splitlines() if not line.startswith(("Memory", "Resampled"))]
     assert re.fullmatch(r"Model loaded: MusicGen\(tiny, [\d,]+ of [\d,]+ weights tuned\)", lines[0])
@@ -270,5 +270,5 @@ def test_what_cant_be_generated_is_one_line_and_leaves_nothing(root, tuned, tmp_
 
 def test_the_cache_is_filled_once_for_all_of_these(root):
     shards = list((root / "cache/musicgen").glob("*/codes/*.safetensors"))
-    rows = data.read(root / "ai-service/datasets/amapiano_proxy/training_metadata.csv")
-    assert len(shards) == -(-len(rows) // codes.CLIPS_A_SHARD)
+    rows = data.read_table(root / "ai-service/datasets/amapiano_proxy/training_metadata.csv")
+    assert len(shards) == -(-len(rows) // code_cache.CLIPS_PER_SHARD)

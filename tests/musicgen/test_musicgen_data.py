@@ -13,7 +13,7 @@ from musicgen_set import TEMPLATES
 
 from kwela.engine import order
 from kwela.errors import UserError
-from kwela.musicgen import codes, data
+from kwela.musicgen import code_cache, data
 from kwela.musicgen.delay import IGNORED
 
 HEAD = "clip_id,file_path,amapiano_proxy_score,tags,duration,split,artist\n"
@@ -27,10 +27,10 @@ def the_table(folder: Path, text: str) -> Path:
 
 
 def test_a_table_is_read_with_paths_beside_it(tmp_path):
-    clips = data.read(the_table(tmp_path, HEAD + ROWS))
-    assert clips[0] == data.Clip("1", tmp_path / "a.mp3", ("drums", "piano"), "train", "x")
+    clips = data.read_table(the_table(tmp_path, HEAD + ROWS))
+    assert clips[0] == data.TaggedClip("1", tmp_path / "a.mp3", ("drums", "piano"), "train", "x")
     assert [clip.split for clip in clips] == ["train", "val"]
-    with_more = data.read(
+    with_more = data.read_table(
         the_table(tmp_path, "\ufeff" + HEAD.strip() + ",own\n" + ROWS.replace(",x\n", ",x,9\n"))
     )
     assert with_more == clips  # a column of one's own, and a spreadsheet's mark at the beginning
@@ -54,7 +54,7 @@ def test_a_table_is_read_with_paths_beside_it(tmp_path):
 def test_a_table_that_wont_do_is_refused_in_one_line_that_names_it(tmp_path, text, said):
     path = the_table(tmp_path, text)
     with pytest.raises(UserError, match=said) as refused:
-        data.read(path)
+        data.read_table(path)
     assert str(path) in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -66,22 +66,24 @@ def test_what_is_no_table_is_refused(tmp_path):
         (None, "not readable"),
     ):
         with pytest.raises(UserError, match=said):
-            data.read(path or tmp_path / "training_metadata.csv")
+            data.read_table(path or tmp_path / "training_metadata.csv")
 
 
 # --------------------------------------------------------------------- prompts
 
 
 def test_prompts_are_templates_of_the_tags_that_are_heard():
-    made = data.prompts(("drums", "no piano", "house"), ["{tags}", "amapiano with {tags}, live", "just this"])
+    made = data.make_prompts(
+        ("drums", "no piano", "house"), ["{tags}", "amapiano with {tags}, live", "just this"]
+    )
     assert made == ["drums, house", "amapiano with drums, house, live", "just this"]
-    assert data.prompts(("novelty",), ["{tags}"]) == ["novelty"]  # "no" is a word, not a beginning
-    assert data.prompts(("no piano",), ["log drums, {tags}"]) == ["log drums"]
+    assert data.make_prompts(("novelty",), ["{tags}"]) == ["novelty"]  # "no" is a word, not a beginning
+    assert data.make_prompts(("no piano",), ["log drums, {tags}"]) == ["log drums"]
 
 
 def test_a_prompt_of_nothing_is_refused_with_the_tags_that_gave_it():
     with pytest.raises(UserError, match=r"prompt_templates.*no piano") as refused:
-        data.prompts(("no piano", "no drums"), ["{tags}"])
+        data.make_prompts(("no piano", "no drums"), ["{tags}"])
     assert "\n" not in str(refused.value)
 
 
@@ -99,7 +101,7 @@ def test_crops_start_wherever_they_hold_something_loud_and_nowhere_else(level, f
 
 @pytest.fixture(scope="module")
 def crops(table, cached):
-    clips = [clip for clip in data.read(table) if clip.split == "train"]
+    clips = [clip for clip in data.read_table(table) if clip.split == "train"]
     return data.Crops(clips, cached, TEMPLATES, 150, 0.3)
 
 
@@ -119,13 +121,13 @@ def test_an_item_is_a_function_of_seed_epoch_and_index(crops):
 
 def test_an_item_is_a_piece_of_its_clip_and_a_prompt_of_it(crops):
     key, names = crops.items[3]
-    whole = crops.store.get(key)
+    whole = crops.codes.get(key)
     for epoch in range(6):
         item = drawn(crops, 3, epoch)
         assert item.codes.shape == (4, 150) and item.codes.dtype == np.int16
         windows = np.lib.stride_tricks.sliding_window_view(whole, 150, axis=1)
         assert (windows == item.codes[:, None]).all((0, 2)).sum() == 1
-        states = [codes.prompt_states(crops.states, name) for name in names]
+        states = [code_cache.prompt_states(crops.states, name) for name in names]
         assert not len(item.states) or any(np.array_equal(item.states, state) for state in states)
 
 
@@ -134,12 +136,12 @@ def test_prompts_are_forgotten_as_often_as_asked_and_never_in_validation(table, 
         [len(drawn(crops, index, epoch).states) == 0 for index in range(15) for epoch in range(40)]
     )
     assert forgotten == pytest.approx(0.3, abs=0.06)
-    held_out = data.Crops(data.read(table), cached, TEMPLATES, 150, 0.0)
+    held_out = data.Crops(data.read_table(table), cached, TEMPLATES, 150, 0.0)
     assert all(len(drawn(held_out, index, epoch).states) for index in range(20) for epoch in range(5))
 
 
 def test_a_clip_shorter_than_a_crop_is_taken_whole_and_padded(crops):
-    long, short = drawn(crops, 0), data.Item(drawn(crops, 1).codes[:, :60], np.zeros((0, 32), np.float16), 32)
+    long, short = drawn(crops, 0), data.Crop(drawn(crops, 1).codes[:, :60], np.zeros((0, 32), np.float16), 32)
     batch = data.collate([long, short], 64)
     assert batch["inputs"].shape == batch["targets"].shape == (2, 4, 153)
     assert batch["inputs"].dtype == batch["mask"].dtype == torch.int64
@@ -155,5 +157,5 @@ def test_a_clip_shorter_than_a_crop_is_taken_whole_and_padded(crops):
 
 def test_a_batch_without_any_prompt_has_one_masked_state(crops):
     none = np.zeros((0, 32), np.float16)
-    batch = data.collate([data.Item(drawn(crops, n).codes, none, 32) for n in range(3)], 64)
+    batch = data.collate([data.Crop(drawn(crops, n).codes, none, 32) for n in range(3)], 64)
     assert batch["states"].shape == (3, 1, 32) and batch["mask"].tolist() == [[0], [0], [0]]

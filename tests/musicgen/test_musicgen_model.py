@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kwela.errors import UserError
-from kwela.musicgen import base, model
+from kwela.musicgen import base_model, model
 from kwela.musicgen.delay import delay
 
 LORA = {"base": "tiny", "tuning": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0}
@@ -22,7 +22,7 @@ FULL = LORA | {"tuning": "full"}
 @pytest.fixture(scope="module")
 def prompts(whole, folder):
     """Token ids and mask of two prompts of unequal length, and the text encoder's states of each alone."""
-    tokenizer = base.tokenizer(folder)
+    tokenizer = base_model.load_tokenizer(folder)
     texts = ["log drums, soulful piano and a shaker", "bass"]
     both = tokenizer(texts, return_tensors="pt", padding=True)
     with torch.no_grad():
@@ -175,7 +175,7 @@ def test_dropout_of_layers_is_off_for_its_draws_are_not_torchs(stand_in):
 )
 def test_a_folder_that_is_no_base_is_named_with_what_it_lacks(tmp_path, stand_in, make, said):
     with pytest.raises(UserError, match=said) as refused:
-        base.find(str(make(tmp_path)), stand_in)
+        base_model.find(str(make(tmp_path)), stand_in)
     assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -184,7 +184,7 @@ def read(file):
     return {name: value.clone() for name, value in load_file(file).items()}
 
 
-@pytest.mark.parametrize("load", [base.load, base.text_encoder, base.audio_encoder])
+@pytest.mark.parametrize("load", [base_model.load, base_model.load_text_encoder, base_model.load_codec])
 def test_damaged_or_missing_weights_are_named_and_never_drawn_at_random(tmp_path, folder, load):
     broken = shutil.copytree(folder, tmp_path / "broken")
     file = broken / "model.safetensors"
@@ -214,7 +214,8 @@ def test_parts_are_those_of_the_whole_also_under_the_names_of_older_files(tmp_pa
     save_file(renamed, old / "model.safetensors", {"format": "pt"})
     for place in (folder, old):
         for part in ("text_encoder", "audio_encoder"):
-            mine, theirs = getattr(base, part)(place).state_dict(), getattr(whole, part).state_dict()
+            load = base_model.load_codec if part == "audio_encoder" else base_model.load_text_encoder
+            mine, theirs = load(place).state_dict(), getattr(whole, part).state_dict()
             assert mine.keys() == theirs.keys() and all(
                 torch.equal(mine[name], theirs[name]) for name in theirs
             )
@@ -239,10 +240,10 @@ CONFIG = {"decoder": {}, "audio_encoder": {"upsampling_ratios": [8, 5, 4, 4], "s
 )
 def test_a_config_out_of_range_is_refused(tmp_path, change, said):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    assert base.codec(tmp_path) == (4, 2048, 32_000, 640)
+    assert base_model.codec_shape(tmp_path) == (4, 2048, 32_000, 640)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | change))
     with pytest.raises(UserError, match=said) as refused:
-        base.codec(tmp_path)
+        base_model.codec_shape(tmp_path)
     assert str(tmp_path) in str(refused.value)
 
 
@@ -262,7 +263,12 @@ def test_no_code_of_a_folder_is_run(tmp_path, folder, monkeypatch):
         (crafted / name).write_text(
             json.dumps(config | ({"tokenizer_class": "Evil"} if "tok" in name else {}))
         )
-    for load in (base.load, base.text_encoder, base.audio_encoder, base.tokenizer):
+    for load in (
+        base_model.load,
+        base_model.load_text_encoder,
+        base_model.load_codec,
+        base_model.load_tokenizer,
+    ):
         with contextlib.suppress(UserError):
             load(crafted)
     assert not mark.exists()
@@ -279,7 +285,7 @@ def test_a_hub_id_without_network_says_how_to_place_the_folder(monkeypatch, tmp_
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(UserError, match="Place it by hand") as refused:
-        base.find("facebook/musicgen-small", stand_in)
+        base_model.find("facebook/musicgen-small", stand_in)
     said = str(refused.value)
     assert (
         "https://huggingface.co/facebook/musicgen-small" in said and "model_name" in said and "\n" not in said
@@ -290,13 +296,13 @@ def test_another_base_has_another_fingerprint_and_the_stand_in_is_the_same_every
     from kwela.musicgen import tiny
 
     again = tiny.build(tmp_path)
-    assert base.fingerprint(again) == base.fingerprint(folder)
+    assert base_model.fingerprint(again) == base_model.fingerprint(folder)
     other = tmp_path / "other"
     shutil.copytree(folder, other)
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
-    assert base.fingerprint(other) != base.fingerprint(folder)
+    assert base_model.fingerprint(other) != base_model.fingerprint(folder)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

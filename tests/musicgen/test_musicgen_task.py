@@ -11,22 +11,21 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import fine_tune
 import musicgen_set
 import numpy as np
 import pytest
 import soundfile
 import torch
-import tuning
 
 import validation
 from kwela.engine import checkpoint
 from kwela.errors import UserError
-from kwela.musicgen import base, data, tiny
-from kwela.musicgen import baselines as predictors
+from kwela.musicgen import base_model, baselines, data, tiny
 from kwela.musicgen.delay import IGNORED
-from kwela.musicgen.task import MusicgenTask, summary
+from kwela.musicgen.task import MusicgenTask, count_table
 
-TUNING = Path(tuning.__file__)
+TUNING = Path(fine_tune.__file__)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def the_task(settings, **more) -> MusicgenTask:
 def test_it_learns_music_it_has_not_heard_better_than_constant_and_bigram(settings, tmp_path):
     settings.training.max_steps, settings.training.epochs = 120, 100
     settings.training.early_stopping.enabled = False
-    outcome = tuning.fit(settings, tmp_path / "out")
+    outcome = fine_tune.fit(settings, tmp_path / "out")
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     held_out = [row for row in rows if row["split"] == "val"]
     floor, last = held_out[-1]["baselines"], held_out[-1]["val_loss"]
@@ -73,7 +72,7 @@ def test_a_loss_counts_every_code_once_and_no_padding(settings):
     task = the_task(settings)
     items = task.datasets()[1]
     drawn = [items.item(index, np.random.default_rng(0)) for index in range(2)]
-    drawn[1] = data.Item(drawn[1].codes[:, :40], drawn[1].states, drawn[1].width)
+    drawn[1] = data.Crop(drawn[1].codes[:, :40], drawn[1].states, drawn[1].width)
     batch = task.collate(drawn)
     with torch.no_grad():
         found = task.losses(task.model().eval(), batch)
@@ -88,8 +87,8 @@ def test_a_loss_counts_every_code_once_and_no_padding(settings):
 def test_baselines_are_judged_on_the_very_crops_that_validation_hears(settings, monkeypatch):
     task = the_task(settings)
     heard: list[np.ndarray] = []
-    whole = predictors.baselines
-    monkeypatch.setattr(predictors, "baselines", lambda train, held_out, size: heard.extend(held_out) or whole(
+    whole = baselines.measure
+    monkeypatch.setattr(baselines, "measure", lambda train, held_out, size: heard.extend(held_out) or whole(
         train, held_out, size))  # fmt: skip
     found = task.baselines()
     assert list(found)[:2] == ["constant_ce", "bigram_ce"] and len(found) == 10
@@ -101,7 +100,7 @@ def test_baselines_are_judged_on_the_very_crops_that_validation_hears(settings, 
 def test_silent_and_broken_clips_are_left_out_and_said(settings, table, tmp_path):
     soundfile.write(tmp_path / "silence.flac", np.zeros(160_000), 16_000)
     (tmp_path / "broken.mp3").write_bytes(b"not sound" * 99)
-    known = data.read(table)
+    known = data.read_table(table)
     rows = [
         [c.clip_id, c.path, 3, ",".join(c.tags), 10, c.split, c.artist] for c in known
     ]  # absolute paths will do
@@ -109,13 +108,13 @@ def test_silent_and_broken_clips_are_left_out_and_said(settings, table, tmp_path
     settings.data.train_manifest = musicgen_set.write(tmp_path / "training_metadata.csv", [*rows, *extra])
     said: list[str] = []
     task = the_task(settings, say=said.append)
-    train, held_out, _ = task.clips
+    train, held_out, _ = task.cached_clips
     assert len(train) + len(held_out) == len(known)
-    assert summary(task)["rows"] == len(known) + 2  # as the playbook counts: the table's
+    assert count_table(task)["rows"] == len(known) + 2  # as the playbook counts: the table's
     assert [line for line in said if "silence.flac: silence" in line]
     assert [line for line in said if "broken.mp3: not readable as audio" in line]
     assert all(line.startswith(("left out: ", "Resampled")) for line in said)
-    assert summary(task)["tags"] == len({tag for clip in known for tag in clip.tags})
+    assert count_table(task)["tags"] == len({tag for clip in known for tag in clip.tags})
 
 
 def test_crops_shorter_than_a_frame_are_refused(settings):
@@ -139,9 +138,15 @@ def test_a_preview_is_a_sample_and_its_picture(settings, tmp_path):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_checkpointing_and_workers_change_nothing(table, place, stand_in, cached, tmp_path, runs):
     def run(name: str, *overrides: str) -> Path:
-        tuning.fit(
-            tuning.settings(
-                table, place, stand_in, *tuning.SETTINGS, *tuning.LORA, "training.max_steps=4", *overrides
+        fine_tune.fit(
+            fine_tune.settings(
+                table,
+                place,
+                stand_in,
+                *fine_tune.SETTINGS,
+                *fine_tune.LORA,
+                "training.max_steps=4",
+                *overrides,
             ),
             tmp_path / name,
         )
@@ -156,10 +161,10 @@ def test_checkpointing_and_workers_change_nothing(table, place, stand_in, cached
 def test_the_base_models_loss_stands_beside_every_figure_also_after_a_resume(
     table, place, stand_in, cached, tmp_path
 ):
-    made = tuning.settings(table, place, stand_in, *tuning.SETTINGS, "training.max_steps=5")
-    tuning.fit(made, tmp_path)
+    made = fine_tune.settings(table, place, stand_in, *fine_tune.SETTINGS, "training.max_steps=5")
+    fine_tune.fit(made, tmp_path)
     made.training.max_steps = 10
-    tuning.fit(made, tmp_path)
+    fine_tune.fit(made, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     held_out = [row for row in rows if row["split"] == "val"]
     assert held_out[0]["step"] == 0
@@ -172,9 +177,9 @@ def test_the_base_models_loss_stands_beside_every_figure_also_after_a_resume(
 
 
 def test_another_base_is_another_run(table, place, stand_in, cached, tmp_path, capsys):
-    made = tuning.settings(table, place, stand_in, *tuning.SETTINGS, "training.max_steps=2")
-    tuning.fit(made, tmp_path / "out")
-    tuning.fit(made, tmp_path / "out", quiet=False, tokenizer_hash="another base")
+    made = fine_tune.settings(table, place, stand_in, *fine_tune.SETTINGS, "training.max_steps=2")
+    fine_tune.fit(made, tmp_path / "out")
+    fine_tune.fit(made, tmp_path / "out", quiet=False, tokenizer_hash="another base")
     assert "Not resuming" in (said := capsys.readouterr().out) and "tokenizer" in said
     assert (tmp_path / "out.1").is_dir()
 
@@ -193,8 +198,8 @@ def survives(
     data_set: tuple[Path, Path, Path], tmp_path: Path, runs: ModuleType, kills: int, *overrides: str
 ) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
-    settings = (*tuning.SETTINGS, *overrides)
-    tuning.fit(tuning.settings(*data_set, *settings), whole)
+    settings = (*fine_tune.SETTINGS, *overrides)
+    fine_tune.fit(fine_tune.settings(*data_set, *settings), whole)
     dice = random.Random(str(overrides))
     command = [sys.executable, str(TUNING), *map(str, data_set), str(part), *settings]
     for _ in range(kills):
@@ -208,14 +213,14 @@ def survives(
         time.sleep(dice.random() * 0.1)
         run.kill()
         run.communicate()
-    assert 0 < checkpoint.load(part / "last.pt")["progress"]["step"] < tuning.STEPS
-    tuning.fit(tuning.settings(*data_set, *settings), part)
-    assert checkpoint.load(part / "last.pt")["progress"]["step"] == tuning.STEPS
+    assert 0 < checkpoint.load(part / "last.pt")["progress"]["step"] < fine_tune.STEPS
+    fine_tune.fit(fine_tune.settings(*data_set, *settings), part)
+    assert checkpoint.load(part / "last.pt")["progress"]["step"] == fine_tune.STEPS
     assert runs.differences(whole, part) == []
 
 
 def test_a_killed_run_ends_in_the_same_bits(table, place, stand_in, cached, tmp_path, runs):
-    survives((table, place, stand_in), tmp_path, runs, 1, *tuning.LORA)
+    survives((table, place, stand_in), tmp_path, runs, 1, *fine_tune.LORA)
 
 
 @pytest.mark.full
@@ -223,9 +228,9 @@ def test_a_killed_run_ends_in_the_same_bits(table, place, stand_in, cached, tmp_
     "cell",
     [
         ("model.tuning=full",),
-        (*tuning.LORA, "data.num_workers=2", "training.gradient_checkpointing=true"),
+        (*fine_tune.LORA, "data.num_workers=2", "training.gradient_checkpointing=true"),
         (
-            *tuning.LORA,
+            *fine_tune.LORA,
             "training.amp=true",
             "training.ema={enabled: true}",
             "training.amp_dtype=bfloat16",
@@ -241,7 +246,7 @@ def test_kills_change_nothing_in_any_cell(table, place, stand_in, cached, tmp_pa
 @pytest.mark.full
 def test_two_ranks_fill_one_cache_and_are_one_run(table, stand_in, tmp_path, runs):
     """Both ranks want the codes at once; with the same global batch, one rank ends in nearly the same weights."""
-    settings = (*tuning.SETTINGS, "training.max_steps=4", "data.batch_size=4")
+    settings = (*fine_tune.SETTINGS, "training.max_steps=4", "data.batch_size=4")
     (place := tmp_path / "cache").mkdir()
     command = [
         sys.executable,
@@ -255,8 +260,8 @@ def test_two_ranks_fill_one_cache_and_are_one_run(table, stand_in, tmp_path, run
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     held = [path.name for path in place.glob("*/codes/*.safetensors")]
-    one = tuning.settings(table, place, stand_in, *settings, "data.batch_size=8")
-    tuning.fit(one, tmp_path / "one")
+    one = fine_tune.settings(table, place, stand_in, *settings, "data.batch_size=8")
+    fine_tune.fit(one, tmp_path / "one")
     assert [path.name for path in place.glob("*/codes/*.safetensors")] == held
     for a, b in zip(runs.rows(tmp_path / "two"), runs.rows(tmp_path / "one"), strict=True):
         name = "val_loss" if a["split"] == "val" else "loss"
@@ -264,7 +269,7 @@ def test_two_ranks_fill_one_cache_and_are_one_run(table, stand_in, tmp_path, run
 
 
 def test_the_stand_in_and_its_table_are_what_other_tests_think(folder, table):
-    assert base.codec(folder) == base.Codec(tiny.CODEBOOKS, tiny.SIZE, tiny.RATE, 640)
-    clips = data.read(table)
+    assert base_model.codec_shape(folder) == base_model.CodecShape(tiny.CODEBOOKS, tiny.SIZE, tiny.RATE, 640)
+    clips = data.read_table(table)
     artists = {side: {clip.artist for clip in clips if clip.split == side} for side in ("train", "val")}
     assert len(artists["val"]) == musicgen_set.HELD_OUT and not artists["train"] & artists["val"]

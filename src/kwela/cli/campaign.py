@@ -295,12 +295,12 @@ def _need_campaign(folder: Path) -> None:
         raise UserError(f"{folder}: no campaign here yet (kwela campaign run starts one)")
 
 
-def _check_before_the_first_day(settings: PlaybookConfig, base_model: str, resume: bool) -> None:
+def _check_before_the_first_day(settings: PlaybookConfig, base_name: str, resume: bool) -> None:
     """Raise UserError where a campaign could not begin; nothing is checked of one that has begun."""
     from kwela.campaign.money import ledger
     from kwela.campaign.run.campaign_state import TABLE
     from kwela.cli import musicgen
-    from kwela.musicgen import base
+    from kwela.musicgen import base_model
 
     folder, table = settings.checkpoint_dir, settings.dataset_dir / TABLE / "training_metadata.csv"
     if (folder / ledger.NAME).exists():
@@ -314,7 +314,7 @@ def _check_before_the_first_day(settings: PlaybookConfig, base_model: str, resum
     if not table.is_file():
         raise UserError(f"{table}: no data set yet: python3 dataset_setup.py (kwela dataset --help) makes it")
     musicgen.need_extra()
-    base.find(base_model, musicgen.stand_in())
+    base_model.find(base_name, musicgen.stand_in())
     if resume:
         print(f"Nothing to resume in {folder}: starting", flush=True)
 

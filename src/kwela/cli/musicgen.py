@@ -115,12 +115,12 @@ def _task(chosen: MusicgenConfig, workers: int | None, device: str | None) -> Mu
 def _session(ledger: Path | None, beside: Path, folder: Path) -> dict[str, Any]:
     """Return the fields of the engine's Session that only MusicGen sets. beside: the config's folder."""
     from kwela.campaign.money.ledger import NAME
-    from kwela.musicgen import artefact
+    from kwela.musicgen import tuned_model
 
     extra, on_resume = _carried_ledger(ledger) if ledger else (None, None)
     return {
         "log": beside / LOG,
-        "on_best": artefact.strip,
+        "on_best": tuned_model.write_best_model,
         "extra": extra,
         "on_resume": on_resume,
         "bound": ledger is not None or (folder / NAME).is_file(),
@@ -130,23 +130,23 @@ def _session(ledger: Path | None, beside: Path, folder: Path) -> dict[str, Any]:
 def _write_model_folder(folder: Path, task: MusicgenTask) -> None:
     """Write the folder `model` beside the best checkpoint, for transformers or peft."""
     from kwela.engine import checkpoint
-    from kwela.musicgen import artefact
+    from kwela.musicgen import tuned_model
 
     report, table = None, task.config.data.train_manifest
     with contextlib.suppress(OSError, ValueError):  # without the report, the model card says less
         report = json.loads(table.with_name("dataset_report.json").read_text(encoding="utf-8"))
-    place = artefact.export(folder / checkpoint.BEST, folder / "model", task.tiny, report)
+    place = tuned_model.export(folder / checkpoint.BEST, folder / "model", task.tiny_folder, report)
     print(f"For transformers and peft: {place}", flush=True)
 
 
 def check(request: Request, workers: int | None) -> bool:
     """Print the playbook's checks of Days 5 to 7 and whether each holds. Returns whether all of them hold."""
     from kwela.engine import ranks
-    from kwela.musicgen.task import summary
+    from kwela.musicgen.task import count_table
 
     chosen, book, _ = settings(request.config, request.preset, request.overrides)
     task = _task(chosen, workers, request.device)
-    data = functools.cache(lambda: summary(task))
+    data = functools.cache(lambda: count_table(task))
     results = [
         _passes("Model loaded", lambda: _model(task)),
         _passes("Device", lambda: _device(ranks.pick(request.device, 0, 1))),
@@ -227,16 +227,16 @@ def generate_audio(
     """
     need_extra()
     from kwela.musicgen import generation
-    from kwela.musicgen.sample import Sampling
+    from kwela.musicgen.sampling import SamplingSettings
     from kwela.playbook import Evaluation
 
     with speaking(as_json) as say:
         texts = [*(prompt or []), *(_lines(prompts) if prompts else [])] or Evaluation().prompts
-        generation.check(texts, duration)
+        generation.check_request(texts, duration)
         loaded = generation.load(_source(model, config), stand_in(), device)
         places = [out / f"test_output_{number + 1}" for number in range(len(texts))]
         seeds = [seed + number for number in range(len(texts))]
-        sampling = Sampling(guidance, top_k, temperature)
+        sampling = SamplingSettings(guidance, top_k, temperature)
         with _progress() as progress:
             result = generation.generate(
                 loaded, texts, duration, seeds, places, sampling, stream=stream, progress=progress
@@ -248,12 +248,12 @@ def generate_audio(
 
 def _source(model: str | None, config: Path | None) -> str:
     """Name the model to play: "base" is what the config tunes; None is the campaign's best one."""
-    from kwela.musicgen import artefact
+    from kwela.musicgen import tuned_model
 
     if model is not None and model != "base":
         return model
     chosen, book, _ = settings(config, None, [])
-    return chosen.model.base if model else str(book.checkpoint_dir / artefact.BEST_MODEL)
+    return chosen.model.base if model else str(book.checkpoint_dir / tuned_model.BEST_MODEL)
 
 
 @contextlib.contextmanager

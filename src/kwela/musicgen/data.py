@@ -1,7 +1,8 @@
-"""From the training table to batches: clips, prompts, crops.
+"""Read the training table, and make batches of crops of its clips with their prompts.
 
-The table is `training_metadata.csv`, as `kwela dataset` writes it: clip_id, file_path (relative to the table's folder),
-amapiano_proxy_score, tags (comma-joined), duration, split, artist. Other columns are passed over.
+The table is `training_metadata.csv`, as `kwela dataset` writes it: clip_id, file_path (relative to the
+table's folder), amapiano_proxy_score, tags (separated by commas), duration, split, artist. Other columns are
+ignored.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import torch
 from kwela import tables
 from kwela.engine.task import Batch
 from kwela.errors import UserError
-from kwela.musicgen import codes
+from kwela.musicgen import code_cache
 from kwela.musicgen.delay import delay
 
 COLUMNS = ("clip_id", "file_path", "tags", "split")
 TRAIN, VAL = "train", "val"
+SILENCE = -60.0  # dB of full scale, RMS of a frame; a quieter frame counts as silent
 
 
 @dataclass(frozen=True)
-class Clip:
+class TaggedClip:
+    """One row of the training table. split: train, val or test."""
+
     clip_id: str
     path: Path
     tags: tuple[str, ...]
@@ -32,8 +36,11 @@ class Clip:
     artist: str
 
 
-def read(table: Path) -> list[Clip]:
-    """The rows of a training table, in order. Raises UserError naming the table, and the row and column at fault."""
+def read_table(table: Path) -> list[TaggedClip]:
+    """Return the rows of a training table, in order.
+
+    Raises UserError that names the table, and the row and column at fault.
+    """
     if not table.exists():
         raise UserError(f"{table}: no such table (kwela dataset, or dataset_setup.py, writes it)")
     clips = [_clip(where, row, table.parent) for where, row in tables.read(table, COLUMNS, "clips")]
@@ -43,92 +50,103 @@ def read(table: Path) -> list[Clip]:
     return clips
 
 
-def _clip(where: str, row: dict[str, str], folder: Path) -> Clip:
+def _clip(where: str, row: dict[str, str], folder: Path) -> TaggedClip:
     if not row["file_path"]:
         raise UserError(f"{where}: file_path is empty")
     if row["split"] not in (TRAIN, VAL, "test"):
         raise UserError(f"{where}: split {row['split']!r} is none of {TRAIN}, {VAL}, test")
     tags = tuple(tag.strip() for tag in row["tags"].split(",") if tag.strip())
-    return Clip(row["clip_id"], folder / row["file_path"], tags, row["split"], row.get("artist", ""))
+    return TaggedClip(row["clip_id"], folder / row["file_path"], tags, row["split"], row.get("artist", ""))
 
 
-def prompts(tags: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """What a clip may be called, one for each template: its tags in place of `{tags}`.
+def make_prompts(tags: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Return one prompt for each template: the clip's tags take the place of `{tags}`.
 
-    Tags of what isn't there ("no piano") say nothing that a prompt could ask for, and are left out. Raises UserError if
+    Tags of absence ("no piano") are left out, because a prompt asks for what is present. Raises UserError if
     a prompt is empty.
     """
-    heard = ", ".join(tag for tag in tags if not tag.startswith("no "))
-    made = [template.replace("{tags}", heard).strip(" ,") for template in templates]
-    for template, prompt in zip(templates, made, strict=True):
+    present = ", ".join(tag for tag in tags if not tag.startswith("no "))
+    prompts = [template.replace("{tags}", present).strip(" ,") for template in templates]
+    for template, prompt in zip(templates, prompts, strict=True):
         if not prompt:
             raise UserError(
                 f"prompt_templates: {template!r} gives an empty prompt for the tags {', '.join(tags)!r}"
             )
-    return made
+    return prompts
 
 
 @dataclass(frozen=True)
-class Item:
+class Crop:
+    """A training item: the codes of a part of a clip, and the states of its prompt."""
+
     codes: np.ndarray  # int16 (K, frames)
-    states: np.ndarray  # float16 (length, text width); none of it if the prompt is forgotten
-    width: int  # of the text states
+    states: np.ndarray  # float16 (length, text width); length 0 if the prompt was dropped
+    text_width: int
 
 
 class Crops:
-    """A crop of each clip, `frames` long, on a frame boundary, never of silence alone, with one of its prompts.
+    """Crops of `frames` frames, one of each clip, each with one of the clip's prompts.
 
-    Crop, prompt and whether the prompt is forgotten are drawn by the item's own generator.
+    A crop starts on a frame boundary and is never all silent. condition_dropout: how often, in 0..1, an item
+    comes without its prompt. The item's own random generator draws the crop, the prompt and the dropout.
     """
 
     def __init__(
         self,
-        clips: Sequence[Clip],
-        cached: codes.Cached,
+        clips: Sequence[TaggedClip],
+        cache: code_cache.CodeCache,
         templates: Sequence[str],
         frames: int,
-        forget: float,
+        condition_dropout: float,
     ) -> None:
-        self.frames, self.forget = frames, forget
-        self.store, self.states = cached.codes, cached.states
-        self.items = [(cached.keys[clip.path], prompts(clip.tags, templates)) for clip in clips]
+        self.frames, self.condition_dropout = frames, condition_dropout
+        self.codes, self.states = cache.codes, cache.states
+        self.items = [(cache.keys[clip.path], make_prompts(clip.tags, templates)) for clip in clips]
 
     def __len__(self) -> int:
+        """Return the number of clips."""
         return len(self.items)
 
-    def item(self, index: int, rng: np.random.Generator) -> Item:
-        key, names = self.items[index]
-        whole = self.store.get(key)
-        starts = crop_starts(self.store.get(key, "level"), self.frames)
+    def item(self, index: int, rng: np.random.Generator) -> Crop:
+        """Return a crop of clip `index`."""
+        key, prompts = self.items[index]
+        clip_codes = self.codes.get(key)
+        starts = crop_starts(self.codes.get(key, "level"), self.frames)
         start = int(starts[rng.integers(len(starts))])
-        state = codes.prompt_states(self.states, names[rng.integers(len(names))])
-        forgotten = rng.random() < self.forget
-        return Item(whole[:, start : start + self.frames], state[:0] if forgotten else state, state.shape[1])
+        states = code_cache.prompt_states(self.states, prompts[rng.integers(len(prompts))])
+        dropped = rng.random() < self.condition_dropout
+        crop_codes = clip_codes[:, start : start + self.frames]
+        return Crop(crop_codes, states[:0] if dropped else states, states.shape[1])
 
 
 def crop_starts(level: np.ndarray, frames: int) -> np.ndarray:
-    """Where a crop may start: the frames (int64) from which `frames` of them, or all there are, hold a loud one.
+    """Return the frames, int64, at which a crop of `frames` frames may start.
 
-    level: dB of full scale of each frame. A clip as short as a crop has one start; a silent clip has none.
+    The crop must hold a frame above SILENCE. level: dB of full scale of each frame. A clip no longer than a
+    crop has one start; a silent clip has none.
     """
-    heard = np.concatenate([[0], np.cumsum(level > codes.SILENT)])
-    last = max(0, len(level) - frames)
-    starts = np.arange(last + 1)
-    return starts[heard[np.minimum(starts + frames, len(level))] > heard[starts]]
+    loud_before = np.concatenate([[0], np.cumsum(level > SILENCE)])
+    last_start = max(0, len(level) - frames)
+    starts = np.arange(last_start + 1)
+    return starts[loud_before[np.minimum(starts + frames, len(level))] > loud_before[starts]]
 
 
-def collate(items: Sequence[Item], pad: int) -> Batch:
-    """inputs, targets (B, K, T + K - 1) int64, delayed; states (B, S, width) float32; mask (B, S) int64."""
-    frames = max(item.codes.shape[1] for item in items)
-    length = max(1, *(len(item.states) for item in items))
-    laid = np.full((len(items), items[0].codes.shape[0], frames), pad, np.int64)
-    states = np.zeros((len(items), length, items[0].width), np.float32)
-    mask = np.zeros((len(items), length), np.int64)
-    for row, item in enumerate(items):
-        laid[row, :, : item.codes.shape[1]] = item.codes
-        states[row, : len(item.states)] = item.states
-        mask[row, : len(item.states)] = 1
-    inputs, targets = delay(torch.from_numpy(laid), pad)
+def collate(crops: Sequence[Crop], pad: int) -> Batch:
+    """Return the batch of the crops.
+
+    It has inputs and targets (B, K, T + K - 1) int64, delayed; states (B, S, width) float32; mask (B, S)
+    int64. pad: the id past the end of a shorter crop.
+    """
+    frames = max(crop.codes.shape[1] for crop in crops)
+    length = max(1, *(len(crop.states) for crop in crops))
+    codes = np.full((len(crops), crops[0].codes.shape[0], frames), pad, np.int64)
+    states = np.zeros((len(crops), length, crops[0].text_width), np.float32)
+    mask = np.zeros((len(crops), length), np.int64)
+    for row, crop in enumerate(crops):
+        codes[row, :, : crop.codes.shape[1]] = crop.codes
+        states[row, : len(crop.states)] = crop.states
+        mask[row, : len(crop.states)] = 1
+    inputs, targets = delay(torch.from_numpy(codes), pad)
     return {
         "inputs": inputs,
         "targets": targets,

@@ -1,26 +1,41 @@
-"""What the engine asks of the MusicGen fine-tune."""
+"""The training task of MusicGen, as the engine asks for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kwela.engine import ranks
+from kwela.engine import order, ranks
 from kwela.engine.task import Batch, Mean, Share
 from kwela.errors import UserError
-from kwela.musicgen import base, codes, data, memory, model
-from kwela.musicgen import baselines as predictors
+from kwela.musicgen import base_model, baselines, code_cache, data, memory_plan, model
 from kwela.musicgen.config import MusicgenConfig
 from kwela.musicgen.delay import IGNORED
 
+MAX_LEFT_OUT_LINES = 5  # clips that are left out and named one by one
+
+
+class CachedClips(NamedTuple):
+    """The training and validation clips that can be used, and the cache that holds their codes."""
+
+    train: list[data.TaggedClip]
+    held_out: list[data.TaggedClip]
+    cache: code_cache.CodeCache
+
 
 class MusicgenTask:
+    """Fine-tuning of MusicGen: the model, its crops of clips, its losses and its baselines.
+
+    workers: processes that fill the cache. device: as the session's. say: prints the memory plan and the
+    clips that are left out. Raises UserError if the base model is missing, or for crops shorter than a frame.
+    """
+
     name = "musicgen"
 
     def __init__(
@@ -31,99 +46,107 @@ class MusicgenTask:
         device: str | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        """workers: processes that fill the cache. device: as the session's. say: told what is left out."""
         self.config, self.workers, self.say = config, workers, say
         self.device = ranks.pick(device, 0, 1)
-        self.tiny = config.data.cache_dir / "base"
-        self.folder = base.find(config.model.base, self.tiny)
-        self.codec, self.fingerprint = base.codec(self.folder), base.fingerprint(self.folder)
-        self.frames = round(config.data.seconds * self.codec.rate / self.codec.hop)
+        self.tiny_folder = config.data.cache_dir / "base"
+        self.base_folder = base_model.find(config.model.base, self.tiny_folder)
+        self.codec_shape = base_model.codec_shape(self.base_folder)
+        self.fingerprint = base_model.fingerprint(self.base_folder)
+        self.frames = round(config.data.seconds * self.codec_shape.frame_rate)
         if self.frames < 1:
             raise UserError(f"data.seconds: {config.data.seconds} is shorter than one frame of the codec")
 
     def model(self) -> nn.Module:
+        """Return the language model with its pretrained weights, and say how much memory training takes."""
         half = self.config.training.amp and self.device.type == "cuda"
-        frozen = getattr(torch, self.config.training.amp_dtype) if half else torch.float32
-        built = model.build(self.config.model.model_dump(), self.tiny, frozen)
+        frozen_dtype = getattr(torch, self.config.training.amp_dtype) if half else torch.float32
+        lm = model.build(self.config.model.model_dump(), self.tiny_folder, frozen_dtype)
         if self.config.training.gradient_checkpointing:
-            built.decoder.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        self.say(memory.plan(built, self.config, self.frames, self.device).line(self.config))
-        return built
+            lm.decoder.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        plan = memory_plan.estimate(lm, self.config, self.frames, self.device)
+        self.say(plan.describe(self.config))
+        return lm
 
     @cached_property
-    def clips(self) -> tuple[list[data.Clip], list[data.Clip], codes.Cached]:
-        """Train and validation clips that are in the cache, and the cache."""
-        listed = data.read(self.config.data.train_manifest)
-        used = [clip for clip in listed if clip.split in (data.TRAIN, data.VAL)]
-        names = sorted(
-            {p for clip in used for p in data.prompts(clip.tags, self.config.data.prompt_templates)}
+    def cached_clips(self) -> CachedClips:
+        """The clips of both splits. The first access fills the cache and says which clips are left out."""
+        settings = self.config.data
+        table = data.read_table(settings.train_manifest)
+        clips = [clip for clip in table if clip.split in (data.TRAIN, data.VAL)]
+        templates = settings.prompt_templates
+        prompts = {prompt for clip in clips for prompt in data.make_prompts(clip.tags, templates)}
+        cache = code_cache.fill(
+            [clip.path for clip in clips],
+            sorted(prompts),
+            self.base_folder,
+            settings.cache_dir,
+            workers=self.workers,
+            say=self.say,
         )
-        place = self.config.data.cache_dir
-        cached = codes.cache(
-            [clip.path for clip in used], names, self.folder, place, workers=self.workers, say=self.say
-        )
-        left_out = dict(cached.left_out)
-        for clip in used:
+        left_out = dict(cache.left_out)
+        for clip in clips:
             if clip.path not in left_out:
-                level = cached.codes.get(cached.keys[clip.path], "level")
+                level = cache.codes.get(cache.keys[clip.path], "level")
                 if not len(data.crop_starts(level, self.frames)):
                     left_out[clip.path] = f"{clip.path}: silence"
-        for why in list(left_out.values())[:5]:
-            self.say(f"left out: {why}")
-        if len(left_out) > 5:
-            self.say(f"left out: {len(left_out) - 5} clips more")
-        kept = [clip for clip in used if clip.path not in left_out]
-        train, held_out = ([clip for clip in kept if clip.split == side] for side in (data.TRAIN, data.VAL))
-        return train, held_out, cached
+        for reason in list(left_out.values())[:MAX_LEFT_OUT_LINES]:
+            self.say(f"left out: {reason}")
+        if len(left_out) > MAX_LEFT_OUT_LINES:
+            self.say(f"left out: {len(left_out) - MAX_LEFT_OUT_LINES} clips more")
+        used = [clip for clip in clips if clip.path not in left_out]
+        train, held_out = ([clip for clip in used if clip.split == side] for side in (data.TRAIN, data.VAL))
+        return CachedClips(train, held_out, cache)
 
     def datasets(self) -> tuple[data.Crops, data.Crops]:
-        train, held_out, cached = self.clips
-        templates, forget = self.config.data.prompt_templates, self.config.augment.condition_dropout
+        """Return the crops to train on, and those of the held-out clips, which keep their prompts."""
+        train, held_out, cache = self.cached_clips
+        templates, dropout = self.config.data.prompt_templates, self.config.augment.condition_dropout
         return (
-            data.Crops(train, cached, templates, self.frames, forget),
-            data.Crops(held_out, cached, templates, self.frames, 0.0),
+            data.Crops(train, cache, templates, self.frames, dropout),
+            data.Crops(held_out, cache, templates, self.frames, 0.0),
         )
 
-    def collate(self, items: Sequence[data.Item]) -> Batch:
-        return data.collate(items, self.codec.size)
+    def collate(self, items: Sequence[data.Crop]) -> Batch:
+        """Return the batch of these crops, delayed and padded."""
+        return data.collate(items, self.codec_shape.codebook_size)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Mean]:
-        """Cross-entropy in nats a code, over all codebooks and of each; accuracy."""
+        """Return the cross-entropy in nats a code, over all codebooks and of each, and the accuracy."""
         logits, targets = model(batch["inputs"], batch["states"], batch["mask"]), batch["targets"]
         known = targets != IGNORED
-        surprise = F.cross_entropy(
+        nats = F.cross_entropy(
             logits.flatten(0, 2).float(), targets.flatten(), ignore_index=IGNORED, reduction="none"
         ).view_as(targets)
-        right = (logits.detach().argmax(-1) == targets) & known
-        totals, counts = surprise.detach().sum((0, 2)), known.sum((0, 2))
+        correct = (logits.detach().argmax(-1) == targets) & known
+        totals, counts = nats.detach().sum((0, 2)), known.sum((0, 2))
         return {
-            "loss": Mean(surprise.sum(), known.sum()),
-            "accuracy": Share(right.sum(), known.sum()),
+            "loss": Mean(nats.sum(), known.sum()),
+            "accuracy": Share(correct.sum(), known.sum()),
             **{f"ce_{book + 1}": Mean(totals[book], counts[book]) for book in range(len(totals))},
         }
 
     def baselines(self) -> dict[str, float]:
-        """The best constant and a bigram per codebook, on the crops that validation hears."""
-        from kwela.engine import order
-
-        train, _, cached = self.clips
-        items = self.datasets()[1]
-        heard = [order.held_out_item(items, n, self.config.seed).codes for n in range(len(items))]
-        known = (cached.codes.get(cached.keys[clip.path]) for clip in train)
-        return predictors.baselines(known, heard, self.codec.size)
+        """Return the nats a code of the best constant and a bigram, on the crops that validation uses."""
+        train, _, cache = self.cached_clips
+        crops = self.datasets()[1]
+        held_out = [order.held_out_item(crops, index, self.config.seed).codes for index in range(len(crops))]
+        train_codes = (cache.codes.get(cache.keys[clip.path]) for clip in train)
+        return baselines.measure(train_codes, held_out, self.codec_shape.codebook_size)
 
     def preview(self, model: nn.Module, folder: Path) -> None:
-        """One sample of the length of a crop for the first validation clip's first prompt, and its spectrogram."""
+        """Write a sample as long as a crop, of a validation clip's prompt, and its spectrogram."""
         from kwela.musicgen import generation
 
-        _, held_out, cached = self.clips
-        prompt = data.prompts(held_out[0].tags, self.config.data.prompt_templates)[0]
-        state = codes.prompt_states(cached.states, prompt)
-        generation.preview(model, self.folder, prompt, state, self.frames, self.config.seed, folder)
+        _, held_out, cache = self.cached_clips
+        prompt = data.make_prompts(held_out[0].tags, self.config.data.prompt_templates)[0]
+        states = code_cache.prompt_states(cache.states, prompt)
+        generation.write_preview(
+            model, self.base_folder, prompt, states, self.frames, self.config.seed, folder
+        )
 
 
-def summary(task: MusicgenTask) -> dict[str, Any]:
-    """What `--check` tells of the data, once all of it is encoded: rows and unique tags of the table."""
-    _ = task.clips
-    listed = data.read(task.config.data.train_manifest)
-    return {"rows": len(listed), "tags": len({tag for clip in listed for tag in clip.tags})}
+def count_table(task: MusicgenTask) -> dict[str, int]:
+    """Return how many rows and unique tags the training table has. All clips are encoded first."""
+    _ = task.cached_clips
+    table = data.read_table(task.config.data.train_manifest)
+    return {"rows": len(table), "tags": len({tag for clip in table for tag in clip.tags})}

@@ -1,8 +1,8 @@
-"""The stand-in called `tiny`: MusicGen's three parts, small and with random weights, as a folder like any other.
+"""Build the stand-in called `tiny`: a folder with MusicGen's three models, small and with random weights.
 
-For tests, for a first look on a laptop, and for machines without network. Its text tokenizer reads bytes, so it needs
-no vocabulary. Its codec is a random projection: what it codes depends on the sound, what it decodes is noise shaped by
-the codes. It says nothing about quality.
+It serves tests, a first look on a laptop, and machines without network. Its text tokenizer reads bytes, so it
+needs no vocabulary. Its codec is a random projection: the codes depend on the sound, and the decoded sound is
+noise that follows the codes. It says nothing about quality.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from filelock import FileLock
 
 from kwela.musicgen.transformers_output import silence_transformers
 
-VERSION = 3
-RATE, RATIOS = 32_000, [8, 5, 4, 4]  # as EnCodec's 32 kHz: 50 frames a second
+VERSION = 3  # raise it when the weights change: it names the folder
+RATE, RATIOS = 32_000, [8, 5, 4, 4]  # as in EnCodec for 32 kHz: 50 frames a second
 CODEBOOKS, SIZE = 4, 64
 WIDTH = 64
 
 
 def build(folder: Path) -> Path:
-    """Write the stand-in into `folder`, where it isn't yet, and return it. The same weights everywhere."""
+    """Write the stand-in into `folder` if it is not there yet, and return its own folder.
+
+    The weights are the same everywhere.
+    """
     folder = folder / f"tiny-{VERSION}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -50,7 +53,7 @@ def _write(folder: Path) -> None:
 
     silence_transformers()
     text = T5Config(vocab_size=384, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2)
-    sound = EncodecConfig(
+    codec = EncodecConfig(
         target_bandwidths=[CODEBOOKS * 6 * 50 / 1000],
         sampling_rate=RATE,
         upsampling_ratios=RATIOS,
@@ -75,11 +78,11 @@ def _write(folder: Path) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(VERSION)
-        audio_encoder = EncodecModel(sound)
-        _enliven(audio_encoder)
+        audio_encoder = EncodecModel(codec)
+        _scale_codec(audio_encoder)
         model = MusicgenForConditionalGeneration(
             MusicgenConfig(
-                text_encoder=text.to_dict(), audio_encoder=sound.to_dict(), decoder=decoder.to_dict()
+                text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
             ),
             text_encoder=T5EncoderModel(text),
             audio_encoder=audio_encoder,
@@ -90,37 +93,38 @@ def _write(folder: Path) -> None:
     ByT5Tokenizer().save_pretrained(folder)
 
 
-def _enliven(codec) -> None:  # type: ignore[no-untyped-def]
-    """Make codes depend on the sound and the sound on the codes: no constants in between, and an audible level."""
+def _scale_codec(codec) -> None:  # type: ignore[no-untyped-def]
+    """Make codes depend on the sound and the sound on the codes: remove biases, and set an audible level."""
     import torch
 
     with torch.no_grad():
         for name, weight in codec.named_parameters():
             if "bias" in name:
                 weight.zero_()
-        _spread(codec)
-        last = codec.decoder.layers[-1].conv.parametrizations.weight.original0
+        _fill_codebooks(codec)
+        output_gain = codec.decoder.layers[-1].conv.parametrizations.weight.original0
         codes = torch.randint(SIZE, (1, CODEBOOKS, 500))
         sound = codec.decoder(codec.quantizer.decode(codes.transpose(0, 1)))
-        last.mul_(0.2 / sound.std())
+        output_gain.mul_(0.2 / sound.std())
 
 
-def _spread(codec) -> None:  # type: ignore[no-untyped-def]
-    """Fill the codebooks, which are empty in an untrained codec, with what its encoder makes of coloured noise.
+def _fill_codebooks(codec) -> None:  # type: ignore[no-untyped-def]
+    """Fill the codebooks with the encoder's output for coloured noise.
 
-    Each later one gets residues of those before it, so all of them are in use.
+    An untrained codec has empty codebooks. Each later codebook gets what the codebooks before it leave over,
+    so all of them are in use.
     """
     import torch
 
     noise = torch.randn(1, 1, 20 * RATE)
-    loud = (
+    level = (
         torch.rand(1, 1, 20 * 8).repeat_interleave(RATE // 8, -1) ** 3
-    )  # an eighth of a second at each level
-    wave = torch.nn.functional.avg_pool1d(noise, 31, 1, 15) * loud + 0.05 * noise * loud.flip(-1)
+    )  # one level for an eighth of a second
+    wave = torch.nn.functional.avg_pool1d(noise, 31, 1, 15) * level + 0.05 * noise * level.flip(-1)
     with torch.no_grad():
-        left = codec.encoder(wave)[0].T  # (frames, width)
+        residue = codec.encoder(wave)[0].T  # (frames, width)
         for layer in codec.quantizer.layers:
             book = layer.codebook
-            book.embed.copy_(left[torch.randperm(len(left))[: book.embed.shape[0]]])
+            book.embed.copy_(residue[torch.randperm(len(residue))[: book.embed.shape[0]]])
             book.embed_avg.copy_(book.embed)
-            left = left - book.embed[torch.cdist(left, book.embed).argmin(1)]
+            residue = residue - book.embed[torch.cdist(residue, book.embed).argmin(1)]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from kwela.judge.shared import clips
-from kwela.musicgen import artefact, base, model
+from kwela.musicgen import base_model, model, tuned_model
 from kwela.musicgen.delay import IGNORED, delay
 from kwela.terminal import with_progress_bar
 
@@ -35,21 +35,21 @@ class Surprise(NamedTuple):
 def measure(checkpoint: Path, paths: Sequence[Path], tiny: Path) -> Surprise:
     """The surprise of a checkpoint's model, and of the base that it was tuned from, at each of `paths`.
 
-    tiny: where the stand-in base is. Raises UserError as `artefact.restore` does.
+    tiny: where the stand-in base is. Raises UserError as `tuned_model.load_checkpoint` does.
     """
-    tuned, folder, state = artefact.restore(checkpoint, tiny)
+    tuned, folder, state = tuned_model.load_checkpoint(checkpoint, tiny)
     models = (model.build(state["config"]["model"], tiny).eval(), tuned.eval())
-    codec, encoder = base.codec(folder), base.load(folder).audio_encoder
+    shape, codec = base_model.codec_shape(folder), base_model.load(folder).audio_encoder
     config: Any = tuned.decoder.config
     width = getattr(tuned.enc_to_dec_proj, "in_features", config.hidden_size)  # of the text encoder's states
     told = torch.zeros(1, 1, int(width)), torch.zeros(1, 1, dtype=torch.int64)
     nats = []
     for path in with_progress_bar(paths, "Scoring unseen clips"):
-        wave = torch.from_numpy(clips.load_middle(path, codec.rate))
-        inputs, targets = delay(encoder.encode(wave[None, None]).audio_codes[0], codec.size)
+        wave = torch.from_numpy(clips.load_middle(path, shape.sample_rate))
+        inputs, targets = delay(codec.encode(wave[None, None]).audio_codes[0], shape.codebook_size)
         nats.append([_per_code(one(inputs, *told), targets) for one in models])
     found = np.array(nats).reshape(-1, 2)
-    return Surprise(found[:, 0], found[:, 1], math.log(codec.size))
+    return Surprise(found[:, 0], found[:, 1], math.log(shape.codebook_size))
 
 
 def _per_code(logits: torch.Tensor, targets: torch.Tensor) -> float:

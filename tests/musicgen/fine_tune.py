@@ -1,6 +1,6 @@
 """A small real fine-tune in a process of its own, for tests that kill it.
 
-`python tuning.py TABLE PLACE STAND_IN OUT [a.b=c]...`: every draw that a run may have is on.
+`python fine_tune.py TABLE PLACE STAND_IN OUT [a.b=c]...`: every draw that a run may have is on.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kwela.musicgen import memory, model
+from kwela.musicgen import memory_plan, model
 from kwela.musicgen.config import MusicgenConfig
 from kwela.musicgen.delay import IGNORED, delay
 
@@ -64,23 +64,28 @@ def test_activations_are_within_a_quarter_of_what_backward_keeps(lora, amp):
         F.cross_entropy(
             logits.flatten(0, 2).float(), targets.flatten(), ignore_index=IGNORED, reduction="none"
         )
-    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / memory.GB
-    plan = memory.plan(made, settings(lora, amp), FRAMES, torch.device("cpu"))
-    exact = sum(parameter.numel() * parameter.element_size() for parameter in made.parameters()) / memory.GB
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / memory_plan.GB
+    plan = memory_plan.estimate(made, settings(lora, amp), FRAMES, torch.device("cpu"))
+    exact = (
+        sum(parameter.numel() * parameter.element_size() for parameter in made.parameters()) / memory_plan.GB
+    )
     copies = plan.weights - exact  # autocast's of trained weights are among what backward keeps
     assert (copies > 0) == (amp and not lora)
     assert 0.75 < (plan.activations + copies) / measured < 1.25
     trained = sum(parameter.numel() for parameter in made.parameters() if parameter.requires_grad)
-    assert plan.optimizer == pytest.approx(3 * 4 * trained / memory.GB)
+    assert plan.optimizer == pytest.approx(3 * 4 * trained / memory_plan.GB)
 
 
 def test_checkpointing_needs_less_and_too_little_says_what_to_change():
     made, device = network(lora=True, amp=False), torch.device("cpu")
     config = settings(lora=True, amp=False)
-    plan = memory.plan(made, config, FRAMES, device)
-    assert memory.plan(made, settings(True, False, True), FRAMES, device).activations < plan.activations / 2
-    assert plan.there and "too little" not in plan.line(config)
-    short = memory.Plan(1.0, 0.5, 6.0, 4.0).line(config)
+    plan = memory_plan.estimate(made, config, FRAMES, device)
+    assert (
+        memory_plan.estimate(made, settings(True, False, True), FRAMES, device).activations
+        < plan.activations / 2
+    )
+    assert plan.available and "too little" not in plan.describe(config)
+    short = memory_plan.MemoryPlan(1.0, 0.5, 6.0, 4.0).describe(config)
     assert "7.50 GB of 4.0 GB: too little; try --set data.batch_size=2" in short
     assert "training.grad_accum_steps=2 or --set training.gradient_checkpointing=true" in short
-    assert "too little" not in memory.Plan(1.0, 0.5, 6.0, None).line(config)
+    assert "too little" not in memory_plan.MemoryPlan(1.0, 0.5, 6.0, None).describe(config)

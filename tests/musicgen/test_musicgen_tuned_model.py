@@ -6,14 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import fine_tune
 import pytest
 import torch
-import tuning
 from safetensors.torch import load_file, save_file
 
 from kwela.engine import checkpoint
 from kwela.errors import UserError
-from kwela.musicgen import artefact, base, model
+from kwela.musicgen import base_model, model, model_card, tuned_model
 
 REPORT = {"kept": 1234, "hours": 9.9}
 
@@ -37,14 +37,21 @@ def of_whole(whole, seed: int = 0) -> torch.Tensor:
 def run(request, table, place, stand_in, cached, tmp_path_factory) -> tuple[str, Path]:
     """The tuning, and the folder of a short run at a high rate, so that what was tuned shows."""
     out = tmp_path_factory.mktemp(request.param)
-    overrides = (*tuning.SETTINGS, f"model.tuning={request.param}", "training.max_steps=6", "optim.lr=0.02")
-    tuning.fit(tuning.settings(table, place, stand_in, *overrides), out, on_best=artefact.strip)
+    overrides = (
+        *fine_tune.SETTINGS,
+        f"model.tuning={request.param}",
+        "training.max_steps=6",
+        "optim.lr=0.02",
+    )
+    fine_tune.fit(
+        fine_tune.settings(table, place, stand_in, *overrides), out, on_best=tuned_model.write_best_model
+    )
     return request.param, out
 
 
 @pytest.fixture(scope="module")
 def exported(run, stand_in) -> Path:
-    return artefact.export(run[1] / "best.pt", run[1] / "model", stand_in, REPORT)
+    return tuned_model.export(run[1] / "best.pt", run[1] / "model", stand_in, REPORT)
 
 
 def test_best_model_opens_with_weights_only_and_holds_what_was_tuned_alone(run):
@@ -60,26 +67,29 @@ def test_best_model_opens_with_weights_only_and_holds_what_was_tuned_alone(run):
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's
 def test_every_way_back_gives_the_same_logits(run, exported, stand_in, folder):
     tuned, out = run
-    lm, found, state = artefact.restore(out / "best_model.pt", stand_in)
+    lm, found, state = tuned_model.load_checkpoint(out / "best_model.pt", stand_in)
     assert found == folder and state["progress"]["step"] > 0
     expected = logits(lm)
     untuned = logits(model.build({"base": "tiny", "tuning": "full"}, stand_in).eval())
     assert (expected - untuned).abs().max() > 1e-2  # the control: there is something to lose
 
-    ours, _ = artefact.load_folder(exported, stand_in)
+    ours, _ = tuned_model.load_folder(exported, stand_in)
     assert torch.equal(logits(ours), expected)
     assert (logits(ours.merge()) - expected).abs().max() <= 1e-5  # as it is played
     if tuned == "lora":
         from peft import PeftModel
 
-        theirs = PeftModel.from_pretrained(base.load(folder), str(exported)).eval()
+        theirs = PeftModel.from_pretrained(base_model.load(folder), str(exported)).eval()
         assert (of_whole(theirs) - expected).abs().max() <= 1e-5
         merged = theirs.merge_and_unload()
         assert not [name for name, _ in merged.named_modules() if "lora" in name]
         assert (of_whole(merged) - expected).abs().max() <= 1e-5
     else:
-        assert (of_whole(base.load(exported)) - expected).abs().max() <= 1e-5
-        assert base.tokenizer(exported)("a drum").input_ids == base.tokenizer(folder)("a drum").input_ids
+        assert (of_whole(base_model.load(exported)) - expected).abs().max() <= 1e-5
+        assert (
+            base_model.load_tokenizer(exported)("a drum").input_ids
+            == base_model.load_tokenizer(folder)("a drum").input_ids
+        )
 
 
 def test_the_card_names_figures_and_licences(run, exported):
@@ -94,13 +104,14 @@ def test_the_card_names_figures_and_licences(run, exported):
         assert figure in card
     assert "base_model: tiny" in card and ("peft" in card) == (run[0] == "lora")
     assert (
-        artefact.card(state | {"meta": {"val": {}}}, {"kept": "many", "hours": 1}).count("not measured") == 3
+        model_card.render(state | {"meta": {"val": {}}}, {"kept": "many", "hours": 1}).count("not measured")
+        == 3
     )
 
 
 def test_an_export_replaces_another_whole(run, exported, stand_in):
     (exported / "old.txt").write_text("of another export")
-    again = artefact.export(run[1] / "best.pt", exported, stand_in)
+    again = tuned_model.export(run[1] / "best.pt", exported, stand_in)
     assert not (again / "old.txt").exists() and "not known" in (again / "README.md").read_text()
     assert not list(again.parent.glob(".model*"))
     names = {path.name for path in again.iterdir()}
@@ -128,7 +139,7 @@ def test_another_bases_checkpoint_is_refused(run, exported, another, stand_in, t
     with pytest.raises(
         UserError, match=r"theirs\.pt: tuned from another model than the .*another that is here"
     ):
-        artefact.restore(tmp_path / "theirs.pt", stand_in)
+        tuned_model.load_checkpoint(tmp_path / "theirs.pt", stand_in)
     if run[0] == "lora":
         copy = shutil.copytree(exported, tmp_path / "adapter")
         config = json.loads((copy / "adapter_config.json").read_text())
@@ -136,7 +147,7 @@ def test_another_bases_checkpoint_is_refused(run, exported, another, stand_in, t
             json.dumps(config | {"base_model_name_or_path": str(another)})
         )
         with pytest.raises(UserError, match="tuned from another model"):
-            artefact.load_folder(copy, stand_in)
+            tuned_model.load_folder(copy, stand_in)
 
 
 def test_a_checkpoint_of_another_family_or_with_odd_settings_is_refused(run, stand_in, tmp_path):
@@ -161,7 +172,7 @@ def test_a_checkpoint_of_another_family_or_with_odd_settings_is_refused(run, sta
                 state[key] = value
         checkpoint.save(state, path)
         with pytest.raises(UserError, match=said) as refused:
-            artefact.restore(path, stand_in)
+            tuned_model.load_checkpoint(path, stand_in)
         assert "\n" not in str(refused.value)
 
 
@@ -171,7 +182,7 @@ def test_a_checkpoint_of_another_family_or_with_odd_settings_is_refused(run, sta
         ({"r": 10**9}, "rank"),
         ({"r": None}, "rank"),
         ({"lora_alpha": float("nan")}, "alpha"),
-        ({"use_rslora": True}, "use_rslora is not what kwela makes"),
+        ({"use_rslora": True}, "use_rslora is not supported"),
         ({"alpha_pattern": {"fc1": 3}}, "alpha_pattern"),
         ({"base_model_name_or_path": None}, "base"),
         ({"base_model_name_or_path": "../somewhere"}, "no such folder"),
@@ -184,7 +195,7 @@ def test_a_crafted_adapter_is_refused_in_one_line(run, exported, stand_in, tmp_p
     config = json.loads((copy / "adapter_config.json").read_text())
     (copy / "adapter_config.json").write_text(json.dumps(config | change))
     with pytest.raises(UserError, match=said) as refused:
-        artefact.load_folder(copy, stand_in)
+        tuned_model.load_folder(copy, stand_in)
     assert "\n" not in str(refused.value)
 
 
@@ -195,12 +206,12 @@ def test_a_folder_whose_weights_are_gone_or_foreign_is_refused(run, exported, st
     for content in (whole[:200], b"", b"\xff" * 64):
         weights.write_bytes(content)
         with pytest.raises(UserError) as refused:
-            artefact.load_folder(copy, stand_in)
+            tuned_model.load_folder(copy, stand_in)
         assert "\n" not in str(refused.value)
     save_file({"decoder.other": torch.zeros(3)}, weights, {"format": "pt"})
     if run[0] == "lora":
         with pytest.raises(UserError, match="its weights don't fit tiny"):
-            artefact.load_folder(copy, stand_in)
+            tuned_model.load_folder(copy, stand_in)
     weights.unlink()
     with pytest.raises(UserError):
-        artefact.load_folder(copy, stand_in)
+        tuned_model.load_folder(copy, stand_in)

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from kwela.errors import KwelaError
-from kwela.musicgen import base, model, sample
+from kwela.musicgen import base_model, model, sampling
 from kwela.musicgen.delay import delay
-from kwela.musicgen.sample import Sampling
+from kwela.musicgen.sampling import SamplingSettings
 
-GREEDY, SAMPLED = Sampling(guidance=3.0, top_k=1), Sampling()
+GREEDY, SAMPLED = SamplingSettings(guidance=3.0, top_k=1), SamplingSettings()
+SHAPE = base_model.CodecShape(4, 64, 32_000, 640)
 TEXTS = ["log drums, soulful piano and a shaker", "bass", "slow piano"]
 
 
@@ -30,7 +31,7 @@ def lm(stand_in):
 
 @pytest.fixture(scope="module")
 def states(whole, folder):
-    tokenizer = base.tokenizer(folder)
+    tokenizer = base_model.load_tokenizer(folder)
     with torch.no_grad():
         return [
             whole.text_encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].numpy()
@@ -38,10 +39,9 @@ def states(whole, folder):
         ]
 
 
-def codes(lm, states, count, seeds=(1, 2, 3), how=SAMPLED, **more) -> torch.Tensor:
-    given = {"books": 4, "size": 64, "rate": 50.0, "how": how} | more
-    coming = sample.frames(lm, states, count, list(seeds)[: len(states)], **given)
-    return torch.stack(list(coming), -1)
+def codes(lm, states, count, seeds=(1, 2, 3), settings=SAMPLED) -> torch.Tensor:
+    frames = sampling.sample_frames(lm, states, count, list(seeds)[: len(states)], SHAPE, settings)
+    return torch.stack(list(frames), -1)
 
 
 def test_greedy_codes_are_transformers_own(lm, whole, states, folder):
@@ -52,14 +52,16 @@ def test_greedy_codes_are_transformers_own(lm, whole, states, folder):
     decode = theirs.audio_encoder.decode
     theirs.audio_encoder.decode = lambda audio_codes, *more, **named: heard.append(audio_codes) or decode(
         audio_codes, *more, **named)  # fmt: skip
-    tokens = base.tokenizer(folder)(TEXTS[:2], return_tensors="pt", padding=True)
+    tokens = base_model.load_tokenizer(folder)(TEXTS[:2], return_tensors="pt", padding=True)
     theirs.generate(**tokens, do_sample=False, guidance_scale=3.0, max_new_tokens=60)
     expected = heard[0][0]  # (B, K, frames)
     frames = expected.shape[-1]
     assert frames >= 55 and len(expected.unique()) > 5
-    assert torch.equal(codes(lm, states[:2], frames, how=GREEDY), expected)
-    assert not torch.equal(codes(lm, states[:2], frames, how=Sampling(1.0, 1)), expected)  # without guidance
-    assert not torch.equal(codes(lm, states[1:], frames, how=GREEDY), expected)  # other prompts
+    assert torch.equal(codes(lm, states[:2], frames, settings=GREEDY), expected)
+    assert not torch.equal(
+        codes(lm, states[:2], frames, settings=SamplingSettings(1.0, 1)), expected
+    )  # without guidance
+    assert not torch.equal(codes(lm, states[1:], frames, settings=GREEDY), expected)  # other prompts
 
 
 def test_a_prompts_codes_depend_on_its_seed_and_on_nothing_beside_it(lm, states):
@@ -77,23 +79,23 @@ def test_a_prompts_codes_depend_on_its_seed_and_on_nothing_beside_it(lm, states)
 
 
 def test_frames_come_one_by_one_before_the_last_is_known(lm, states):
-    coming = sample.frames(lm, states[:1], 500, [1], books=4, size=64, rate=50.0, how=SAMPLED)
-    first = next(coming)
+    frames = sampling.sample_frames(lm, states[:1], 500, [1], SHAPE, SAMPLED)
+    first = next(frames)
     assert first.shape == (1, 4) and set(first.flatten().tolist()) <= set(range(64))
-    coming.close()
+    frames.close()
 
 
 def slow_greedy(lm, states, before: torch.Tensor, length: int) -> torch.Tensor:
     """The frames (B, K, length) that begin with `before`, each step by a whole pass over all steps so far."""
-    prompt, mask = sample._conditions(states, torch.device("cpu"), True)
+    prompt, mask = sampling._conditions(states, torch.device("cpu"), True)
     batch, books, known = before.shape
     laid = torch.full((batch, books, length), 64)
     laid[..., :known] = before
     for step in range(known, length + books - 1):
         inputs = delay(laid, 64)[0][..., : step + 1]
         with torch.no_grad():
-            told, null = lm(inputs.repeat(2, 1, 1), prompt, mask)[:, :, -1].chunk(2)
-        best = (null + 3.0 * (told - null)).argmax(-1)
+            prompted, null = lm(inputs.repeat(2, 1, 1), prompt, mask)[:, :, -1].chunk(2)
+        best = (null + 3.0 * (prompted - null)).argmax(-1)
         for book in range(books):
             if known <= step - book < length:
                 laid[:, book, step - book] = best[:, book]
@@ -101,9 +103,9 @@ def slow_greedy(lm, states, before: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def test_windows_slide_and_keep_their_context(lm, states, monkeypatch):
-    monkeypatch.setattr(sample, "WINDOW", 0.6)
-    monkeypatch.setattr(sample, "STRIDE", 0.4)  # 30 frames, of which 10 are known and 20 new
-    got = codes(lm, states[:2], 62, how=GREEDY)
+    monkeypatch.setattr(sampling, "WINDOW", 0.6)
+    monkeypatch.setattr(sampling, "STRIDE", 0.4)  # 30 frames, of which 10 are known and 20 new
+    got = codes(lm, states[:2], 62, settings=GREEDY)
     assert got.shape == (2, 4, 62)
     expected = slow_greedy(lm, states[:2], torch.zeros(2, 4, 0).long(), 30)
     assert torch.equal(got[..., :30], expected)
@@ -118,13 +120,17 @@ def test_windows_slide_and_keep_their_context(lm, states, monkeypatch):
 def test_top_k_and_temperature_bound_what_is_drawn():
     logits = torch.tensor([5.0, 4.0, 3.0, 2.0]).expand(1, 2, 4)
     rng = [np.random.default_rng(0)]
-    drawn = torch.cat([sample._draw(logits, rng, Sampling(top_k=2)) for _ in range(300)])
+    drawn = torch.cat([sampling._draw_codes(logits, rng, SamplingSettings(top_k=2)) for _ in range(300)])
     assert set(drawn.flatten().tolist()) == {0, 1}
     share = float((drawn == 0).float().mean())
     assert share == pytest.approx(1 / (1 + np.exp(-1.0)), abs=0.05)
-    cold = torch.cat([sample._draw(logits, rng, Sampling(temperature=0.05)) for _ in range(100)])
+    cold = torch.cat(
+        [sampling._draw_codes(logits, rng, SamplingSettings(temperature=0.05)) for _ in range(100)]
+    )
     assert (cold == 0).all()
-    hot = torch.cat([sample._draw(logits, rng, Sampling(temperature=50.0)) for _ in range(300)])
+    hot = torch.cat(
+        [sampling._draw_codes(logits, rng, SamplingSettings(temperature=50.0)) for _ in range(300)]
+    )
     assert hot.flatten().bincount(minlength=4).min() > 100
 
 

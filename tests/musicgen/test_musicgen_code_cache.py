@@ -19,9 +19,9 @@ from musicgen_set import TEMPLATES
 
 from kwela.errors import UserError
 from kwela.music import audio
-from kwela.musicgen import base, codes, data
+from kwela.musicgen import base_model, code_cache, data, encoding
 
-ENCODING = Path(__file__).with_name("encoding.py")
+FILL_CACHE = Path(__file__).with_name("fill_cache.py")
 
 
 def shards(place: Path, what: str = "codes") -> set[str]:
@@ -41,8 +41,8 @@ def same(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
 
 def fill(
     clips: list[Path], folder: Path, place: Path, prompts: tuple[str, ...] = ("drums",), **more
-) -> codes.Cached:
-    return codes.cache(clips, prompts, folder, place, workers=1, quiet=True, **{"say": str, **more})
+) -> code_cache.CodeCache:
+    return code_cache.fill(clips, prompts, folder, place, workers=1, quiet=True, **{"say": str, **more})
 
 
 @pytest.fixture
@@ -71,36 +71,42 @@ def test_codes_are_the_codecs_and_levels_the_frames_own(three, folder, whole, tm
                    for path in three[1:])  # fmt: skip
 
 
-def test_a_long_clip_heard_in_windows_has_the_codes_of_one_pass(three, whole, monkeypatch):
+def test_a_long_clip_encoded_in_windows_has_the_codes_of_one_pass(three, whole, monkeypatch):
     wave, _ = audio.whole(three[1], 32_000)
     for samples in (len(wave), 203 * 640 + 17):
         monkeypatch.undo()
-        once = codes.encode(whole.audio_encoder, wave[:samples], 640)
-        monkeypatch.setattr(codes, "SPAN", 100)
-        windows = codes.encode(whole.audio_encoder, wave[:samples], 640)
+        once = encoding.encode_audio(whole.audio_encoder, wave[:samples], 640)
+        monkeypatch.setattr(encoding, "WINDOW", 100)
+        windows = encoding.encode_audio(whole.audio_encoder, wave[:samples], 640)
         assert windows.shape == once.shape == (4, -(-samples // 640))
         assert (windows != once).mean() < 1e-3
-        monkeypatch.setattr(codes, "MARGIN", 0)
-        assert (codes.encode(whole.audio_encoder, wave[:samples], 640) != once).mean() > 2e-3  # the control
+        monkeypatch.setattr(encoding, "MARGIN", 0)
+        assert (
+            encoding.encode_audio(whole.audio_encoder, wave[:samples], 640) != once
+        ).mean() > 2e-3  # the control
 
 
 def test_levels_of_silence_and_of_full_scale():
     wave = np.concatenate([np.zeros(640), np.ones(640), np.full(300, 0.1)]).astype(np.float32)
-    assert codes.levels(wave, 640, 3) == pytest.approx([-100, 0, 10 * np.log10(0.01 * 300 / 640)], abs=0.02)
+    assert encoding.frame_levels(wave, 640, 3) == pytest.approx(
+        [-100, 0, 10 * np.log10(0.01 * 300 / 640)], abs=0.02
+    )
 
 
 def test_states_of_a_batch_of_prompts_are_those_of_each_alone(folder, whole, cached, table):
-    tokenizer = base.tokenizer(folder)
-    names = sorted({name for clip in data.read(table) for name in data.prompts(clip.tags, TEMPLATES)})
+    tokenizer = base_model.load_tokenizer(folder)
+    names = sorted(
+        {name for clip in data.read_table(table) for name in data.make_prompts(clip.tags, TEMPLATES)}
+    )
     assert len({len(name) for name in names}) > 3
     for name in names:
         with torch.no_grad():
             alone = whole.text_encoder(**tokenizer(name, return_tensors="pt")).last_hidden_state[0].numpy()
-        state = codes.prompt_states(cached.states, name)
+        state = code_cache.prompt_states(cached.states, name)
         assert state.dtype == np.float16 and state.shape == alone.shape
         assert np.abs(state - alone).max() < 2e-3 * np.abs(alone).max()
     with pytest.raises(KeyError):
-        codes.prompt_states(cached.states, "never asked for")
+        code_cache.prompt_states(cached.states, "never asked for")
 
 
 # ------------------------------------------------------------------- by content
@@ -194,10 +200,10 @@ def test_resampling_is_said_once_with_counts(three, folder, tmp_path):
 # ------------------------------------------------------------------ killed, crowded
 
 
-def encoding(
+def start_filling(
     table: Path, folder: Path, place: Path, pause: float = 0.0, workers: int = 1
 ) -> subprocess.Popen:
-    command = [sys.executable, str(ENCODING), *map(str, (table, folder, place, pause, workers))]
+    command = [sys.executable, str(FILL_CACHE), *map(str, (table, folder, place, pause, workers))]
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
@@ -209,21 +215,23 @@ PROMPTS = ("drums", "piano, slow", "bass")
 @pytest.fixture(scope="module")
 def few(table, tmp_path_factory) -> Path:
     """The table of ten of the clips."""
-    rows = [[c.clip_id, c.path, 3, ",".join(c.tags), 10, c.split, c.artist] for c in data.read(table)[:10]]
+    rows = [
+        [c.clip_id, c.path, 3, ",".join(c.tags), 10, c.split, c.artist] for c in data.read_table(table)[:10]
+    ]
     return musicgen_set.write(tmp_path_factory.mktemp("few") / "few.csv", rows)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(few, folder, tmp_path_factory) -> dict[str, np.ndarray]:
     place = tmp_path_factory.mktemp("undisturbed")
-    fill([clip.path for clip in data.read(few)], folder, place, PROMPTS)
+    fill([clip.path for clip in data.read_table(few)], folder, place, PROMPTS)
     return everything(place)
 
 
-def kill_one(table: Path, folder: Path, place: Path, workers: int) -> None:
-    """Start a build and kill it when it has made two shards more."""
-    run, before = encoding(table, folder, place, pause=0.3, workers=workers), len(shards(place))
-    while len(shards(place)) < before + 2:
+def kill_one(table: Path, folder: Path, place: Path, workers: int, new_shards: int = 2) -> None:
+    """Start a build and kill it when it has written `new_shards` shards."""
+    run, before = start_filling(table, folder, place, pause=0.3, workers=workers), len(shards(place))
+    while len(shards(place)) < before + new_shards:
         assert run.poll() is None, run.communicate()[1]
         time.sleep(0.01)
     run.kill()
@@ -235,7 +243,7 @@ def test_a_killed_build_keeps_its_shards_and_ends_in_the_same_codes(few, folder,
     kill_one(few, folder, place, workers=1)
     kept = shards(place)
     assert kept
-    fill([clip.path for clip in data.read(few)], folder, place, PROMPTS)
+    fill([clip.path for clip in data.read_table(few)], folder, place, PROMPTS)
     assert kept < shards(place)  # none of those was thrown away, and there was something left to do
     assert same(everything(place), undisturbed)
 
@@ -245,22 +253,22 @@ def test_a_killed_build_keeps_its_shards_and_ends_in_the_same_codes(few, folder,
 def test_many_kills_change_no_code(few, folder, tmp_path, undisturbed, workers):
     place = tmp_path / "cache"
     for _ in range(4):
-        kill_one(few, folder, place, workers)
-    fill([clip.path for clip in data.read(few)], folder, place, PROMPTS)
+        kill_one(few, folder, place, workers, new_shards=1)  # the clips fill five shards
+    fill([clip.path for clip in data.read_table(few)], folder, place, PROMPTS)
     assert same(everything(place), undisturbed)
 
 
 def test_two_at_once_share_a_cache_and_no_clip_is_encoded_twice(few, folder, tmp_path, undisturbed):
     place = tmp_path / "cache"
-    other = encoding(few, folder, place, pause=0.05)
+    other = start_filling(few, folder, place, pause=0.05)
     while not shards(place):
         assert other.poll() is None, other.communicate()[1]
         time.sleep(0.01)
-    fill([clip.path for clip in data.read(few)], folder, place, PROMPTS)
+    fill([clip.path for clip in data.read_table(few)], folder, place, PROMPTS)
     assert other.wait() == 0, other.communicate()[1]
     assert same(everything(place), undisturbed)
     held = [name for path in place.glob("*/codes/*.s*") for name in names_in(path) if "." not in name]
-    assert len(held) == len(set(held)) == len(data.read(few))
+    assert len(held) == len(set(held)) == len(data.read_table(few))
 
 
 def names_in(path: Path) -> list[str]:

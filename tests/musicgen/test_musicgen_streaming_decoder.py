@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kwela.musicgen import streaming
-from kwela.musicgen.streaming import Voice
+from kwela.musicgen import streaming_decoder
+from kwela.musicgen.streaming_decoder import StreamingDecoder
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def some_codes(size: int, batch: int, frames: int) -> torch.Tensor:
 
 def in_pieces(codec, codes: torch.Tensor, pieces: list[int]) -> tuple[torch.Tensor, list[int]]:
     """Samples, and how many of them came with each piece. The last piece takes what is left."""
-    speaking, out, at = Voice(codec, 640), [], 0
+    decoder, out, at = StreamingDecoder(codec, 640), [], 0
     for number, piece in enumerate([*pieces, codes.shape[-1] - sum(pieces)]):
-        out.append(speaking.add(codes[..., at : at + piece], last=number == len(pieces)))
+        out.append(decoder.decode(codes[..., at : at + piece], last=number == len(pieces)))
         at += piece
     return torch.cat(out, -1), [part.shape[-1] for part in out]
 
@@ -68,17 +68,17 @@ def test_few_frames_are_sounded_too(released, frames):
         assert (in_pieces(released, codes, pieces)[0] - expected).abs().max() < 1e-5
 
 
-def test_too_small_a_reach_would_be_heard(released, monkeypatch):
+def test_too_small_a_reach_changes_the_sound(released, monkeypatch):
     codes = some_codes(2048, 1, 60)
     with torch.no_grad():
         expected = released.decode(codes[None], [None]).audio_values[:, 0]
-    for reach, heard in ((8, False), (0, True)):
-        monkeypatch.setattr(streaming, "_REACH", reach)
-        assert bool((in_pieces(released, codes, [10] * 5)[0] - expected).abs().max() > 1e-4) == heard
+    for reach, differs in ((8, False), (0, True)):
+        monkeypatch.setattr(streaming_decoder, "_UPSAMPLING_REACH", reach)
+        assert bool((in_pieces(released, codes, [10] * 5)[0] - expected).abs().max() > 1e-4) == differs
 
 
 def test_memory_does_not_grow_with_the_sound_behind_it(whole):
-    speaking = Voice(whole.audio_encoder, 640)
+    decoder = StreamingDecoder(whole.audio_encoder, 640)
     for at in range(30):
-        speaking.add(some_codes(64, 1, 20 + at % 2))
-    assert sum(part.shape[-1] for part in speaking.past) < 60 and speaking.embedded.shape[-1] < 60
+        decoder.decode(some_codes(64, 1, 20 + at % 2))
+    assert sum(part.shape[-1] for part in decoder.hidden) < 60 and decoder.embeddings.shape[-1] < 60

@@ -12,12 +12,12 @@ import torch
 
 from kwela.errors import KwelaError, UserError
 from kwela.music import loudness
-from kwela.musicgen import artefact, generation, sample
-from kwela.musicgen.sample import Sampling
+from kwela.musicgen import generation, sampling, tuned_model
+from kwela.musicgen.sampling import SamplingSettings
 
 
 @pytest.fixture(scope="module")
-def tiny(stand_in) -> generation.Model:
+def tiny(stand_in) -> generation.LoadedMusicgen:
     return generation.load("tiny", stand_in, "cpu")
 
 
@@ -25,7 +25,7 @@ def generate(
     model, out: Path, seconds: float = 1.2, prompts=("drums", "a slow piano, é"), seeds=(5, 6), **more
 ):
     places = [out / f"test_output_{number + 1}" for number in range(len(prompts))]
-    return generation.generate(model, prompts, seconds, seeds, places, Sampling(top_k=20), **more)
+    return generation.generate(model, prompts, seconds, seeds, places, SamplingSettings(top_k=20), **more)
 
 
 def test_each_prompt_is_a_wav_and_a_flac_of_one_level_with_their_provenance(tiny, folder, tmp_path):
@@ -71,8 +71,8 @@ def test_the_same_seed_is_the_same_sound_in_a_batch_of_any_size(tiny, tmp_path, 
 def test_more_prompts_than_fit_at_once_come_in_turns(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "BATCH", 2)
     sizes: list[int] = []
-    whole = sample.frames
-    monkeypatch.setattr(sample, "frames", lambda model, states, *more, **named: sizes.append(len(states)) or whole(
+    whole = sampling.sample_frames
+    monkeypatch.setattr(sampling, "sample_frames", lambda model, states, *more, **named: sizes.append(len(states)) or whole(
         model, states, *more, **named))  # fmt: skip
     done: list[float] = []
     took = generate(
@@ -92,7 +92,9 @@ def test_a_stream_holds_its_first_second_long_before_the_last_code(tiny, tmp_pat
     took = generate(tiny, tmp_path, 4.0, ["drums"], [5], stream=True, progress=look)
     assert next(done for done, frames in seen if frames >= 32_000) <= 90  # of 200
     for done, frames in seen:
-        assert frames >= (done - 11 - 13 - 1) * 640  # the voice's reach behind, and a quarter of a second
+        assert (
+            frames >= (done - 11 - 13 - 1) * 640
+        )  # the decoder lags 11 frames, and writes each quarter of a second
     streamed, _ = soundfile.read(wav)
     normal, _ = soundfile.read(took["samples"][0]["flac"])
     assert len(streamed) == len(normal) == 128_000
@@ -110,7 +112,7 @@ def test_a_stream_holds_its_first_second_long_before_the_last_code(tiny, tmp_pat
 
 
 def test_silence_is_written_as_silence(tmp_path):
-    made = generation._write(
+    made = generation._write_files(
         np.zeros(32_000, np.float32), 32_000, tmp_path / "quiet", {"prompt": "nothing", "seed": 1}
     )
     assert not soundfile.read(made["wav"])[0].any() and not soundfile.read(made["flac"])[0].any()
@@ -143,10 +145,10 @@ def test_a_diverged_model_leaves_no_file(stand_in, tmp_path):
 
 
 def test_a_tuned_model_says_so_in_what_it_plays(settings, stand_in, tmp_path):
-    import tuning
+    import fine_tune
 
     settings.training.max_steps, settings.data.seconds = 1, 0.5
-    tuning.fit(settings, tmp_path / "run", on_best=artefact.strip)
+    fine_tune.fit(settings, tmp_path / "run", on_best=tuned_model.write_best_model)
     model = generation.load(str(tmp_path / "run" / "best_model.pt"), stand_in, "cpu")
     took = generate(model, tmp_path, 0.2, ["drums"], [1])
     about = json.loads(soundfile.SoundFile(took["samples"][0]["wav"]).comment)

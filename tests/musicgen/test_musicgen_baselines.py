@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from kwela.musicgen import baselines as predictors
+from kwela.musicgen import baselines
 
 SIZE = 8
 
@@ -60,7 +60,7 @@ def test_they_are_the_direct_computation_also_for_codes_never_seen():
         rng.integers(SIZE - 3, size=(3, n)).astype(np.int16) for n in (9, 30, 1)
     ]  # three codes never occur
     held_out = [rng.integers(SIZE, size=(3, n)).astype(np.int16) for n in (12, 1, 25)]
-    found = predictors.baselines(iter(train), held_out, SIZE)
+    found = baselines.measure(iter(train), held_out, SIZE)
     direct = [slow(train, held_out, book) for book in range(3)]
     for book, (constant, bigram) in enumerate(direct, 1):
         assert found[f"constant_ce_{book}"] == pytest.approx(constant)
@@ -74,9 +74,9 @@ def test_both_are_probabilities():
     train = [np.array([[0, 1, 1, 2]], np.int16)]
     for before in ([], [1], [7]):  # at the beginning, after a known code, after one never seen
         clips = [np.array([[*before, code]], np.int16) for code in range(SIZE)]
-        lone = predictors.baselines(train, [np.array([before], np.int16)], SIZE) if before else None
+        lone = baselines.measure(train, [np.array([before], np.int16)], SIZE) if before else None
         for name in ("constant_ce", "bigram_ce"):
-            nats = [predictors.baselines(train, [clip], SIZE)[name] * clip.shape[1] for clip in clips]
+            nats = [baselines.measure(train, [clip], SIZE)[name] * clip.shape[1] for clip in clips]
             known = lone[name] if lone else 0.0
             assert sum(math.exp(known - one) for one in nats) == pytest.approx(1.0)
 
@@ -85,11 +85,11 @@ def test_a_bigram_hears_a_markov_chain_and_nothing_in_independent_codes():
     rng = np.random.default_rng(1)
     stay = 0.7
     train, held_out = ([chain(rng, 400, stay) for _ in range(count)] for count in (30, 8))
-    found = predictors.baselines(train, held_out, SIZE)
+    found = baselines.measure(train, held_out, SIZE)
     moved = (1 - stay) / SIZE
     entropy = -((stay + moved) * math.log(stay + moved) + (SIZE - 1) * moved * math.log(moved))
     assert found["bigram_ce"] == pytest.approx(entropy, abs=0.03)
     assert found["constant_ce"] == pytest.approx(math.log(SIZE), abs=0.03)
     train, held_out = ([chain(rng, 400, 0.0) for _ in range(count)] for count in (30, 8))
-    found = predictors.baselines(train, held_out, SIZE)
+    found = baselines.measure(train, held_out, SIZE)
     assert found["bigram_ce"] == pytest.approx(found["constant_ce"], abs=0.02)
