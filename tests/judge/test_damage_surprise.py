@@ -81,7 +81,7 @@ def test_an_unchanged_model_is_as_surprised_as_its_base_and_a_broken_one_more(
             noise == 0
         )
         card = Scorecard("damage")
-        damage_card.surprised(card, found)
+        damage_card.add_cross_entropy(card, found)
         verdicts[noise] = card.verdicts["cross_entropy"]
         assert [row.label for row in card.sections["cross_entropy"].rows][:3] == [
             "base",

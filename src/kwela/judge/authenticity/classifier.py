@@ -7,9 +7,10 @@
 - Other clips get the mean over the folds' models: the same kind of model that the threshold was fixed on.
 - The model is linear on purpose: thirty coefficients can be read, and 60 clips a side do not carry more.
 
-scikit-learn's own LogisticRegressionCV and CalibratedClassifierCV are not used. The first standardises no fold on
-its own and chooses C by the mean over folds, where folds of whole artists differ in size. The second hands out
-probabilities without the line behind them, and turns a model round that was wrong on held-out artists.
+scikit-learn's own LogisticRegressionCV and CalibratedClassifierCV are not used. The first standardises no
+fold on its own and chooses C by the mean over folds, where folds of whole artists differ in size. The second
+hands out probabilities without the line behind them, and turns a model round that was wrong on held-out
+artists.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ LIMIT_QUANTILE, LIMIT_FACTOR = 0.99, 1.5
 class ClipScores:
     """The scores of a set of clips.
 
-    log_odds: (N,) calibrated log-odds of being reference. relative_distances: (N, 2) distance to contrast and to
-    reference, over the side's limit; above 1 is far from the side.
+    log_odds: (N,) calibrated log-odds of being reference. relative_distances: (N, 2) distance to contrast and
+    to reference, over the side's limit; above 1 is far from the side.
     """
 
     log_odds: np.ndarray
@@ -65,7 +66,7 @@ class ClipScores:
 
 @dataclass(frozen=True)
 class Fold:
-    """The model of one outer fold: standardisation, logistic regression, Platt's line, and both sides' clouds."""
+    """The model of one outer fold: scaler, regression, Platt's line, and both sides' clouds."""
 
     scaler: Any  # sklearn's StandardScaler
     regression: Any  # sklearn's LogisticRegression
@@ -96,10 +97,10 @@ class Fold:
 class CrossValidatedClassifier:
     """The models of all outer folds, and what they say of the clips that they were fitted on.
 
-    distance_limits: (2,), of contrast and of reference. held_out: the scores of the reference and contrast clips,
-    each by the fold that did not see its artist. threshold: log-odds that at most 5 % of the held-out contrast
-    clips exceed. thresholds_of_other_folds: (N,), for each clip the threshold that the contrast clips of the other
-    folds give.
+    distance_limits: (2,), of contrast and of reference. held_out: the scores of the reference and contrast
+    clips, each by the fold that did not see its artist. threshold: log-odds that at most 5 % of the held-out
+    contrast clips exceed. thresholds_of_other_folds: (N,), for each clip the threshold that the contrast
+    clips of the other folds give.
     """
 
     folds: list[Fold]
@@ -132,8 +133,8 @@ class NestedSplit(NamedTuple):
 def split_by_artist(reference: np.ndarray, artists: Sequence[str], seed: int = 0) -> list[NestedSplit]:
     """Split clips into nested folds that hold whole artists and both sides.
 
-    reference: (N,) bool; artists: (N,). Raises UserError without scikit-learn, ValueError if a side has fewer than
-    OUTER_FOLDS artists.
+    reference: (N,) bool; artists: (N,). Raises UserError without scikit-learn, ValueError if a side has fewer
+    than OUTER_FOLDS artists.
     """
     groups = np.unique(np.asarray(artists, str), return_inverse=True)[1]
     for side in (False, True):
@@ -153,8 +154,8 @@ def fit(
 ) -> CrossValidatedClassifier:
     """Fit the classifier: a function of its arguments alone.
 
-    features: (N, F) finite; reference: (N,) bool; splits: of these clips, from `split_by_artist`. strengths: the
-    values of C to choose from.
+    features: (N, F) finite; reference: (N,) bool; splits: of these clips, from `split_by_artist`. strengths:
+    the values of C to choose from.
     """
     log_odds, distances = np.zeros(len(features)), np.zeros((len(features), 2))
     folds = []
@@ -221,8 +222,8 @@ def _logistic(strength: float) -> Any:
 def _fit_platt(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     """Return (a, b) of the line from scores to calibrated log-odds, fitted to Platt's smoothed targets.
 
-    Platt 1999, sec. 2.2. a is kept positive: a model that was wrong on held-out artists is not turned round, its
-    scores lose their weight.
+    Platt 1999, sec. 2.2. a is kept positive: a model that was wrong on held-out artists is not turned round,
+    its scores lose their weight.
     """
     from scipy.optimize import minimize
 

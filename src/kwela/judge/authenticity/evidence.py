@@ -14,10 +14,10 @@ from kwela.stats import Interval
 class Evidence:
     """What was measured, as far as the judgement came.
 
-    shares: the share of clips that pass, of reference and contrast (held out), samples and base. "fresh" is of
-    contrast by thresholds that were fixed without the clip's fold; "low" and "high" are of samples at the ends of
-    the threshold's interval. scores: of each folder's clips. difference: share of samples less share of base, by
-    pair. needed: how many pairs would do.
+    shares: the share of clips that pass, of reference and contrast (held out), samples and base. "fresh" is
+    of contrast by thresholds that were fixed without the clip's fold; "low" and "high" are of samples at the
+    ends of the threshold's interval. scores: of each folder's clips. difference: share of samples less share
+    of base, by pair. needed: how many pairs would do.
     """
 
     quick: bool = False

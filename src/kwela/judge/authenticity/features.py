@@ -1,8 +1,8 @@
-"""Thirty features of a standard clip (mono, 16 kHz, 10 s, -23 LUFS), each with its unit, range and meaning.
+"""Compute thirty features of a standard clip (mono, 16 kHz, 10 s, -23 LUFS), with unit and meaning.
 
-They are computed from decoded audio alone and share nothing with what any model here hears. There is no NaN: where a
-thing is absent (no beat, no bass) its feature has the value that `DOCUMENTED` states, mostly 0, which lies far from
-any music's. All are blind to level, since every clip is equally loud.
+They are computed from decoded audio alone and share nothing with any model's input. There is no NaN: where a
+thing is absent (no beat, no bass) its feature has the value that `DOCUMENTED` states, mostly 0, which lies
+far from any music's. All are blind to level, since every clip is equally loud.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ _SHORT_BIN, _LONG_BIN = RATE / SHORT, RATE / LONG  # Hz
 
 @dataclass(frozen=True)
 class Feature:
-    """family: what an ablation leaves out together. expected: the range that producers' pages name for amapiano, a
-    prior to test. None: nothing is claimed."""
+    """What a feature measures.
+
+    family: what an ablation leaves out together. expected: the range that producers' pages name for amapiano,
+    a prior to test; None where they name none.
+    """
 
     family: str
     unit: str
@@ -84,7 +87,7 @@ FAMILIES = tuple(dict.fromkeys(feature.family for feature in DOCUMENTED.values()
 
 
 def features(wave: np.ndarray) -> np.ndarray:
-    """The features of a standard clip, float64 (30,) in the order of NAMES; always finite.
+    """Return the features of a standard clip, float64 (30,) in the order of NAMES; always finite.
 
     Raises ValueError on another length.
     """
@@ -92,8 +95,8 @@ def features(wave: np.ndarray) -> np.ndarray:
         raise ValueError(f"a standard clip is {round(RATE * SECONDS)} samples, got {wave.shape}")
     short = magnitudes(wave, SHORT, HOP, centred=True)  # (1000, 257)
     long = magnitudes(wave, LONG, LONG_HOP, centred=True)  # (77, 2049)
-    found = _rhythm(wave, short) | _harmony(long) | _timbre(wave, short, long)
-    return np.array([found[name] for name in NAMES], np.float64)
+    values = _rhythm(wave, short) | _harmony(long) | _timbre(wave, short, long)
+    return np.array([values[name] for name in NAMES], np.float64)
 
 
 def _rhythm(wave: np.ndarray, short: np.ndarray) -> dict[str, float]:
@@ -105,7 +108,9 @@ def _rhythm(wave: np.ndarray, short: np.ndarray) -> dict[str, float]:
     np.maximum.at(struck, np.minimum((bass.time / rhythm.FRAME).astype(int), len(struck) - 1), bass.strength)
     struck = np.convolve(struck, [0.25, 0.5, 1.0, 0.5, 0.25], "same")
     top = above.max(1, keepdims=True)
-    even = np.where(top > 1e-2, above / np.maximum(top, 1e-2), 0.0)  # each band's say, where it has one
+    even = np.where(
+        top > 1e-2, above / np.maximum(top, 1e-2), 0.0
+    )  # each band that sounds, scaled to its peak
     strength = even.mean(0) + 0.5 * struck
     bpm, clarity = rhythm.tempo(strength)
     period = 60 / bpm if bpm else 60 / 111
@@ -147,10 +152,10 @@ def _harmony(long: np.ndarray) -> dict[str, float]:
     steady = median_filter(long[:, _PITCHED], (5, 1))  # what lasts half a second: no drums
     chroma = steady @ _CLASSES  # (frames, 12)
     power = np.linalg.norm(chroma, axis=1)
-    heard = power > AUDIBLE
-    if heard.sum() < 8:
+    audible = power > AUDIBLE
+    if audible.sum() < 8:
         return dict.fromkeys(("sevenths", "seventh_margin", "chroma_change", "chroma_entropy"), 0.0)
-    chroma = chroma[heard] / power[heard, None]
+    chroma = chroma[audible] / power[audible, None]
     best, richer = (chroma @ _TRIADS.T).max(1), (chroma @ _EXTENDED.T).max(1)
     mean = chroma.mean(0) / chroma.mean(0).sum()
     return {
@@ -162,7 +167,7 @@ def _harmony(long: np.ndarray) -> dict[str, float]:
 
 
 def _turned(*chords: tuple[int, ...]) -> np.ndarray:
-    """Unit chroma (12 * chords, 12) of chords on each root."""
+    """Return unit chroma (12 * chords, 12) of chords on each root."""
     rows = [[float((p - root) % 12 in chord) for p in range(12)] for chord in chords for root in range(12)]
     return np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -178,8 +183,8 @@ _EXTENDED = _turned((0, 4, 7, 11), (0, 3, 7, 10), (0, 4, 7, 10), (0, 4, 7, 11, 2
 def _timbre(wave: np.ndarray, short: np.ndarray, long: np.ndarray) -> dict[str, float]:
     power = np.square(long, dtype=np.float64)  # (77, 2049)
     whole = power.sum()
-    heard = power[:, 8:].mean(1) > 1e-12
-    lively = power[heard][:, 8 : int(7000 / _LONG_BIN)] + 1e-14
+    audible = power[:, 8:].mean(1) > 1e-12
+    lively = power[audible][:, 8 : int(7000 / _LONG_BIN)] + 1e-14
     flat = np.exp(np.log(lively).mean(1)) / lively.mean(1) if len(lively) else np.ones(1)
     mean = power.mean(0)
     centre = float((_HERTZ * mean).sum() / mean.sum()) if whole > 1e-12 else 0.0
@@ -197,14 +202,17 @@ _CONTRAST = ((200, 500), (500, 1250), (1250, 3100), (3100, 7000))
 
 
 def _contrast(long: np.ndarray, low: float, high: float) -> float:
-    """Mean level of a band's strongest fifth of bins over that of its weakest, in dB; 0 for silence."""
+    """Return a band's mean level of its strongest fifth of bins over its weakest, in dB; 0 for silence."""
     rows = np.sort(long[:, int(low / _LONG_BIN) : int(high / _LONG_BIN)], axis=1) + 1e-7
     some = rows.shape[1] // 5
     return float(20 * np.log10(rows[:, -some:].mean(1) / rows[:, :some].mean(1)).mean())
 
 
 def _harmonic(short: np.ndarray) -> float:
-    """Medians along time (0.34 s) keep tones, along frequency keep strokes; their energies compared, -40 to 40 dB."""
+    """Return harmonic over percussive energy, -40 to 40 dB.
+
+    Medians along time (0.34 s) keep tones, medians along frequency keep strokes. Fitzgerald 2010.
+    """
     from scipy.ndimage import median_filter
 
     bands = (np.square(short[::2]) @ _BANDS).astype(np.float32)  # (frames, 48)

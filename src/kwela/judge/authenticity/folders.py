@@ -1,9 +1,10 @@
-"""Read the folders of an authenticity judgement: the features of every clip, its artist, and which clips repeat.
+"""Read the folders of an authenticity judgement: every clip's features and artist, and repeats.
 
-- One recording in two folders is found by its decoded audio. A sample that is a reference or contrast clip is left out
-  and named, because the classifier was trained on it. A clip in both of those folders is left out of both.
-- A sample that repeats another one, or shares a long stretch with a reference clip (`copies`), stays and does not count
-  as authentic. Otherwise one good clip, copied many times, would make a score.
+- One recording in two folders is found by its decoded audio. A sample that is a reference or contrast clip is
+  left out and named, because the classifier was trained on it. A clip in both of those folders is left out of
+  both.
+- A sample that repeats another one, or shares a long stretch with a reference clip (`copies`), stays and does
+  not count as authentic. Otherwise one good clip, copied many times, would make a score.
 - All files are compared before --quick draws some. Results are kept in memory for the life of the process.
 """
 
@@ -89,8 +90,9 @@ def read_folders(
 ) -> tuple[dict[str, ClipFolder], Overlaps]:
     """Return the folders, without the clips they share and with the features of the others, and the overlaps.
 
-    places: {name: folder}. artists: as `clips.read_artists`. quick: at most 150 clips a folder, the same names in each
-    for a seed, artists in turn. Raises UserError naming a folder that is missing or holds nothing readable.
+    places: {name: folder}. artists: as `clips.read_artists`. quick: at most 150 clips a folder, the same
+    names in each for a seed, artists in turn. Raises UserError naming a folder that is missing or holds
+    nothing readable.
     """
     identified = {name: _identify_clips(name, place, artists) for name, place in places.items()}
     folders, overlaps = separate_folders(identified)
@@ -131,8 +133,8 @@ def measure_features(path: Path) -> list[float]:
 def separate_folders(folders: dict[str, ClipFolder]) -> tuple[dict[str, ClipFolder], Overlaps]:
     """Return the folders without the clips they share, and the names of those clips and of repeats.
 
-    The folders that train the classifier also lose repeats and clips of less than 5 s. In the others, repeats stay and
-    are marked.
+    The folders that train the classifier also lose repeats and clips of less than 5 s. In the others, repeats
+    stay and are marked.
     """
     digests = {name: {clip.digest for clip in folder.clips} for name, folder in folders.items()}
     contrast, reference = (digests.get(name, set()) for name in ("contrast", "reference"))
@@ -173,8 +175,8 @@ def _mark_repeats(clips_of_folder: list[Clip]) -> list[Clip]:
 def mark_near_copies(samples: ClipFolder, reference: ClipFolder, seed: int) -> tuple[ClipFolder, Overlaps]:
     """Mark the samples that share a longer stretch with a reference clip than chance gives.
 
-    Chance is what reference clips share with those of other artists: up to 100 of one half of the artists beside as
-    many of the other half.
+    Chance is what reference clips share with those of other artists: up to 100 of one half of the artists
+    beside as many of the other half.
     """
     halves = _halves_by_artist(reference, seed)
     if not all((samples.clips, *halves)):
@@ -238,7 +240,10 @@ def _draw_clips(folder: ClipFolder, seed: int) -> ClipFolder:
 def _map_new_files(
     function: Callable[[Path], Any], paths: list[Path], label: str
 ) -> tuple[dict[Path, Any], dict[Path, str]]:
-    """Return what `clips.map_files` returns; files that were mapped before (same path, size, time) are not read."""
+    """Return what `clips.map_files` returns, without reading files again.
+
+    A file is the same if its path, size and time of change are.
+    """
     keys = {path: (function, *_key(path)) for path in paths}
     unread = [path for path, key in keys.items() if key not in _results]
     results, failed = clips.map_files(function, unread, label)

@@ -1,10 +1,11 @@
 """Judge how much samples sound like reference music rather than like contrast music.
 
-The score is the share of samples that lie past a threshold, which 5 % of held-out contrast clips pass, and not far
-from reference music. It stands beside the same share of held-out reference clips (the ceiling), of contrast (the
-floor) and of the base model's clips on the same prompts. The judge refuses in three cases: reference and contrast
-cannot be told apart, there are too few artists or clips to know that, or there are too few prompts to tell the samples
-from the base model's clips. docs/judging/authenticity.md explains the figures.
+The score is the share of samples that lie past a threshold, which 5 % of held-out contrast clips pass, and
+not far from reference music. It stands beside the same share of held-out reference clips (the ceiling), of
+contrast (the floor) and of the base model's clips on the same prompts. The judge refuses in three cases:
+reference and contrast cannot be told apart, there are too few artists or clips to know that, or there are too
+few prompts to tell the samples from the base model's clips. docs/judging/authenticity.md explains the
+figures.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ def judge(
     quick: bool = False,
     seed: int = 0,
 ) -> Scorecard:
-    """Return the scorecard of the folder `samples`, and write it to `out` as authenticity.json, .md and pictures.
+    """Return the scorecard of the folder `samples`; write it to `out` as JSON, Markdown and pictures.
 
-    artists: CSV file,artist. sheet: where to write a blind listening sheet. ratings: a sheet that was filled in.
-    Raises UserError for a folder that is missing, unreadable or named twice, for bad artists or ratings, and without
-    scikit-learn.
+    artists: CSV file,artist. sheet: where to write a blind listening sheet. ratings: a sheet that was filled
+    in. Raises UserError for a folder that is missing, unreadable or named twice, for bad artists or ratings,
+    and without scikit-learn.
     """
     listed = clips.read_artists(artists) if artists else None
     options = {"reference": reference, "contrast": contrast, "samples": samples, "base": base}
@@ -194,7 +195,8 @@ def _shortage(folders: dict[str, ClipFolder]) -> str:
 def _compare(evidence: Evidence, folders: dict[str, ClipFolder], passed: dict[str, np.ndarray]) -> Evidence:
     """Compare samples with the base model's clips on the same prompts.
 
-    Refuses if neither a difference is found (p < ALPHA) nor one of WORTH_FINDING is ruled out by the interval.
+    Refuses if neither a difference is found (p < ALPHA) nor one of WORTH_FINDING is ruled out by the
+    interval.
     """
     position = {clip.prompt: k for k, clip in enumerate(folders["base"].clips)}
     both = [(k, position[c.prompt]) for k, c in enumerate(folders["samples"].clips) if c.prompt in position]
@@ -210,8 +212,10 @@ def _compare(evidence: Evidence, folders: dict[str, ClipFolder], passed: dict[st
         tuned, base, max(abs(change.value), WORTH_FINDING - abs(change.value))
     )
     return evidence.refuse(
-        f"{len(both)} prompts don't tell the samples from the base model's (p = {evidence.p_value:.2f}), nor rule out a "
-        f"difference of {WORTH_FINDING:g}: it may be anything from {change.low:.2f} to {change.high:.2f}. About {evidence.needed} "
+        f"{len(both)} prompts don't tell the samples from the base model's (p = "
+        f"{evidence.p_value:.2f}), nor rule out a "
+        f"difference of {WORTH_FINDING:g}: it may be anything from {change.low:.2f} to "
+        f"{change.high:.2f}. About {evidence.needed} "
         "would do, were the difference just what it is here"
     )
 

@@ -1,11 +1,12 @@
 """Write a blind listening sheet for human experts, and summarise their ratings.
 
-- Experts hear clips in the judge's standard form (mono, 16 kHz, equally loud, MP3 at 32 kbit/s), so that neither level
-  nor bandwidth shows where a clip comes from. Real and generated clips are mixed, in the order of their names.
-- A clip's name is a hash of seed and audio. The sheet needs no key, and only who has the clips' folders can turn names
-  back.
-- Agreement is Krippendorff's alpha: 1 is agreement, 0 what chance gives. Ratings of people who do not agree measure
-  little, so agreement comes before any mean.
+- Experts hear clips in the judge's standard form (mono, 16 kHz, equally loud, MP3 at 32 kbit/s), so that
+  neither level nor bandwidth shows where a clip comes from. Real and generated clips are mixed, in the order
+  of their names.
+- A clip's name is a hash of seed and audio. The sheet needs no key, and only who has the clips' folders can
+  turn names back.
+- Agreement is Krippendorff's alpha: 1 is agreement, 0 what chance gives. Ratings of people who do not agree
+  measure little, so agreement comes before any mean.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def sheet_name(digest: str, seed: int) -> str:
 def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: int = 0) -> Path:
     """Write the sheet and its clips, up to 15 of each folder; return the CSV's path.
 
-    place: a CSV, its clips in `<name>_clips` beside it; or a folder for `sheet.csv` and `clips`. folders: {name:
-    [(path, digest)]}. Raises UserError if it can't be written.
+    place: a CSV, its clips in `<name>_clips` beside it; or a folder for `sheet.csv` and `clips`. folders:
+    {name: [(path, digest)]}. Raises UserError if it can't be written.
     """
     sheet = place if place.suffix.lower() == ".csv" else place / "sheet.csv"
     beside = sheet.with_name(f"{sheet.stem}_clips") if sheet == place else place / "clips"
@@ -69,8 +70,8 @@ class Rating:
 def read_ratings(path: Path) -> list[Rating]:
     """Return the ratings of a filled-in sheet, or of a folder of sheets; rows without a rating are skipped.
 
-    A row without a rater has the file's name as rater. Raises UserError naming file and row: a missing column, a rating outside
-    1..5, a clip that one rater rated twice.
+    A row without a rater has the file's name as rater. Raises UserError naming file and row: a missing
+    column, a rating outside 1..5, a clip that one rater rated twice.
     """
     sheets = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     ratings: dict[tuple[str, str], Rating] = {}
@@ -91,9 +92,10 @@ def read_ratings(path: Path) -> list[Rating]:
 class ListeningSummary:
     """What the experts' ratings say.
 
-    agreement: Krippendorff's alpha, NaN with fewer than two raters. mean_ratings: {folder: (mean rating in 1..5,
-    number of clips)}. reference_auc: AUC of reference over contrast clips by mean rating. judge_correlation: rank
-    correlation of mean rating with the judge's log-odds. unknown_clips: rated names that none of the folders holds.
+    agreement: Krippendorff's alpha, NaN with fewer than two raters. mean_ratings: {folder: (mean rating in
+    1..5, number of clips)}. reference_auc: AUC of reference over contrast clips by mean rating.
+    judge_correlation: rank correlation of mean rating with the judge's log-odds. unknown_clips: rated names
+    that none of the folders holds.
     """
 
     rater_count: int
@@ -113,8 +115,8 @@ def summarise(
 ) -> ListeningSummary:
     """Summarise ratings by folder, with intervals that resample clips.
 
-    folders: {name: [digest]}. log_odds: {digest: value}. seed: of the sheet. Raises UserError if no rating is of a
-    clip of these folders with this seed.
+    folders: {name: [digest]}. log_odds: {digest: value}. seed: of the sheet. Raises UserError if no rating is
+    of a clip of these folders with this seed.
     """
     origin = {
         sheet_name(digest, seed): (title, digest) for title, digests in folders.items() for digest in digests
@@ -161,8 +163,8 @@ def summarise(
 def krippendorff(ratings: np.ndarray) -> float:
     """Return Krippendorff's alpha for ordinal ratings: 1 - observed over expected disagreement, at most 1.
 
-    ratings: (raters, clips), NaN where a rater gave none. Returns NaN if no clip has two ratings, or if all ratings
-    are equal. Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", ordinal metric.
+    ratings: (raters, clips), NaN where a rater gave none. Returns NaN if no clip has two ratings, or if all
+    ratings are equal. Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", ordinal metric.
     """
     rated = ratings[:, np.isfinite(ratings).sum(0) >= 2]
     values = np.unique(rated[np.isfinite(rated)])

@@ -68,7 +68,8 @@ def _warning(folders: dict[str, ClipFolder], evidence: Evidence, named: bool) ->
     training = [clip for name in TRAINING_SIDES if name in folders for clip in folders[name].clips]
     if not named and (lone := sum("-" not in clip.path.stem for clip in training)) and "reference" in folders:
         warnings.append(
-            f"{lone} clips name no artist (no '-' in the file's name) and count as one artist each: if some share an "
+            f"{lone} clips name no artist (no '-' in the file's name) and count as one artist each: "
+            "if some share an "
             "artist, the AUC is too good and its interval too narrow; give --artists."
         )
     return " ".join(warnings)
@@ -113,9 +114,12 @@ def _shares(card: Scorecard, folders: dict[str, ClipFolder], evidence: Evidence,
             )
         )
     text = (
-        "The share of clips past a threshold, fixed before a sample was scored, and not far from reference music. "
-        "That at most 5 % of contrast pass is so by construction: it was set on these clips. The floor that could "
-        "have come out otherwise is theirs by thresholds set on other artists. Intervals are Wilson's, over clips."
+        "The share of clips past a threshold, fixed before a sample was scored, and not far from "
+        "reference music. "
+        "That at most 5 % of contrast pass is so by construction: it was set on these clips. The "
+        "floor that could "
+        "have come out otherwise is theirs by thresholds set on other artists. Intervals are "
+        "Wilson's, over clips."
     )
     card.add("score", "Share that sounds like reference", rows, text, "share", SHARES)
     draw_forest(out / SHARES, {"": rows}, "share that passes, 95 % interval", {"": plots.RED})
@@ -131,7 +135,8 @@ def _distribution(card: Scorecard, evidence: Evidence) -> None:
         ):
             rows.append(ScorecardRow.from_interval(f"{name}: {what}", stats.share(hits), len(hits)))
     text = (
-        "Far: a distance half as far again as that of 99 % of the side's own held-out clips. Unlike either: the "
+        "Far: a distance half as far again as that of 99 % of the side's own held-out clips. Unlike "
+        "either: the "
         "evaluator has never heard the like. Clips far from reference never pass."
     )
     card.add("distribution", "Out of distribution", rows, text, "share")
@@ -163,8 +168,10 @@ def _evaluator(card: Scorecard, folders: dict[str, ClipFolder], evidence: Eviden
             ScorecardRow.from_interval("threshold", evidence.threshold, len(folders["contrast"]), note)
         )
     text = (
-        "How well reference and contrast clips are told apart by artists that the evaluator hasn't heard: logistic "
-        f"regression in nested cross-validation grouped by artist (C chosen in each fold: {strengths}). An AUC of 1 "
+        "How well reference and contrast clips are told apart by artists that the evaluator hasn't "
+        "heard: logistic "
+        "regression in nested cross-validation grouped by artist (C chosen in each fold: "
+        f"{strengths}). An AUC of 1 "
         "resamples to 1 alone: its interval then says too little, not that there is no doubt."
     )
     card.add("evaluator", "The evaluator, on artists it hasn't heard", rows, text, picture=SCORES)
@@ -172,7 +179,8 @@ def _evaluator(card: Scorecard, folders: dict[str, ClipFolder], evidence: Eviden
 
 def _ablations(card: Scorecard, evidence: Evidence) -> None:
     text = (
-        "The evaluator without a family of features, and with it alone. If one alone does it all, the score measures "
+        "The evaluator without a family of features, and with it alone. If one alone does it all, "
+        "the score measures "
         "that family: look there for what reference and contrast differ in besides style."
     )
     rows = [ScorecardRow.from_interval(name, interval) for name, interval in evidence.ablations.items()]
@@ -196,7 +204,8 @@ def _coefficients(card: Scorecard, folders: dict[str, ClipFolder], evidence: Evi
         rows.append(ScorecardRow(NAMES[k], float(by_fold[:, k].mean()), None, None, "; ".join(notes)))
     text = (
         "Change of the log-odds with one standard deviation of a feature, mean over folds; medians; and what "
-        "producers' pages lead one to expect of amapiano. Features go together: a small one may differ all the same."
+        "producers' pages lead one to expect of amapiano. Features go together: a small one may "
+        "differ all the same."
     )
     card.add("coefficients", "Coefficients", rows, text, "log-odds", COEFFICIENTS)
 
@@ -224,7 +233,8 @@ def _conformity(card: Scorecard, folders: dict[str, ClipFolder]) -> None:
             )
             rows.append(ScorecardRow(f"{feature}, {name}", middle, None, len(folder), note))
     text = (
-        "How many features of a clip lie where producers' pages lead one to expect those of amapiano, and the medians. "
+        "How many features of a clip lie where producers' pages lead one to expect those of "
+        "amapiano, and the medians. "
         "No measurement backs these ranges, and other music meets some of them: this is no score."
     )
     card.add("conformity", "Feature conformity", rows, text, "mean count, then medians")
@@ -259,11 +269,13 @@ def _listening(card: Scorecard, evidence: Evidence) -> None:
         )
     )
     text = (
-        "Blind ratings, 1 to 5. Below an agreement of about 0.67 (Krippendorff's line for tentative conclusions) the "
+        "Blind ratings, 1 to 5. Below an agreement of about 0.67 (Krippendorff's line for tentative "
+        "conclusions) the "
         "means say little. Intervals resample clips, not raters."
     )
     if summary.unknown_clips:
-        text += f" {len(summary.unknown_clips)} rated names are of no clip here (first: {summary.unknown_clips[0]})."
+        unknown = summary.unknown_clips
+        text += f" {len(unknown)} rated names are of no clip here (first: {unknown[0]})."
     card.add("listening", "What experts heard", rows, text)
 
 
@@ -285,7 +297,8 @@ def _files(card: Scorecard, folders: dict[str, ClipFolder], overlaps: Overlaps) 
     text = "Mono, 16 kHz, the middle 10 s, -23 LUFS, MP3 at 32 kbit/s and back."
     if lines:
         text += (
-            " Samples that are training clips are left out; samples that repeat another, share a long stretch with a "
+            " Samples that are training clips are left out; samples that repeat another, share a "
+            "long stretch with a "
             "reference clip, or are under 5 s, stay and never pass.\n\n" + "\n".join(lines)
         )
     card.add("files", "Clips", rows, text, "clips")

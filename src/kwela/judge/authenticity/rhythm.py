@@ -1,10 +1,11 @@
-"""The beat of a clip, and what happens on it: its tempo, the events of the bass, the sixteenths above 3 kHz.
+"""Measure the rhythm of a clip: its tempo, the events of its bass, the sixteenths above 3 kHz.
 
-Times are in seconds, tempo in beats a minute. The tempo is octave-folded into [80, 160): which of a pulse and its
-double is the beat is a convention, and no feature should hang on it.
+Times are in seconds, tempo in beats a minute. The tempo is octave-folded into [80, 160): whether a pulse or
+its double is the beat is a convention, and no feature should depend on it.
 
-A log drum is a low tone that glides down at its start and rings for 300 to 600 ms; a kick sweeps through the octaves
-and is gone in 150. Both are events here, told apart by how steady the pitch is once it has been struck.
+A log drum is a low tone that glides down at its start and rings for 300 to 600 ms; a kick sweeps through the
+octaves and is gone in 150. Both are events here, told apart by how steady the pitch is once it has been
+struck.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ LONGEST = 1.5  # seconds: a decay is capped here (a drone never falls)
 
 
 def onsets(magnitude: np.ndarray, edges: tuple[int, ...]) -> np.ndarray:
-    """Onset strength of each band: the rise of log magnitude, (bands, frames), never negative.
+    """Return the onset strength of each band: the rise of log magnitude, (bands, frames), never negative.
 
-    magnitude: (frames, bins), of a clip at equal loudness. edges: the bins between which bands lie. Silence gives 0.
+    magnitude: (frames, bins), of a clip at equal loudness. edges: the bins between which bands lie. Silence
+    gives 0.
     """
     loud = np.stack([magnitude[:, a:b].mean(1) for a, b in itertools.pairwise(edges)])
     rise = np.diff(np.log1p(50 * loud), axis=1, prepend=np.log1p(50 * loud[:, :1]))
@@ -35,7 +37,7 @@ def onsets(magnitude: np.ndarray, edges: tuple[int, ...]) -> np.ndarray:
 
 
 def tempo(strength: np.ndarray) -> tuple[float, float]:
-    """(tempo, clarity) of onset strength (frames,): the beat whose multiples and parts it repeats at best.
+    """Return (tempo, clarity) of onset strength (frames,): the beat at which it repeats best.
 
     clarity: mean autocorrelation over two, four and eight beats, in [-1, 1]. (0, 0) where nothing starts.
     """
@@ -59,8 +61,11 @@ def tempo(strength: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Events:
-    """Events of the bass, each an element. time: s of its peak. strength: amplitude over the strongest's. decay: s to
-    fall 20 dB. pitch: Hz after the start. glide: semitones by which it starts higher. tonal: bool."""
+    """Events of the bass, each an element of arrays (N,).
+
+    time: s of its peak. strength: amplitude over the strongest's. decay: s to fall 20 dB. pitch: Hz after the
+    start. glide: semitones by which it starts higher. tonal: bool.
+    """
 
     time: np.ndarray
     strength: np.ndarray
@@ -71,7 +76,10 @@ class Events:
 
 
 def band(wave: np.ndarray, rate: int) -> np.ndarray:
-    """The bass of `wave` at 1 kHz, float64; filtered forwards and backwards, so that nothing moves in time."""
+    """Return the bass of `wave` at 1 kHz, float64.
+
+    It is filtered forwards and backwards, so that nothing moves in time.
+    """
     from scipy.signal import butter, resample_poly, sosfiltfilt
 
     slow = resample_poly(wave.astype(np.float64), LOW_RATE, rate)
@@ -79,7 +87,10 @@ def band(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def events(low: np.ndarray, audible: float) -> Events:
-    """Events of a bass signal at 1 kHz whose amplitude reaches `audible` and an eighth of the strongest's."""
+    """Return the events of a bass signal at 1 kHz.
+
+    Their amplitude reaches `audible` and an eighth of the strongest event's.
+    """
     from scipy.ndimage import uniform_filter1d
     from scipy.signal import find_peaks, hilbert
 
@@ -122,14 +133,17 @@ def _event(
 
 
 def beat_phase(time: np.ndarray, strength: np.ndarray, period: float) -> float:
-    """The offset in [0, period) s at which beats hold most strength of events, within an eighth of a beat."""
+    """Return the offset in [0, period) s at which beats hold most of the events' strength.
+
+    An event counts within an eighth of a beat.
+    """
     tries = np.linspace(0, period, 32, endpoint=False)
     away = np.abs((time[None] - tries[:, None] + period / 2) % period - period / 2)
     return float(tries[np.argmax((np.maximum(0, 1 - away / (period / 8)) * strength).sum(1))])
 
 
 def off_beat(time: np.ndarray, strength: np.ndarray, period: float, phase: float) -> float:
-    """The share of the events' strength more than an eighth of a beat from any beat, in [0, 1]; 0 without events."""
+    """Return the share of strength over an eighth of a beat from any beat, in [0, 1]; 0 without events."""
     if not len(time):
         return 0.0
     away = np.abs((time - phase + period / 2) % period - period / 2)
@@ -137,7 +151,7 @@ def off_beat(time: np.ndarray, strength: np.ndarray, period: float, phase: float
 
 
 def four_on_the_floor(time: np.ndarray, period: float, phase: float, seconds: float) -> float:
-    """The share of beats at which an event stands, within an eighth of a beat, in [0, 1]."""
+    """Return the share of beats at which an event stands, within an eighth of a beat, in [0, 1]."""
     beats = np.arange(phase, seconds - period / 8, period)
     if not len(time) or not len(beats):
         return 0.0
@@ -145,10 +159,13 @@ def four_on_the_floor(time: np.ndarray, period: float, phase: float, seconds: fl
 
 
 def syncopation(time: np.ndarray, period: float, phase: float, seconds: float) -> float:
-    """Syncopated steps a beat: an event on a weak sixteenth with none on the next stronger one, by how much stronger.
+    """Return the syncopation a beat.
 
-    The weights of Longuet-Higgins and Lee 1984 below the bar (beat 0, eighth -1, sixteenths -2), since where a bar
-    starts isn't known. 0 without events.
+    It adds up events on a weak sixteenth with none on the next stronger one, by how much stronger that one
+    is.
+
+    The weights of Longuet-Higgins and Lee 1984 below the bar (beat 0, eighth -1, sixteenths -2), since where
+    a bar starts isn't known. 0 without events.
     """
     step = period / 4
     steps = int((seconds - phase) / step) // 4 * 4
@@ -167,7 +184,10 @@ def syncopation(time: np.ndarray, period: float, phase: float, seconds: float) -
 
 
 def sixteenths(envelope: np.ndarray, period: float) -> float:
-    """The share of an envelope's movement (0.8 to 20 Hz) that is at the sixteenths of a beat of `period` s, [0, 1]."""
+    """Return the share of an envelope's movement (0.8 to 20 Hz) at the sixteenths of a beat, in [0, 1].
+
+    period: s of a beat.
+    """
     power = np.abs(np.fft.rfft((envelope - envelope.mean()) * np.hanning(len(envelope)))) ** 2
     hertz = np.fft.rfftfreq(len(envelope), FRAME)
     moving = power[(hertz > 0.8) & (hertz < 20)].sum()
@@ -175,7 +195,9 @@ def sixteenths(envelope: np.ndarray, period: float) -> float:
 
 
 def swing(strength: np.ndarray, period: float) -> float:
-    """Long over short of the sixteenth pairs in onset strength (frames,), in [1, 2.6]: 1 is straight, 2 a triplet's.
+    """Return long over short of the sixteenth pairs in onset strength (frames,), in [1, 2.6].
+
+    1 is straight, 2 a triplet's.
 
     Strength is laid over one eighth note; the second peak's place in it is the ratio. 1 where there is none.
     """

@@ -1,4 +1,4 @@
-"""What is measured of one clip: highs, silence, loops, clipping, loudness, and its mean spectrum.
+"""Measure one clip: highs, silence, loops, clipping, loudness, and its mean spectrum.
 
 Levels are dB full scale: a square wave from -1 to 1 has 0. Up to LONGEST seconds of a clip
 are measured, from its middle.
@@ -28,14 +28,18 @@ FULL, FLAT = 0.999, 4  # of full scale; equal samples in a row at the top that m
 CENTRES = 1000 * 2 ** (np.arange(-10, 14) / 3)  # Hz: 24 thirds of an octave, from 99 to 20,159
 EDGES = 1000 * 2 ** ((np.arange(-10, 15) - 0.5) / 3)
 
-# Loops: two moments are alike if a second of them differs by less than ALIKE dB in the mean of the bands that sound.
+# Loops: two moments are alike if a second of them differs by less than ALIKE dB in the mean of the bands that
+# sound.
 STEP, RUN, ALIKE = 0.025, 1.0, 2.0  # seconds, seconds, dB
 LAGS = 0.5, 10.0  # seconds
 AUDIBLE = -50.0  # dB under the clip's loudest band
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Everything measured of a file, as JSON values; None where silence has no answer. Raises UserError."""
+    """Return all measurements of a file as JSON values. Raises UserError.
+
+    None stands where silence has no answer.
+    """
     wave = clips.load_middle(path, RATE, LONGEST)
     power, loud = spectrum(wave), loudness(wave, RATE)
     samples, rate = _native(path, wave)
@@ -53,12 +57,15 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def spectrum(wave: np.ndarray) -> np.ndarray:
-    """Power (frames, 1025) of windows of 2048 samples, every 1024; at least one frame. A full sine's peak is 1."""
+    """Return the power (frames, 1025) of windows of 2048 samples, every 1024; at least one frame.
+
+    The peak of a full sine is 1.
+    """
     return np.square(magnitudes(wave, N_FFT, HOP))
 
 
 def highs(power: np.ndarray) -> float | None:
-    """10 log10 of the share of energy above HIGH, in dB, at least NO_HIGHS; None for silence.
+    """Return 10 log10 of the share of energy above HIGH, in dB, at least NO_HIGHS; None for silence.
 
     power: as `spectrum`. A share, so it doesn't depend on level.
     """
@@ -70,27 +77,29 @@ def highs(power: np.ndarray) -> float | None:
 
 
 def silent_share(wave: np.ndarray) -> float:
-    """The share of 50 ms frames whose root mean square lies below SILENT, in [0, 1]."""
+    """Return the share of 50 ms frames whose root mean square lies below SILENT, in [0, 1]."""
     size = round(FRAME * RATE)
     wave = np.pad(wave, (0, -len(wave) % size))
     return float((np.square(wave.reshape(-1, size)).mean(1) < 10 ** (SILENT / 10)).mean())
 
 
 def clipping_share(samples: np.ndarray) -> float:
-    """The share of samples that are cut off, in [0, 1]; the worst channel counts.
+    """Return the share of samples that are cut off, in [0, 1]; the worst channel counts.
 
-    samples: (n, channels). Cut off: at or beyond FULL of full scale, or one of at least FLAT equal samples in a row
-    within 1 % of the channel's peak (a top that was cut before the level was changed). A peak under 0.001 has no tops.
+    samples: (n, channels). Cut off: at or beyond FULL of full scale, or one of at least FLAT equal samples in
+    a row within 1 % of the channel's peak (a top that was cut before the level was changed). A peak under
+    0.001 has no tops.
     """
     return max(_cut(channel) for channel in samples.T)
 
 
 def looping_share(power: np.ndarray) -> float | None:
-    """The share of a clip that repeats itself, in [0, 1]: the most at any one lag; None if it is too short or silent.
+    """Return the share of a clip that repeats itself, in [0, 1]: the most at any one lag.
 
-    power: as `spectrum`. In steps of 25 ms, the level of 24 bands in dB. For each lag of LAGS, up to half of the clip,
-    the share of moments whose RUN differs from the RUN one lag earlier by less than ALIKE dB, in the mean over the
-    bands that are audible at either moment. Silence is not counted as repeating, a sound that stands still is.
+    None if the clip is too short or silent. power: as `spectrum`. In steps of 25 ms, the level of 24 bands in
+    dB. For each lag of LAGS, up to half of the clip, the share of moments whose RUN differs from the RUN one
+    lag earlier by less than ALIKE dB, in the mean over the bands that are audible at either moment. Silence
+    is not counted as repeating, a sound that stands still is.
     """
     levels, audible = _levels(power)
     run = round(RUN / STEP)
@@ -105,12 +114,12 @@ def _repeats(levels: np.ndarray, audible: np.ndarray, lag: int, run: int) -> flo
     either = audible[lag:] | audible[:-lag]
     differs = np.where(either, np.abs(levels[lag:] - levels[:-lag]), 0)
     ones = np.ones(run)
-    total, heard = (np.convolve(one.sum(1), ones, "valid") for one in (differs, either))
-    return float(((heard >= run) & (total < ALIKE * np.maximum(heard, 1))).mean())
+    total, sounding = (np.convolve(values.sum(1), ones, "valid") for values in (differs, either))
+    return float(((sounding >= run) & (total < ALIKE * np.maximum(sounding, 1))).mean())
 
 
 def _levels(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, 24) dB, floored at AUDIBLE under the loudest, and whether each is above that and above SILENT."""
+    """Return levels (steps, 24) in dB, and which lie above the floor: AUDIBLE under the loudest."""
     smooth = np.apply_along_axis(np.convolve, 0, _bands(power), np.hanning(11)[1:-1] / 5, "same")
     at = np.arange(0, len(power) * HOP / RATE, STEP) * RATE / HOP
     columns = [np.interp(at, np.arange(len(power)), column) for column in smooth.T]
@@ -134,8 +143,10 @@ def _cut(channel: np.ndarray) -> float:
 
 
 def _native(path: Path, wave: np.ndarray) -> tuple[np.ndarray, int | None]:
-    """All samples (n, channels) as the file holds them, for resampling would round flat tops, and its rate in Hz; else
-    the decoded ones and None."""
+    """Return all samples (n, channels) as the file holds them, and its rate in Hz.
+
+    Resampling would round flat tops. A file that libsndfile cannot read gives the decoded samples, and None.
+    """
     try:
         return soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError:

@@ -1,7 +1,8 @@
-"""How surprised a tuned MusicGen is by real music that it was not tuned on, beside its own base: what tuning forgot.
+"""Measure how well a tuned MusicGen predicts real music that it was not tuned on, beside its own base.
 
-Cross-entropy in nats a code, teacher-forced over the middle 10 s of a clip, told no prompt (the null condition of
-classifier-free guidance), so that no wording has a part in it. The codes are those of the model's own frozen codec.
+Cross-entropy in nats a code, teacher-forced over the middle 10 s of a clip. The model gets no prompt (the
+null condition of classifier-free guidance), so that no wording matters. The codes are those of the model's
+own frozen codec.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from kwela.terminal import with_progress_bar
 QUICK = 20  # clips with --quick
 
 
-class Surprise(NamedTuple):
-    """Nats a code of each clip, (n,); uniform: of a guess among all codes."""
+class CrossEntropies(NamedTuple):
+    """Cross-entropy of each clip, (n,) nats a code. uniform: that of a guess among all codes."""
 
     base: np.ndarray
     tuned: np.ndarray
@@ -32,8 +33,8 @@ class Surprise(NamedTuple):
 
 
 @torch.inference_mode()
-def measure(checkpoint: Path, paths: Sequence[Path], tiny: Path) -> Surprise:
-    """The surprise of a checkpoint's model, and of the base that it was tuned from, at each of `paths`.
+def measure(checkpoint: Path, paths: Sequence[Path], tiny: Path) -> CrossEntropies:
+    """Return the cross-entropies of a checkpoint's model, and of its base, on each of `paths`.
 
     tiny: where the stand-in base is. Raises UserError as `tuned_model.load_checkpoint` does.
     """
@@ -42,14 +43,14 @@ def measure(checkpoint: Path, paths: Sequence[Path], tiny: Path) -> Surprise:
     shape, codec = base_model.codec_shape(folder), base_model.load(folder).audio_encoder
     config: Any = tuned.decoder.config
     width = getattr(tuned.enc_to_dec_proj, "in_features", config.hidden_size)  # of the text encoder's states
-    told = torch.zeros(1, 1, int(width)), torch.zeros(1, 1, dtype=torch.int64)
+    no_prompt = torch.zeros(1, 1, int(width)), torch.zeros(1, 1, dtype=torch.int64)
     nats = []
     for path in with_progress_bar(paths, "Scoring unseen clips"):
         wave = torch.from_numpy(clips.load_middle(path, shape.sample_rate))
         inputs, targets = delay(codec.encode(wave[None, None]).audio_codes[0], shape.codebook_size)
-        nats.append([_per_code(one(inputs, *told), targets) for one in models])
-    found = np.array(nats).reshape(-1, 2)
-    return Surprise(found[:, 0], found[:, 1], math.log(shape.codebook_size))
+        nats.append([_per_code(scored(inputs, *no_prompt), targets) for scored in models])
+    by_model = np.array(nats).reshape(-1, 2)
+    return CrossEntropies(by_model[:, 0], by_model[:, 1], math.log(shape.codebook_size))
 
 
 def _per_code(logits: torch.Tensor, targets: torch.Tensor) -> float:

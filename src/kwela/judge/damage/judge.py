@@ -31,20 +31,23 @@ def judge(
     quick: bool = False,
     seed: int = 0,
 ) -> Scorecard:
-    """The scorecard of the clips in `tuned` beside those in `base`, written to `out` with its pictures.
+    """Return the scorecard of the clips in `tuned` beside those in `base`; write it to `out`, with pictures.
 
-    training: the clips the model was tuned on, for the copy check. unseen: real music by artists it was not tuned on:
-    a third column everywhere, and what the copy check is measured by. model: the tuned MusicGen's checkpoint, whose
-    surprise at `unseen` is measured beside its base's; tiny: where the stand-in base is. quick: at most 60 clips a side
-    and 600 of training. Raises UserError for a folder that isn't there or holds no audio that decodes, and for a model
-    without unseen clips; refuses below FEWEST.
+    training: the clips the model was tuned on, for the copy check. unseen: real music by artists it was not
+    tuned on: a third column everywhere, and what the copy check is measured by. model: the tuned MusicGen's
+    checkpoint, whose cross-entropy on `unseen` is measured beside its base's; tiny: where the stand-in base
+    is. quick: at most 60 clips a side and 600 of training. Raises UserError for a folder that isn't there or
+    holds no audio that decodes, and for a model without unseen clips; refuses below FEWEST.
     """
     if model and not unseen:
         raise UserError(
             "--model: its cross-entropy is measured on real clips it was not tuned on: give --unseen"
         )
     folders = {"base": base, "tuned": tuned} | ({"unseen": unseen} if unseen else {})
-    sides = {name: _listen(folder, name, QUICK if quick else None, seed) for name, folder in folders.items()}
+    sides = {
+        name: _measure_folder(folder, name, QUICK if quick else None, seed)
+        for name, folder in folders.items()
+    }
     card = Scorecard(damage_card.TITLE, quick=quick, seed=seed)
     counts = {name: len(side.paths) for name, side in sides.items()}
     left_out = {str(file): why for side in sides.values() for file, why in side.left_out.items()}
@@ -57,11 +60,11 @@ def judge(
         if training is not None:
             shared = _copies(sides, training, copies.QUICK_CLIP_COUNT if quick else None, seed, left_out)
             counts["training"] = len(shared.training)
-        surprise = None
+        entropies = None
         if model:
-            heard = clips.choose_files(sides["unseen"].paths, cross_entropy.QUICK if quick else None, seed)
-            surprise = cross_entropy.measure(model, heard, tiny)
-        damage_card.fill(card, sides, pairs, shared, surprise)
+            chosen = clips.choose_files(sides["unseen"].paths, cross_entropy.QUICK if quick else None, seed)
+            entropies = cross_entropy.measure(model, chosen, tiny)
+        damage_card.fill_scorecard(card, sides, pairs, shared, entropies)
         damage_card.spectra(sides, out / "spectra.png")
         damage_card.spectrograms(sides, pairs, out / "spectrograms.png")
     card.write(out, "damage")
@@ -71,8 +74,8 @@ def judge(
 def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]:
     """Which clips are of one prompt: (index in base, index in tuned) of equal file names without extension.
 
-    A name that stands twice in a folder pairs nothing. Empty, so that the sides are compared unpaired, unless at least
-    FEWEST pairs are found and they are at least half of either side.
+    A name that stands twice in a folder pairs nothing. Empty, so that the sides are compared unpaired, unless
+    at least FEWEST pairs are found and they are at least half of either side.
     """
     names = [[path.stem for path in side] for side in (base, tuned)]
     once = [{name: k for k, name in enumerate(side) if side.count(name) == 1} for side in names]
@@ -80,35 +83,35 @@ def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]
     return pairs if len(pairs) >= max(FEWEST, len(base) / 2, len(tuned) / 2) else []
 
 
-def _listen(folder: Path, name: str, most: int | None, seed: int) -> MeasuredFolder:
-    """A folder's clips, measured; of equal audio only the first, and what doesn't decode left out by name."""
+def _measure_folder(folder: Path, name: str, most: int | None, seed: int) -> MeasuredFolder:
+    """Measure a folder's clips: of equal audio the first alone; what does not decode is left out by name."""
     chosen = clips.choose_files(clips.find_audio_files(folder), most, seed)
-    found, bad = clips.map_files(audio_metrics.describe, chosen, f"Measuring {name}", folder)
+    measurements, bad = clips.map_files(audio_metrics.describe, chosen, f"Measuring {name}", folder)
     side = MeasuredFolder(folder, left_out=bad)
     seen: dict[str, Path] = {}
-    for path, one in found.items():
-        if (first := seen.setdefault(one["digest"], path)) != path:
+    for path, measured in measurements.items():
+        if (first := seen.setdefault(measured["digest"], path)) != path:
             side.left_out[path] = f"the same audio as {first.name}"
             continue
         side.paths.append(path)
-        side.found.append(one)
+        side.measurements.append(measured)
     return side
 
 
 def _copies(
     sides: dict[str, MeasuredFolder], training: Path, most: int | None, seed: int, left_out: dict[str, str]
-) -> damage_card.Copies:
-    """The longest stretch that each clip of each side shares with any training clip."""
-    there = clips.find_audio_files(training)
+) -> damage_card.CopySearch:
+    """Find the longest stretch that each clip of each side shares with any training clip."""
+    files = clips.find_audio_files(training)
     known, bad = clips.map_files(
-        copies.chroma_of_file, clips.choose_files(there, most, seed), "Reading training clips", training
+        copies.chroma_of_file, clips.choose_files(files, most, seed), "Reading training clips", training
     )
     left_out |= {str(path): why for path, why in bad.items()}
     shared = {}
     for name, side in sides.items():
-        heard, _ = clips.map_files(copies.chroma_of_file, side.paths, f"Reading {name} for copies")
-        asked = [heard.get(path, []) for path in side.paths]  # what can't be read copies nothing
+        chroma, _ = clips.map_files(copies.chroma_of_file, side.paths, f"Reading {name} for copies")
+        of_side = [chroma.get(path, []) for path in side.paths]  # an unreadable clip copies nothing
         shared[name] = copies.longest_shared_stretches(
-            asked, list(known.values()), f"Looking for copies in {name}"
+            of_side, list(known.values()), f"Looking for copies in {name}"
         )
-    return damage_card.Copies(shared, list(known), there=len(there))
+    return damage_card.CopySearch(shared, list(known), training_count=len(files))

@@ -1,4 +1,4 @@
-"""A folder of clips with what was measured of each."""
+"""Hold a folder of clips with the measurements of each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import numpy as np
 
 @dataclass
 class MeasuredFolder:
-    """The different clips of a folder, as `audio_metrics.describe` found them; paths[k] belongs to found[k]."""
+    """The different clips of a folder; measurements[k], by `audio_metrics.describe`, belong to paths[k]."""
 
     folder: Path
     paths: list[Path] = field(default_factory=list)
-    found: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[Path, str] = field(default_factory=dict)  # file: why
 
     def values(self, measure: str) -> np.ndarray:
-        """(n,) float64, NaN where a clip has no answer."""
-        return np.array([one[measure] if one[measure] is not None else np.nan for one in self.found], float)
+        """Return a measure of all clips, (n,) float64, NaN where a clip has no answer."""
+        return np.array(
+            [clip[measure] if clip[measure] is not None else np.nan for clip in self.measurements], float
+        )

@@ -1,4 +1,4 @@
-"""From measured clips to a scorecard: base, tuned and real music in one table, verdicts, and the pictures."""
+"""Lay out measured clips as a scorecard: base, tuned and real music in one table, verdicts and pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 from kwela.stats import NOT_MEASURED, Interval, bootstrap, mean_by_group, paired_permutation
 
 if TYPE_CHECKING:
-    from kwela.judge.damage.cross_entropy import Surprise
+    from kwela.judge.damage.cross_entropy import CrossEntropies
 
 TITLE = "What fine-tuning broke"
 NO_REAL = "No real clips were given (--unseen): nothing says how much of this ordinary music does too."
@@ -27,19 +27,23 @@ SECONDS, RANGE = 10.0, 80.0  # of a spectrogram; dB
 
 
 class Measure(NamedTuple):
+    """How a measure is titled, and which change of it is damage."""
+
     title: str
     unit: str
-    worse: int  # the direction of damage: 1 up, -1 down, 0 neither
-    matters: float  # a change smaller than this is no damage
+    damage_direction: int  # 1 up, -1 down, 0 neither
+    tolerance: float  # a change up to this is no damage
     text: str
 
 
 MEASURES = {
     "highs": Measure("Energy above 8 kHz", "dB of the whole", -1, 3.0,
                      "Training audio sampled at 16 kHz holds none, and a model tuned on it grows dull."),
-    "silent": Measure("Silence", "share of a clip", 1, 0.02, "The share of 50 ms frames below -60 dB full scale."),
+    "silent": Measure("Silence", "share of a clip", 1, 0.02,
+                      "The share of 50 ms frames below -60 dB full scale."),
     "looping": Measure("Loops", "share of a clip", 1, 0.10,
-                       "The share that repeats what stood one lag (0.5 to 10 s) earlier, at the most repeating lag. "
+                       "The share that repeats what stood one lag (0.5 to 10 s) earlier, at the most "
+                       "repeating lag. "
                        "Sequenced music repeats too, so read it beside the base and real clips."),
     "clipping": Measure("Clipping", "share of samples", 1, 0.001,
                         "The share of samples at full scale or on a flat top, of the worst channel."),
@@ -50,24 +54,32 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class Copies:
-    """shared[side][k]: the longest stretch of the side's clip k. training: what was searched, which Shared.other
-    points into; there: how many training clips there are."""
+class CopySearch:
+    """What clips share with training clips.
+
+    shared[side][k]: the longest stretch of the side's clip k. training: the clips that were searched, to
+    which `SharedStretch.other` points. training_count: how many training clips the folder holds.
+    """
 
     shared: dict[str, list[SharedStretch]]
     training: list[Path]
-    there: int
+    training_count: int
 
 
-def fill(
+def fill_scorecard(
     made: Scorecard,
     sides: dict[str, MeasuredFolder],
     pairs: list[tuple[int, int]],
-    copied: Copies | None,
-    surprise: Surprise | None = None,
+    copied: CopySearch | None,
+    entropies: CrossEntropies | None = None,
 ) -> None:
-    """The tables and verdicts. pairs: clips of one prompt, (base, tuned); none: the sides are compared unpaired."""
-    same = {one["digest"] for one in sides["base"].found} & {one["digest"] for one in sides["tuned"].found}
+    """Fill in the tables and verdicts.
+
+    pairs: indexes of clips of one prompt, (base, tuned). Without pairs the sides are compared unpaired.
+    """
+    same = {clip["digest"] for clip in sides["base"].measurements} & {
+        clip["digest"] for clip in sides["tuned"].measurements
+    }
     lines = [f"{len(same)} clips of both folders are the same audio: these can't differ."] if same else []
     made.warning = " ".join(lines if "unseen" in sides else [*lines, NO_REAL])
     made.verdicts["status"] = "measured"
@@ -75,21 +87,23 @@ def fill(
     how = "by pair" if pairs else "unpaired: file names don't match"
     names = {label: [str(path) for path in side.paths] for label, side in sides.items()}
     for name in ("highs", "silent", "looping", "clipping", "loudness"):
-        compared(made, name, {label: side.values(name) for label, side in sides.items()}, pairs, how, names)
+        add_measure(
+            made, name, {label: side.values(name) for label, side in sides.items()}, pairs, how, names
+        )
     made.sections["highs"].picture = "spectra.png"
     made.sections["highs"].text += _dull_files(sides)
     if copied is None:
         made.verdicts["copies"] = "not measured: no training clips were given (--training)"
     else:
         _copies(made, sides, copied)
-    surprised(made, surprise)
+    add_cross_entropy(made, entropies)
     text = "Base beside tuned, from the pair that lost most highs to the one that lost least."
     made.add(
         "spectrograms", "Spectrograms", [], text if pairs else "Base beside tuned.", "", "spectrograms.png"
     )
 
 
-def compared(
+def add_measure(
     made: Scorecard,
     name: str,
     values: dict[str, np.ndarray],
@@ -97,7 +111,7 @@ def compared(
     how: str,
     groups: dict[str, list[str]] | None = None,
 ) -> None:
-    """The table of a measure, and its verdict. values: of each side's clips, NaN where one has no answer."""
+    """Add the table of a measure, and its verdict. values: {side: (n,)}, NaN where a clip has no answer."""
     measure, rows = MEASURES[name], []
     for label, found in values.items():
         known, note = int(np.isfinite(found).sum()), NOTES.get(label, "")
@@ -112,22 +126,23 @@ def compared(
     note = f"{how}, p = {change.p:.2g}" if pairs else how
     rows.insert(2, ScorecardRow.from_interval("tuned - base", change.interval, len(pairs) or None, note))
     made.add(name, measure.title, rows, measure.text, measure.unit)
-    if measure.worse:
+    if measure.damage_direction:
         made.verdicts[name] = verdict(change, measure)
 
 
-def surprised(made: Scorecard, found: Surprise | None) -> None:
+def add_cross_entropy(made: Scorecard, entropies: CrossEntropies | None) -> None:
+    """Add the table of cross-entropies on unseen clips, and its verdict; None: no model was given."""
     name, measure = "cross_entropy", MEASURES["cross_entropy"]
-    if found is None:
+    if entropies is None:
         text = f"{measure.text}; a model was not given (--model)."
         made.add(
             name, measure.title, [ScorecardRow("tuned - base", note="no model was given")], text, measure.unit
         )
         return
-    pairs = [(k, k) for k in range(len(found.base))]
-    compared(made, name, {"base": found.base, "tuned": found.tuned}, pairs, "by clip")
+    pairs = [(k, k) for k in range(len(entropies.base))]
+    add_measure(made, name, {"base": entropies.base, "tuned": entropies.tuned}, pairs, "by clip")
     made.sections[name].text += ". What it forgot of music that it was not tuned on shows as more surprise."
-    made.sections[name].rows.append(ScorecardRow("a guess among all codes", found.uniform, note="floor"))
+    made.sections[name].rows.append(ScorecardRow("a guess among all codes", entropies.uniform, note="floor"))
 
 
 class Change(NamedTuple):
@@ -138,7 +153,7 @@ class Change(NamedTuple):
 
 
 def difference(base: np.ndarray, tuned: np.ndarray, pairs: list[tuple[int, int]], seed: int) -> Change:
-    """The change, with an interval by clip or, where there are pairs, by pair.
+    """Return the change, with an interval by clip or, where there are pairs, by pair.
 
     Pairs of which one is NaN are left out.
     """
@@ -154,30 +169,32 @@ def difference(base: np.ndarray, tuned: np.ndarray, pairs: list[tuple[int, int]]
     is_tuned = np.arange(len(values)) >= len(base)
     kept = np.flatnonzero(np.isfinite(values))
 
-    def apart_by(index: np.ndarray) -> float:
+    def difference_of(index: np.ndarray) -> float:
         chosen = kept[index]
-        mine, theirs = values[chosen[is_tuned[chosen]]], values[chosen[~is_tuned[chosen]]]
-        return float(mine.mean() - theirs.mean()) if len(mine) and len(theirs) else float("nan")
+        of_tuned, of_base = values[chosen[is_tuned[chosen]]], values[chosen[~is_tuned[chosen]]]
+        return float(of_tuned.mean() - of_base.mean()) if len(of_tuned) and len(of_base) else float("nan")
 
-    return Change(bootstrap(kept, apart_by, seed=seed), np.nan)
+    return Change(bootstrap(kept, difference_of, seed=seed), np.nan)
 
 
 def verdict(change: Change, measure: Measure) -> str:
-    """Whether the change is surely damage that matters ("worse"), surely not ("not worse"), or neither.
+    """Return "worse" if the whole interval is damage, "not worse" if none of it is, else "can't tell".
 
-    A bootstrap of a few odd clips among many alike is too sure of itself: where there are pairs, p must be <= 0.05 too.
+    "not measured" for an interval of NaN. A bootstrap of a few odd clips among many alike gives too narrow an
+    interval: where there are pairs, p must be <= 0.05 too.
     """
-    ends = sorted(measure.worse * end for end in (change.interval.low, change.interval.high))
+    ends = sorted(measure.damage_direction * end for end in (change.interval.low, change.interval.high))
     if not np.isfinite(ends).all():
         return "not measured"
-    if ends[0] > measure.matters and not change.p > 0.05:
+    if ends[0] > measure.tolerance and not change.p > 0.05:
         return "worse"
-    return "not worse" if ends[1] <= measure.matters else "can't tell"
+    return "not worse" if ends[1] <= measure.tolerance else "can't tell"
 
 
 def _dull_files(sides: dict[str, MeasuredFolder]) -> str:
     counts = {
-        name: sum((one["rate"] or 10**6) <= 16_000 for one in side.found) for name, side in sides.items()
+        name: sum((clip["rate"] or 10**6) <= 16_000 for clip in side.measurements)
+        for name, side in sides.items()
     }
     dull = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
     return (
@@ -185,13 +202,15 @@ def _dull_files(sides: dict[str, MeasuredFolder]) -> str:
     )
 
 
-def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: Copies) -> None:
-    """The longest stretches of each side, which tuned clips share more than chance would, and what can't be told.
+def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: CopySearch) -> None:
+    """Add the longest stretches of each side, and the tuned clips that share more than chance gives.
 
     Equal audio is a copy whatever chance gives.
     """
     seconds = {name: np.array([one.seconds for one in shared]) for name, shared in copied.shared.items()}
-    lengths = {name: np.array([one["seconds"] for one in side.found]) for name, side in sides.items()}
+    lengths = {
+        name: np.array([clip["seconds"] for clip in side.measurements]) for name, side in sides.items()
+    }
     known: dict[str, int] = {}
     if any((seconds[name] >= copies.MAX_CHANCE_SHARE * lengths[name]).any() for name in sides):
         known = {
@@ -199,7 +218,8 @@ def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: Copies) -
             for k, path in enumerate(copied.training)
         }
     equal = {
-        name: np.array([known.get(one["digest"], -1) for one in side.found]) for name, side in sides.items()
+        name: np.array([known.get(clip["digest"], -1) for clip in side.measurements])
+        for name, side in sides.items()
     }
     null = "unseen" if "unseen" in sides else "base"
     chance = seconds[null][equal[null] < 0]
@@ -223,30 +243,40 @@ def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: Copies) -
     hidden = ""
     if bar >= copies.MAX_CHANCE_SHARE * lengths["tuned"].max():
         hidden = (
-            f"not measured: chance alone shares {chance.max(initial=0):.1f} s of clips {lengths['tuned'].max():.1f} s "
+            f"not measured: chance alone shares {chance.max(initial=0):.1f} s of clips "
+            f"{lengths['tuned'].max():.1f} s "
             "long: copies that are not equal audio can't be told from it"
         )
     text = (
-        "The longest stretch whose chroma a clip shares with any training clip at one lag (not transposed, not at "
-        f"another speed). A copy shares more than {copies.MIN_COPY_SECONDS:g} s and {copies.CHANCE_MARGIN:g} times the longest that "
-        f"{null} clips share by chance. Training clips searched: {len(copied.training)} of {copied.there}."
+        "The longest stretch whose chroma a clip shares with any training clip at one lag (not "
+        "transposed, not at "
+        f"another speed). A copy shares more than {copies.MIN_COPY_SECONDS:g} s and "
+        f"{copies.CHANCE_MARGIN:g} times the longest that "
+        f"{null} clips share by chance. Training clips searched: {len(copied.training)} of "
+        f"{copied.training_count}."
     )
     if strangers := [sides[null].paths[k].name for k in np.flatnonzero(equal[null] >= 0)]:
         text += f" Left out of {null}, because it is a training clip: {', '.join(strangers[:10])}."
-    line = "\n- `{clip}` from {start:.1f} s is `{training_clip}` from {training_start:.1f} s, for {seconds:.1f} s"
+    line = (
+        "\n- `{clip}` from {start:.1f} s is `{training_clip}` from {training_start:.1f} s, "
+        "for {seconds:.1f} s"
+    )
     if found:
         text += "\n" + "".join(line.format(**one) for one in found[:20])
     made.add("copies", "Copies of training clips", rows, text, "seconds")
     made.extra_json["copied"] = found
     made.verdicts["copies"] = len(found) or hidden or 0
-    made.verdicts["searched_all_training"] = len(copied.training) == copied.there
+    made.verdicts["searched_all_training"] = len(copied.training) == copied.training_count
 
 
 def spectra(sides: dict[str, MeasuredFolder], path: Path) -> None:
-    """Each side's spectrum over its clips: the median, and the middle half shaded; every clip's energy counts as 1."""
+    """Draw each side's spectrum over its clips: the median, and the middle half shaded.
+
+    Every clip's energy counts as 1.
+    """
     figure, (axis,) = plots.sheet(1, 1, (9, 4.6))
     for name, side in sides.items():
-        power = np.array([one["spectrum"] for one in side.found])
+        power = np.array([clip["spectrum"] for clip in side.measurements])
         power = power[power.sum(1) > 0]
         if not len(power):
             continue
@@ -265,9 +295,9 @@ def spectra(sides: dict[str, MeasuredFolder], path: Path) -> None:
 
 
 def spectrograms(sides: dict[str, MeasuredFolder], pairs: list[tuple[int, int]], path: Path) -> None:
-    """Up to four lines of a base and a tuned clip: pairs from the most dulled to the least, or each side by its highs.
+    """Draw up to four rows of a base and a tuned clip, from the pair that lost most highs to the least.
 
-    dB under each clip's own peak.
+    Without pairs, each side is in the order of its highs. Levels are dB under each clip's own peak.
     """
     base, tuned = (sides[name].values("highs") for name in ("base", "tuned"))
     if pairs:
