@@ -99,7 +99,7 @@ def rebuild(
     build: Callable[[dict[str, Any]], M],
     tokenizer_hash: str = "",
 ) -> M:
-    """The model of a loaded checkpoint, in eval mode, with the weights to use.
+    """Return the model of a loaded checkpoint, in eval mode, with the weights to use.
 
     path: for messages. settings: the schema of config["model"]. build: the model, a function of those
     settings. Raises UserError for a checkpoint of another family or tokenizer, with settings that are

@@ -58,9 +58,9 @@ def choose_start(
     if start.afresh and session.bound and any(out.glob("*.pt")):
         why = start.why or "another run goes on here"
         raise UserError(
-            f"{out}: {why}, and this folder has a campaign's ledger, so it isn't set aside: go on with what "
-            f"the campaign began with, take another folder (checkpoint_dir), or move its *.pt away to begin at "
-            f"step 0"
+            f"{out}: {why}, and this folder has a campaign's ledger, so it isn't set aside: go on with "
+            f"what the campaign began with, take another folder (checkpoint_dir), or move its *.pt away to "
+            f"begin at step 0"
         )
     return start
 

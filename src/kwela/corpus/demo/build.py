@@ -149,10 +149,20 @@ def build(
         raise KwelaError(f"{out}: no piece could be made; first: {next(iter(failed.items()))}")
     rights = json.dumps([_rights(r, collections) for r in records], ensure_ascii=False, indent=1)
     files.write(out / "rights.json", rights + "\n")
-    report = Report(
+    report = _report(out, records, failed, reused=sum(key in known for key in items), started=started)
+    text = json.dumps(report.to_dict() | {"emotion_rule": EMOTIONS}, indent=1)
+    files.write(out / "demo_corpus.json", text + "\n")
+    return report
+
+
+def _report(
+    out: Path, records: list[dict[str, Any]], failed: dict[str, str], reused: int, started: float
+) -> Report:
+    """Summarise the made pieces. started: the monotonic time at which the build began."""
+    return Report(
         out=out,
         pieces=len(records),
-        reused=sum(key in known for key in items),
+        reused=reused,
         failed=failed,
         collections=dict(sorted(Counter(r["piece"]["collection"] for r in records).items())),
         emotions=dict(sorted(Counter(r["emotion"] for r in records).items())),
@@ -162,10 +172,6 @@ def build(
         audio_seconds=round(sum(r["seconds"] for r in records), 1),
         seconds=round(time.monotonic() - started, 1),
     )
-    files.write(
-        out / "demo_corpus.json", json.dumps(report.to_dict() | {"emotion_rule": EMOTIONS}, indent=1) + "\n"
-    )
-    return report
 
 
 def make(piece: dict[str, Any], collection: dict[str, Any], out: Path) -> dict[str, Any]:
