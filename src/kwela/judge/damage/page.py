@@ -211,16 +211,10 @@ def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: CopySearc
     lengths = {
         name: np.array([clip["seconds"] for clip in side.measurements]) for name, side in sides.items()
     }
-    known: dict[str, int] = {}
-    if any((seconds[name] >= copies.MAX_CHANCE_SHARE * lengths[name]).any() for name in sides):
-        known = {
-            clips.audio_hash(clips.load_middle(path, RATE, LONGEST)): k
-            for k, path in enumerate(copied.training)
-        }
-    equal = {
-        name: np.array([known.get(clip["digest"], -1) for clip in side.measurements])
-        for name, side in sides.items()
-    }
+    stretches_are_long = any(
+        (seconds[name] >= copies.MAX_CHANCE_SHARE * lengths[name]).any() for name in sides
+    )
+    equal = _equal_training_clips(sides, copied.training if stretches_are_long else [])
     null = "unseen" if "unseen" in sides else "base"
     chance = seconds[null][equal[null] < 0]
     bar = copies.copy_threshold(chance.tolist())
@@ -267,6 +261,15 @@ def _copies(made: Scorecard, sides: dict[str, MeasuredFolder], copied: CopySearc
     made.extra_json["copied"] = found
     made.verdicts["copies"] = len(found) or hidden or 0
     made.verdicts["searched_all_training"] = len(copied.training) == copied.training_count
+
+
+def _equal_training_clips(sides: dict[str, MeasuredFolder], training: list[Path]) -> dict[str, np.ndarray]:
+    """Return, for each side's clips, the index of the training clip of equal audio, or -1: (n,)."""
+    index = {clips.audio_hash(clips.load_middle(path, RATE, LONGEST)): k for k, path in enumerate(training)}
+    return {
+        name: np.array([index.get(clip["digest"], -1) for clip in side.measurements])
+        for name, side in sides.items()
+    }
 
 
 def spectra(sides: dict[str, MeasuredFolder], path: Path) -> None:
