@@ -70,8 +70,11 @@ def twin(
 ) -> None:
     """Write the training rows with emotions shuffled among the songs, for the model of `judge midi --twin`.
 
-    \b kwela judge twin kwela train midi --set data.train_manifest=data/manifests/midi_train_twin.jsonl --out
-    checkpoints/midi_twin kwela judge midi --twin checkpoints/midi_twin/best.pt
+    \b
+    kwela judge twin
+    kwela train midi --set data.train_manifest=data/manifests/midi_train_twin.jsonl \\
+        --out checkpoints/midi_twin
+    kwela judge midi --twin checkpoints/midi_twin/best.pt
     """
     from kwela.judge.midi import shuffled_labels
 
