@@ -201,14 +201,14 @@ def test_the_drafts_of_checkpoints_and_of_small_files_are_seen(
     real = os.fsync
 
     def fsync(handle: int) -> None:  # in the middle of the writing
-        seen.append(idle._draft(watch))
+        seen.append(idle._draft_being_written(watch))
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
     checkpoint.copy(Path(__file__), watch.folders[0] / "last.pt")
     files.write(watch.folders[0] / "status.json", "{}")
     assert seen[0] == ".last.pt.tmp" and any(name.startswith(".status.json.") for name in seen)
-    assert idle._draft(watch) == ""
+    assert idle._draft_being_written(watch) == ""
 
 
 def test_a_draft_that_a_killed_process_left_holds_up_nothing(watch: idle.Watch) -> None:
@@ -221,7 +221,7 @@ def test_a_draft_that_a_killed_process_left_holds_up_nothing(watch: idle.Watch) 
 
 def test_a_timer_that_slept_or_a_boot_does_not_count_as_idle(watch: idle.Watch) -> None:
     minutes(watch, 0, 0)
-    assert minutes(watch, 600, 600).idle == idle.GAP  # ten hours nobody looked: five minutes
+    assert minutes(watch, 600, 600).idle == idle.MAX_QUIET  # ten hours nobody looked: five minutes
     assert minutes(watch, 601, 700, boot="boot-2").idle == 99 * MINUTE
     assert stops(watch) == 0
 
@@ -311,7 +311,7 @@ def test_every_minute_tries_again_where_the_shutdown_failed_and_nothing_can_be_p
 ) -> None:
     tries = watch.state.parent / "tries"
     stop = f"sh -c 'echo >> {tries}; exit 1'"
-    quiet = asdict(idle.State(idle.BOOT.read_text().strip(), 0.0, 2 * HOUR, 0.0, {}, ""))
+    quiet = asdict(idle.State(idle.BOOT_ID_FILE.read_text().strip(), 0.0, 2 * HOUR, 0.0, {}, ""))
     watch.state.write_text(json.dumps(quiet))
     arguments = [*command(replace(watch, shutdown=stop)), "--every", "1", "--warn-minutes", "0"]
     with Path("/dev/full").open("w") as full:  # a log file on the same disk

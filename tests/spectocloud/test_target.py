@@ -113,8 +113,8 @@ def test_arousal_spreads_the_points(tmp_path: Path) -> None:
     for arousal in (-1.0, 0.0, 1.0):
         positions = cloud_of(notes, np.array([0.0, arousal, 0.5]), tmp_path).positions[: target.NOTE_POINTS]
         spread.append(positions[:, 1].std())
-    assert spread[0] == pytest.approx(target.CALM, rel=0.1) and spread[2] == pytest.approx(
-        target.AROUSED, rel=0.1
+    assert spread[0] == pytest.approx(target.CALM_SPREAD, rel=0.1) and spread[2] == pytest.approx(
+        target.AROUSED_SPREAD, rel=0.1
     )
     assert spread[0] < spread[1] < spread[2]
 

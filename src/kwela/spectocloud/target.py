@@ -1,7 +1,7 @@
-"""The target cloud of a segment of music: 1,200 points computed from its sound, its notes and its emotion.
+"""Compute the target cloud of a segment of music: 1,200 points from its sound, its notes and its emotion.
 
-- 720 points fall where the spectrogram (pitch and time, down to 60 dB below its peak) is loud, 480 on the
-  sounding notes, denser at their attack. In a segment without notes all points follow the sound.
+- 720 points fall where the spectrogram is loud; it has pitch and time, down to 60 dB below its peak. 480
+  points fall on the sounding notes and are denser near an attack. Without notes, all points follow the sound.
 - Arousal spreads the points: thin lines at low arousal, wide clouds at high arousal. Valence sets the hue
   from indigo over teal to amber, intensity the saturation, and energy the brightness, opacity and size.
 - z is the sum of dynamics (1/2), tension (3/10, the dissonance of notes that sound together) and texture
@@ -11,7 +11,8 @@
 - Loudness counts relative to the segment's peak, so a recording that is 3 dB louder gives the same cloud.
 - The points are quasi-random numbers, mapped through inverse distribution functions. They are shifted by a
   seed that is a hash of content, start and settings, so the same input gives the same bytes. `redraw` shifts
-  them differently; the distance between two such draws is the floor that no model is expected to beat.
+  them differently; the distance between
+  two such draws is the floor: no model is expected to come nearer to the target.
 - Silence gives a still, grey disc of 1,200 points, whatever the emotion.
 """
 
@@ -34,10 +35,8 @@ from kwela.music.emotion import Emotion
 from kwela.spectocloud import space
 
 NOTE_POINTS = 480
-CALM, AROUSED = (
-    0.003,
-    0.018,
-)  # standard deviation of the spread at arousal -1 and 1, in x and y; z has twice that
+# The standard deviation of the spread in x and y at arousal -1 and 1. In z it is twice as large.
+CALM_SPREAD, AROUSED_SPREAD = 0.003, 0.018
 GLOW_RADIUS = 0.2
 
 # Dissonance of interval classes 0-6, from Huron's consonance of dyads (1994, Music Perception 11, table 2),
@@ -51,20 +50,19 @@ COLOURS = np.array([[0.38, 0.22, 0.98], [0.08, 0.74, 0.74], [1.00, 0.62, 0.12]])
 # name and its seed change with it. tests/spectocloud/test_target.py compares clouds with recorded ones and
 # shows when to raise it.
 TARGET_VERSION = 1
-_HASHED_VERSION = {
-    1: "0b21133609e01d0e"
-}  # version 1 keeps the text that named its clouds before versions were numbers
+# Version 1 keeps the text that was hashed for its clouds before versions were numbers.
+_HASHED_VERSION = {1: "0b21133609e01d0e"}
 
 
 class Cloud(NamedTuple):
-    """positions (1200, 3) and attributes (1200, 7: R G B A, size, glow, depth), float32 in [0, 1]."""
+    """Hold positions (1200, 3) and attributes (1200, 7: R G B A, size, glow, depth), float32 in [0, 1]."""
 
     positions: np.ndarray
     attributes: np.ndarray
 
 
 class Segment(NamedTuple):
-    """What a cloud is computed from.
+    """Hold what a cloud is computed from.
 
     level: (120 rows, 64 frames); 0 is 60 dB below the peak, 1 is the peak. notes: (N, 4), without drums:
     onset and end (s, within the segment), pitch, velocity. onsets: notes and drum strokes that begin inside
@@ -82,9 +80,9 @@ def write_cloud(
 ) -> str:
     """Write the cloud of a segment as `<hash>.npy` and `<hash>.attributes.npy`; return the path of the first.
 
-    offset, start: as in `compute`. The hash is of content, emotion, offset, start and TARGET_VERSION, so a
-    pair that exists is the right one and is kept. Each file is complete or absent; the attributes are written
-    before the positions.
+    offset, start: as in `compute`. The hash covers content, emotion, offset, start and TARGET_VERSION, so a
+    pair of files that exists is the right one and is kept. Each file is complete or absent. The attributes
+    are written before the positions, so positions never lie there without them.
     """
     path = Path(out_dir) / f"{content_hash(audio_path, midi_path, emotion, offset, start)[:32]}.npy"
     if not path.is_file():
@@ -99,7 +97,7 @@ def write_cloud(
 def read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return positions (n, 3), and attributes (n, 7) if `x.attributes.npy` lies beside `x.npy`; float32.
 
-    Raises UserError with the file's name if it is no such table or holds numbers that are not finite.
+    Raises UserError with the file's name if a file is no such table or has a number that is not finite.
     """
     positions = _read_columns(path, 3)
     if not attributes_path(path).is_file():
@@ -117,13 +115,13 @@ def _read_columns(file: Path, columns: int) -> np.ndarray:
         array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{file}: not readable as a cloud: {error}") from None
-    right = (
+    is_table = (
         isinstance(array, np.ndarray)
         and array.ndim == 2
         and array.shape[1] == columns
         and array.dtype.kind == "f"
     )
-    if not right or not len(array) or not np.isfinite(array).all():
+    if not is_table or not len(array) or not np.isfinite(array).all():
         raise UserError(f"{file}: a cloud is a table of {columns} columns of finite numbers")
     return array.astype(np.float32)
 
@@ -138,8 +136,8 @@ def compute(
 ) -> Cloud:
     """Return the target cloud of the segment that begins `start` seconds into the audio.
 
-    emotion: 3 or 64 numbers; only the named dimensions count. offset: MIDI time is
-    audio time less this, in seconds. redraw: 0 gives the target, another number another draw of the same
+    emotion: 3 or 64 numbers, of which only the named dimensions count. offset: seconds to subtract from audio
+    time to get MIDI time. redraw: 0 gives the target; any other number gives another draw of the same
     distribution. Raises UserError for files that don't decode.
     """
     midi_start = start - offset
@@ -152,7 +150,7 @@ def compute(
 
 
 def content_hash(audio_path: Path, midi_path: Path, emotion: np.ndarray, offset: float, start: float) -> str:
-    """Return the SHA-256 (hex) of all that decides a cloud: both files, emotion, times and VERSION."""
+    """Return the SHA-256, in hex, of all that decides a cloud: files, emotion, times and TARGET_VERSION."""
     named = Emotion.from_vector(emotion)
     numbers = np.array([named.valence, named.arousal, named.intensity], dtype="<f4").tobytes()
     times = np.array([offset, start], dtype="<f8").tobytes()
@@ -167,12 +165,15 @@ def seed_of(content: str, redraw: int = 0) -> int:
 
 
 def score(midi_path: Path) -> ScoreTick:
-    """Return `midi.read` of a file; the last few are kept, because a song's segments follow each other."""
+    """Read a MIDI file by `midi.read`; keep the last few, because a song's segments follow each other."""
     return _score(*_stamp(midi_path))
 
 
 def file_hash(path: Path) -> bytes:
-    """Return the SHA-256 of a file's bytes, computed once per path, size and time. Raises UserError."""
+    """Return the SHA-256 of a file's bytes, computed once for each path, size and time of change.
+
+    Raises UserError if the file can't be read.
+    """
     return _file_hash(*_stamp(path))
 
 
@@ -187,6 +188,7 @@ def _score(path: Path, mtime_ns: int, size: int) -> ScoreTick:
 
 
 def _stamp(path: Path) -> tuple[Path, int, int]:
+    """Return the path, the time of change and the size of a file: the key of the caches above."""
     try:
         stat = Path(path).stat()
     except OSError as error:
@@ -197,8 +199,8 @@ def _stamp(path: Path) -> tuple[Path, int, int]:
 def analyse_segment(log_mel: np.ndarray, notes: np.ndarray, midi_start: float) -> Segment:
     """Return what `make_cloud` needs of a segment.
 
-    log_mel: (128, 64) as of `audio.log_mel`. notes: the structured array of `midi.sounding`. midi_start: the
-    MIDI time in seconds at which the segment begins.
+    log_mel: (128, 64), as `audio.log_mel` returns it. notes: the structured array of `midi.sounding`.
+    midi_start: the MIDI time in seconds at which the segment begins.
     """
     rows = space.semitone_rows(log_mel)
     level = np.clip(1 + (rows - rows.max()) / space.RANGE, 0, 1)
@@ -212,38 +214,39 @@ def analyse_segment(log_mel: np.ndarray, notes: np.ndarray, midi_start: float) -
 
 
 def make_cloud(segment: Segment, emotion: np.ndarray, seed: int) -> Cloud:
-    """Return the cloud of a segment. emotion: 3 or 64 numbers; only the named ones count."""
+    """Return the cloud of a segment. emotion: 3 or 64 numbers, of which only the named ones count."""
     if segment.silent:
         return silent_cloud()
     named = Emotion.from_vector(emotion)
     shift = np.random.default_rng(seed).random(5)
+    # Each point has five numbers, spread evenly over [0, 1): two place it, and three displace it.
     even = (np.hstack([space.quasi_random(space.POINTS, 2), space.quasi_random(space.POINTS, 3)]) + shift) % 1
-    on_notes = NOTE_POINTS if len(segment.notes) else 0
+    note_points = NOTE_POINTS if len(segment.notes) else 0
     tension = note_tension(segment.notes)
     frame_tension = _frame_means(segment.notes, tension)
-    x, y, tense = (
+    x, y, point_tension = (
         np.concatenate(pair)
         for pair in zip(
-            _sample_notes(segment.notes, tension, even[:on_notes]),
-            _sample_sound(segment.level, frame_tension, even[on_notes:]),
+            _sample_notes(segment.notes, tension, even[:note_points]),
+            _sample_sound(segment.level, frame_tension, even[note_points:]),
             strict=True,
         )
     )
-    row, frame = _cell(x, y, segment.level.shape)
+    row, frame = _row_and_frame(x, y, segment.level.shape)
     level = segment.level[row, frame]
     texture = np.clip(2 * segment.level.mean(0), 0, 1)[frame]
-    z = 0.5 * level + 0.3 * tense + 0.2 * texture
-    spread = CALM + (AROUSED - CALM) * (named.arousal + 1) / 2
-    offset = ndtri(even[:, 2:].clip(1e-3, 1 - 1e-3)) * spread * [1, 1, 2]
-    positions = np.clip(np.stack([x, y, z], 1) + offset, 0, 1)
-    note = np.arange(space.POINTS) < on_notes
+    z = 0.5 * level + 0.3 * point_tension + 0.2 * texture
+    spread = CALM_SPREAD + (AROUSED_SPREAD - CALM_SPREAD) * (named.arousal + 1) / 2
+    displacement = ndtri(even[:, 2:].clip(1e-3, 1 - 1e-3)) * spread * [1, 1, 2]
+    positions = np.clip(np.stack([x, y, z], 1) + displacement, 0, 1)
+    is_on_note = np.arange(space.POINTS) < note_points
+    depth = level / np.maximum(segment.level.max(0), 1e-6)[frame]  # 1, in front, for the loudest of its frame
     attributes = np.column_stack(
         [
-            _colour(named.valence, named.intensity, positions[:, 1], level, note),
+            _colour(named.valence, named.intensity, positions[:, 1], level, is_on_note),
             0.2 + 0.8 * level**1.5,  # size
             glow(positions, strengths(segment, frame_tension)),
-            level
-            / np.maximum(segment.level.max(0), 1e-6)[frame],  # depth: 1 in front, the loudest of its moment
+            depth,
         ]
     )
     return Cloud(positions.astype(np.float32), np.clip(attributes, 0, 1).astype(np.float32))
@@ -261,7 +264,7 @@ def silent_cloud() -> Cloud:
 def note_tension(notes: np.ndarray) -> np.ndarray:
     """Return each note's mean dissonance (N,) in [0, 1] with the notes that sound at the same time.
 
-    Other notes count by the time that they share with it. A note that sounds alone has 0.
+    Each other note is weighted by the time for which both sound. A note that sounds alone has 0.
     """
     onset, end, pitch = notes[:, 0], notes[:, 1], notes[:, 2]
     shared = np.minimum(end[:, None], end) - np.maximum(onset[:, None], onset)
@@ -272,41 +275,44 @@ def note_tension(notes: np.ndarray) -> np.ndarray:
 
 
 def strengths(segment: Segment, frame_tension: np.ndarray) -> dict[str, float]:
-    """Return how strongly the segment shows each anchor's quality, from 0 to 1.
+    """Return how strongly the segment shows each anchor's musical quality, from 0 to 1.
 
-    A measure of 0.3 or below gives 0, one of 0.7 or above gives 1.
+    A measure of 0.3 or below gives 0, a measure of 0.7 or above gives 1, and those between rise in a line.
     """
     level = segment.level
-    loud = level.max(0)
-    weight = level**3
+    frame_peak = level.max(0)
+    loud_to_soft = np.quantile(frame_peak, 0.9) - np.quantile(frame_peak, 0.1)
+    energy = level**3
+    centre = (
+        energy.sum(1) @ np.linspace(0, 1, space.ROWS) / energy.sum()
+    )  # 0 is the lowest row, 1 the highest
     measures = {
         "harmony": 2 * frame_tension.mean(),
-        "rhythm": segment.onsets / space.SECONDS / 10,  # ten onsets a second
-        "dynamics": 2
-        * (np.quantile(loud, 0.9) - np.quantile(loud, 0.1)),  # 30 dB between loud and soft frames
-        "timbre": (weight.sum(1) @ np.linspace(0, 1, space.ROWS) / weight.sum() - 0.2)
-        / 0.5,  # centre of energy
+        "rhythm": segment.onsets / space.SECONDS / 10,  # Ten onsets a second give 1.
+        "dynamics": 2 * loud_to_soft,  # 30 dB between loud and soft frames give 1.
+        "timbre": (centre - 0.2) / 0.5,
         "texture": 2 * level.mean(),
     }
-    return {family: float(np.clip((measures[family] - 0.3) / 0.4, 0, 1)) for family in space.ANCHORS}
+    return {quality: float(np.clip((measures[quality] - 0.3) / 0.4, 0, 1)) for quality in space.ANCHORS}
 
 
 def glow(positions: np.ndarray, strength: dict[str, float]) -> np.ndarray:
-    """Return the glow (N,) in [0, 1] of each point: that of the anchor which is brightest at its place.
+    """Return the glow (N,) in [0, 1] of each point, which it has from the anchor that is brightest there.
 
-    An anchor's strength falls off as a Gaussian of the distance.
+    An anchor's light is its strength at the anchor and falls off as a Gaussian of the distance.
     """
     anchors = np.array(list(space.ANCHORS.values()))
-    squared = np.square(positions[:, None] - anchors).sum(2)
-    strong = np.array([strength[family] for family in space.ANCHORS])
-    return (strong * np.exp(-squared / (2 * GLOW_RADIUS**2))).max(1)
+    squared_distance = np.square(positions[:, None] - anchors).sum(2)
+    anchor_strength = np.array([strength[quality] for quality in space.ANCHORS])
+    return (anchor_strength * np.exp(-squared_distance / (2 * GLOW_RADIUS**2))).max(1)
 
 
 def _sample_sound(level: np.ndarray, frame_tension: np.ndarray, even: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return x, y and tension of points that are dense where the sound is loud; even: (n, 2) in [0, 1)."""
     density = level**3 + 1e-9
-    time = np.concatenate([[0], density.sum(0).cumsum()])
+    up_to_frame = np.concatenate([[0], density.sum(0).cumsum()])
     frames = density.shape[1]
-    x = np.interp(even[:, 0], time / time[-1], np.linspace(0, 1, frames + 1))
+    x = np.interp(even[:, 0], up_to_frame / up_to_frame[-1], np.linspace(0, 1, frames + 1))
     frame = np.minimum((x * frames).astype(int), frames - 1)
     cumulative = np.vstack([np.zeros(frames), density.cumsum(0)])
     cumulative = (cumulative / cumulative[-1])[:, frame]  # (121, n)
@@ -318,40 +324,42 @@ def _sample_sound(level: np.ndarray, frame_tension: np.ndarray, even: np.ndarray
 
 
 def _sample_notes(notes: np.ndarray, tension: np.ndarray, even: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return x, y and tension of points on the notes: more on loud and long ones; even: (n, 2) in [0, 1)."""
     if not len(even):
         return even[:, 0], even[:, 1], even[:, 0]
     onset, end, pitch, velocity = notes.T
     edges = np.concatenate([[0], np.cumsum(velocity * np.sqrt(end - onset))])
     edges /= edges[-1]
-    which = np.searchsorted(edges, even[:, 0], side="right").clip(1, len(notes)) - 1
-    along = (even[:, 0] - edges[which]) / (edges[which + 1] - edges[which])
-    along = np.where(
-        onset[which] > 0, along**1.5, along
-    )  # more points fall near an attack inside the segment
-    x = (onset[which] + along * (end - onset)[which]) / space.SECONDS
-    return x, space.pitch_to_y(pitch[which]), tension[which]
+    note = np.searchsorted(edges, even[:, 0], side="right").clip(1, len(notes)) - 1
+    along = (even[:, 0] - edges[note]) / (edges[note + 1] - edges[note])  # 0 is the note's onset, 1 its end
+    # More points fall near an attack, if it lies inside the segment.
+    along = np.where(onset[note] > 0, along**1.5, along)
+    x = (onset[note] + along * (end - onset)[note]) / space.SECONDS
+    return x, space.pitch_to_y(pitch[note]), tension[note]
 
 
 def _frame_means(notes: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the mean value (64,) of the notes that sound at each frame's middle; 0 where none sounds."""
-    middle = (np.arange(audio.FRAMES) + 0.5) / audio.FRAMES * space.SECONDS
-    sounding = (notes[:, :1] <= middle) & (middle < notes[:, 1:2])  # (N, 64)
+    frame_middle = (np.arange(audio.FRAMES) + 0.5) / audio.FRAMES * space.SECONDS
+    sounding = (notes[:, :1] <= frame_middle) & (frame_middle < notes[:, 1:2])  # (N, 64)
     return values @ sounding / np.maximum(sounding.sum(0), 1)
 
 
-def _cell(x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _row_and_frame(x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and the frame of the spectrogram in which each point lies."""
     rows, frames = shape
     return np.minimum((y * rows).astype(int), rows - 1), np.minimum((x * frames).astype(int), frames - 1)
 
 
 def _colour(
-    valence: float, intensity: float, y: np.ndarray, level: np.ndarray, note: np.ndarray
+    valence: float, intensity: float, y: np.ndarray, level: np.ndarray, is_on_note: np.ndarray
 ) -> np.ndarray:
     """Return RGBA (N, 4): hue from valence and pitch, saturation from intensity, brightness from level."""
     warmth = valence + 1.2 * (y - 0.4)
     hue = np.column_stack([np.interp(warmth, [-1, 0, 1], channel) for channel in COLOURS.T])
     saturation = 0.4 + 0.6 * intensity
-    bright = 0.35 + 0.65 * level[:, None]
-    tint = (hue * saturation + hue.mean(1, keepdims=True) * (1 - saturation)) * bright
-    tint = np.where(note[:, None], 0.85 * tint + 0.15 * bright, tint)  # points on notes are nearer to white
-    return np.column_stack([tint, 0.3 + 0.7 * level])
+    brightness = 0.35 + 0.65 * level[:, None]
+    colour = (hue * saturation + hue.mean(1, keepdims=True) * (1 - saturation)) * brightness
+    # Points on notes are nearer to white.
+    colour = np.where(is_on_note[:, None], 0.85 * colour + 0.15 * brightness, colour)
+    return np.column_stack([colour, 0.3 + 0.7 * level])
