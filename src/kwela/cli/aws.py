@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kwela.cli.output import Json, speaking
-from kwela.cli.rental import NAME, Name, Profile, rental_app
+from kwela.cli.rental import DEFAULT_NAME, Name, Profile, rental_app
 from kwela.errors import UserError
 from kwela.machines.provider import Alarm
 
@@ -21,7 +21,7 @@ def alarm(
         str | None, typer.Option(help="Who is told; without it, say how the alarm stands.")
     ] = None,
     dollars: Annotated[float, typer.Option(min=1, help="The account's charges in a month.")] = 600,
-    name: Name = NAME,
+    name: Name = DEFAULT_NAME,
     profile: Profile = None,
     as_json: Json = False,
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kwela.cli.output import Json, first_rank, speaking
-from kwela.cli.prepare import Prepared, Request
+from kwela.cli.prepare import PreparedTraining, TrainingRequest
 from kwela.errors import KwelaError, UserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def settings(
     return config.resolve(MusicgenConfig, values, path, preset=preset, overrides=overrides), book, folder
 
 
-def prepare(request: Request, workers: int | None, ledger: Path | None) -> Prepared:
+def prepare(request: TrainingRequest, workers: int | None, ledger: Path | None) -> PreparedTraining:
     """Prepare what the playbook's config says.
 
     workers: processes that fill the cache. ledger: a campaign's, to be kept in each checkpoint.
@@ -56,7 +56,7 @@ def prepare(request: Request, workers: int | None, ledger: Path | None) -> Prepa
     folder, runs_dir = request.out or book.checkpoint_dir, book.tensorboard_dir
     if folder != book.checkpoint_dir:  # a rehearsal, or a run beside the campaign
         runs_dir = runs_dir.with_name(folder.name)
-    return Prepared(
+    return PreparedTraining(
         chosen,
         task,
         folder,
@@ -139,7 +139,7 @@ def _write_model_folder(folder: Path, task: MusicgenTask) -> None:
     print(f"For transformers and peft: {place}", flush=True)
 
 
-def check(request: Request, workers: int | None) -> bool:
+def check(request: TrainingRequest, workers: int | None) -> bool:
     """Print the playbook's checks of Days 5 to 7 and whether each holds. Returns whether all of them hold."""
     from kwela.engine import ranks
     from kwela.musicgen.task import count_table

@@ -1,4 +1,4 @@
-"""From the words of `kwela train` to what the engine is given: settings, a task, folders and hashes."""
+"""Turn the options of `kwela train` into what the engine needs: settings, a task, folders and hashes."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
     from kwela.engine.task import Task
     from kwela.families import Family
 
-SMOKE_EPOCHS = 5
+SMOKE_EPOCHS = 5  # the number of epochs on the synthetic smoke set, unless the user names one
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the command line asks for."""
+class TrainingRequest:
+    """Hold what the command line asks for."""
 
     family: Family
     config: Path | None
     preset: str | None
-    overrides: list[str]  # "a.b=c"
+    overrides: list[str]  # what each --set says, such as "training.epochs=3"
     epochs: int | None
     device: str | None
     out: Path | None
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A training that is ready to start."""
+class PreparedTraining:
+    """Hold a training run that is ready to start."""
 
     settings: TrainConfig
     task: Task
-    folder: Path  # of its checkpoints
-    runs_dir: Path  # of its TensorBoard curves
+    folder: Path  # the folder of its checkpoints
+    runs_dir: Path  # the folder of its TensorBoard curves
     data_hash: str
     tokenizer_hash: str
     session: dict[str, Any] = field(default_factory=dict)  # further fields of the engine's Session
-    finish: Callable[[], None] = lambda: None  # called on the first rank after the training
+    finish: Callable[[], None] = lambda: None  # The first rank calls it after the training.
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: TrainingRequest) -> PreparedTraining:
     """Read the settings, find the manifests (or the smoke set) and make the task of a registered family.
 
     Raises UserError for settings or manifests that cannot be read.
@@ -55,7 +55,7 @@ def prepare(request: Request) -> Prepared:
 
     family, root = request.family, config.repo_root()
     settings = config.load(family.config, request.config, preset=request.preset, overrides=request.overrides)
-    smoke = stand_in(settings, demo=request.preset == "demo")
+    smoke = use_smoke_set_if_needed(settings, demo=request.preset == "demo")
     if request.epochs is not None:
         settings.training.epochs = request.epochs
     elif smoke:
@@ -63,7 +63,7 @@ def prepare(request: Request) -> Prepared:
             family.config, request.config, request.preset, request.overrides
         )
     folder = request.out or root / "checkpoints" / family.name
-    return Prepared(
+    return PreparedTraining(
         settings,
         family.task(settings),
         folder,
@@ -76,28 +76,32 @@ def prepare(request: Request) -> Prepared:
 def smoke_epochs(
     schema: type[TrainConfig], file: Path | None, preset: str | None, overrides: list[str]
 ) -> int:
-    """SMOKE_EPOCHS, unless a config, the preset or --set names a number of epochs.
+    """Return the epochs of a smoke run: SMOKE_EPOCHS, unless a config, the preset or --set names a number.
 
-    The shipped YAML spells out the defaults. So its number is not a choice of the user, even if the file is
-    named.
+    The shipped YAML file repeats the defaults. So its number is no choice of the user, even if the user names
+    that file.
     """
     from kwela import config
 
     chosen = preset is not None and "epochs" in schema.presets[preset].get("training", {})
     if file is not None:
         shipped = schema.shipped_file
-        same = shipped and config.find(file, shipped).resolve() == (config.repo_root() / shipped).resolve()
-        chosen = chosen or (not same and "epochs" in config.load(schema, file).training.model_fields_set)
+        is_shipped = (
+            shipped and config.find(file, shipped).resolve() == (config.repo_root() / shipped).resolve()
+        )
+        chosen = chosen or (
+            not is_shipped and "epochs" in config.load(schema, file).training.model_fields_set
+        )
     default = [] if chosen else [f"training.epochs={SMOKE_EPOCHS}"]
     return config.load(schema, file, preset=preset, overrides=[*default, *overrides]).training.epochs
 
 
-def stand_in(settings: TrainConfig, *, demo: bool) -> bool:
+def use_smoke_set_if_needed(settings: TrainConfig, *, demo: bool) -> bool:
     """Point `settings` at the synthetic smoke set if its manifests are missing at their default paths.
 
-    The demo's manifests stand at those paths too; only the demo preset sees them. A family that does not read
-    the manifests of `kwela manifests` has no smoke set. Raises UserError for a manifest that is missing and
-    has no stand-in.
+    Return whether it was done. The demo's manifests lie at those paths too, but only the demo preset uses
+    them. A family that does not read the manifests of `kwela manifests` has no smoke set. Raises UserError
+    for a manifest that is missing and that the smoke set can't replace.
     """
     from kwela import config
     from kwela.cli.corpus import smoke_set

@@ -1,4 +1,4 @@
-"""Commands about a rented machine, the same for every cloud: `kwela CLOUD launch` and so on."""
+"""Make the commands of a rented machine, such as `kwela aws launch`; they are the same for every cloud."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from kwela.machines.provider import Machine, MachineRequest, MachineState, Provi
 
 
 class Market(StrEnum):
-    """How a machine is paid for."""
+    """Tell how a machine is paid for."""
 
     spot = "spot"
     on_demand = "on-demand"
 
 
-def _plain(name: str) -> str:
+def _checked_name(name: str) -> str:
+    """Return the name. Raises UserError if a cloud would not accept it."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", name):
         raise UserError(f"--name {name}: letters, digits and - only, 63 at most")
     return name
 
 
-Name = Annotated[str, typer.Option(help="Which one, if you have several.", callback=_plain)]
+Name = Annotated[str, typer.Option(help="Which one, if you have several.", callback=_checked_name)]
 Region = Annotated[str | None, typer.Option(help="Default: as the AWS CLI finds it, else us-east-1.")]
 Profile = Annotated[str | None, typer.Option(help="Of ~/.aws; default: as the AWS CLI finds it.")]
-From = Annotated[
+AllowedAddress = Annotated[
     str | None, typer.Option("--from", help="The one IPv4 address let in; default: this machine's.")
 ]
-NAME = "phase-2-5"
+DEFAULT_NAME = "phase-2-5"
 
 
 def rental_app(cloud: str) -> typer.Typer:
-    """Return the commands for one cloud, by its name in PROVIDERS."""
+    """Return the commands of one cloud; `cloud` is its name in PROVIDERS."""
     title = providers.PROVIDERS[cloud].title
     app = typer.Typer(
         name=cloud,
@@ -49,8 +50,8 @@ def rental_app(cloud: str) -> typer.Typer:
     )
     commands: list[Callable[..., None]] = [launch, start, stop, status]
     for command in commands:
-        text = inspect.cleandoc(command.__doc__ or "").replace("kwela aws", f"kwela {cloud}")
-        app.command(command.__name__, help=text)(command)
+        help_text = inspect.cleandoc(command.__doc__ or "").replace("kwela aws", f"kwela {cloud}")
+        app.command(command.__name__, help=help_text)(command)
     return app
 
 
@@ -67,9 +68,9 @@ def launch(
             "--iam-instance-profile", help="By its name: what the machine itself may do, such as send to SNS."
         ),
     ] = None,
-    address: From = None,
+    address: AllowedAddress = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
-    name: Name = NAME,
+    name: Name = DEFAULT_NAME,
     region: Region = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -87,9 +88,9 @@ def launch(
         provider = _provider(context, region, profile)
         if machine := provider.find(name):
             if elastic_ip:
-                machine = _fix_address(provider, machine, yes, as_json)
+                machine = _give_fixed_address(provider, machine, yes, as_json)
             bill = provider.bill(machine)
-            say(bill.facts, f"{_already(provider, machine)}\n{bill.text}")
+            say(bill.facts, f"{_exists_already(provider, machine)}\n{bill.text}")
             return
         spot = market is Market.spot
         request = MachineRequest(
@@ -98,7 +99,7 @@ def launch(
         offer = provider.offer(request)
         print(offer.text)
         if not yes:
-            _confirm(provider, "Launch it?", as_json)
+            _ask_to_agree(provider, "Launch it?", as_json)
         machine = provider.launch(offer)
         bill = provider.bill(machine)
         say(bill.facts, f"{bill.text}\nssh -i {key_name}.pem ubuntu@{machine.address}")
@@ -106,8 +107,8 @@ def launch(
 
 def start(
     context: typer.Context,
-    address: From = None,
-    name: Name = NAME,
+    address: AllowedAddress = None,
+    name: Name = DEFAULT_NAME,
     region: Region = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -124,17 +125,17 @@ def start(
         caller = None
         try:
             caller = caller_address(address)
-        except UserError as unknown:
+        except UserError as error:
             if address:
                 raise
-            print(f"{unknown}; the security group stays as it is")
+            print(f"{error}; the security group stays as it is")
         bill = provider.bill(provider.start(name, caller))
         say(bill.facts, bill.text)
 
 
 def stop(
     context: typer.Context,
-    name: Name = NAME,
+    name: Name = DEFAULT_NAME,
     region: Region = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -152,7 +153,7 @@ def stop(
 
 def status(
     context: typer.Context,
-    name: Name = NAME,
+    name: Name = DEFAULT_NAME,
     region: Region = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -180,22 +181,23 @@ def _provider(context: typer.Context, region: str | None, profile: str | None) -
     return providers.connect(group.info_name, region, profile)
 
 
-def _already(provider: Provider, machine: Machine) -> str:
-    up = machine.state in (MachineState.PENDING, MachineState.RUNNING)
-    hint = "" if up else f" (kwela {provider.name} start starts it)"
+def _exists_already(provider: Provider, machine: Machine) -> str:
+    """Return the line that says that the machine is there, and how to start it if it is stopped."""
+    is_up = machine.state in (MachineState.PENDING, MachineState.RUNNING)
+    hint = "" if is_up else f" (kwela {provider.name} start starts it)"
     return f"{machine.name} is there already, {machine.state}{hint}"
 
 
-def _fix_address(provider: Provider, machine: Machine, yes: bool, as_json: bool) -> Machine:
-    """Give an existing machine an address that stays, after asking if one must be rented."""
+def _give_fixed_address(provider: Provider, machine: Machine, yes: bool, as_json: bool) -> Machine:
+    """Give an existing machine an address that stays; ask first if that address must be rented."""
     if not yes and not provider.has_fixed_address(machine.name):
         print(f"{machine.name} is there already; {provider.fixed_address_cost()}")
-        _confirm(provider, "Give it an Elastic IP?", as_json)
+        _ask_to_agree(provider, "Give it an Elastic IP?", as_json)
     return provider.fix_address(machine)
 
 
-def _confirm(provider: Provider, question: str, as_json: bool) -> None:
-    """Ask the user. Raises KwelaError after a no, and UserError if nobody can answer."""
+def _ask_to_agree(provider: Provider, question: str, as_json: bool) -> None:
+    """Ask the user to agree. Raises KwelaError if the answer is no, UserError if nobody can answer."""
     try:
         agreed = typer.confirm(question, err=as_json)
     except typer.Abort:

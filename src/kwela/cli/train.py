@@ -83,7 +83,7 @@ def train(
         )
     if chosen.name != "musicgen" and (check or ledger or workers):
         raise UserError(f"kwela train {family}: --check, --ledger and --workers are for musicgen")
-    request = prepare.Request(chosen, config, preset, overrides or [], epochs, device, out)
+    request = prepare.TrainingRequest(chosen, config, preset, overrides or [], epochs, device, out)
     with speaking(as_json, aloud=first_rank()) as say:
         if check:
             from kwela.cli import musicgen
@@ -97,7 +97,9 @@ def train(
             _fit(ready, session, say)
 
 
-def _prepare(request: prepare.Request, workers: int | None, ledger: Path | None) -> prepare.Prepared:
+def _prepare(
+    request: prepare.TrainingRequest, workers: int | None, ledger: Path | None
+) -> prepare.PreparedTraining:
     """MusicGen reads the playbook's config and a campaign's ledger; every other family is prepared alike."""
     if request.family.name != "musicgen":
         return prepare.prepare(request)
@@ -106,14 +108,14 @@ def _prepare(request: prepare.Request, workers: int | None, ledger: Path | None)
     return musicgen.prepare(request, workers, ledger)
 
 
-def _session(ready: prepare.Prepared, device: str | None, resume: str, *, afresh: bool) -> Session:
+def _session(ready: prepare.PreparedTraining, device: str | None, resume: str, *, afresh: bool) -> Session:
     from kwela.engine.session import Session
 
     start: Resume = None if afresh else "auto" if resume == "auto" else Path(resume).resolve()
     return Session(ready.data_hash, ready.tokenizer_hash, resume=start, device=device)
 
 
-def _estimate(ready: prepare.Prepared, session: Session, dollars_per_hour: float, say: Say) -> None:
+def _estimate(ready: prepare.PreparedTraining, session: Session, dollars_per_hour: float, say: Say) -> None:
     """Train ESTIMATE_STEPS in a temporary folder, and say how long the whole takes and what it costs."""
     from kwela.engine import loop
 
@@ -136,7 +138,7 @@ def _estimate(ready: prepare.Prepared, session: Session, dollars_per_hour: float
     )
 
 
-def _fit(ready: prepare.Prepared, session: Session, say: Say) -> None:
+def _fit(ready: prepare.PreparedTraining, session: Session, say: Say) -> None:
     """Train, and say the best figure and where it was reached."""
     from kwela.engine import journal, loop
 

@@ -1,4 +1,4 @@
-"""Turn manifest rows into training items: ids from a cache, windows drawn by (seed, epoch, index)."""
+"""Turn the rows of a manifest into songs as ids, which a cache keeps, and draw training windows from them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from kwela.music import midi, tokens
 
 
 def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path | None) -> list[Song]:
-    """Read the songs of a MIDI manifest's rows, in order. Raises UserError naming a bad file.
+    """Read the song of each row of a MIDI manifest, in order.
 
-    rows: of `corpus.pairs.rows.read`. cache_dir: without it, every file is encoded anew.
+    rows: as `corpus.pairs.rows.read` returns them. cache_dir: without it, every file is encoded anew. Raises
+    UserError that names a bad file.
     """
     paths = [Path(row["midi_path"]) for row in rows]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading waits for a child process: threads suffice
-        read = pool.map(lambda path: cached_ids(path, cache_dir) if cache_dir else read_ids(path), paths)
+    # Threads are enough, because reading waits for a child process.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ids_of_paths = pool.map(
+            lambda path: cached_ids(path, cache_dir) if cache_dir else read_ids(path), paths
+        )
         label = "Reading MIDI" if len(paths) >= 50 else ""
-        ids = list(terminal.with_progress_bar(read, label, len(paths)))
+        ids = list(terminal.with_progress_bar(ids_of_paths, label, len(paths)))
     return [
         Song(path, song_ids, row["emotion64"], row.get("context") or {})
         for path, song_ids, row in zip(paths, ids, rows, strict=True)
@@ -34,15 +38,15 @@ def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path | None) -> list[Son
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """Encode a MIDI file as ids, int16."""
+    """Read a MIDI file and return it as ids, int16."""
     return tokens.encode(midi.read(path))
 
 
 def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
-    """Return a MIDI file's ids, int16, from `cache_dir` where it has them.
+    """Return a MIDI file's ids, int16, from `cache_dir` if it has them; otherwise encode and keep them.
 
-    The key of an entry is the file's bytes and the tokenizer; any number of processes may share the folder.
-    Raises KwelaError or, where the folder can't be written, UserError; both name the entry.
+    The key of an entry is a hash of the file's bytes and of the tokenizer. Any number of processes may share
+    the folder. Raises KwelaError, or UserError if the folder can't be written; both name the entry.
     """
     key = files.sha256(path.read_bytes() + tokens.tokenizer_hash().encode())
     body = files.cached(cache_dir, key, lambda: read_ids(path).astype("<i2").tobytes())
@@ -50,23 +54,27 @@ def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
 
 
 class TrainWindows:
-    """The training set: one item for each started `window` ids of a song.
+    """Hold the training set: a song gives one item for each `window` ids, rounded up.
 
-    An item is a random stretch of the song that starts at BOS or at a BAR, augmented.
+    An item is a random window of the song that starts at BOS or at a BAR. It is augmented.
     """
 
     def __init__(self, songs: Sequence[Song], window: int, settings: MidiGeneratorAugment) -> None:
         self.window, self.settings = window, settings
-        counts = [-(-(len(song.ids) - 1) // window) for song in songs]
-        # (song, j, n): item j of n draws its start from part j of n equal parts of the song's bars, so that
-        # an epoch covers the whole song.
-        self.items = [(song, j, n) for song, n in zip(songs, counts, strict=True) for j in range(n)]
+        item_counts = [-(-(len(song.ids) - 1) // window) for song in songs]
+        # The bars of a song are cut into as many equal parts as it has items. Each item draws its start from
+        # its own part, so that an epoch covers the whole song.
+        self.items = [
+            (song, part, parts)
+            for song, parts in zip(songs, item_counts, strict=True)
+            for part in range(parts)
+        ]
 
     def __len__(self) -> int:
         return len(self.items)
 
     def item(self, index: int, rng: np.random.Generator) -> Item:
-        """Return one augmented window, drawn by `rng`."""
+        """Draw a window of item `index` and augment it, both by `rng`."""
         song, part, parts = self.items[index]
         ids, context, emotion = song.ids, song.context, song.emotion
         shift = augment.Shift(0, 0, 0)
@@ -78,9 +86,9 @@ class TrainWindows:
             if rng.random() < self.settings.context_dropout:
                 context = {}
         starts = window_starts(ids)
-        # The first start from which the window reaches EOS is the last that is drawn.
+        # The first start from which a window reaches EOS is the last that may be drawn.
         last = int(np.searchsorted(starts, len(ids) - 1 - self.window))
         choices = starts[: last + 1]
         start = int(choices[int((part + rng.random()) / parts * len(choices))])
-        placed = augment.transpose_context(context_of(ids, context), shift.semitones)
-        return make_item(ids, placed, emotion, start, start + self.window)
+        transposed = augment.transpose_context(context_of(ids, context), shift.semitones)
+        return make_item(ids, transposed, emotion, start, start + self.window)

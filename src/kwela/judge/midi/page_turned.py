@@ -1,7 +1,7 @@
 """Write the sections of `kwela judge midi` on what turning one dimension of the emotion changes.
 
-A dimension is turned from its lowest to its highest target in pairs of pieces of one seed; the others are
-kept.
+Two pieces of one seed make a pair. One dimension of their emotion is turned: one piece has its lowest target,
+the other its highest. The other dimensions stay the same.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from kwela.judge.shared.scorecard import Scorecard, ScorecardRow
 from kwela.music.emotion import DIMENSION_NAMES
 from kwela.stats import share
 
-SYSTEMS = (MODEL, TWIN, RULE_EDIT)  # their pairs are shown
-DESCRIPTORS = {  # feature: name in the table
+SYSTEMS = (MODEL, TWIN, RULE_EDIT)  # These sections show the pairs of these systems alone.
+DESCRIPTORS = {  # a symbolic feature -> its name in the table
     "tempo": "tempo",
     "velocity_mean": "velocity",
     "onset_rate": "onsets a second",
@@ -51,7 +51,7 @@ def add_turned_dimensions(
     references: Sequence[ScoreTick],
     out: Path,
 ) -> None:
-    """Add what turning one dimension changes, as each evaluator judges it and in the notes themselves."""
+    """Add what turning one dimension changes: first as each evaluator judges it, then in the notes."""
     text = (
         "Pairs of one seed, a dimension turned from lowest to highest, the others kept; judged in [-1, 1]. "
         "A change in another dimension is a leak. Floor: pairs of one target and two seeds. Ceiling, and "
@@ -73,19 +73,19 @@ def add_turned_dimensions(
     if results:
         draw_forest(out / "flips.png", panels, "mean change (95 % by seed)", COLOURS)
         card.sections["flips_symbolic"].picture = "flips.png"
-    shown = {name: pieces for name, pieces in systems.items() if name in SYSTEMS}
-    _add_changes_of_notes(card, shown, references)
+    pieces_of_system = {name: pieces for name, pieces in systems.items() if name in SYSTEMS}
+    _add_changes_of_notes(card, pieces_of_system, references)
 
 
 def _judged_change_rows(result: EvaluatorResult, turned: int, judged: int, seed: int) -> list[ScorecardRow]:
-    """Return the rows of dimension `judged` as dimension `turned` is turned; dimensions by index."""
+    """Return the rows that tell how dimension `judged` changes as `turned` is turned; both are indexes."""
     line = f"{DIMENSION_NAMES[turned]} turned: judged {JUDGED_DIMENSIONS[judged]}"
     note = "" if turned == judged else "leak"
-    missing = refusal_reason(judged, result.accuracy.usable)
+    refusal = refusal_reason(judged, result.accuracy.usable)
     if not opposite_target_pairs(result.pieces[MODEL], turned):
-        missing = "the evaluator judged one value of it only"
-    if missing:
-        return [ScorecardRow(f"{line} | {MODEL}", note=missing)]
+        refusal = "the evaluator judged one value of it only"
+    if refusal:
+        return [ScorecardRow(f"{line} | {MODEL}", note=refusal)]
     values = {
         name: (result.values[name][:, judged], pieces)
         for name, pieces in result.pieces.items()
@@ -93,18 +93,19 @@ def _judged_change_rows(result: EvaluatorResult, turned: int, judged: int, seed:
     }
     rows = _change_rows(line, turned, values, note, seed)
     if turned < len(JUDGED_DIMENSIONS):
-        real = result.judged[REAL_MUSIC]
-        difference = real.difference_between_sides(turned, judged)
+        real_music = result.judged[REAL_MUSIC]
+        difference = real_music.difference_between_sides(turned, judged)
         label = f"{line} | {REAL_MUSIC} (ceiling)"
-        rows.append(ScorecardRow.from_interval(label, difference, len(real.groups), note))
+        rows.append(ScorecardRow.from_interval(label, difference, len(real_music.groups), note))
     return rows
 
 
 def _change_rows(
     line: str, turned: int, systems: Mapping[str, tuple[np.ndarray, SystemPieces]], note: str, seed: int
 ) -> list[ScorecardRow]:
-    """Return the mean change of each system's values as a dimension is turned, and the model's where none is.
+    """Return a row for each system: how its values change on average as dimension `turned` is turned.
 
+    The last row is the floor: the model's change between two seeds when no dimension is turned.
     systems: name -> values (pieces,) and the pieces.
     """
     rows = []
@@ -114,16 +115,17 @@ def _change_rows(
         rows.append(ScorecardRow.from_interval(f"{line} | {name}", change, len(pairs), note))
     values, pieces = systems[MODEL]
     pairs = same_target_pairs(pieces, seed)
-    chance = mean_change(values, pieces, pairs)
-    return [*rows, ScorecardRow.from_interval(f"{line} | {SAME_TARGET}", chance, len(pairs))]
+    seed_change = mean_change(values, pieces, pairs)
+    return [*rows, ScorecardRow.from_interval(f"{line} | {SAME_TARGET}", seed_change, len(pairs))]
 
 
 def _add_changes_of_notes(
     card: Scorecard, systems: Mapping[str, SystemPieces], references: Sequence[ScoreTick]
 ) -> None:
+    """Add what turning changes in the notes, in standard deviations over the `references`."""
     rows: list[ScorecardRow] = []
-    defined = [column[np.isfinite(column)] for column in _descriptors(references).T]
-    spread = [float(column.std()) if len(column) else 0.0 for column in defined]
+    finite = [column[np.isfinite(column)] for column in _descriptors(references).T]
+    deviation = [float(column.std()) if len(column) else 0.0 for column in finite]
     values = {name: _descriptors(pieces.scores) for name, pieces in systems.items()}
     for turned, dimension in enumerate(DIMENSION_NAMES):
         for name, pieces in systems.items():
@@ -135,19 +137,20 @@ def _add_changes_of_notes(
                 )
         for column, title in enumerate(DESCRIPTORS.values()):
             line = f"{dimension} turned: {title}"
-            if spread[column] < 1e-9:
+            if deviation[column] < 1e-9:
                 rows.append(ScorecardRow(f"{line} | {MODEL}", note="held-out music has one value"))
                 continue
-            in_spreads = {
-                name: (values[name][:, column] / spread[column], pieces) for name, pieces in systems.items()
+            scaled = {
+                name: (values[name][:, column] / deviation[column], pieces)
+                for name, pieces in systems.items()
             }
-            rows += _change_rows(line, turned, in_spreads, "", card.seed)
+            rows += _change_rows(line, turned, scaled, "", card.seed)
     text = "The same pairs, in standard deviations of held-out music: no evaluator has a part in it."
     card.add("flips", "Turning one dimension, in the notes", rows, text, "mean change")
 
 
 def _descriptors(scores: Sequence[ScoreTick | None]) -> np.ndarray:
-    """Return the DESCRIPTORS of each piece, (pieces, descriptors); NaN where invalid."""
+    """Return the DESCRIPTORS of each piece, (pieces, descriptors); NaN where it is missing or too short."""
     values = np.full((len(scores), len(DESCRIPTORS)), math.nan)
     for number, score in enumerate(scores):
         if score is not None and has_enough_notes(score):

@@ -1,10 +1,10 @@
-"""Compute the thirty or so features of a rendered score that an evaluator sees, from a spectrogram.
+"""Compute from a spectrogram the thirty or so features of a rendered score that an evaluator sees.
 
-- No symbol of the score is seen, and neither the log-mel nor any feature that a model here trains on is used.
+- They use the sound alone: nothing of the score, and no log-mel or other feature that a model here trains on.
 - The synthesiser brings every rendering to one peak, so loudness is relative to the piece's own loudest
   moment.
 - A feature that the sound doesn't define is NaN.
-- Sources: spectral shape after Peeters 2004; keys by `key_profiles`.
+- The spectral shape follows Peeters 2004; `key_profiles` gives the keys.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from kwela.stats import entropy
 
 RATE = 22_050  # Hz
 N_FFT, HOP = 2048, 512  # samples
-BANDS = (0, 125, 250, 500, 1000, 2000, 4000, 11_025)  # Hz, edges
-SILENT = -50.0  # dB below the loudest frame
-_HERTZ = np.fft.rfftfreq(N_FFT, 1 / RATE)
+BANDS = (0, 125, 250, 500, 1000, 2000, 4000, 11_025)  # Hz, the edges of the bands
+SILENT = -50.0  # dB; a frame this far below the loudest one is silent
+_BIN_HERTZ = np.fft.rfftfreq(N_FFT, 1 / RATE)
 _FRAMES_IN_4_S = 172
 
 
 def features(samples: np.ndarray, rate: int) -> FeatureValues:
-    """Return {name: number}, always with the same names.
+    """Return {name: number}; the names are always the same.
 
-    samples: (N,) float mono at `rate` Hz. Silence, or a sound that is shorter than a frame, is all NaN.
+    samples: (N,) float mono at `rate` Hz. For silence, or a sound of at most four frames, each number is NaN.
     """
     wave = soxr.resample(np.asarray(samples, np.float32), rate, RATE) if rate != RATE else samples
     spectrogram = magnitudes(wave, N_FFT, HOP)
@@ -57,21 +57,22 @@ def _loudness(wave: np.ndarray, spectrogram: np.ndarray) -> FeatureValues:
 
 
 def _shape(spectrogram: np.ndarray) -> FeatureValues:
-    """Measure the spectrum of frames that sound.
+    """Measure the spectrum of the frames that sound.
 
-    Centre and roll-off are log2 of Hz, flatness is log10, shares of bands are dB.
+    Centre and roll-off are log2 of Hz, flatness is a log10, and the share of each band is in dB.
     """
     frames = spectrogram[spectrogram.max(1) > 1e-3 * spectrogram.max()]
     power = frames**2
     total = power.sum(1) + 1e-12
-    centre = np.log2((power @ _HERTZ) / total + 1)
+    centre = np.log2((power @ _BIN_HERTZ) / total + 1)
     rolloff_bin = (np.cumsum(power, 1) < 0.85 * total[:, None]).sum(1).clip(0, N_FFT // 2)
-    rolloff = np.log2(_HERTZ[rolloff_bin] + 1)
+    rolloff = np.log2(_BIN_HERTZ[rolloff_bin] + 1)
     flatness = np.exp(np.log(power + 4e-16).mean(1)) / (power.mean(1) + 4e-16)
     mean_power = power.mean(0)
     bands = {
         f"band_{low}": float(
-            10 * np.log10(mean_power[(low <= _HERTZ) & (high > _HERTZ)].sum() / mean_power.sum() + 1e-6)
+            10
+            * np.log10(mean_power[(low <= _BIN_HERTZ) & (high > _BIN_HERTZ)].sum() / mean_power.sum() + 1e-6)
         )
         for low, high in itertools.pairwise(BANDS)
     }
@@ -86,7 +87,7 @@ def _shape(spectrogram: np.ndarray) -> FeatureValues:
 
 
 def _pulse(spectrogram: np.ndarray) -> FeatureValues:
-    """Measure attacks a second, how even they are, and their strongest period from 40 to 240 BPM."""
+    """Measure the attacks per second, how even they are, and the strongest pulse from 40 to 240 BPM."""
     level = np.log1p(100 * spectrogram / spectrogram.max())
     flux = np.maximum(np.diff(level, axis=0), 0).sum(1)
     seconds = len(flux) * HOP / RATE
@@ -112,38 +113,39 @@ def _pulse(spectrogram: np.ndarray) -> FeatureValues:
 
 
 def _harmony(spectrogram: np.ndarray) -> FeatureValues:
-    """Measure the chroma of 100 to 2,000 Hz: its key, how it leans to major, how it moves."""
-    frames = _chroma_of_peaks(spectrogram)
-    whole = frames.sum(0).astype(float)
-    correlations = key_correlations(whole)
-    degrees = from_best_tonic(whole, correlations)
-    parts = np.array_split(frames, max(1, len(frames) // _FRAMES_IN_4_S))
+    """Measure the chroma of 100 to 2,000 Hz: its key, how much it leans to major, how much it moves."""
+    chroma_frames = _chroma_of_peaks(spectrogram)
+    chroma_sum = chroma_frames.sum(0).astype(float)
+    correlations = key_correlations(chroma_sum)
+    degrees = from_best_tonic(chroma_sum, correlations)
+    parts = np.array_split(chroma_frames, max(1, len(chroma_frames) // _FRAMES_IN_4_S))
     lean = np.array([lean_to_major(key_correlations(part.sum(0).astype(float))) for part in parts])
-    share = frames / (frames.sum(1, keepdims=True) + 1e-9)
-    entropies = [entropy(frame) for frame in frames[::8].astype(float) if frame.sum() > 0]
-    moves = np.abs(np.diff(share[::8], axis=0)).sum(1)
+    shares = chroma_frames / (chroma_frames.sum(1, keepdims=True) + 1e-9)
+    entropies = [entropy(frame) for frame in chroma_frames[::8].astype(float) if frame.sum() > 0]
+    moves = np.abs(np.diff(shares[::8], axis=0)).sum(1)
     return {
         "mode": lean_to_major(correlations),
         "local_mode": float(lean.mean()),
         "key_clarity": float(correlations.max()),
+        # Degree 3 is the minor third and 4 the major one; 8 is the minor sixth and 9 the major one.
         "third": float(degrees[4] / (degrees[3] + degrees[4] + 1e-9)),
         "sixth": float(degrees[9] / (degrees[8] + degrees[9] + 1e-9)),
-        "class_entropy": entropy(whole),
+        "class_entropy": entropy(chroma_sum),
         "frame_entropy": float(np.mean(entropies)),
-        "harmony_moves": float(moves.mean()) if len(share) > 16 else math.nan,
+        "harmony_moves": float(moves.mean()) if len(shares) > 16 else math.nan,
     }
 
 
 def _chroma_of_peaks(spectrogram: np.ndarray) -> np.ndarray:
     """Return the chroma of the spectrogram's peaks, (frames, 12).
 
-    Peaks alone count, so that a chord's partials stand out of the skirts that the window gives them.
+    Peaks alone count, because the window of the transform blurs each partial into the bins beside it.
     """
-    used = (_HERTZ >= 100) & (_HERTZ <= 2000)
-    lines = spectrogram[:, used]
-    is_peak = np.zeros_like(lines, bool)
-    is_peak[:, 1:-1] = (lines[:, 1:-1] > lines[:, :-2]) & (lines[:, 1:-1] >= lines[:, 2:])
-    return chroma(np.sqrt(lines * is_peak), _HERTZ[used])
+    in_range = (_BIN_HERTZ >= 100) & (_BIN_HERTZ <= 2000)
+    bins = spectrogram[:, in_range]
+    is_peak = np.zeros_like(bins, bool)
+    is_peak[:, 1:-1] = (bins[:, 1:-1] > bins[:, :-2]) & (bins[:, 1:-1] >= bins[:, 2:])
+    return chroma(np.sqrt(bins * is_peak), _BIN_HERTZ[in_range])
 
 
 NAMES = tuple(features(np.sin(np.arange(4 * RATE) * 0.06), RATE))

@@ -1,4 +1,4 @@
-"""Draw rows of a scorecard as a forest plot: a dot for each figure, with its interval as a line."""
+"""Draw rows of a scorecard as a forest plot: each figure is a dot, and its interval is a line."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ def draw_forest(
 ) -> None:
     """Draw the rows of each panel as dots with their intervals, and write the picture to `path`.
 
-    panels: title -> rows. A row labelled "line | system" is a dot of that system on that line; without " | "
-    it is the first system's. A row without a value has no dot. Dots without intervals share one height.
-    unit: the label of the horizontal axis. colours: system -> colour, in the order of the legend.
+    panels: title -> rows. A row labelled "line | system" is a dot of that system on that line. Without " | "
+    the dot belongs to the first system. A row without a value has no dot. If no row has an interval, all dots
+    of a line lie at one height. unit: the label of the horizontal axis. colours: system -> colour; the legend
+    keeps this order.
     """
-    places = {
+    line_and_system = {
         row: [*row.label.split(" | "), next(iter(colours))][:2] for rows in panels.values() for row in rows
     }
-    lines = list(dict.fromkeys(line for line, _ in places.values()))
-    drawn = {system for _, system in places.values()}
-    systems = [system for system in colours if system in drawn]
-    spacing = 0.7 / len(systems) if any(row.ci for row in places) else 0.0  # between the systems of one line
+    lines = list(dict.fromkeys(line for line, _ in line_and_system.values()))
+    systems_of_rows = {system for _, system in line_and_system.values()}
+    systems = [system for system in colours if system in systems_of_rows]
+    # The spacing lies between two systems of one line.
+    spacing = 0.7 / len(systems) if any(row.ci for row in line_and_system) else 0.0
     height = (0.3 + 0.18 * spacing * len(systems) ** 2) * len(lines) + 1.2
     figure, axes = plots.sheet(1, len(panels), (4 + 3.2 * len(panels), height), sharey=True)
     for axis, (title, rows) in zip(axes, panels.items(), strict=True):
         for row in rows:
-            line, system = places[row]
+            line, system = line_and_system[row]
             if row.value is not None and system in systems:
                 y = lines.index(line) + spacing * (systems.index(system) - (len(systems) - 1) / 2)
                 _draw_row(axis, row.value, row.ci, y, colours[system])

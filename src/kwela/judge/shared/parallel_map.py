@@ -1,4 +1,4 @@
-"""Apply a function to many items, on every core.
+"""Apply a function to many items on all cores.
 
 An item that fails gives a `Failure` in its place, so that a judge can name what it left out.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from kwela.corpus import parallel
 from kwela.errors import KwelaError
 
-_FEWEST_WITH_BAR = 20  # items; fewer are done before a progress bar is of use
+_MIN_ITEMS_FOR_BAR = 20  # Fewer items are done before a progress bar is of use.
 
 
 class Failure(str):
@@ -24,9 +24,9 @@ def map_items(function: Callable[..., Any], items: Sequence[Any], label: str, in
     """Return function(item) for each item, in order, computed in several processes.
 
     A result is a `Failure` if the function raised KwelaError for the item, or if the item killed its process.
-    function: defined at the top level of a module, since other processes import it; it returns JSON values.
-    inline: how many items a process must have before it pays for its start. Raises KwelaError if no process
-    can start.
+    function: other processes import it, so it stands at the top level of a module; it returns JSON values.
+    inline: how many items a process must have to be worth its start.
+    Raises KwelaError if no process can start.
     """
     tasks = {str(number): (function, item) for number, item in enumerate(items)}
     with tempfile.TemporaryDirectory() as folder:
@@ -37,12 +37,14 @@ def map_items(function: Callable[..., Any], items: Sequence[Any], label: str, in
                 Path(folder) / "done",
                 label=label,
                 crashed=_reason_of_crash,
-                quiet=len(items) < _FEWEST_WITH_BAR,
+                quiet=len(items) < _MIN_ITEMS_FOR_BAR,
                 inline=inline,
             )
-        except KwelaError:  # its message advises an option that `kwela judge` does not have
+        except KwelaError:  # Its message advises an option that `kwela judge` lacks.
             raise KwelaError("worker processes can't start: their reason stands above") from None
-    return [Failure(each["why"]) if "why" in each else each["result"] for each in outcomes.values()]
+    return [
+        Failure(outcome["why"]) if "why" in outcome else outcome["result"] for outcome in outcomes.values()
+    ]
 
 
 def _result_or_reason(function: Callable[..., Any], item: Any) -> dict[str, Any]:
