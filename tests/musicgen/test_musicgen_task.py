@@ -72,7 +72,7 @@ def test_a_loss_counts_every_code_once_and_no_padding(settings):
     task = the_task(settings)
     items = task.datasets()[1]
     drawn = [items.item(index, np.random.default_rng(0)) for index in range(2)]
-    drawn[1] = data.Crop(drawn[1].codes[:, :40], drawn[1].states, drawn[1].width)
+    drawn[1] = data.Crop(drawn[1].codes[:, :40], drawn[1].states, drawn[1].text_width)
     batch = task.collate(drawn)
     with torch.no_grad():
         found = task.losses(task.model().eval(), batch)
