@@ -1,7 +1,9 @@
-"""The Chamfer distance, forward and backward, beside the form that writes out all pairs: seconds, and growth of memory.
+"""The Chamfer distance, forward and backward, beside the form that writes out all pairs: seconds, and growth
+of memory.
 
-B = 16 clouds of N = 1,200 points, 2 threads, alternating in one run; medians. Memory is the growth of the process's
-peak resident size over a run that has done everything but that one call, each form in a process of its own.
+B = 16 clouds of N = 1,200 points, 2 threads, alternating in one run; medians. Memory is the growth of the
+process's peak resident size over a run that has done everything but that one call, each form in a process of
+its own.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def clouds(batch: int = BATCH, points: int = POINTS) -> tuple[Tensor, Tensor]:
 
 
 def growth(form: str) -> float:
-    """MiB by which one call forward and backward raises the peak of this process, after a small one as warm-up."""
+    """MiB by which one call forward and backward raises the peak of this process, after a small one as
+    warm-up.
+    """
     small, large = clouds(2, 50), clouds()
     FORMS[form](*small).backward()
     before = peak()

@@ -35,7 +35,9 @@ def write(
     peer_version: str | None,
     lower_is_better: bool = False,
 ) -> None:
-    """Write `results/<name>.json` and print it in one line. ratio: over 1, ours is better; None without a peer."""
+    """Write `results/<name>.json` and print it in one line. ratio: over 1, ours is better; None without a
+    peer.
+    """
     ratio = None if peer is None else (peer / ours if lower_is_better else ours / peer)
     RESULTS.mkdir(exist_ok=True)
     result = {

@@ -1,7 +1,8 @@
-"""Decoding a WAV and computing its log-mel segments, beside librosa where it is installed: seconds of music a second.
+"""Decoding a WAV and computing its log-mel segments, beside librosa where it is installed: seconds of music
+a second.
 
-One thread. Both read one minute of 44.1 kHz stereo and give 128 Slaney mels of n_fft 2048 at hop 1024; librosa computes
-them over the whole minute, we segment by segment, as training does.
+One thread. Both read one minute of 44.1 kHz stereo and give 128 Slaney mels of n_fft 2048 at hop 1024;
+librosa computes them over the whole minute, we segment by segment, as training does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Pairs a second that become manifest rows: found, opened, checked, split and written, on all cores of this machine.
+"""Pairs a second that become manifest rows: found, opened, checked, split and written, on all cores of this
+machine.
 
-One-minute pieces: 44.1 kHz mono 16-bit WAV and a MIDI file of ~500 notes in three tracks. No peer does this. The rate
-with --align is printed below it.
+One-minute pieces: 44.1 kHz mono 16-bit WAV and a MIDI file of ~500 notes in three tracks. No peer does this.
+The rate with --align is printed below it.
 """
 
 from __future__ import annotations

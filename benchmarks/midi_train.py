@@ -1,8 +1,10 @@
-"""A training step of the full-size MIDI generator beside transformers' Llama of the same parameter count: ids a second.
+"""A training step of the full-size MIDI generator beside transformers' Llama of the same parameter count:
+ids a second.
 
-Both: 8 layers of 384 with 6 heads over 388 ids, 8 x 512 ids, bfloat16 autocast, two threads, not compiled, no dropout,
-the same fused AdamW. Rounds alternate; the figures are medians. Llama's feed-forward width is chosen to even out the
-parameters, ours cross-attends to emotion besides, and Llama gets the faster of its two attentions.
+Both: 8 layers of 384 with 6 heads over 388 ids, 8 x 512 ids, bfloat16 autocast, two threads, not compiled, no
+dropout, the same fused AdamW. Rounds alternate; the figures are medians. Llama's feed-forward width is chosen
+to even out the parameters, ours cross-attends to emotion besides, and Llama gets the faster of its two
+attentions.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""A fine-tuning step of MusicGen from cached codes beside one that encodes audio and text first: clips a second.
+"""A fine-tuning step of MusicGen from cached codes beside one that encodes audio and text first: clips a
+second.
 
-Both: the same language model, LoRA of rank 16, bfloat16 autocast, two threads, 10-second crops of the same clips, one
-optimiser step each in turn; the figures are medians. The encoding side reads a 29-second MP3, resamples a crop and runs
-EnCodec and T5 without gradients, as fine-tuning scripts that encode on the fly do.
+Both: the same language model, LoRA of rank 16, bfloat16 autocast, two threads, 10-second crops of the same
+clips, one optimiser step each in turn; the figures are medians. The encoding side reads a 29-second MP3,
+resamples a crop and runs EnCodec and T5 without gradients, as fine-tuning scripts that encode on the fly do.
 
 - `musicgen_step`: the stand-in of `--preset tiny`, what a CPU is tuned on, batch 8.
-- `musicgen_step_small`: musicgen-small's true shapes (decoder 24 x 1024, EnCodec 32 kHz, T5-base) with random weights,
-  since time doesn't depend on them, batch 2. There the decoder's own step takes most of a CPU's time.
+- `musicgen_step_small`: musicgen-small's true shapes (decoder 24 x 1024, EnCodec 32 kHz, T5-base) with random
+  weights, since time doesn't depend on them, batch 2. There the decoder's own step takes most of a CPU's
+  time.
 """
 
 from __future__ import annotations

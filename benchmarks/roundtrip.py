@@ -1,7 +1,8 @@
 """Check the codec on every MIDI file of a folder: `python benchmarks/roundtrip.py FOLDER`.
 
-Each file is encoded, decoded, written, read and encoded again: the ids must be the same, every step allowed by the
-grammar, and the errors within the bounds. Prints counts and the largest errors; exit status 1 if any file fails.
+Each file is encoded, decoded, written, read and encoded again: the ids must be the same, every step allowed
+by the grammar, and the errors within the bounds. Prints counts and the largest errors; exit status 1 if any
+file fails.
 """
 
 from __future__ import annotations

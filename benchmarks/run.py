@@ -1,4 +1,5 @@
-"""Run the comparisons and write their table: `python benchmarks/run.py [NAME...]` (names: files beside this one).
+"""Run the comparisons and write their table: `python benchmarks/run.py [NAME...]` (names: files beside this
+one).
 
 Each comparison runs in a process of its own, ours and the peer's in the same run, and writes
 `benchmarks/results/<name>.json`; the table in `benchmarks/README.md` is made from all results that are there.

@@ -1,9 +1,9 @@
 """Encoding the same parsed scores by kwela and by MidiTok's REMI: `python benchmarks/tokenise.py [FOLDER]`.
 
-FOLDER holds MIDI files; without one, movements of song length from music21's corpus are used (POP909's songs have 1,600
-notes on average; shorter pieces, such as chorales of 250 notes, gain less, for ours costs about 0.15 ms a piece beside
-the notes). REMI has programs, tempos and meters on, as our ids do. Parsing is not counted; processor time of one core,
-the best of six passes over all scores on each side, taken in turns.
+FOLDER holds MIDI files; without one, movements of song length from music21's corpus are used (POP909's songs
+have 1,600 notes on average; shorter pieces, such as chorales of 250 notes, gain less, for ours costs about
+0.15 ms a piece beside the notes). REMI has programs, tempos and meters on, as our ids do. Parsing is not
+counted; processor time of one core, the best of six passes over all scores on each side, taken in turns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a process that a test starts can do without: torch's compiler, and waiting for the disk.
 
-Call this after `import torch`, before anything is trained. The first optimizer would load the compiler, which takes as
-long as torch itself. No figure depends on either; a run that is killed loses nothing that the machine still holds.
+Call this after `import torch`, before anything is trained. The first optimizer would load the compiler, which
+takes as long as torch itself. No figure depends on either; a run that is killed loses nothing that the
+machine still holds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 
 
 def lighten() -> None:
-    """Leave out torch's compiler and fsync. Not for a process that compiles a model or trains with other ranks."""
+    """Leave out torch's compiler and fsync. Not for a process that compiles a model or trains with other
+    ranks.
+    """
     compiler: Any = ModuleType("torch._dynamo")
     compiler.disable = lambda function=None, *arguments, **named: function
     compiler.graph_break = lambda *arguments, **named: None

@@ -48,9 +48,9 @@ ROOT = Path(__file__).resolve().parents[1]
 class Target:
     """A module and the tests that must kill its mutants.
 
-    tests: files, relative to `tests/`. select: which of their tests run, as pytest's `-k` takes it; it leaves out what
-    is slow or has nothing to do with the module. skip: functions, methods and constants that are not mutated, since
-    they read files, only print, or only document.
+    tests: files, relative to `tests/`. select: which of their tests run, as pytest's `-k` takes it; it leaves
+    out what is slow or has nothing to do with the module. skip: functions, methods and constants that are not
+    mutated, since they read files, only print, or only document.
     """
 
     module: str
@@ -151,7 +151,9 @@ def diff_of(mutant: Mutant) -> str:
 
 @dataclass(frozen=True)
 class Ran:
-    """status: pytest's exit status, negative where a signal ended it. cpu: seconds. modules: those it had imported."""
+    """status: pytest's exit status, negative where a signal ended it. cpu: seconds. modules: those it had
+    imported.
+    """
 
     status: int
     cpu: float
@@ -183,7 +185,8 @@ class _Finder:
 def run(target: Target, source: str | None, cpu_limit: float) -> Ran:
     """Run the tests of `target` in a forked child, with `source` in place of the module's own.
 
-    cpu_limit: seconds of processor time after which the child is ended; ten times as much of the clock ends it too.
+    cpu_limit: seconds of processor time after which the child is ended; ten times as much of the clock ends
+    it too.
     """
     with tempfile.TemporaryFile("w+") as imported:
         child = os.fork()
@@ -195,7 +198,9 @@ def run(target: Target, source: str | None, cpu_limit: float) -> Ran:
 
 
 def _waited_for(child: int, seconds: float) -> tuple[int, float]:
-    """Exit status and CPU seconds of a child, which is killed with all its processes when `seconds` have passed."""
+    """Exit status and CPU seconds of a child, which is killed with all its processes when `seconds` have
+    passed.
+    """
     deadline = time.monotonic() + seconds
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
@@ -240,7 +245,9 @@ def _pytest(target: Target) -> int:
 
 
 def _third_party() -> list[str]:
-    """What a child had imported and the parent may import for all: no module of kwela and none of the tests."""
+    """What a child had imported and the parent may import for all: no module of kwela and none of the
+    tests.
+    """
     places = [Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib", "platlib", "stdlib")]
     names = []
     for name, module in list(sys.modules.items()):
@@ -255,7 +262,8 @@ def _third_party() -> list[str]:
 
 
 def baseline(name: str) -> float:
-    """CPU seconds of the tests of a target, unchanged, with the packages they import loaded here. Raises SystemExit
+    """CPU seconds of the tests of a target, unchanged, with the packages they import loaded here. Raises
+    SystemExit
     where they fail."""
     first = run(TARGETS[name], None, 120)
     if first.status:

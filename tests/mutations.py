@@ -1,8 +1,10 @@
-"""Small changes of a module's source, as texts: `changed_sources` gives them all, tests/mutate.py runs tests on some.
+"""Small changes of a module's source, as texts: `changed_sources` gives them all, tests/mutate.py runs tests
+on some.
 
-Each change is of one place: a comparison or an arithmetic operation is swapped, a boundary moved, a number changed, a
-condition made constant, a part of `and` or `or` left out, a call or a keyword left out, `min` made `max`, another value
-returned. Strings and f-strings, `raise` statements, annotations and decorators are left alone.
+Each change is of one place: a comparison or an arithmetic operation is swapped, a boundary moved, a number
+changed, a condition made constant, a part of `and` or `or` left out, a call or a keyword left out, `min` made
+`max`, another value returned. Strings and f-strings, `raise` statements, annotations and decorators are left
+alone.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ _KEPT_KEYWORDS = {
 
 
 def changed_sources(source: str, skip: tuple[str, ...] = ()) -> list[tuple[str, int, str]]:
-    """(changed source, line, function) of every change, in the order of lines. skip: functions that are left alone."""
+    """(changed source, line, function) of every change, in the order of lines. skip: functions that are left
+    alone.
+    """
     found: dict[str, tuple[int, str]] = {}
     for node, function, text in _edits(ast.parse(source), source, "", skip):
         changed = _replaced(source, node, text)

@@ -1,4 +1,6 @@
-"""A checkout of its own for tests that run commands: its folders, a few seconds of synthetic music, tiny models."""
+"""A checkout of its own for tests that run commands: its folders, a few seconds of synthetic music, tiny
+models.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The command line: instant help, one-line errors, JSON alone on stdout, front doors that find their Python."""
+"""The command line: instant help, one-line errors, JSON alone on stdout, front doors that find their
+Python.
+"""
 
 import json
 import os

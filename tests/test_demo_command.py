@@ -24,7 +24,9 @@ from scratch import kwela
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Commands do no more than write a text into each of their files: `write TEXT FILE...`. Returns those that ran."""
+    """Commands do no more than write a text into each of their files: `write TEXT FILE...`. Returns those
+    that ran.
+    """
     commands: list[list[str]] = []
 
     def command(self: demo.Journal, name: str, arguments: list[str], root: Path, quiet: bool) -> None:

@@ -1,4 +1,6 @@
-"""The image, as far as it can be checked without a Docker daemon: its sources, its context, and its entry point run."""
+"""The image, as far as it can be checked without a Docker daemon: its sources, its context, and its entry
+point run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A family from outside the package: registered, trained, interrupted, resumed and exported by the ordinary commands."""
+"""A family from outside the package: registered, trained, interrupted, resumed and exported by the ordinary
+commands.
+"""
 
 from __future__ import annotations
 

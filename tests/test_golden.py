@@ -20,7 +20,9 @@ SLOW = sorted({path.stem for path in RECORDED.glob("*.json")} - {*QUICK, "machin
 
 
 def differences(old: Any, new: Any, tolerance: float, values: bool = True, where: str = "") -> list[str]:
-    """The places where two records differ. values: False compares the types and keys only, not what they hold."""
+    """The places where two records differ. values: False compares the types and keys only, not what they
+    hold.
+    """
     if type(old) is not type(new):
         return [f"{where}: {old!r} became {new!r}"]
     if isinstance(old, dict):

@@ -45,7 +45,9 @@ def service(tmp_path_factory) -> Path:
 
 
 def typed(command: str, where: Path, status: int = 0) -> list[str]:
-    """The lines of a shell command that must end with `status`. `python3` and `kwela` are this environment's."""
+    """The lines of a shell command that must end with `status`. `python3` and `kwela` are this
+    environment's.
+    """
     source = next(folder / "src" for folder in where.parents if (folder / "pyproject.toml").is_file())
     env = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -79,7 +81,8 @@ def test_days_2_to_8_run_as_written(service):
     assert any(line.startswith("Device: ") for line in checked)
     assert f"Dataset rows: {len(rows)}" in checked and checked[-1] == "All checks passed"
 
-    # Day 8, to its end. Nothing to judge authenticity by, and a loss that no stand-in reaches: the gate says so.
+    # Day 8, to its end. Nothing to judge authenticity by, and a loss that no stand-in reaches: the gate says
+    # so.
     said = typed("python3 training_orchestrator.py --config config.json", service, status=3)
     assert said[:2] == ["=" * 50, "PHASE 2.5: MagnaTagATune Proxy Training"] and "Training complete!" in said
     assert "❌ NO-GO DECISION: Abort" in said and "  Est. Authenticity: not measured" in said

@@ -104,7 +104,9 @@ def test_an_older_export_plays(root: Path) -> None:
 
 @pytest.mark.parametrize("family", ["midi_generator", pytest.param("spectocloud", marks=pytest.mark.full)])
 def test_an_older_checkpoint_exports_to_what_it_did_before(root: Path, family: str) -> None:
-    """An artefact that its evidence does not prove is made anew; what the evidence proves is left as it is."""
+    """An artefact that its evidence does not prove is made anew; what the evidence proves is left as it
+    is.
+    """
     artefact, grammar = root / "exports" / f"{family}.onnx", (root / "exports" / "grammar.json").read_bytes()
     option = f"--{family.replace('_', '-')}"
     command = ["export", option, f"checkpoints/{family}/last.pt", "--out", "exports"]

@@ -1,6 +1,7 @@
 """A campaign in a process of its own, with a tiny training and judges that print what the options say.
 
-python campaign_driver.py CONFIG [--speed N] [--score 0.45 --ci 0.37 0.53 | --refuse WHY] [--faulty 0.2] [--imds URL]
+python campaign_driver.py CONFIG [--speed N] [--score 0.45 --ci 0.37 0.53 | --refuse WHY] [--faulty 0.2]
+[--imds URL]
     [--gpu PERCENT] [--gate-now] [--override WHY] [-- options of tiny_training.py]
 """
 

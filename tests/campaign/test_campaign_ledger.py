@@ -1,4 +1,6 @@
-"""No dollar is lost, none is counted twice, whatever happens to the process, the machine, the clock or the file."""
+"""No dollar is lost, none is counted twice, whatever happens to the process, the machine, the clock or the
+file.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ class Life:
         self.off(ledger.AUTO_SHUTDOWN)
 
     def disk_lost(self) -> None:
-        """Only what the last checkpoint holds is left. Of machines that came and went since, nothing is known."""
+        """Only what the last checkpoint holds is left. Of machines that came and went since, nothing is
+        known.
+        """
         if self.copy:
             self.path.unlink()
             if json.loads(self.copy.splitlines()[-1])["boot"] != str(self.clock.boots):

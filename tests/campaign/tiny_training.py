@@ -1,4 +1,5 @@
-"""A real run of the engine with a tiny model, as a campaign's child: `python tiny_training.py OUT LEDGER [options]`.
+"""A real run of the engine with a tiny model, as a campaign's child: `python tiny_training.py OUT LEDGER
+[options]`.
 
 Its checkpoints carry the ledger; it validates before the first step, as MusicGen's training does.
 """

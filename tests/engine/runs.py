@@ -54,7 +54,9 @@ def unequal(mine: Any, theirs: Any, where: str = "") -> list[str]:
 
 
 def differences(mine: Path, theirs: Path) -> list[str]:
-    """Where the folders of two runs differ: every checkpoint but its volatile parts, every metric but the speed."""
+    """Where the folders of two runs differ: every checkpoint but its volatile parts, every metric but the
+    speed.
+    """
     names = sorted(path.name for path in mine.glob("*.pt"))
     if names != sorted(path.name for path in theirs.glob("*.pt")):
         return ["names of checkpoints"]

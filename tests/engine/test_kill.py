@@ -1,8 +1,8 @@
 """SIGKILL at any moment, and the run still ends in the same bits.
 
-Each run is a process of its own (or two, over gloo, as torchrun would start them) that is killed at random moments,
-and once in the middle of writing a checkpoint; after each kill the same command is run again. At the end every
-checkpoint and every logged figure equals those of a run that nobody killed.
+Each run is a process of its own (or two, over gloo, as torchrun would start them) that is killed at random
+moments, and once in the middle of writing a checkpoint; after each kill the same command is run again. At the
+end every checkpoint and every logged figure equals those of a run that nobody killed.
 """
 
 from __future__ import annotations

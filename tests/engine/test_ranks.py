@@ -55,7 +55,9 @@ def pair(tmp_path_factory):
 
 
 def test_gradients_of_two_ranks_are_those_of_one(pair, tmp_path, monkeypatch):
-    """A rank of the last step sits out a micro-batch, and both sides meet the idle head that no loss reaches."""
+    """A rank of the last step sits out a micro-batch, and both sides meet the idle head that no loss
+    reaches.
+    """
     monkeypatch.setattr(optim, "rescale", optim.rescale)  # so that it is put back
     dump_gradients(tmp_path / "gradients.pt")
     fit(tmp_path / "out", *SETTINGS, "data.batch_size=8", quiet=True)

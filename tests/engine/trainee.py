@@ -1,7 +1,7 @@
 """A small real run in a process of its own, for tests that kill it: `python trainee.py OUT [--set a.b=c]...`.
 
-A two-layer network with dropout learns a noisy function of 61 rows (a number that no batch divides); its augmentation
-draws from the item's generator.
+A two-layer network with dropout learns a noisy function of 61 rows (a number that no batch divides); its
+augmentation draws from the item's generator.
 """
 
 from __future__ import annotations

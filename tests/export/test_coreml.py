@@ -1,4 +1,6 @@
-"""Core ML packages, where coremltools is installed: off a Mac they can be read, not run, and their evidence says so."""
+"""Core ML packages, where coremltools is installed: off a Mac they can be read, not run, and their evidence
+says so.
+"""
 
 from __future__ import annotations
 

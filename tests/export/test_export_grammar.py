@@ -1,4 +1,6 @@
-"""grammar.json alone is enough to write `tokens.allowed`: an interpreter that knows nothing else agrees with it."""
+"""grammar.json alone is enough to write `tokens.allowed`: an interpreter that knows nothing else agrees with
+it.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class Host:
 
 
 def first_disagreement(tables: dict[str, Any], walks: int, steps: int) -> tuple[int, int] | None:
-    """Walk at random, each kind of id that may come next as likely as the others; (walk, step) where masks differ."""
+    """Walk at random, each kind of id that may come next as likely as the others; (walk, step) where masks
+    differ.
+    """
     rng = np.random.default_rng(0)
     kind_of = np.array(tokens.KIND_OF)
     for walk in range(walks):

@@ -1,4 +1,6 @@
-"""The MIDI generator in ONNX: the same numbers, the same song, its evidence, and nothing at all where they differ."""
+"""The MIDI generator in ONNX: the same numbers, the same song, its evidence, and nothing at all where they
+differ.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +151,9 @@ def test_the_same_checkpoint_is_not_exported_twice(
 def test_a_perturbed_weight_is_caught_and_nothing_is_left(
     midi_model: midigen.MidiGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The average weights are what is exported: the plain ones here are another model's. An older export stays."""
+    """The average weights are what is exported: the plain ones here are another model's. An older export
+    stays.
+    """
     torch.manual_seed(1)
     other = midigen.build(MIDI_SIZE)
     source = save(tmp_path / "best.pt", "midi_generator", MIDI_SIZE, other, ema=midi_model.state_dict())

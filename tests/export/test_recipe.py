@@ -1,4 +1,6 @@
-"""The recipe's version is raised when the same weights give another artefact: recorded values show that they do."""
+"""The recipe's version is raised when the same weights give another artefact: recorded values show that they
+do.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ SIZES = {"spectocloud": CLOUD_SIZE, "midi_generator": MIDI_SIZE}
 
 
 def described(family: str) -> dict[str, Any]:
-    """What an artefact of a family is: what it says of itself, and what it computes with weights from a formula."""
+    """What an artefact of a family is: what it says of itself, and what it computes with weights from a
+    formula.
+    """
     signature = families.named(family).signature
     model = families.named(family).build(SIZES[family]).eval()
     with torch.no_grad():

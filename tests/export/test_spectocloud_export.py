@@ -1,4 +1,6 @@
-"""Spectocloud in ONNX: the contract's names, any batch, PyTorch's numbers, and what a host needs to feed it."""
+"""Spectocloud in ONNX: the contract's names, any batch, PyTorch's numbers, and what a host needs to feed
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Small made songs for the cloud judge: chords and a tune, sung by sine waves and written as MIDI, as manifest rows."""
+"""Small made songs for the cloud judge: chords and a tune, sung by sine waves and written as MIDI, as
+manifest rows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a test of a judge need not pay for: worker processes, pictures, and work that other tests have done."""
+"""What a test of a judge need not pay for: worker processes, pictures, and work that other tests have
+done.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def real_pictures() -> None:
 
 @pytest.fixture(autouse=True)
 def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are empty files, except with `real_pictures`: they take longer to draw than most judgements."""
+    """Pictures are empty files, except with `real_pictures`: they take longer to draw than most
+    judgements.
+    """
     if "real_pictures" not in request.fixturenames:
         monkeypatch.setattr(
             plots, "save", lambda figure, path, dpi=110: files.write(path, b"", durable=False)

@@ -1,9 +1,9 @@
 """Made music to judge: five styles by many made-up artists, 10 s at 16 kHz. A few milliseconds a clip.
 
-`log_drum` is the style under test: a low tone with a glide and a long ring, shakers on sixteenths, 7th and 9th chords,
-a sparse kick, 108-114 BPM. The others are what it must be told from; house and hip-hop are made to be near. An artist
-fixes tempo, sounds, chords and mix; a take fixes what is played. Artists of `unseen` play patterns, tempi and chords
-that no other artist does.
+`log_drum` is the style under test: a low tone with a glide and a long ring, shakers on sixteenths, 7th and
+9th chords, a sparse kick, 108-114 BPM. The others are what it must be told from; house and hip-hop are made
+to be near. An artist fixes tempo, sounds, chords and mix; a take fixes what is played. Artists of `unseen`
+play patterns, tempi and chords that no other artist does.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ def log_drum(
 
 
 def straight(artist: np.random.Generator, take: np.random.Generator, unseen: bool) -> np.ndarray:
-    """The hardest contrast: the log drum's own sounds, chords, shakers and tempo; only the patterns are house's."""
+    """The hardest contrast: the log drum's own sounds, chords, shakers and tempo; only the patterns are
+    house's.
+    """
     return log_drum(artist, take, unseen, straight=True)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 
 
 def made_wave(rate: int, seconds: float, parts: list[dict[str, Any]]) -> np.ndarray:
-    """The sum of `parts`, float64. Each part has a kind, and may have `level` (amplitude), `start` and `end` (seconds).
+    """The sum of `parts`, float64. Each part has a kind, and may have `level` (amplitude), `start` and `end`
+    (seconds).
 
-    sine: `hertz`. noise: white and normal, `level` is its standard deviation. pulses: a sound each `every` seconds,
-    of `hertz` (0: one sample), that falls by 20 dB in `decay` seconds.
+    sine: `hertz`. noise: white and normal, `level` is its standard deviation. pulses: a sound each `every`
+    seconds, of `hertz` (0: one sample), that falls by 20 dB in `decay` seconds.
     """
     t = np.arange(round(rate * seconds)) / rate
     whole = np.zeros(len(t))

@@ -1,7 +1,7 @@
 """Work that several tests ask for alike is done once a session.
 
-For functions of their arguments alone: their results are kept by the contents of the arguments, of a file by its bytes.
-Results are shared, so a test may not change one.
+For functions of their arguments alone: their results are kept by the contents of the arguments, of a file by
+its bytes. Results are shared, so a test may not change one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The whole judgement, on made music: it finds the style, and every planted cheat and thin evidence is caught."""
+"""The whole judgement, on made music: it finds the style, and every planted cheat and thin evidence is
+caught.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ ARTISTS, TAKES = 21, 2  # of reference, and of contrast
 
 
 def generated(place: Path, every: int, unseen: bool = True) -> Path:
-    """A generator's clips, of artists that nobody trained on: every `every`th is in the style, the rest isn't."""
+    """A generator's clips, of artists that nobody trained on: every `every`th is in the style, the rest
+    isn't.
+    """
     place.mkdir(parents=True)
     for k in range(CLIPS):
         style = "log_drum" if k % every == 0 else made_music.CONTRAST[k % 4]

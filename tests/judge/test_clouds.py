@@ -1,4 +1,6 @@
-"""The cloud judge tells an honest model from one that always gives one cloud, copies, mixes songs up, or flickers."""
+"""The cloud judge tells an honest model from one that always gives one cloud, copies, mixes songs up, or
+flickers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Cross-entropy on unseen clips: none is added by tuning that changed nothing, and a broken model is found."""
+"""Cross-entropy on unseen clips: none is added by tuning that changed nothing, and a broken model is
+found.
+"""
 
 from __future__ import annotations
 

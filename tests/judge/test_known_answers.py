@@ -1,9 +1,10 @@
-"""The judges' feature values against known answers: made inputs in `known/*.json`, and what is right for them.
+"""The judges' feature values against known answers: made inputs in `known/*.json`, and what is right for
+them.
 
-A file holds cases. Each names a function of one of MODULES, its input, and the expected values, which are worked out
-by hand or by another definition than the code's; `how` says which. A value is a number, null (NaN), or an arithmetic
-expression that shows how it came about, for example "log2(5 / 4)". The tolerance is 1e-5 unless a case, or a value as
-{"is", "within"}, says otherwise.
+A file holds cases. Each names a function of one of MODULES, its input, and the expected values, which are
+worked out by hand or by another definition than the code's; `how` says which. A value is a number, null
+(NaN), or an arithmetic expression that shows how it came about, for example "log2(5 / 4)". The tolerance is
+1e-5 unless a case, or a value as {"is", "within"}, says otherwise.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ PROFILES = json.loads((KNOWN / "key_profiles.json").read_text())["profiles"]
 def made_piece(
     notes: list[list[float]], bpm: float = 60, meter: tuple[int, int] = (4, 4), **more: Any
 ) -> NoteTable:
-    """notes: [onset, length, pitch, velocity, track]; the last two may be left out. Onsets and lengths are quarters.
+    """notes: [onset, length, pitch, velocity, track]; the last two may be left out. Onsets and lengths are
+    quarters.
 
     drums: onsets. tempos: [onset, bpm], instead of one `bpm`.
     """
@@ -68,7 +70,9 @@ def made_piece(
 
 
 def key_match(weights: list[float], mode: str) -> float:
-    """The best correlation of the weights of the pitch classes, C first, with the profile of a major or minor key."""
+    """The best correlation of the weights of the pitch classes, C first, with the profile of a major or
+    minor key.
+    """
     turned = [PROFILES[mode][-tonic:] + PROFILES[mode][:-tonic] for tonic in range(12)]
     return max(statistics.correlation(weights, profile) for profile in turned)
 
@@ -118,7 +122,9 @@ def made_array(description: Any) -> Any:
 
 
 def answer_to(case: dict[str, Any]) -> Any:
-    """What the function of a case says of its input; numbers without a name get the names that their module lists."""
+    """What the function of a case says of its input; numbers without a name get the names that their module
+    lists.
+    """
     module_name, name = case["function"].split(".")
     module = importlib.import_module(MODULES[module_name])
     arguments = {key: made_array(value) for key, value in case.get("arguments", {}).items()}
@@ -132,7 +138,9 @@ def answer_to(case: dict[str, Any]) -> Any:
 
 
 def differences(answer: Any, expected: Any, within: float) -> dict[str, tuple[float, float]]:
-    """{place: (answer, expected)} of what differs by more than `within`. A dict of expected values may be a part."""
+    """{place: (answer, expected)} of what differs by more than `within`. A dict of expected values may be a
+    part.
+    """
     if isinstance(expected, dict) and expected.keys() == {"is", "within"}:
         expected, within = expected["is"], expected["within"]
     if isinstance(expected, dict | list):

@@ -1,4 +1,6 @@
-"""Teacher-forced gain sees a model that uses the emotion, and none where the model is deaf or the labels are wrong."""
+"""Teacher-forced gain sees a model that uses the emotion, and none where the model is deaf or the labels are
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from kwela.music import tokens
 
 
 class ToyModel(nn.Module):
-    """Says how likely short notes are by the arousal it is told: as the toy songs with arousal > 0 have them."""
+    """Says how likely short notes are by the arousal it is told: as the toy songs with arousal > 0 have
+    them.
+    """
 
     def __init__(self, listens: bool) -> None:
         super().__init__()

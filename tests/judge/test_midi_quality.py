@@ -1,4 +1,6 @@
-"""Statistics with known values and a NaN rule; overlap tells music from thrown notes, and NaN doesn't vanish."""
+"""Statistics with known values and a NaN rule; overlap tells music from thrown notes, and NaN doesn't
+vanish.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ def test_statistics_stand_in_their_own_columns_and_what_was_not_made_is_nan() ->
 
 
 def test_overlaps_by_hand() -> None:
-    """Constants: what was made shares all of the first statistic, half of it is missing in the second, none else."""
+    """Constants: what was made shares all of the first statistic, half of it is missing in the second, none
+    else.
+    """
     held_out = np.tile([1.0, 1, 1, 1, 1, 1], (8, 1))
     made = np.tile([1.0, 1, 2, 2, np.nan, 1], (8, 1))
     made[::2, 1] = np.nan

@@ -1,9 +1,10 @@
 """Features of made music are what they were when the judges were fitted and described.
 
-The values in `known/recorded_features.json` were recorded and not worked out: they don't say what is right, which
-test_known_answers.py does. They say that nothing moved. Evaluators and thresholds are fitted on these features, so
-figures of two versions can be compared only while they stay. After a change that is meant, record them anew by
-`python tests/judge/test_recorded_features.py`, and say in the changelog that figures from before don't compare.
+The values in `known/recorded_features.json` were recorded and not worked out: they don't say what is right,
+which test_known_answers.py does. They say that nothing moved. Evaluators and thresholds are fitted on these
+features, so figures of two versions can be compared only while they stay. After a change that is meant,
+record them anew by `python tests/judge/test_recorded_features.py`, and say in the changelog that figures from
+before don't compare.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def symbolic_values(mood: str) -> dict[str, float]:
 
 
 def damage_values(style: str) -> dict[str, float]:
-    """What the damage judge measures of a made clip, as if it were at its own rate, and what two clips share."""
+    """What the damage judge measures of a made clip, as if it were at its own rate, and what two clips
+    share.
+    """
     wave = made_music.clip(style, 5, 0)
     power = audio_metrics.spectrum(wave)
     chroma = [copies.chroma_frames(made_music.clip(style, 5, take)[:60_000]) for take in (0, 1)]

@@ -47,7 +47,9 @@ def toy_rows(pieces: int, seed: int, bars: int = 8) -> list[dict[str, Any]]:
 
 
 def toy_labelled_pieces(pieces: int = 48, series: int = 6, shuffled: bool = False) -> LabelledPieces:
-    """Labelled pieces; shuffled: each kind of piece gets every label equally often, and so does each series."""
+    """Labelled pieces; shuffled: each kind of piece gets every label equally often, and so does each
+    series.
+    """
     sides = np.array([QUADRANTS[number % 4] for number in range(pieces)])
     told = (
         np.array([QUADRANTS[(number + number // 4) % 4] for number in range(pieces)]) if shuffled else sides

@@ -20,7 +20,9 @@ EVERY = np.ones(tokens.VOCAB, bool)
 
 
 class Noise:
-    """A backend of no model: logits drawn from a seed and the number of ids so far. Notes what it is asked."""
+    """A backend of no model: logits drawn from a seed and the number of ids so far. Notes what it is
+    asked.
+    """
 
     def __init__(self, seed: int, window: int = 1024, spread: float = 3.0) -> None:
         self.seed, self.window, self.spread = seed, window, spread

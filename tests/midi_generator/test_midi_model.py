@@ -115,7 +115,9 @@ def test_an_absent_number_takes_its_own_null_whatever_it_was() -> None:
 
 
 def test_emotion_changes_positions_differently_but_a_single_token_could_not(network: MidiGenerator) -> None:
-    """With one condition token the softmax is 1, so cross-attention adds one vector to every position alike."""
+    """With one condition token the softmax is 1, so cross-attention adds one vector to every position
+    alike.
+    """
     block = network.blocks[0]
     x = torch.randn(1, 10, SETTINGS["width"])
     five = network.emotion(torch.rand(1, PADDED_SIZE))

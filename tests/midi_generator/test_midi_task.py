@@ -146,7 +146,9 @@ def test_the_comparison_s_parts_agree_with_each_other(settings: MidiGeneratorCon
 
 
 def test_long_songs_score_the_same_ids_with_any_window(settings: MidiGeneratorConfig) -> None:
-    """A model blind to context (only the last id matters) gives one figure however songs are cut into windows."""
+    """A model blind to context (only the last id matters) gives one figure however songs are cut into
+    windows.
+    """
 
     class LastIdOnly(torch.nn.Module):
         def __init__(self) -> None:

@@ -106,7 +106,9 @@ def test_caps_on_size_events_and_length(tmp_path, monkeypatch):
 
 
 def test_a_small_file_that_unfolds_into_gigabytes_is_refused(tmp_path):
-    """symusic makes room for half the events of a chunk in each of its channels and programs: 2,048 times 6 MB."""
+    """symusic makes room for half the events of a chunk in each of its channels and programs: 2,048 times 6
+    MB.
+    """
     controls = b"\0\xb0\7\1" + b"\0\7\1" * 1_200_000
     voices = b"".join(
         bytes([0, 0xC0 | channel, program, 0, 0x90 | channel, 60, 64, 1, 0x80 | channel, 60, 64])

@@ -1,4 +1,6 @@
-"""The synthesiser: audio as long as the MIDI, at a sane level, the same each time, and one clear line without it."""
+"""The synthesiser: audio as long as the MIDI, at a sane level, the same each time, and one clear line
+without it.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=list(H
 
 @st.composite
 def scores(draw) -> Score:
-    """Several tracks, few pitches (so that they collide), odd resolutions, changes of tempo and meter anywhere."""
+    """Several tracks, few pitches (so that they collide), odd resolutions, changes of tempo and meter
+    anywhere.
+    """
     tpq = draw(st.sampled_from([24, 1, 5, 96, 120, 480, 1024]))
     # Times crowd around quarters, ticks of 1/24 and their halves, where rounding decides.
     grid = st.integers(0, 12 * 48).map(lambda i: i * tpq // 48)

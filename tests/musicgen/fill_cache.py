@@ -1,4 +1,5 @@
-"""Fill a cache, in a process of its own that tests kill: `python fill_cache.py TABLE BASE PLACE SECONDS WORKERS`.
+"""Fill a cache, in a process of its own that tests kill: `python fill_cache.py TABLE BASE PLACE SECONDS
+WORKERS`.
 
 Two clips a shard, and SECONDS of sleep before each, so that there is a middle to be killed in.
 """

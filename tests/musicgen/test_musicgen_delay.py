@@ -45,7 +45,9 @@ def test_a_shorter_item_is_ignored_past_its_end():
 
 @pytest.mark.parametrize(("frames", "longest"), [(12, 40), (30, 34)])
 def test_inputs_lie_where_transformers_generates_them(whole, frames, longest):
-    """Its mask holds the known codes of a prompt, delayed behind a first step of pad, and -1 where it would draw."""
+    """Its mask holds the known codes of a prompt, delayed behind a first step of pad, and -1 where it would
+    draw.
+    """
     codes = some_codes(3, 4, frames)
     inputs, _ = delay(codes, PAD)
     begin = torch.full((3 * 4, 1), PAD)
@@ -62,7 +64,9 @@ def test_inputs_lie_where_transformers_generates_them(whole, frames, longest):
 
 
 def test_our_loss_is_transformers_own_with_delayed_labels_and_only_with_those(whole):
-    """Its loss averages the codebooks' means; ours sums over codes. With equally many codes each, they agree."""
+    """Its loss averages the codebooks' means; ours sums over codes. With equally many codes each, they
+    agree.
+    """
     model = copy.deepcopy(whole)
     model.config.decoder.decoder_start_token_id = PAD  # a forward with labels reads it there
     codes = some_codes(2, 4, 25)

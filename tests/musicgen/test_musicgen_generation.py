@@ -1,4 +1,6 @@
-"""Prompts to files: their level and length, where they come from, and what is there before the last code is drawn."""
+"""Prompts to files: their level and length, where they come from, and what is there before the last code is
+drawn.
+"""
 
 from __future__ import annotations
 

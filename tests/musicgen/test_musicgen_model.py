@@ -1,4 +1,6 @@
-"""The language model that is tuned is transformers' own; a LoRA on it starts at zero and is all that is saved."""
+"""The language model that is tuned is transformers' own; a LoRA on it starts at zero and is all that is
+saved.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Sampling is transformers' own where nothing is drawn; what is drawn is a prompt's own; windows keep their context."""
+"""Sampling is transformers' own where nothing is drawn; what is drawn is a prompt's own; windows keep their
+context.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ from kwela.musicgen.streaming_decoder import StreamingDecoder
 
 @pytest.fixture(scope="module")
 def released():
-    """An EnCodec with all that reaches beyond a frame as in facebook/encodec_32khz: kernels, ratios, two LSTMs."""
+    """An EnCodec with all that reaches beyond a frame as in facebook/encodec_32khz: kernels, ratios, two
+    LSTMs.
+    """
     from transformers import EncodecConfig, EncodecModel
 
     torch.manual_seed(0)

@@ -1,4 +1,6 @@
-"""The task behind the engine's wall: it learns real music, counts what it should, and survives being killed."""
+"""The task behind the engine's wall: it learns real music, counts what it should, and survives being
+killed.
+"""
 
 from __future__ import annotations
 
@@ -245,7 +247,9 @@ def test_kills_change_nothing_in_any_cell(table, place, stand_in, cached, tmp_pa
 
 @pytest.mark.full
 def test_two_ranks_fill_one_cache_and_are_one_run(table, stand_in, tmp_path, runs):
-    """Both ranks want the codes at once; with the same global batch, one rank ends in nearly the same weights."""
+    """Both ranks want the codes at once; with the same global batch, one rank ends in nearly the same
+    weights.
+    """
     settings = (*fine_tune.SETTINGS, "training.max_steps=4", "data.batch_size=4")
     (place := tmp_path / "cache").mkdir()
     command = [

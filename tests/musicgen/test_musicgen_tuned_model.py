@@ -1,4 +1,6 @@
-"""What a fine-tune leaves: reloaded by us, transformers and peft, it gives the same logits; others are refused."""
+"""What a fine-tune leaves: reloaded by us, transformers and peft, it gives the same logits; others are
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Record checkpoints, exports and a campaign with the code of an older checkout, for tests/test_recorded.py.
 
 Run `python make.py CHECKOUT`, where CHECKOUT is a clean clone at the commit that README.md names. It replaces
-`files.tar.xz` and `expected.json` beside this script. The commands run in a folder of their own (`--place`), since a
-checkpoint holds the absolute paths of its manifests: choose a path that says nothing about the machine. The folder must
-not exist.
+`files.tar.xz` and `expected.json` beside this script. The commands run in a folder of their own (`--place`),
+since a checkpoint holds the absolute paths of its manifests: choose a path that says nothing about the
+machine. The folder must not exist.
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ class Runner:
 
 
 def write_data(place: Path) -> None:
-    """Write five short songs, the manifests of the V2 families, and a campaign's folder with its training table."""
+    """Write five short songs, the manifests of the V2 families, and a campaign's folder with its training
+    table.
+    """
     data = place / "data" / "recorded"
     data.mkdir(parents=True)
     rows: dict[str, list[str]] = {
@@ -165,7 +167,9 @@ def write_data(place: Path) -> None:
 
 
 def write_base(runner: Runner) -> None:
-    """Build MusicGen's stand-in where the commands look for it, with weights of 16 bits: half the bytes to keep."""
+    """Build MusicGen's stand-in where the commands look for it, with weights of 16 bits: half the bytes to
+    keep.
+    """
     place = runner.place / "cache" / "musicgen" / "base"
     build = (
         "import sys; from pathlib import Path; from kwela.musicgen import tiny; tiny.build(Path(sys.argv[1]))"
@@ -199,7 +203,9 @@ def write_song(folder: Path, name: str, number: int) -> None:
 
 
 def record_run(runner: Runner, family: str) -> dict[str, Any]:
-    """Stop a run in the middle, keep that folder, go on in a copy of it, and return what the whole run ended with."""
+    """Stop a run in the middle, keep that folder, go on in a copy of it, and return what the whole run ended
+    with.
+    """
     place, folder = runner.place, Path("checkpoints") / RUNS[family]["folder"]
     settings = COMMON | RUNS[family]["settings"]
     if family == "musicgen":
@@ -270,7 +276,9 @@ def model_hash(path: Path) -> str:
 
 
 def cpu() -> str:
-    """The processor's name, family and model, and the instructions that torch uses: what equal bits depend on."""
+    """The processor's name, family and model, and the instructions that torch uses: what equal bits depend
+    on.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     parts = dict(
@@ -283,7 +291,9 @@ def cpu() -> str:
 
 
 def outputs(path: Path) -> dict[str, list[float]]:
-    """The mean, the deviation and the first number of each output, for inputs that any machine can make again."""
+    """The mean, the deviation and the first number of each output, for inputs that any machine can make
+    again.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,6 @@
-"""The model: shapes and ranges of the contract, points that follow their densities, and the same numbers in ONNX."""
+"""The model: shapes and ranges of the contract, points that follow their densities, and the same numbers in
+ONNX.
+"""
 
 from __future__ import annotations
 

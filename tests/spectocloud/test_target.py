@@ -1,4 +1,6 @@
-"""The target cloud: computed from the music alone, always the same, and what each quality of the music does to it."""
+"""The target cloud: computed from the music alone, always the same, and what each quality of the music does
+to it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from kwela.music import audio, midi
 from kwela.spectocloud import space, target
 
 # The target was fixed before any training was tuned against it. If one of these figures changes, raise
-# target.TARGET_VERSION: the clouds, the floor and every figure measured against them must then be computed again.
+# target.TARGET_VERSION: the clouds, the floor and every figure measured against them must then be computed
+# again.
 RECORDED = {
     "version": 1,
     "content_hash": "8f941600efeb21cde011b617b5cc67c6c9a1b961784baf28cbf0c7b29e403d50",

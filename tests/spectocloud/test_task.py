@@ -1,4 +1,6 @@
-"""The task: sums that add up, a loss that learning lowers, baselines in their order, and the held-out report."""
+"""The task: sums that add up, a loss that learning lowers, baselines in their order, and the held-out
+report.
+"""
 
 from __future__ import annotations
 
