@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command(
         "demo-corpus",
-        short_help="MachineClock, free pieces from music21, rendered: a corpus to try things on.",
+        short_help="Real, free pieces from music21, rendered: a corpus to try things on.",
     )(demo_corpus)
     app.command("manifests", short_help="Pair audio with MIDI, infer emotions, write the manifests.")(
         manifests

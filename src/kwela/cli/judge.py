@@ -114,7 +114,7 @@ def authenticity(
     contrast: Annotated[Path, typer.Option(help="Music that is not of the style.")],
     samples: Annotated[Path, typer.Option(help="What the model made.")],
     reference: Annotated[
-        Path | None, typer.Option(help="MachineClock music of the style; without: conformity only.")
+        Path | None, typer.Option(help="Real music of the style; without: conformity only.")
     ] = None,
     base: Annotated[
         Path | None, typer.Option(help="The base model's clips on the same prompts, by file name.")
@@ -161,9 +161,7 @@ def damage(
     training: Annotated[
         Path | None, typer.Option(help="The clips it was tuned on, for the copy check.")
     ] = None,
-    unseen: Annotated[
-        Path | None, typer.Option(help="MachineClock clips of artists it was not tuned on.")
-    ] = None,
+    unseen: Annotated[Path | None, typer.Option(help="Real clips of artists it was not tuned on.")] = None,
     model: Annotated[
         Path | None, typer.Option(help="The tuned MusicGen's checkpoint: its cross-entropy on --unseen.")
     ] = None,

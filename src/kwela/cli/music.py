@@ -144,7 +144,7 @@ def generate_midi(
     roll: Annotated[Path | None, typer.Option(help="Also as a piano roll, PNG.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Generate MIDI for an emotion. The grammar allows every id, so the file is always complete.
+    """Generate MIDI for an emotion. Only ids that the grammar allows are sampled, so the file is complete.
 
     \b
     kwela generate midi --emotion grief --bars 16 --out grief.mid --roll grief.png --render grief.wav

@@ -201,7 +201,7 @@ def _ask_to_agree(provider: Provider, question: str, as_json: bool) -> None:
     try:
         agreed = typer.confirm(question, err=as_json)
     except typer.Abort:
-        hint = "nobody answers: --yes goes on without asking"
+        hint = "no one answers: --yes goes on without asking"
         raise UserError(f"kwela {provider.name} launch: {hint}") from None
     if not agreed:
         raise KwelaError("nothing was launched")
