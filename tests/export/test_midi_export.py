@@ -206,9 +206,7 @@ def test_a_file_where_the_folder_should_be_is_bad_usage(
     name: str, midi_checkpoint: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(
-        UserError, match=r"midi_generator\.onnx: can't write there: (File exists|Not a directory)"
-    ):
+    with pytest.raises(UserError, match=r"midi_generator\.onnx: .*(File exists|Not a directory)"):
         run.export("midi_generator", midi_checkpoint, tmp_path / name)
     assert (tmp_path / "out").read_text() == "a file"
 
