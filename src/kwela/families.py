@@ -124,7 +124,7 @@ register(
         signature_at="kwela.midi_generator.export_signature:SIGNATURE",
     )
 )
-register(  # musicgen.artefact rebuilds its models, on the base that they were tuned from
+register(  # musicgen.tuned_model rebuilds its models, on the base that they were tuned from
     Family(
         name="musicgen",
         command="musicgen",

@@ -13,17 +13,17 @@ from tiny_checkpoints import CLOUD_SIZE, MIDI_SIZE, save, sixteen_bars
 from torch import nn
 
 from kwela.export import run, to_coreml
-from kwela.midi_generator import model as midigen
+from kwela.midi_generator import model as generator_model
 from kwela.spectocloud import model as spectocloud
 
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep torch.export's every step
 
 
 @pytest.fixture(scope="session")
-def midi_model() -> midigen.MidiGenerator:
+def midi_model() -> generator_model.MidiGenerator:
     """A tiny generator that has learned `sixteen_bars` by heart, so that greedy generation ends its bars."""
     torch.manual_seed(0)
-    model = midigen.build(MIDI_SIZE)
+    model = generator_model.build(MIDI_SIZE)
     ids = torch.tensor([sixteen_bars()])
     emotion, context = torch.full((1, 64), 0.25), torch.zeros(1, ids.shape[1] - 1, 4, dtype=torch.long)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
@@ -37,7 +37,9 @@ def midi_model() -> midigen.MidiGenerator:
 
 
 @pytest.fixture(scope="session")
-def midi_checkpoint(midi_model: midigen.MidiGenerator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def midi_checkpoint(
+    midi_model: generator_model.MidiGenerator, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     return save(tmp_path_factory.mktemp("midi") / "best.pt", "midi_generator", MIDI_SIZE, midi_model)
 
 

@@ -14,7 +14,7 @@ from tiny_checkpoints import MIDI_SIZE, save
 from kwela.errors import KwelaError
 from kwela.export import evidence, run, to_coreml, to_onnx
 from kwela.midi_generator import greedy_check
-from kwela.midi_generator import model as midigen
+from kwela.midi_generator import model as generator_model
 from kwela.spectocloud import model as spectocloud
 from kwela.spectocloud.export_signature import SIGNATURE
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not to_coreml.available(), reason="coremltools i
 
 def test_the_midi_package_primes_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = {**MIDI_SIZE, "layers": 1}
-    source = save(tmp_path / "best.pt", "midi_generator", size, midigen.build(size))
+    source = save(tmp_path / "best.pt", "midi_generator", size, generator_model.build(size))
     monkeypatch.setattr(to_onnx, "convert", lambda *arguments: arguments[-1].write_bytes(b"-"))
     monkeypatch.setattr(to_onnx, "check", lambda *arguments: {"max_abs_error": {"logits": 0.0}})
     monkeypatch.setattr(to_onnx, "latency", lambda *arguments: [{"p50": 1.0}])

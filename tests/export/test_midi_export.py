@@ -24,7 +24,7 @@ from kwela.engine import checkpoint
 from kwela.errors import KwelaError, UserError
 from kwela.export import evidence, run, to_onnx
 from kwela.midi_generator import greedy_check
-from kwela.midi_generator import model as midigen
+from kwela.midi_generator import model as generator_model
 from kwela.midi_generator.export_signature import SIGNATURE
 from kwela.midi_generator.generate import OnnxBackend, TorchBackend, generate
 from kwela.music import tokens
@@ -64,7 +64,7 @@ def test_one_file_with_the_contracts_names_and_free_lengths(midi_export: Export)
     ("batch", "length", "past"), [(1, 1, 0), (4, 9, 0), (1, 1, 1), (2, 3, 1), (5, 1, 33), (1, 200, 55)]
 )
 def test_outputs_equal_pytorchs(
-    midi_export: Export, midi_model: midigen.MidiGenerator, batch: int, length: int, past: int
+    midi_export: Export, midi_model: generator_model.MidiGenerator, batch: int, length: int, past: int
 ) -> None:
     """At sizes other than those the exporter itself tries, with a past of any numbers."""
     torch.manual_seed(batch + length + past)
@@ -82,7 +82,7 @@ def test_outputs_equal_pytorchs(
 
 
 def test_sixteen_greedy_bars_through_onnxruntime_are_pytorchs(
-    midi_export: Export, midi_model: midigen.MidiGenerator
+    midi_export: Export, midi_model: generator_model.MidiGenerator
 ) -> None:
     file = midi_export[0] / "midi_generator.onnx"
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_sixteen_greedy_bars_through_onnxruntime_are_pytorchs(
     assert np.array_equal(*songs)
     assert (songs[0] == tokens.BAR).sum() == 16 and len(songs[0]) > len(sixteen_bars()) // 2
     torch.manual_seed(9)
-    stranger = midigen.build(MIDI_SIZE).eval()
+    stranger = generator_model.build(MIDI_SIZE).eval()
     with pytest.raises(KwelaError, match="greedy generation leaves PyTorch's at id"):
         greedy_check.compare(file, stranger, 256, 1, to_onnx.TOLERANCE)
 
@@ -149,13 +149,13 @@ def test_the_same_checkpoint_is_not_exported_twice(
 
 @pytest.mark.usefixtures("no_coreml")
 def test_a_perturbed_weight_is_caught_and_nothing_is_left(
-    midi_model: midigen.MidiGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    midi_model: generator_model.MidiGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The average weights are what is exported: the plain ones here are another model's. An older export
     stays.
     """
     torch.manual_seed(1)
-    other = midigen.build(MIDI_SIZE)
+    other = generator_model.build(MIDI_SIZE)
     source = save(tmp_path / "best.pt", "midi_generator", MIDI_SIZE, other, ema=midi_model.state_dict())
     out = tmp_path / "exports"
     file = out / "midi_generator.onnx"
@@ -193,7 +193,7 @@ def test_a_perturbed_weight_is_caught_and_nothing_is_left(
     ],
 )
 def test_settings_of_a_foreign_checkpoint_are_checked_before_a_model_is_built(
-    changed: dict[str, Any], said: str, midi_model: midigen.MidiGenerator, tmp_path: Path
+    changed: dict[str, Any], said: str, midi_model: generator_model.MidiGenerator, tmp_path: Path
 ) -> None:
     size = {name: value for name, value in (MIDI_SIZE | changed).items() if value is not None}
     path = save(tmp_path / "best.pt", "midi_generator", size, midi_model)
@@ -245,7 +245,7 @@ class Bomb:
 @pytest.mark.parametrize("kind", ["bomb", "family", "tokenizer", "settings", "torn", "missing"])
 def test_a_checkpoint_that_is_not_ours_is_refused(
     kind: str,
-    midi_model: midigen.MidiGenerator,
+    midi_model: generator_model.MidiGenerator,
     midi_checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
