@@ -33,7 +33,7 @@ def said_of(folder: Path, report: dict[str, Any], change_after: bool = False) ->
     )
     if change_after:
         paths["train_manifest"].write_text("{} \n")
-    found = evidence.origin(source, checkpoint.load(source), ())
+    found = evidence.describe_origin(source, checkpoint.load(source), ())
     return found["training_data"]["kind"], found["licence"]
 
 
@@ -60,30 +60,30 @@ def test_the_kind_of_data_is_said_only_while_its_manifests_prove_it(
     assert str(tmp_path) not in json.dumps([found, licence])
 
 
-def test_evidence_holds_while_the_artefact_and_its_origin_are_what_was_written(tmp_path: Path) -> None:
+def test_an_artefact_is_up_to_date_while_it_and_its_origin_are_what_was_written(tmp_path: Path) -> None:
     artefact, origin = tmp_path / "model.onnx", {"tokenizer_hash": "a", "versions": {"kwela": "1"}}
     artefact.write_bytes(b"12345")
-    assert not evidence.holds(artefact, origin), "there is none yet"
+    assert not evidence.is_up_to_date(artefact, origin), "there is none yet"
     evidence.write(artefact, {"opset": 18}, origin)
     written = json.loads((tmp_path / "model.onnx.json").read_text())
     digest = "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"  # sha256sum of 12345
     assert (written["file"], written["bytes"], written["sha256"]) == ("model.onnx", 5, digest)
     assert written["opset"] == 18 and written["tokenizer_hash"] == "a" and written["machine"]["cores"] >= 1
-    assert evidence.holds(artefact, origin)
-    assert not evidence.holds(artefact, origin | {"tokenizer_hash": "b"}), "another vocabulary"
-    assert not evidence.holds(artefact, origin | {"more": 1}), "of which the evidence says nothing"
+    assert evidence.is_up_to_date(artefact, origin)
+    assert not evidence.is_up_to_date(artefact, origin | {"tokenizer_hash": "b"}), "another vocabulary"
+    assert not evidence.is_up_to_date(artefact, origin | {"more": 1}), "of which the evidence says nothing"
     artefact.write_bytes(b"12346")
-    assert not evidence.holds(artefact, origin), "another artefact of the same size"
+    assert not evidence.is_up_to_date(artefact, origin), "another artefact of the same size"
     artefact.unlink()
-    assert not evidence.holds(artefact, origin), "no artefact"
+    assert not evidence.is_up_to_date(artefact, origin), "no artefact"
 
 
 @pytest.mark.parametrize("damaged", ["[]", "[1", '{"sha256": 3}'])
-def test_damaged_evidence_does_not_hold(tmp_path: Path, damaged: str) -> None:
+def test_an_artefact_with_damaged_evidence_is_out_of_date(tmp_path: Path, damaged: str) -> None:
     artefact = tmp_path / "model.onnx"
     artefact.write_bytes(b"1")
     evidence.path_of(artefact).write_text(damaged)
-    assert not evidence.holds(artefact, {})
+    assert not evidence.is_up_to_date(artefact, {})
 
 
 def test_a_folders_hash_is_of_names_sizes_and_contents_in_order_of_path(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_origin_says_which_weights_of_which_step_by_which_versions(
     tmp_path: Path, average: dict[str, Any] | None, weights: str
 ) -> None:
     source = save(tmp_path / "best.pt", "spectocloud", {}, torch.nn.Linear(1, 1), ema=average)
-    found = evidence.origin(source, checkpoint.load(source), ("torch",))
+    found = evidence.describe_origin(source, checkpoint.load(source), ("torch",))
     assert found["checkpoint"] == {
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         "family": "spectocloud",

@@ -142,9 +142,11 @@ def test_the_same_checkpoint_is_not_exported_twice(
     run.export("midi_generator", midi_checkpoint, midi_export[0])
     assert file.stat().st_mtime_ns == before
     assert f"{file}: up to date" in capsys.readouterr().out
-    origin = evidence.origin(midi_checkpoint, checkpoint.load(midi_checkpoint), to_onnx.PACKAGES)
-    assert evidence.holds(file, origin)
-    assert not evidence.holds(file, origin | {"checkpoint": {**origin["checkpoint"], "sha256": "0" * 64}})
+    origin = evidence.describe_origin(midi_checkpoint, checkpoint.load(midi_checkpoint), to_onnx.PACKAGES)
+    assert evidence.is_up_to_date(file, origin)
+    assert not evidence.is_up_to_date(
+        file, origin | {"checkpoint": {**origin["checkpoint"], "sha256": "0" * 64}}
+    )
 
 
 @pytest.mark.usefixtures("no_coreml")

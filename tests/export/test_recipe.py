@@ -54,9 +54,9 @@ def test_another_version_makes_an_artefact_again(tmp_path: Path) -> None:
     artefact = tmp_path / "model.onnx"
     artefact.write_bytes(b"graph")
     evidence.write(artefact, {}, {"versions": {"recipe": "0b21133609e01d0e"}})
-    assert not evidence.holds(artefact, {"versions": {"recipe": evidence.RECIPE_VERSION}})
+    assert not evidence.is_up_to_date(artefact, {"versions": {"recipe": evidence.RECIPE_VERSION}})
     evidence.write(artefact, {}, {"versions": {"recipe": evidence.RECIPE_VERSION}})
-    assert evidence.holds(artefact, {"versions": {"recipe": evidence.RECIPE_VERSION}})
+    assert evidence.is_up_to_date(artefact, {"versions": {"recipe": evidence.RECIPE_VERSION}})
 
 
 if __name__ == "__main__":

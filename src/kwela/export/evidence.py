@@ -1,9 +1,13 @@
-"""The JSON that stands beside every artefact: what it is, where it came from, what was checked and what not.
+"""Write and check the evidence of an artefact: a JSON file that stands beside it as `<file name>.json`.
 
-`<file name>.json`: format, sha256, bytes, inputs, outputs, opset, shapes_tested, max_abs_error (per output,
-against PyTorch), tolerance, quantisation_drift (null: nothing is quantised), latency_ms and machine,
-checkpoint (sha256, epoch, step, which weights), training_data (its hash and kind), licence, versions,
-not_checked.
+The evidence has three parts:
+
+- The file: its sha256 and its bytes.
+- What the exporter found: format, inputs, outputs, opset, shapes_tested, max_abs_error (of each output, against
+  PyTorch), tolerance, latency_ms on which machine, and not_checked. quantisation_drift is null, because kwela
+  quantises nothing.
+- The origin: the checkpoint (its sha256, epoch, step and kind of weights), training_data (its hash and kind),
+  its licence, and the versions of the packages.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ from kwela import files
 from kwela.corpus.pairs import manifest, rows
 
 Evidence = dict[str, Any]
-# Raise this when the same checkpoint gives another artefact: other numbers, names, shapes or metadata.
-# Artefacts of an earlier version are then made again. tests/export/test_recipe.py compares exports with
-# recorded ones and shows when.
+# Raise this version when a change of the code changes an artefact: its numbers, names, shapes or metadata. The
+# next export then makes older artefacts again. tests/export/test_recipe.py compares new exports with recorded
+# ones, so it fails when the version must be raised.
 RECIPE_VERSION = 1
 
 
@@ -34,7 +38,7 @@ def path_of(artefact: Path) -> Path:
 
 
 def write(artefact: Path, findings: Evidence, origin: Evidence) -> None:
-    """Write the evidence of `artefact`, which is in its place."""
+    """Write the evidence of `artefact`. The artefact must exist, because its hash is part of the evidence."""
     sha256, size = digest(artefact)
     evidence = {
         "file": artefact.name,
@@ -47,8 +51,8 @@ def write(artefact: Path, findings: Evidence, origin: Evidence) -> None:
     files.write(path_of(artefact), json.dumps(evidence, indent=1) + "\n")
 
 
-def holds(artefact: Path, origin: Evidence) -> bool:
-    """Return whether `artefact` is whole and was made from this very checkpoint, by these versions."""
+def is_up_to_date(artefact: Path, origin: Evidence) -> bool:
+    """Return whether `artefact` is undamaged and its evidence names this origin."""
     try:
         written = json.loads(path_of(artefact).read_text(encoding="utf-8"))
         same_origin = all(written[key] == value for key, value in origin.items())
@@ -58,28 +62,33 @@ def holds(artefact: Path, origin: Evidence) -> bool:
 
 
 def digest(artefact: Path) -> tuple[str, int]:
-    """Return the SHA-256 and the bytes of a file or a folder.
+    """Return the SHA-256 of a file or a folder, and its size in bytes.
 
-    Of a folder are hashed its files' relative paths, sizes and contents, in order of path.
+    The hash of a folder covers the relative path, size and content of each file, in the order of the paths.
+    Raises FileNotFoundError if there is no file.
     """
     if artefact.is_file():
         return files.sha256(artefact), artefact.stat().st_size
-    parts = sorted(path for path in artefact.rglob("*") if path.is_file())
-    if not parts:
+    paths = sorted(path for path in artefact.rglob("*") if path.is_file())
+    if not paths:
         raise FileNotFoundError(artefact)
-    whole = hashlib.sha256()
-    for path in parts:
-        whole.update(f"{path.relative_to(artefact).as_posix()}\0{path.stat().st_size}\0".encode())
-        whole.update(path.read_bytes())
-    return whole.hexdigest(), sum(path.stat().st_size for path in parts)
+    hasher = hashlib.sha256()
+    for path in paths:
+        hasher.update(f"{path.relative_to(artefact).as_posix()}\0{path.stat().st_size}\0".encode())
+        hasher.update(path.read_bytes())
+    return hasher.hexdigest(), sum(path.stat().st_size for path in paths)
 
 
-def origin(path: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evidence:
-    """Describe what an artefact was made from and by. A second export must find this part unchanged."""
+def describe_origin(checkpoint: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evidence:
+    """Describe the checkpoint, the training data and the package versions that an artefact is made from.
+
+    state: what the checkpoint holds. packages: the names of those whose versions matter. An artefact is made
+    again when its origin has changed.
+    """
     progress = state["progress"]
     return {
         "checkpoint": {
-            "sha256": files.sha256(path),
+            "sha256": files.sha256(checkpoint),
             "family": state["family"],
             "epoch": progress["epoch"],
             "step": progress["step"],
@@ -93,15 +102,16 @@ def origin(path: Path, state: Mapping[str, Any], packages: Sequence[str]) -> Evi
 
 
 def _training_data(state: Mapping[str, Any]) -> Evidence:
-    """Describe the data: its hash, its kind, and what follows for the use of the model."""
+    """Describe the training data (its hash and kind) and what is known about the rights in it."""
     data_hash = state["meta"]["data_hash"]
     train, val = (Path(state["config"]["data"][f"{side}_manifest"]) for side in ("train", "val"))
     synthetic = train.parts[-3:-1] == ("smoke", "manifests")
     try:
-        known = rows.data_hash([train, val]) == data_hash
+        manifests_unchanged = rows.data_hash([train, val]) == data_hash
     except (OSError, ValueError):
-        known = False
-    demo = manifest.is_demo(train.parent) if known else None
+        manifests_unchanged = False
+    demo = manifest.is_demo(train.parent) if manifests_unchanged else None
+    # The notes are part of the origin: rewording one makes every artefact out of date.
     if synthetic:
         kind, note = "synthetic smoke set", "random tones: no musical use"
     elif demo:
@@ -109,7 +119,7 @@ def _training_data(state: Mapping[str, Any]) -> Evidence:
             "demo corpus",
             "free encodings of music21, rendered; rights of each piece: rights.json of the corpus",
         )
-    elif known:
+    elif manifests_unchanged:
         kind, note = "the user's own files", "kwela does not know their rights"
     else:
         kind, note = (

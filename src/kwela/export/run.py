@@ -58,7 +58,7 @@ def export(name: str, path: Path, out: Path) -> list[Path]:
 
 
 def _export_onnx(source: Source, artefact: Path) -> list[Path]:
-    origin = evidence.origin(source.path, source.state, to_onnx.PACKAGES)
+    origin = evidence.describe_origin(source.path, source.state, to_onnx.PACKAGES)
     model, signature = source.model, source.signature
     if not _up_to_date(artefact, origin):
         with _draft(artefact) as draft:
@@ -75,7 +75,7 @@ def _export_onnx(source: Source, artefact: Path) -> list[Path]:
 
 
 def _export_coreml(source: Source, artefact: Path) -> list[Path]:
-    origin = evidence.origin(source.path, source.state, to_coreml.PACKAGES)
+    origin = evidence.describe_origin(source.path, source.state, to_coreml.PACKAGES)
     if not _up_to_date(artefact, origin):
         metadata = _metadata(source, origin)
         with files.draft(artefact, ending=f".tmp{artefact.suffix}") as draft:
@@ -112,10 +112,10 @@ def _metadata(source: Source, origin: evidence.Evidence) -> dict[str, str]:
 
 
 def _up_to_date(artefact: Path, origin: evidence.Evidence) -> bool:
-    fresh = evidence.holds(artefact, origin)
-    if fresh:
+    up_to_date = evidence.is_up_to_date(artefact, origin)
+    if up_to_date:
         print(f"{artefact}: up to date", flush=True)
-    return fresh
+    return up_to_date
 
 
 @functools.cache  # once a process, however many models it exports
