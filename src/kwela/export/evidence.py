@@ -3,9 +3,9 @@
 The evidence has three parts:
 
 - The file: its sha256 and its bytes.
-- What the exporter found: format, inputs, outputs, opset, shapes_tested, max_abs_error (of each output, against
-  PyTorch), tolerance, latency_ms on which machine, and not_checked. quantisation_drift is null, because kwela
-  quantises nothing.
+- What the exporter found: format, inputs, outputs, opset, shapes_tested, max_abs_error (of each output,
+  against PyTorch), tolerance, latency_ms on which machine, and not_checked. quantisation_drift is null,
+  because kwela quantises nothing.
 - The origin: the checkpoint (its sha256, epoch, step and kind of weights), training_data (its hash and kind),
   its licence, and the versions of the packages.
 """
@@ -26,9 +26,9 @@ from kwela import files
 from kwela.corpus.pairs import manifest, rows
 
 Evidence = dict[str, Any]
-# Raise this version when a change of the code changes an artefact: its numbers, names, shapes or metadata. The
-# next export then makes older artefacts again. tests/export/test_recipe.py compares new exports with recorded
-# ones, so it fails when the version must be raised.
+# Raise this version when a change of the code changes an artefact: its numbers, names, shapes or metadata.
+# The next export then makes older artefacts again. tests/export/test_recipe.py compares new exports with
+# recorded ones, so it fails when the version must be raised.
 RECIPE_VERSION = 1
 
 
