@@ -21,7 +21,9 @@ from kwela.music import sandbox
 from kwela.music.grammar import DRUM_PROGRAM, FASTEST_BPM, SLOWEST_BPM, TEMPO_RATIO, TPQ
 from kwela.music.score_events import START_MSPQ, read_pedals, voices
 
-MAX_BYTES = 16 << 20
+# How the names of files end that `read` takes, in any case. What a file is, its bytes decide.
+MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".mid.gz", ".midi.gz")
+MAX_BYTES = 16 << 20  # of a file, and of what it unpacks to
 MAX_EVENTS = 2_000_000  # notes, controllers, pitch bends, tempos, meters, keys, markers, lyrics
 MAX_HOURS = 10
 MAX_QUARTERS = MAX_HOURS * 60 * FASTEST_BPM  # as many at the fastest tempo that the ids can write
