@@ -79,22 +79,25 @@ def _noise(low: float, high: float) -> np.ndarray:
 
 
 def _times(seconds: float) -> np.ndarray:
-    return np.arange(round(seconds * RATE), dtype=np.float32) / np.float32(RATE)
+    """Seconds of each sample. In float64: the phase of a glide is a long sum, and in float32 it differs
+    audibly between two CPUs.
+    """
+    return np.arange(round(seconds * RATE)) / RATE
 
 
 @functools.lru_cache(256)
 def note(
     midi: float, seconds: float, partials: int, fade: float, attack: float, vibrato: float = 0.0
 ) -> np.ndarray:
-    turn = np.float32(2 * np.pi * 440 * 2 ** ((midi - 69) / 12)) * (t := _times(seconds))
+    turn = 2 * np.pi * 440 * 2 ** ((midi - 69) / 12) * (t := _times(seconds))
     if vibrato:
-        turn = turn + np.float32(vibrato * 10) * np.sin(np.float32(2 * np.pi * 5.5) * t)
+        turn = turn + vibrato * 10 * np.sin(2 * np.pi * 5.5 * t)
     # Partials by sin(k x) = 2 cos(x) sin((k - 1) x) - sin((k - 2) x).
     before, now, twice = np.zeros_like(t), np.sin(turn), 2 * np.cos(turn)
     wave = now.copy()
     for k in range(2, partials + 1):
         before, now = now, twice * now - before
-        wave += now / np.float32(k**1.3)
+        wave += now / k**1.3
     return wave * np.exp(-t / fade) * np.minimum(1, t / attack) * np.minimum(1, (seconds - t) / 0.02)
 
 
