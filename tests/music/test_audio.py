@@ -23,6 +23,24 @@ from kwela.music import audio
 RATE = 48_000  # not ours, so that resampling is always in the path
 
 
+BY_SNDFILE = {
+    **{".wav": "WAV", ".wave": "WAV", ".bwf": "WAVEX", ".rf64": "RF64", ".w64": "W64", ".aiff": "AIFF"},
+    **{
+        ".aif": "AIFF",
+        ".aifc": "AIFF",
+        ".au": "AU",
+        ".caf": "CAF",
+        ".flac": "FLAC",
+        ".ogg": "OGG",
+        ".oga": "OGG",
+    },
+}
+BY_FFMPEG = {
+    **{".mp3": ("libmp3lame", "mp3"), ".m4a": ("aac", "ipod"), ".aac": ("aac", "adts")},
+    **{".opus": ("libopus", "opus")},
+}
+
+
 def chirp(seconds: float, rate: int = RATE) -> np.ndarray:
     t = np.arange(int(seconds * rate)) / rate
     return (0.3 * np.sin(2 * np.pi * (200 + 60 * t) * t) * (0.6 + 0.4 * np.sin(5 * t))).astype(np.float32)
@@ -30,14 +48,12 @@ def chirp(seconds: float, rate: int = RATE) -> np.ndarray:
 
 def write(path: Path, wave: np.ndarray, rate: int = RATE) -> Path:
     """Stereo `wave` in the format of the suffix, compressed ones by FFmpeg's own encoders."""
-    if path.suffix in (".wav", ".flac", ".ogg"):
-        soundfile.write(path, np.stack([wave, wave], 1), rate)
+    if path.suffix in BY_SNDFILE:
+        soundfile.write(path, np.stack([wave, wave], 1), rate, format=BY_SNDFILE[path.suffix])
         return path
-    codec, container = {".mp3": ("libmp3lame", "mp3"), ".m4a": ("aac", "ipod"), ".aac": ("aac", "adts")}[
-        path.suffix
-    ]
+    codec, container = BY_FFMPEG[path.suffix]
     with av.open(str(path), "w", format=container) as out:
-        stream = out.add_stream(codec, rate=rate, layout="stereo")
+        stream = out.add_stream(codec, rate=rate, layout="stereo", bit_rate=128_000)
         whole = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
         whole.sample_rate, whole.pts = rate, 0
         cut = av.AudioResampler(
@@ -48,7 +64,7 @@ def write(path: Path, wave: np.ndarray, rate: int = RATE) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=sorted(audio.FORMATS))
+@pytest.fixture(scope="module", params=sorted(audio.AUDIO_SUFFIXES))
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("audio") / f"chirp{request.param}", chirp(6.0))
 
@@ -124,12 +140,15 @@ def test_a_file_without_an_audio_stream_is_refused(tmp_path: Path) -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A short file of each format."""
     folder = tmp_path_factory.mktemp("small")
-    return {suffix: write(folder / f"a{suffix}", chirp(0.3)).read_bytes() for suffix in sorted(audio.FORMATS)}
+    return {
+        suffix: write(folder / f"a{suffix}", chirp(0.3)).read_bytes()
+        for suffix in sorted(audio.AUDIO_SUFFIXES)
+    }
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    suffix=st.sampled_from(sorted(audio.FORMATS)),
+    suffix=st.sampled_from(sorted(audio.AUDIO_SUFFIXES)),
     changes=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=4),
     keep=st.floats(0, 1),
 )

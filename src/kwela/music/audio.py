@@ -1,6 +1,6 @@
 """Read audio files as mono samples, and compute log-mel spectrograms.
 
-- There are six formats: libsndfile reads wav, flac and ogg where it can, FFmpeg (PyAV) reads everything else.
+- libsndfile reads wav, flac and ogg where it can, FFmpeg (PyAV) reads everything else.
 - A segment is read by seeking: an hour-long file costs no more than its 1.5 seconds.
 - The log-mel is part of the contract with the C++ host: a change here needs a change of the export metadata.
 - Only `log_mel` imports torch, so that a corpus scan over thousands of files starts without it.
@@ -34,11 +34,18 @@ FRAMES, MELS = 64, 128
 N_FFT, HOP, PAD = 2048, 1024, 512
 LOW_HZ, HIGH_HZ = 20.0, 20_000.0
 FLOOR = 1e-5  # power below this is silence: log10 gives -5
-FORMATS = frozenset({".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac"})
+# The endings of the files that are looked for as audio, in lower case. What a file is, its content decides.
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aiff", ".aif", ".aifc", ".au", ".caf"}
+    | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac"}
+)
 
 _SNDFILE = frozenset({".wav", ".flac", ".ogg"})
 # The containers that FFmpeg may recognise. Without this list it would open the files that a playlist names.
-_FFMPEG = {"format_whitelist": "wav,w64,mp3,flac,ogg,mov,aac,aiff,matroska", "protocol_whitelist": "file"}
+_FFMPEG = {
+    "format_whitelist": "wav,w64,mp3,flac,ogg,mov,aac,aiff,au,caf,matroska",
+    "protocol_whitelist": "file",
+}
 _MARGIN = 0.1  # seconds decoded on each side of a segment, because filters and codecs need time to settle
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from kwela.errors import UserError
 from kwela.music import audio
 
-AUDIO = audio.FORMATS
+AUDIO = audio.AUDIO_SUFFIXES
 MIDI = frozenset({".mid", ".midi"})
 
 

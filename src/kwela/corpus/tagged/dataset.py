@@ -353,7 +353,9 @@ def _check_space(source: Source, clips: Sequence[Clip], out: Path) -> None:
 def _sweep(out: Path, keep: set[str]) -> None:
     """Remove the clips of an earlier choice, and what a killed copy left."""
     for path in (out / "audio").iterdir():
-        if f"audio/{path.name}" not in keep and (path.suffix in audio.FORMATS or path.suffix == ".tmp"):
+        if f"audio/{path.name}" not in keep and (
+            path.suffix in audio.AUDIO_SUFFIXES or path.suffix == ".tmp"
+        ):
             path.unlink()
 
 

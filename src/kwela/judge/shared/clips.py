@@ -45,9 +45,9 @@ def find_audio_files(folder: Path) -> list[Path]:
     for parent, subfolders, names in os.walk(folder, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         visible = [Path(parent) / name for name in names if not name.startswith(".")]
-        paths += [path for path in visible if path.suffix.lower() in audio.FORMATS]
+        paths += [path for path in visible if path.suffix.lower() in audio.AUDIO_SUFFIXES]
     if not paths:
-        raise UserError(f"{folder}: no audio in it ({', '.join(sorted(audio.FORMATS))})")
+        raise UserError(f"{folder}: no audio in it ({', '.join(sorted(audio.AUDIO_SUFFIXES))})")
     return sorted(paths)
 
 
