@@ -223,6 +223,7 @@ def test_a_flag_reaches_the_topic(tmp_path: Path, account: None) -> None:
     log: list[str] = []
     messenger = Messenger(Notify(sns_topic=topic), log.append, tmp_path / "unsent")
     messenger.send({"text": "red flag gpu_idle: 12 % over 30 min"}, 0.0)
+    messenger.finish(0.0)
     sent = sns_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].topics[topic].sent_notifications
     assert log == [] and len(sent) == 1 and "12 % over 30 min" in sent[0][1]
 

@@ -261,15 +261,18 @@ def test_what_a_lost_network_kept_back_is_sent_when_it_is_there_again(tmp_path: 
         hook, unsent = Notify(webhook=f"http://127.0.0.1:{port}/hook"), tmp_path / "unsent.jsonl"
         messenger = Messenger(hook, log.append, unsent)
         messenger.send({"text": "first"}, now=0.0)
+        messenger.finish(0.0)
         messenger.send({"text": "second"}, now=1.0)
-        assert got == [] and len(log) == 2 and "webhook: not sent, will be tried again" in log[0]
+        messenger.finish(1.0)
+        assert got == [] and len(log) == 1 and "webhook: not sent, will be tried again" in log[0]
     with http.server.HTTPServer(("127.0.0.1", port), Hook) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         messenger.retry(RETRY_INTERVAL - 1)  # too soon
+        messenger.finish(RETRY_INTERVAL - 1)
         assert got == []
         assert Messenger(Notify(), log.append, unsent).waiting == deque()  # nobody to tell
         later = Messenger(hook, log.append, unsent)  # the session ended: the next one knows of them
-        later.retry(0.0)
+        later.finish(0.0)
         server.shutdown()
     assert (
         [message["text"] for message in got] == ["first", "second"]

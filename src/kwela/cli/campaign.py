@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kwela import terminal
-from kwela.cli.campaign_commands import TrainingOptions, campaign_commands, probe, this_environment
+from kwela.cli.campaign_commands import (
+    TrainingOptions,
+    campaign_commands,
+    probe,
+    report_after_the_end,
+    this_environment,
+)
 from kwela.cli.output import Json, speaking
 from kwela.errors import BudgetSpent, KwelaError, NoGo, UserError
 
@@ -159,9 +164,9 @@ def run(
     try:
         Orchestrator(campaign).run(gate_now=gate_now, override=override, unattended=unattended)
     except (NoGo, BudgetSpent):
-        _report_after_the_end(settings)
+        report_after_the_end(file, rehearsal=speed != 1)
         raise
-    _report_after_the_end(settings)
+    report_after_the_end(file, rehearsal=speed != 1)
 
 
 @campaign_app.command("status")
@@ -317,14 +322,3 @@ def _check_before_the_first_day(settings: PlaybookConfig, base_name: str, resume
     base_model.find(base_name, musicgen.stand_in())
     if resume:
         print(f"Nothing to resume in {folder}: starting", flush=True)
-
-
-def _report_after_the_end(settings: PlaybookConfig) -> None:
-    """Write the report of a campaign that has ended. If it fails, the exit status stays the campaign's."""
-    from kwela.campaign.report import campaign_report
-
-    try:
-        written = campaign_report.write_report(settings)
-        terminal.say("\n".join(campaign_report.summary_lines(written)))
-    except Exception as error:  # of any kind: the exit status is the campaign's
-        terminal.say(f"no report: {type(error).__name__}: {error}", sys.stderr)

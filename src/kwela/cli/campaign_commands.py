@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kwela import terminal
 from kwela.errors import KwelaError
+
+REPORT_SECONDS = 20 * 60.0  # of the 30 minutes that reserve_minutes keeps for the save and the report
 
 if TYPE_CHECKING:
     from kwela.campaign.run.commands import CampaignCommands
@@ -107,3 +112,27 @@ def probe(options: TrainingOptions) -> dict[str, float]:
         raise KwelaError(f"the probe failed with exit status {done.returncode}; see above")
     estimate: dict[str, float] = json.loads(done.stdout)
     return estimate
+
+
+def report_after_the_end(config: Path, rehearsal: bool) -> None:
+    """Write the report of a campaign that has ended. If it fails, the exit status stays the campaign's.
+
+    A process of its own writes it, with a limit: the machine is paid for until its last process has ended.
+    """
+    command = _kwela("campaign", "report", "--config", config, *(["--rehearsal"] if rehearsal else []))
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        terminal.say(f"no report: {error}", sys.stderr)
+        return
+    try:
+        status = process.wait(REPORT_SECONDS)
+        trouble = f"exit status {status}" if status else ""
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        trouble = f"it took over {REPORT_SECONDS / 60:.0f} minutes"
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    if trouble:
+        terminal.say(f"no report: {trouble}; kwela campaign report writes it", sys.stderr)

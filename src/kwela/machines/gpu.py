@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
+
+from kwela.machines import programs
 
 MIB = 2**20
 
@@ -35,10 +36,6 @@ def describe() -> str:
 
 def _query(fields: str) -> list[list[str]]:
     """Return a row of `fields` for each card; none if nvidia-smi is missing, fails or takes over 10 s."""
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines()]
+    answer = programs.output(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"], 10)
+    rows = [[cell.strip() for cell in line.split(",")] for line in (answer or "").splitlines()]
     return [row for row in rows if len(row) == fields.count(",") + 1]

@@ -24,7 +24,10 @@ def watch(
 
     def repeat() -> None:
         while not done.is_set():
-            notice = look()
+            try:
+                notice = look()
+            except Exception:  # whatever a cloud's library raises: the next look may see the notice
+                notice = None
             if notice and not done.is_set():
                 done.set()
                 call(notice)

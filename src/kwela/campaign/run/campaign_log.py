@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from kwela.campaign.decide import gate
 from kwela.campaign.run import notify
 from kwela.campaign.run.campaign_state import TABLE, CampaignState
 from kwela.campaign.run.notify import Messenger
+from kwela.campaign.run.side_thread import SideThread
 from kwela.playbook import PlaybookConfig
+
+BOARD_PATIENCE = 20.0  # seconds that TensorBoard is waited for; the first time it is imported
 
 
 class CampaignLog:
@@ -21,6 +25,7 @@ class CampaignLog:
         self.settings, self.log, self.board = settings, log, board
         self.messenger = Messenger(settings.notify, self.say, settings.checkpoint_dir / notify.NAME)
         self._writer: Any = None
+        self._board_thread, self._board_trouble = SideThread("tensorboard", BOARD_PATIENCE), ""
 
     def say(self, text: str) -> None:
         """Print lines and append them to the log. A closed terminal or a full disk stops nothing."""
@@ -42,6 +47,17 @@ class CampaignLog:
         """Add a point to a curve in TensorBoard."""
         if self.board is None:
             return
+        try:
+            self._board_thread.call(lambda: self._add_point(name, value, step), None)
+            trouble = f"doesn't answer within {BOARD_PATIENCE:.0f} s" if self._board_thread.hangs else ""
+        except Exception as error:  # a full disk, a file in the way: the money goes on without the curve
+            self._writer, trouble = None, str(error)
+        if trouble and trouble != self._board_trouble:
+            self.say(f"TensorBoard, {self.board}: {trouble}; its curves lack points, the ledger has them all")
+        self._board_trouble = trouble
+
+    def _add_point(self, name: str, value: float, step: int) -> None:
+        assert self.board
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
@@ -73,7 +89,12 @@ class CampaignLog:
             )
         self.say("\n".join([*lines, ""]))
 
-    def close(self) -> None:
-        """Close TensorBoard's file."""
+    def close(self, now: float) -> None:
+        """Finish the messages that are under way, and TensorBoard's file. Neither is waited for long.
+
+        now: as Messenger.send has it.
+        """
+        self.messenger.finish(now)
         if self._writer:
-            self._writer.close()
+            with contextlib.suppress(Exception):  # a full disk
+                self._board_thread.call(self._writer.close, None)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kwela.campaign.decide.json_files import JsonObject, read_json
-from kwela.campaign.run.child_process import ChildProcess
+from kwela.campaign.run.child_process import GRACE, ChildProcess
 
 TIMEOUT = 6 * 3600.0  # seconds, of one command
+LOG_TAIL = 65536  # bytes of a command's log in which its last line is sought
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,19 @@ class CommandRunner:
     """Runs commands one after another.
 
     lock: as ChildProcess has it. wait: called until a command has ended. must_stop: whether to give it up.
+    grace, while_stopping: as ChildProcess.stop has them.
     """
 
-    def __init__(self, lock: Path, wait: Callable[[], None], must_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        lock: Path,
+        wait: Callable[[], None],
+        must_stop: Callable[[], bool],
+        grace: Callable[[], float] = lambda: GRACE,
+        while_stopping: Callable[[], None] = lambda: None,
+    ) -> None:
         self.lock, self.wait, self.must_stop = lock, wait, must_stop
+        self.grace, self.while_stopping = grace, while_stopping
 
     def run(self, command: Sequence[str], log: Path) -> JsonObject:
         """Return the JSON object that `command` prints; its stderr goes to `log`.
@@ -53,15 +63,31 @@ class CommandRunner:
         output = log.with_suffix(".out")
         with log.open("wb") as errors, output.open("wb") as out:
             child = ChildProcess(command, self.lock, out, errors)
-            deadline = time.monotonic() + TIMEOUT
-            while (code := child.poll()) is None:
-                if self.must_stop() or time.monotonic() > deadline:
-                    child.stop()
-                    if self.must_stop():
-                        raise StopRequested
-                    raise CommandFailed(f"took over {TIMEOUT / 3600:.0f} hours")
-                self.wait()
+            try:
+                code = self._watch(child)
+            except BaseException:  # a full disk: nothing would check the budget of a child that goes on
+                child.stop(self.grace)
+                raise
         if code:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise CommandFailed((lines or [f"exit status {code}"])[-1].removeprefix("error: "))
+            raise CommandFailed(_last_line(log) or f"exit status {code}")
         return read_json(output)
+
+    def _watch(self, child: ChildProcess) -> int:
+        """Wait until the command ends, and return its exit status."""
+        deadline = time.monotonic() + TIMEOUT
+        while (code := child.poll()) is None:
+            if self.must_stop() or time.monotonic() > deadline:
+                child.stop(self.grace, self.while_stopping)
+                if self.must_stop():
+                    raise StopRequested
+                raise CommandFailed(f"took over {TIMEOUT / 3600:.0f} hours")
+            self.wait()
+        return code
+
+
+def _last_line(log: Path) -> str:
+    """Return the last line of a log, which may be gigabytes long, without "error: "."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_TAIL))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return (lines or [""])[-1].removeprefix("error: ")

@@ -53,7 +53,8 @@ def measure(campaign: RunningCampaign) -> AuthenticityMeasurement:
     def must_stop() -> bool:
         return campaign.stop_requested.is_set() or campaign.only_reserve_is_left()
 
-    runner = CommandRunner(campaign.folder / CHILD_LOCK, campaign.wait, must_stop)
+    lock = campaign.folder / CHILD_LOCK
+    runner = CommandRunner(lock, campaign.wait, must_stop, campaign.grace, campaign.keep_going)
     campaign.log.say("Making and judging samples...")
     folder, model = campaign.folder / EVALUATION, best_model(campaign.folder)
     try:

@@ -1,12 +1,20 @@
-"""Send messages to people by webhook and SNS.
+"""Send messages to people by webhook and SNS, without ever waiting for the network.
 
-What could not be sent is kept in a file and tried again, by the next process if need be.
+Each message goes through a child process, which has TIMEOUT seconds and no terminal: a server that doesn't
+answer, a name that isn't found, a prompt for an MFA code or a credential process that hangs costs the
+campaign nothing. A message is kept in a file until it is sent, and tried again, by the next process if need
+be.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import urllib.request
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -18,81 +26,185 @@ from kwela.errors import KwelaError
 from kwela.playbook import Notify
 
 NAME = "unsent.jsonl"
-TIMEOUT = 5.0  # seconds
+TIMEOUT = 20.0  # seconds that the child has for one message
+FINISH = 10.0  # seconds for what is under way when the campaign ends
 RETRY_INTERVAL = 300.0  # seconds until the next try
 MOST_KEPT = 100  # messages
+REASON_BYTES = 4096
+SENDER = [sys.executable, "-m", "kwela.campaign.run.message_sender"]
+
+
+class Sending:
+    """A child process that sends one message. order: as message_sender.py reads it from its stdin."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.deadline = time.monotonic() + TIMEOUT
+        self.process = subprocess.Popen(
+            SENDER,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # no terminal, and a group that can be killed with all it started
+        )
+        assert self.process.stdin and self.process.stderr
+        os.set_blocking(self.process.stdin.fileno(), False)  # a message longer than the pipe is not sent
+        os.set_blocking(self.process.stderr.fileno(), False)
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+            self.process.stdin.flush()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+    def failure(self) -> str | None:
+        """Return why the message could not be sent, "" once it is sent, None while it is under way."""
+        status = self.process.poll()
+        if status is None:
+            if time.monotonic() < self.deadline:
+                return None
+            self.end()
+            return f"no answer within {TIMEOUT:.0f} s"
+        reason = self._last_line()
+        self.end()
+        return "" if status == 0 else reason or f"exit status {status}"
+
+    def end(self) -> None:
+        """Kill the child and what it started. Nothing is waited for."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.stderr:
+            self.process.stderr.close()
+
+    def _last_line(self) -> str:
+        assert self.process.stderr
+        try:
+            text = os.read(self.process.stderr.fileno(), REASON_BYTES).decode(errors="replace")
+        except OSError:
+            text = ""
+        return (text.strip().splitlines() or [""])[-1]
 
 
 class Messenger:
     """Sends messages over each channel that the settings name.
 
-    say: takes a line for the log about what could not be sent. unsent: the file that keeps it, one object a
-    line: {"way": "webhook" or "SNS", "message"}.
+    say: takes a line for the log about what could not be sent. unsent: the file that keeps what is not sent
+    yet, one object a line: {"way": "webhook" or "SNS", "message"}.
     """
 
     def __init__(self, settings: Notify, say: Callable[[str], None], unsent: Path) -> None:
         self.say, self.unsent = say, unsent
-        self.channels: dict[str, Callable[[dict[str, Any]], None]] = {}
-        if settings.webhook:
-            self.channels["webhook"] = lambda message: _post(settings.webhook, message)
-        if settings.sns_topic:
-            self.channels["SNS"] = lambda message: _publish(settings.sns_topic, message)
+        self.channels = receivers(settings)
         kept = [(row.get("way"), row.get("message")) for row in read_json_lines(unsent)]
         self.waiting: deque[tuple[str, Any]] = deque(
             ((channel, message) for channel, message in kept if channel in self.channels), maxlen=MOST_KEPT
         )
-        self.last_try = float("-inf")
+        self._under_way: dict[str, tuple[Sending, Any]] = {}  # channel -> the child and its message
+        self._not_before: dict[str, float] = {}  # channel -> when it is tried again
+        self._reasons: dict[str, str] = {}  # channel -> why it failed last, which is said once
 
     def send(self, message: dict[str, Any], now: float) -> None:
-        """Send a message, {"text", ...}. now: seconds of any clock, of which `retry` gets a later reading."""
+        """Begin to send a message, {"text", ...}, and return.
+
+        now: seconds of any clock, of which `retry` gets a later reading.
+        """
+        if not self.channels:
+            return
         self.waiting.extend((channel, message) for channel in self.channels)
-        self.last_try = float("-inf")
+        self._not_before.clear()
+        self._keep()
         self.retry(now)
 
     def retry(self, now: float) -> None:
-        """Send what is left over, if RETRY_INTERVAL has passed since the last try."""
-        if not self.waiting or now - self.last_try < RETRY_INTERVAL:
+        """Note what was sent, and go on with what is left over, in order. Returns at once.
+
+        After a failure a channel rests for RETRY_INTERVAL seconds.
+        """
+        changed = False
+        for channel in self.channels:
+            while (failure := self._failure(channel)) is not None:
+                changed = True
+                if failure:
+                    self._not_before[channel] = now + RETRY_INTERVAL
+                    self._say_once(channel, failure)
+                    break
+                self._reasons.pop(channel, None)
+                self._begin(channel)
+            if channel not in self._under_way and now >= self._not_before.get(channel, now):
+                self._begin(channel)
+        if changed:
+            self._keep()
+
+    def finish(self, now: float, seconds: float = FINISH) -> None:
+        """Wait up to `seconds` for what is under way. What is not sent by then stays in the file."""
+        deadline = time.monotonic() + seconds
+        self.retry(now)
+        while self._under_way and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self.retry(now)
+        for channel, (sending, _) in self._under_way.items():
+            sending.end()
+            self._say_once(channel, f"no answer within {seconds:.0f} s")
+        self._under_way.clear()
+
+    def _failure(self, channel: str) -> str | None:
+        """Return what became of the channel's message; None if nothing is known. A sent one is forgotten."""
+        if channel not in self._under_way:
+            return None
+        sending, message = self._under_way[channel]
+        if (failure := sending.failure()) is None:
+            return None
+        del self._under_way[channel]
+        if not failure:
+            with contextlib.suppress(ValueError):  # pushed out by newer ones
+                self.waiting.remove((channel, message))
+        return failure
+
+    def _begin(self, channel: str) -> None:
+        """Start to send the channel's oldest message, if there is one."""
+        message = next((message for way, message in self.waiting if way == channel), None)
+        if message is None:
             return
-        self.last_try = now
-        failed: set[str] = set()
-        for _ in range(len(self.waiting)):
-            channel, message = self.waiting.popleft()
-            if channel in failed:
-                self.waiting.append((channel, message))
-                continue
-            try:
-                self.channels[channel](message)
-            except (
-                Exception
-            ) as error:  # boto3 and urllib raise errors of many kinds; none may stop a campaign
-                self.waiting.append((channel, message))
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                self.say(f"{channel}: not sent, will be tried again: {reason}")
-                failed.add(channel)
-        self._keep()
+        try:
+            order = {"way": channel, "to": self.channels[channel], "message": message}
+            self._under_way[channel] = Sending(order), message
+        except OSError as error:  # no memory or process number is left
+            self._say_once(channel, str(error))
+
+    def _say_once(self, channel: str, reason: str) -> None:
+        if self._reasons.get(channel) != reason:
+            self._reasons[channel] = reason
+            self.say(f"{channel}: not sent, will be tried again: {reason}")
 
     def _keep(self) -> None:
         """Write what is left over to the file."""
-        if not self.waiting:
-            self.unsent.unlink(missing_ok=True)
-            return
         lines = (json.dumps({"way": channel, "message": message}) + "\n" for channel, message in self.waiting)
         try:
-            files.write(self.unsent, "".join(lines))
-        except KwelaError as error:  # a full disk: this process still tries again
+            if self.waiting:
+                files.write(self.unsent, "".join(lines))
+            else:
+                self.unsent.unlink(missing_ok=True)
+        except (KwelaError, OSError) as error:  # a full disk: this process still tries again
             self.say(str(error))
 
 
-def _post(url: str, message: dict[str, Any]) -> None:
-    request = urllib.request.Request(url, json.dumps(message).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT):
-        pass
+def receivers(settings: Notify) -> dict[str, str]:
+    """Return channel -> URL or ARN of those that the settings name."""
+    both = {"webhook": settings.webhook, "SNS": settings.sns_topic}
+    return {channel: to for channel, to in both.items() if to}
 
 
-def _publish(topic: str, message: dict[str, Any]) -> None:
-    import boto3
-    from botocore.config import Config
+def try_out(settings: Notify, seconds: float = TIMEOUT) -> dict[str, str]:
+    """Return channel -> why messages would not get through it, "" if nothing speaks against it.
 
-    config = Config(connect_timeout=TIMEOUT, read_timeout=TIMEOUT, retries={"max_attempts": 1})
-    client = boto3.client("sns", region_name=topic.split(":")[3] or None, config=config)
-    client.publish(TopicArn=topic, Subject="kwela campaign", Message=json.dumps(message, indent=1))
+    No message is sent. All channels together take at most `seconds`.
+    """
+    tries = {way: Sending({"way": way, "to": to, "check": True}) for way, to in receivers(settings).items()}
+    deadline, failures = time.monotonic() + seconds, dict[str, str]()
+    while len(failures) < len(tries) and time.monotonic() < deadline:
+        known = {way: each.failure() for way, each in tries.items() if way not in failures}
+        failures |= {way: failure for way, failure in known.items() if failure is not None}
+        time.sleep(0.02)
+    for way in tries.keys() - failures.keys():
+        tries[way].end()
+        failures[way] = f"no answer within {seconds:.0f} s"
+    return failures

@@ -50,7 +50,7 @@ class Orchestrator:
         orchestrator at work) or KwelaError.
         """
         campaign = self.campaign
-        with self._locked_folder():
+        with self._locked_folder(), campaign.watched():
             end_watch = campaign.environment.watch(lambda notice: campaign.request_stop(NOTICE))
             handlers = {number: signal.signal(number, self._on_signal) for number in signals.stop_signals()}
             try:
@@ -60,7 +60,7 @@ class Orchestrator:
                 end_watch()
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
-                campaign.log.close()
+                campaign.log.close(campaign.clock.read().awake)
 
     @contextlib.contextmanager
     def _locked_folder(self) -> Iterator[None]:
@@ -93,12 +93,12 @@ class Orchestrator:
             self._refuse_after_verdict(gate_now)
             self._train_and_hold_gates(gate_now)
             self._finish()
-        except KwelaError as error:
+        except Exception as error:
             if options_are_valid:  # a usage error ends the run, and nobody is notified of it
                 campaign.notify(f"ended: {error}")
             span = campaign.ledger.span
             if span and not span["why"]:  # the run ended without a reason on record; the machine may run on
-                with contextlib.suppress(KwelaError):  # a full disk
+                with contextlib.suppress(KwelaError, OSError):  # a full disk
                     campaign.end_span("not gone on")
             raise
 

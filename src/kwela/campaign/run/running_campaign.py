@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,11 +19,14 @@ from kwela.campaign.run.campaign_log import CampaignLog
 from kwela.campaign.run.campaign_state import CampaignState
 from kwela.campaign.run.commands import CampaignCommands
 from kwela.campaign.run.red_flag_monitor import RedFlagMonitor
+from kwela.campaign.run.side_thread import SideThread
 from kwela.campaign.run.success_criteria import advice_on_cost
-from kwela.errors import BudgetSpent, KwelaError
+from kwela.campaign.run.watchdog import Money, Watchdog, say_to_stderr
+from kwela.errors import BudgetSpent, Interrupted, KwelaError
 from kwela.playbook import PlaybookConfig
 
 POLL_INTERVAL = 5.0  # seconds
+METER_PATIENCE = 15.0  # seconds that the GPU's meter is waited for
 CHILD_LOCK = ".training.lock"
 # Why training stops, as the ledger records it.
 NOTICE, SIGNAL, BUDGET, GATE, RECHECK = "spot notice", "asked to stop", "budget", "gate", "daily check"
@@ -69,13 +73,16 @@ class RunningCampaign:
         self.stop_reason = ""
         self.has_trained = False  # in this process
         self._last_line_at = float("-inf")  # awake seconds
+        self._meter = SideThread("gpu-meter", METER_PATIENCE)
+        self._watchdog: Watchdog | None = None
 
     # ------------------------------------------------------------------ the beginning
 
     def recover(self) -> None:
         """Bring the ledger up to date, whatever happened since its last line. Raises as `Ledger` does."""
         state_file_is_whole = campaign_state.check_state_file(self.folder, self.identity)
-        if orphan := child_process.stop_orphan(self.folder / CHILD_LOCK):
+        lock = self.folder / CHILD_LOCK
+        if orphan := child_process.stop_orphan(lock, self.grace, self._end_if_asked):
             self.log.say(f"Stopped the training that an earlier orchestrator left running (process {orphan})")
         self._open_ledger()
         self._begin_span()
@@ -104,12 +111,34 @@ class RunningCampaign:
         before = span_rows(self.ledger.rows)[-1:]
         machine = Machine(self.environment.instance, settings.market, self.price, *disk)
         away = self.ledger.begin_span(machine)
-        self.monitor = RedFlagMonitor(settings, self.environment.gpu, self.log, now, self.speed)
+        self.monitor = RedFlagMonitor(settings, self._gpu_percent, self.log, now, self.speed)
         if before and before[0]["boot"] != now.boot and not before[0]["why"]:
             evidence = f"the machine stopped without a word; {away / HOUR:.1f} h until it was resumed"
             self.monitor.note_unexpected_stop(evidence, now)
 
+    def _end_if_asked(self) -> None:
+        """Raise Interrupted if a stop was asked for before anything was begun."""
+        if self.stop_requested.is_set():
+            raise Interrupted(f"{self.stop_reason}: nothing was begun; run the same command again to go on")
+
     # ------------------------------------------------------------------ while it runs
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Have a watchdog end this process if the loop hangs where it should stop."""
+        self._watchdog = Watchdog(self.stop_requested, say_to_stderr)
+        try:
+            yield
+        finally:
+            self._watchdog.close()
+
+    def grace(self) -> float:
+        """Return the seconds that a child has to save in, from now on."""
+        is_urgent = self.stop_requested.is_set()
+        return child_process.GRACE_ON_NOTICE if is_urgent else child_process.GRACE
+
+    def _gpu_percent(self) -> float | None:
+        return self._meter.call(self.environment.gpu, None)
 
     def read_state(self) -> CampaignState:
         """Return the state of now, with the costs of the time since the ledger's last line."""
@@ -123,8 +152,11 @@ class RunningCampaign:
 
     def keep_going(self) -> None:
         """Do what goes on while anything runs: the ledger, the GPU's meter, messages that weren't sent."""
-        now = self.clock.read()
-        self.monitor.measure(now, self.ledger.total().billed_seconds)
+        now, totals = self.clock.read(), self.ledger.total()
+        if self._watchdog:
+            limit = totals.budget_usd - self._reserve_usd()
+            self._watchdog.turn(Money(totals.usd, self.price * self.speed / HOUR, limit))
+        self.monitor.measure(now, totals.billed_seconds)
         if now.awake - self._last_line_at >= ledger.LINE_INTERVAL:
             self._last_line_at = now.awake
             step = self.read_state().curve.step
@@ -167,7 +199,10 @@ class RunningCampaign:
     def only_reserve_is_left(self) -> bool:
         """Whether the budget has only what is kept for the last save and the report."""
         totals = self.ledger.total()
-        return totals.usd + self.price * self.settings.reserve_minutes / 60 > totals.budget_usd
+        return totals.usd + self._reserve_usd() > totals.budget_usd
+
+    def _reserve_usd(self) -> float:
+        return self.price * self.settings.reserve_minutes / 60
 
     def check_budget(self) -> None:
         """Raise BudgetSpent, with the span ended, if only the reserve is left."""

@@ -6,16 +6,13 @@ import signal
 
 from kwela.campaign.decide import gate
 from kwela.campaign.money.clock import DAY
-from kwela.campaign.run import child_process
 from kwela.campaign.run.campaign_state import CampaignState
 from kwela.campaign.run.child_process import ChildProcess
 from kwela.campaign.run.running_campaign import (
     BUDGET,
     CHILD_LOCK,
     GATE,
-    NOTICE,
     RECHECK,
-    SIGNAL,
     RunningCampaign,
 )
 from kwela.errors import Interrupted, KwelaError, UserError
@@ -68,13 +65,11 @@ class TrainingSupervisor:
                 state = campaign.read_state()
                 if reason := self._reason_to_stop(state, gate_now and state.curve.step > 0):
                     campaign.log.say(f"Stopping to save: {reason}")
-                    urgent = reason in (NOTICE, SIGNAL)
-                    grace = child_process.GRACE_ON_NOTICE if urgent else child_process.GRACE
-                    return child.stop(grace, campaign.keep_going), reason
+                    return child.stop(campaign.grace, campaign.keep_going), reason
         except (
             BaseException
         ):  # such as a full disk: nothing would check the budget of a training that goes on
-            child.stop()
+            child.stop(campaign.grace)
             raise
         return exit_status, ""
 
