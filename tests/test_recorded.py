@@ -137,7 +137,7 @@ def test_an_older_campaign_is_read_and_goes_on_to_its_end(root: Path) -> None:
 
     command = [*campaign["command"], "--resume", "--set", f"training.epochs={EPOCHS}"]
     held = kwela(root, *command)
-    assert held.status == 5 and "the gate holds" in held.err, held.err
+    assert held.status == 5 and "the gate has decided HOLD" in held.err, held.err
     done = run(root, *command, "--override", "the panel listened")
     assert done.returncode == 0, done.stderr
     assert "Ledger restored" not in done.stdout and "damaged" not in done.stdout

@@ -311,7 +311,7 @@ def test_the_minutes_without_a_step_are_the_machines_own_however_fast_a_rehearsa
         settings, lambda: None, CampaignLog(settings, None, None), FakeClock().read(), speed
     )
     now = read_state(tmp_path, settings)
-    session.training_begins(now)
+    session.note_progress(now)
     for minutes, up in ((59, []), (61, ["no_step"])):
         billed = replace(
             now, totals=replace(now.totals, billed_seconds=now.totals.billed_seconds + minutes * 60 * speed)

@@ -172,7 +172,7 @@ def test_what_holds_of_every_way_to_rent_is_said_once() -> None:
     said = plan.plan_text(
         plan.make_plan(playbook_config, plan.workload_of_hours(80, "a probe"), 1500), playbook_config
     )
-    assert said.count("before the gate of day 35: the gate is then held at its end") == 1
+    assert said.count("before the gate of day 35: the gate then decides at its end") == 1
     some = plan.plan_text(
         plan.make_plan(playbook_config, plan.workload_of_hours(750, "a probe"), 1500), playbook_config
     )

@@ -85,9 +85,9 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
     assert again == 0 and "Training complete!" in out and len(rows(tmp_path, "gate")) == 1  # decided once
     assert "❌ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [37.0% .. 63.0%])" in out
     code, out, err = run(tmp_path / "config.json", "--gate-now")
-    assert code == 2 and err == "error: --gate-now: the gate was held, and is held once: GO\n"
+    assert code == 2 and err == "error: --gate-now: the gate has decided GO, and it decides only once\n"
     code, out, err = run(tmp_path / "config.json", "--override", "just so")
-    assert code == 2 and err == "error: --override: for a HOLD or NO-GO; here GO\n"
+    assert code == 2 and err == "error: --override overrides a HOLD or NO-GO; the gate has decided GO\n"
 
 
 def test_a_no_go_aborts_and_stays_aborted(tmp_path: Path) -> None:
@@ -324,7 +324,8 @@ def test_a_loss_that_is_not_finite_stops_with_its_flag_and_waits_for_a_person(tm
         again, _, why = run(tmp_path / "config.json", "--unattended")
         assert (
             again == 1
-            and why == "error: stopped by not finite: a person must look; without --unattended it goes on\n"
+            and why
+            == "error: stopped by not finite: a person must look; to continue, leave out --unattended\n"
         )
     assert run(tmp_path / "config.json")[0] == 0
     assert run(tmp_path / "config.json", "--unattended")[0] == 0
@@ -336,7 +337,9 @@ def test_asked_to_stop_between_two_tries_it_starts_no_third(tmp_path: Path) -> N
     process = start(config(tmp_path), "--crash-at", "3", speed=1.0)
     assert process.stdout
     said = list(
-        itertools.takewhile(lambda line: "going on from its checkpoint in 60 s" not in line, process.stdout)
+        itertools.takewhile(
+            lambda line: "it continues from its checkpoint in 60 s" not in line, process.stdout
+        )
     )
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
@@ -394,6 +397,6 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(tmp_path: Path) -
     assert process.returncode == 0, err
     assert (
         "not saved: File too large" in out
-        and "going on from its checkpoint" in out
+        and "it continues from its checkpoint" in out
         and "Training complete!" in out
     )

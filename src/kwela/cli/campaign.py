@@ -138,7 +138,7 @@ def run(
     device: Device = None,
     speed: Speed = 1.0,
 ) -> None:
-    """Train for weeks: resume, stop before the budget is overspent, hold the gate, end with a report.
+    """Train for weeks: resume, stop before the budget is overspent, let the gate decide, end with a report.
 
     Exit status: 3 NO-GO, 4 budget spent, 5 HOLD, 75 interrupted; each with a checkpoint.
 

@@ -167,8 +167,8 @@ def _gate_problems(
         gate_day = min(gate_day, fraction * days)
     elif days < gate_day:
         yield (
-            f"training ends before the gate of day {gate_day:g}: the gate is then held at its end; "
-            "gate_at_fraction holds it sooner"
+            f"training ends before the gate of day {gate_day:g}: the gate then decides at its end; "
+            "gate_at_fraction lets it decide sooner"
         )
         return
     usd = fixed_usd + usd_a_day * gate_day

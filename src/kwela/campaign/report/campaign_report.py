@@ -104,7 +104,7 @@ def _gate(state: CampaignState) -> Iterator[Block]:
     yield Title("Go/No-Go")
     decision = state.decision
     if decision is None:
-        yield Text("The gate has not been held.")
+        yield Text("The gate has not decided yet.")
         return
     yield Text(f"{decision.verdict} on day {decision.measurements.days:.1f}.")
     rows = [[rule.name, rule.outcome, rule.explanation] for rule in decision.rules]

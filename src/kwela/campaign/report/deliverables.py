@@ -222,7 +222,7 @@ def _lessons_learned(state: CampaignState, decision: GateDecision) -> list[Block
     lines = [
         f"Validation loss {loss} beside {base_loss} of the untuned model.",
         f"Authenticity {figure_text(measured.authenticity, '.1%')}{interval}.",
-        f"The gate was held at {state.progress:.0%} of the training; "
+        f"The gate decided at {state.progress:.0%} of the training; "
         f"${unspent:,.2f} of the budget is unspent.",
     ]
     return [Title("Lessons learned", 1), *map(Text, lines)]

@@ -1,1 +1,1 @@
-"""Run a campaign: train in a child process, hold the gate, raise flags, notify people."""
+"""Run a campaign: train in a child process, let the gate decide, raise flags, notify people."""

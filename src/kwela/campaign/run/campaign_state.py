@@ -83,16 +83,16 @@ class CampaignState:
 
     @property
     def verdict(self) -> str:
-        """The verdict that counts: GO where a person overrode the gate's; "" before the gate was held."""
+        """The verdict that counts: GO where a person overrode the gate's; "" before it has decided."""
         if self.decision is None:
             return ""
         return gate.GO if self.override else self.decision.verdict
 
     @property
     def verdict_text(self) -> str:
-        """The verdict in words, such as "GO", "NO-GO, overridden: the panel listened" or "not held"."""
+        """The verdict in words, such as "GO", "NO-GO, overridden: the panel listened" or "not decided"."""
         if self.decision is None:
-            return "not held"
+            return "not decided"
         return self.decision.verdict + (f", overridden: {self.override['why']}" if self.override else "")
 
     @property

@@ -1,4 +1,4 @@
-"""Hold the gate of a running campaign: measure, decide, record the verdict, and end where it says so."""
+"""Make the gate's decision in a running campaign: measure, decide, record, and end the run if it must end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from kwela.errors import Hold, Interrupted, NoGo
 ABORT_REPORT = "abort_report.json"
 
 
-def hold_gate(campaign: RunningCampaign, why: str) -> None:
-    """Hold the gate (why: GATE), or check the conditions of a CONDITIONAL-GO again (why: RECHECK).
+def make_gate_decision(campaign: RunningCampaign, why: str) -> None:
+    """Let the gate decide (why: GATE), or check the conditions of a CONDITIONAL-GO again (why: RECHECK).
 
-    Raises NoGo or Hold after such a verdict is recorded, and as `measure`.
+    Raises NoGo or Hold after such a verdict is recorded, and what `measure` raises.
     """
     authenticity = measure(campaign)
     state = campaign.read_state()

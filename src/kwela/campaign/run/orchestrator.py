@@ -1,12 +1,12 @@
 """Keep a training going for weeks inside a budget, and stop it when it should stop.
 
-- Training is a child process. It is started again after a crash, and goes on from its checkpoint after a
-  notice or a reboot.
-- The costs are checked every few seconds: the run ends, with a checkpoint, while there is still enough money
+- Training is a child process. It is started again after a crash. It continues from its checkpoint after a
+  spot notice or a reboot.
+- The costs are checked every few seconds. The run ends, with a checkpoint, while there is still enough money
   for the last save and the report.
-- At the gate training pauses with a checkpoint, samples are made and judged, and the verdict is written down
+- At the gate training pauses with a checkpoint. Samples are made and judged, and the verdict is recorded
   once.
-- The run ends by raising the error that its exit status stands for: see errors.py.
+- A run that does not reach the end of training raises an error; errors.py gives its exit status.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ LOCK = ".orchestrator.lock"
 
 
 class Orchestrator:
-    """Runs a campaign until training has ended, or something ends it sooner."""
+    """Runs a campaign until training ends, or until the gate, the budget, a person or an error ends it."""
 
     def __init__(self, campaign: RunningCampaign) -> None:
         self.campaign = campaign
         self.supervisor = TrainingSupervisor(campaign)
 
     def run(self, *, gate_now: bool = False, override: str = "", unattended: bool = False) -> None:
-        """Go on with the campaign to its end.
+        """Run the campaign from where it stands to its end.
 
-        gate_now: hold the gate at once. override: why to go on against a HOLD or NO-GO; it is recorded.
-        unattended: a campaign that stopped for a person stays stopped.
+        gate_now: let the gate decide at once. override: the reason to continue against a HOLD or NO-GO; it is
+        recorded. unattended: a campaign that waits for a person stays stopped.
         Raises NoGo, Hold, BudgetSpent, Interrupted, UserError (bad input, another campaign's folder, another
         orchestrator at work) or KwelaError.
         """
@@ -55,7 +55,7 @@ class Orchestrator:
             handlers = {number: signal.signal(number, self._on_signal) for number in signals.stop_signals()}
             try:
                 campaign.recover()
-                self._run_recovered(gate_now, override, unattended)
+                self._run_after_recovery(gate_now, override, unattended)
             finally:
                 end_watch()
                 for number, handler in handlers.items():
@@ -82,42 +82,44 @@ class Orchestrator:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.campaign.request_stop(SIGNAL)
 
-    def _run_recovered(self, gate_now: bool, override: str, unattended: bool) -> None:
+    def _run_after_recovery(self, gate_now: bool, override: str, unattended: bool) -> None:
         campaign = self.campaign
         options_are_valid = False
         try:
             self._check_options(gate_now, override, unattended)
             options_are_valid = True
             self._record_override(override)
-            self._banner()
-            self._refuse_after_verdict(gate_now)
-            self._train_and_hold_gates(gate_now)
+            self._print_banner()
+            self._raise_earlier_verdict(gate_now)
+            self._train_and_decide(gate_now)
             self._finish()
         except Exception as error:
-            if options_are_valid:  # a usage error ends the run, and nobody is notified of it
+            if options_are_valid:  # Nobody is notified of a usage error.
                 campaign.notify(f"ended: {error}")
             span = campaign.ledger.span
-            if span and not span["why"]:  # the run ended without a reason on record; the machine may run on
-                with contextlib.suppress(KwelaError, OSError):  # a full disk
+            # The machine may run for hours after this. A span with an end keeps those hours out of the costs.
+            if span and not span["why"]:
+                with contextlib.suppress(KwelaError, OSError):  # A full disk must not hide the first error.
                     campaign.end_span("not gone on")
             raise
 
     # ------------------------------------------------------------------ before training
 
     def _check_options(self, gate_now: bool, override: str, unattended: bool) -> None:
-        """Raise UserError for options that don't fit the verdict, KwelaError where a person is waited for."""
+        """Raise UserError if an option doesn't fit the verdict, KwelaError if a person must look first."""
         rows, verdict = self.campaign.ledger.rows, self.campaign.read_state().verdict
         if gate_now and override:
             raise UserError("--override with --gate-now: choose one")
         if gate_now and verdict == gate.GO:
-            raise UserError("--gate-now: the gate was held, and is held once: GO")
+            raise UserError("--gate-now: the gate has decided GO, and it decides only once")
         if override and verdict not in (gate.HOLD, gate.NO_GO):
-            raise UserError(f"--override: for a HOLD or NO-GO; here {verdict or 'the gate was not held yet'}")
+            outcome = f"has decided {verdict}" if verdict else "has not decided yet"
+            raise UserError(f"--override overrides a HOLD or NO-GO; the gate {outcome}")
         stopped, resumed = latest(rows, "stopped"), latest(rows, "resumed")
         if stopped and (resumed is None or resumed["at"] <= stopped["at"]):
             if unattended:
                 raise KwelaError(
-                    f"stopped by {stopped['why']}: a person must look; without --unattended it goes on"
+                    f"stopped by {stopped['why']}: a person must look; to continue, leave out --unattended"
                 )
             self.campaign.ledger.record("resumed")
 
@@ -127,13 +129,13 @@ class Orchestrator:
             self.campaign.ledger.record("override", why=override, verdict=decision.verdict)
             self.campaign.log.say(f"{decision.verdict} overridden: {override}")
 
-    def _banner(self) -> None:
+    def _print_banner(self) -> None:
         campaign = self.campaign
         folder = campaign.environment.config_folder
         campaign.log.banner(campaign.read_state(), campaign.price, folder, campaign.speed)
 
-    def _refuse_after_verdict(self, gate_now: bool) -> None:
-        """Raise NoGo or Hold again where the gate said so: its verdict holds after a restart."""
+    def _raise_earlier_verdict(self, gate_now: bool) -> None:
+        """Raise NoGo or Hold if that was the gate's verdict, because a restart does not change it."""
         campaign = self.campaign
         state = campaign.read_state()
         if state.decision and state.verdict == gate.NO_GO:
@@ -144,17 +146,17 @@ class Orchestrator:
             raise NoGo(f"the gate said NO-GO; see {report}")
         if state.decision and state.verdict == gate.HOLD and not gate_now:
             campaign.log.say(gate.decision_text(state.decision))
-            raise Hold("the gate holds: --gate-now decides anew, --override REASON goes on")
+            raise Hold("the gate has decided HOLD; --gate-now decides again, --override REASON overrides it")
 
     # ------------------------------------------------------------------ training
 
-    def _train_and_hold_gates(self, gate_now: bool) -> None:
-        """Train to the end, with a stop at the gate and at each daily check."""
+    def _train_and_decide(self, gate_now: bool) -> None:
+        """Train to the end. Training stops while the gate decides, and for each daily check."""
         campaign = self.campaign
         while not (state := campaign.read_state()).is_finished:
             campaign.check_budget()
             reason = GATE if gate_now and state.curve.step > 0 else self.supervisor.train(gate_now)
-            gate_now = gate_now and not reason  # after a crash the gate is still to be held
+            gate_now = gate_now and not reason  # After a crash the gate has not decided yet.
             if reason in (NOTICE, SIGNAL):
                 campaign.end_span(reason)
                 step = campaign.read_state().curve.step
@@ -164,15 +166,15 @@ class Orchestrator:
             if reason == BUDGET:
                 campaign.check_budget()
             if reason in (GATE, RECHECK):
-                gate_procedure.hold_gate(campaign, reason)
+                gate_procedure.make_gate_decision(campaign, reason)
 
     # ------------------------------------------------------------------ the end
 
     def _finish(self) -> None:
-        """Hold the gate if it wasn't held before, and say the last lines and the criteria of success."""
+        """Let the gate decide if it is open, then print the totals and the success criteria."""
         campaign, say = self.campaign, self.campaign.log.say
         remove_outdated(campaign.folder / success_criteria.EVALUATION, best_model(campaign.folder))
-        if not campaign.has_trained:  # training ended in an earlier process: say again what it said then
+        if not campaign.has_trained:  # An earlier process trained to the end. Its last lines are repeated.
             last_val_loss = campaign.read_state().curve.last_val_loss
             say(f"Training complete!\nBest model saved: {files.display_path(best_model(campaign.folder))}")
             say(f"Final validation loss: {figure_text(last_val_loss, '.3f')}")
@@ -189,13 +191,13 @@ class Orchestrator:
         campaign.notify("training complete")
 
     def _judge_last_weights(self) -> None:
-        """Hold the gate on the last weights if it is open, else measure them if there is money for it."""
+        """Let the gate decide on the last weights if it is open; else measure them while the budget lasts."""
         campaign = self.campaign
         state = campaign.read_state()
         if state.decision is None or state.verdict == gate.HOLD:
-            gate_procedure.hold_gate(campaign, GATE)
+            gate_procedure.make_gate_decision(campaign, GATE)
         elif state.verdict == gate.CONDITIONAL and campaign.has_trained:
-            gate_procedure.hold_gate(campaign, RECHECK)  # it may end as a GO
+            gate_procedure.make_gate_decision(campaign, RECHECK)  # The verdict may become GO.
         else:
             try:
                 campaign.check_budget()

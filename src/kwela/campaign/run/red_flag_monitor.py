@@ -71,8 +71,8 @@ class RedFlagMonitor:
         """Note that the machine stopped though nobody asked for it."""
         self.unexpected_stop, self.stopped_at = evidence, now.up
 
-    def training_begins(self, state: CampaignState) -> None:
-        """Count the time since the last step from now on."""
+    def note_progress(self, state: CampaignState) -> None:
+        """Note that training started or made a step. The time without a step is counted from here."""
         self.last_step, self.last_step_at = state.curve.step, state.totals.billed_seconds
 
     def update(self, state: CampaignState, at: float, training_error: str = "") -> str:
@@ -81,7 +81,7 @@ class RedFlagMonitor:
         Returns a flag that stops training, as "name: evidence"; "" if there is none.
         """
         if state.curve.step != self.last_step:
-            self.training_begins(state)
+            self.note_progress(state)
         observations = Observations(
             state.curve,
             state.totals.billed_seconds,

@@ -17,26 +17,27 @@ from kwela.campaign.run.running_campaign import (
 )
 from kwela.errors import Interrupted, KwelaError, UserError
 
-MOST_CRASHES = 3  # in a row without a step between them
+MAX_CRASHES_IN_A_ROW = 3  # A crash after a new step starts a new row.
 
 
 class TrainingSupervisor:
-    """Trains for a campaign, and counts the crashes of this process."""
+    """Trains for a campaign, and counts the crashes of training since this orchestrator started."""
 
     def __init__(self, campaign: RunningCampaign) -> None:
         self.campaign = campaign
-        self.crashes = 0  # in a row
-        self.stopping_flag = ""  # the red flag that stopped training last
+        self.crashes_in_a_row = 0
+        self.stopping_flag = ""  # the red flag that asks training to stop; "" if none does
 
     def train(self, gate_now: bool) -> str:
-        """Train until the end ("") or a reason to stop, which is returned; after a crash too that is "".
+        """Train until training ends, crashes or must stop. Returns the reason to stop.
 
-        A checkpoint is saved by then. gate_now: hold the gate as soon as there is a step. Raises KwelaError
-        where training waits for a person.
+        The reason is "" at the end of training, and after a crash that training can be restarted from. A
+        training that must stop saves a checkpoint first, if it has anything to save. gate_now: let the gate
+        decide after the first step. Raises KwelaError if the campaign waits for a person.
         """
         campaign = self.campaign
-        before = campaign.read_state()
-        campaign.monitor.training_begins(before)
+        state_before = campaign.read_state()
+        campaign.monitor.note_progress(state_before)
         child = ChildProcess(campaign.commands.train, campaign.folder / CHILD_LOCK)
         campaign.has_trained = True
         exit_status, reason = self._watch(child, gate_now)
@@ -45,19 +46,19 @@ class TrainingSupervisor:
         if exit_status == 0:
             return ""
         if not reason:
-            self._after_crash(exit_status, before, state)
-            reason = campaign.stop_reason  # of a notice that came in the pause
+            self._pause_after_crash(exit_status, state_before, state)
+            reason = campaign.stop_reason  # A stop may have been requested during the pause.
         elif exit_status not in (Interrupted.status, -signal.SIGTERM):
-            # After SIGTERM alone there was nothing to save yet.
-            why = state.training.get("why") or exit_status
-            campaign.log.say(f"Training could not save ({why}): its last checkpoint holds")
+            # SIGTERM is left out: it ends a training that has nothing to save yet.
+            cause = state.training.get("why") or exit_status
+            campaign.log.say(f"Training could not save ({cause}); it will continue from its last checkpoint")
         if self.stopping_flag:
-            error = KwelaError(f"stopped by {reason}; go on with --resume once it is dealt with")
+            error = KwelaError(f"stopped by {reason}; repair the cause, then continue with --resume")
             campaign.stop_for_a_person(reason, error)
         return reason
 
     def _watch(self, child: ChildProcess, gate_now: bool) -> tuple[int, str]:
-        """Wait until training ends, or stop it for a reason. Returns its exit status and the reason."""
+        """Wait until training ends, or stop it. Returns its exit status and the reason to stop, or ""."""
         campaign = self.campaign
         try:
             while (exit_status := child.poll()) is None:
@@ -66,9 +67,8 @@ class TrainingSupervisor:
                 if reason := self._reason_to_stop(state, gate_now and state.curve.step > 0):
                     campaign.log.say(f"Stopping to save: {reason}")
                     return child.stop(campaign.grace, campaign.keep_going), reason
-        except (
-            BaseException
-        ):  # such as a full disk: nothing would check the budget of a training that goes on
+        except BaseException:
+            # Without the orchestrator nothing checks the budget, so training must not outlive it.
             child.stop(campaign.grace)
             raise
         return exit_status, ""
@@ -84,45 +84,45 @@ class TrainingSupervisor:
         if self.stopping_flag:
             return f"red flag {self.stopping_flag}"
         if state.decision is None or gate_now:
-            is_day = state.totals.days >= settings.week_5_threshold_days
+            is_gate_day = state.totals.days >= settings.week_5_threshold_days
             fraction = settings.gate_at_fraction
-            is_due = is_day or (fraction is not None and state.progress >= fraction)
+            is_due = is_gate_day or (fraction is not None and state.progress >= fraction)
             return GATE if is_due or gate_now else ""
         if state.verdict != gate.CONDITIONAL:
             return ""
-        is_day_old = campaign.ledger.campaign_time() - state.gate_row["at"] >= DAY
+        is_verdict_a_day_old = campaign.ledger.campaign_time() - state.gate_row["at"] >= DAY
         last_validation = state.curve.val[-1][0] if state.curve.val else 0
         is_validated_since = last_validation > state.gate_row.get("step", 0)
-        return RECHECK if is_day_old and is_validated_since else ""
+        return RECHECK if is_verdict_a_day_old and is_validated_since else ""
 
-    def _after_crash(self, exit_status: int, before: CampaignState, state: CampaignState) -> None:
-        """Training ended badly by itself: wait for a while before it is started again, unless that is no use.
+    def _pause_after_crash(self, exit_status: int, state_before: CampaignState, state: CampaignState) -> None:
+        """Wait before a crashed training is started again, or stop if another start would not help.
 
-        before: the state as training began. Raises UserError or KwelaError where a person must look.
+        state_before: the state when training started. Raises UserError or KwelaError if a person must look.
         """
         campaign = self.campaign
-        wrote_status = state.training != before.training and state.training.get("exit_status")
+        wrote_status = state.training != state_before.training and state.training.get("exit_status")
         message = str(state.training.get("why") or "") if wrote_status else ""
         if exit_status < 0:
             cause = message or f"killed by {signal.Signals(-exit_status).name}"
         else:
             cause = message or f"exit status {exit_status}"
         if exit_status == UserError.status:
-            refusal = message or "training refused its input: the line above says which"
-            campaign.stop_for_a_person("bad input", UserError(refusal))
+            error_text = message or "training refused its input; the line above names it"
+            campaign.stop_for_a_person("bad input", UserError(error_text))
         if "not finite" in message:
             campaign.monitor.update(state, campaign.ledger.campaign_time(), message)
             if campaign.settings.flags.nan.action == "stop":
                 error = KwelaError(f"{message}; the last good checkpoint is in {campaign.folder}")
                 campaign.stop_for_a_person("not finite", error)
         step = state.curve.step
-        self.crashes = self.crashes + 1 if step <= before.curve.step else 1
-        if self.crashes >= MOST_CRASHES:
-            error = KwelaError(f"training failed {MOST_CRASHES} times at step {step} ({cause})")
+        self.crashes_in_a_row = self.crashes_in_a_row + 1 if step <= state_before.curve.step else 1
+        if self.crashes_in_a_row >= MAX_CRASHES_IN_A_ROW:
+            error = KwelaError(f"training failed {MAX_CRASHES_IN_A_ROW} times at step {step} ({cause})")
             campaign.stop_for_a_person("training that fails", error)
-        pause = 30.0 * 2**self.crashes
+        pause = 30.0 * 2**self.crashes_in_a_row
         campaign.log.say(
-            f"Training ended ({cause}) at step {step}; going on from its checkpoint in {pause:.0f} s"
+            f"Training ended ({cause}) at step {step}; it continues from its checkpoint in {pause:.0f} s"
         )
         end = campaign.clock.read().awake + pause
         while campaign.clock.read().awake < end and not campaign.stop_requested.is_set():
