@@ -20,11 +20,11 @@ SPARKLINE_WIDTH = 60
 
 
 def status(folder: Path, settings: PlaybookConfig) -> dict[str, Any]:
-    """Return what `kwela campaign status --json` prints of the campaign in checkpoint folder `folder`."""
-    return _status(folder, settings, read_state(folder, settings))
+    """Return what `kwela campaign status --json` prints about the campaign in checkpoint folder `folder`."""
+    return _status_of_state(folder, settings, read_state(folder, settings))
 
 
-def _status(folder: Path, settings: PlaybookConfig, state: CampaignState) -> dict[str, Any]:
+def _status_of_state(folder: Path, settings: PlaybookConfig, state: CampaignState) -> dict[str, Any]:
     totals, forecast, state_file = state.totals, state.forecast_usd, read_state_file(folder)
     return {
         "step": state.curve.step,
@@ -55,9 +55,9 @@ def _silent_seconds(folder: Path) -> int | None:
 
 
 def _days_to_gate(state: CampaignState, settings: PlaybookConfig) -> float:
-    """Return the days until the gate.
+    """Return the days until the gate decides: on its day, or at its share of the steps if that comes sooner.
 
-    The gate comes on its day, or at its share of the steps, by the pace so far, if that is sooner.
+    When that share is reached is estimated from the pace so far.
     """
     days = settings.week_5_threshold_days - state.totals.days
     if settings.gate_at_fraction is None or not state.curve.step:
@@ -67,19 +67,19 @@ def _days_to_gate(state: CampaignState, settings: PlaybookConfig) -> float:
 
 
 def screen(folder: Path, settings: PlaybookConfig) -> str:
-    """Return the same for a terminal."""
+    """Return the status of the campaign in `folder` as text for a terminal."""
     state = read_state(folder, settings)
-    facts, flags = _status(folder, settings, state), red_flags.flags_up(folder).values()
-    losses = [loss for _, loss in state.curve.train if loss is not None]
+    facts, flags = _status_of_state(folder, settings, state), red_flags.flags_up(folder).values()
+    train_losses = [loss for _, loss in state.curve.train if loss is not None]
     cost_bar = bar(facts["cost_usd"] / max(facts["budget_usd"], 1e-9))
-    forecast = "no pace yet" if facts["forecast_usd"] is None else f"${facts['forecast_usd']:,.2f}"
+    forecast = "not known yet" if facts["forecast_usd"] is None else f"${facts['forecast_usd']:,.2f}"
     rehearsal = "REHEARSAL, no dollar is real: " if state.speed != 1 else ""
     lines = [
         f"{rehearsal}{state.model}, {facts['state'] or 'not started'}{_silence_text(facts)}, "
         f"day {facts['days']:.1f} ({facts['training_days']:.1f} of training)",
         f"progress  {bar(state.progress)} step {facts['step']:,} of {facts['steps']:,}, "
         f"epoch {facts['epoch']}",
-        f"loss      {sparkline(losses)} {figure_text(facts['loss'], '.3f')}",
+        f"loss      {sparkline(train_losses)} {figure_text(facts['loss'], '.3f')}",
         f"best val  {figure_text(facts['best_val_loss'], '.3f')} "
         f"(untuned {figure_text(facts['base_loss'], '.3f')})",
         f"GPU       {figure_text(facts['gpu_percent'], '.0f', ' %')}",
@@ -95,18 +95,20 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
 
 
 def _silence_text(facts: dict[str, Any]) -> str:
-    """Return a warning where training is said to run but no orchestrator has written for long."""
-    silent = facts["silent_seconds"] or 0
-    is_lost = facts["state"] == "running" and silent > 2 * LINE_INTERVAL
-    return f" (last reported {silent / 60:,.0f} min ago: no orchestrator seems to run)" if is_lost else ""
+    """Return a warning if training should run but no orchestrator has written its state for too long."""
+    silent_seconds = facts["silent_seconds"] or 0
+    is_too_long = facts["state"] == "running" and silent_seconds > 2 * LINE_INTERVAL
+    if not is_too_long:
+        return ""
+    return f" (last reported {silent_seconds / 60:,.0f} min ago: no orchestrator seems to run)"
 
 
 def _gate_text(facts: dict[str, Any], settings: PlaybookConfig) -> str:
     fraction = settings.gate_at_fraction
-    early = f", or at {fraction:.0%} of the steps" if fraction else ""
+    or_sooner = f", or at {fraction:.0%} of the steps" if fraction else ""
     days = facts["days_to_gate"]
-    due = f"in {max(0.0, days):.1f} days" if days is not None else ""
-    return f"{due} (day {settings.week_5_threshold_days:g}{early})"
+    time_left = f"in {max(0.0, days):.1f} days" if days is not None else ""
+    return f"{time_left} (day {settings.week_5_threshold_days:g}{or_sooner})"
 
 
 def bar(share: float, width: int = 20) -> str:
@@ -116,7 +118,7 @@ def bar(share: float, width: int = 20) -> str:
 
 
 def sparkline(values: list[float], width: int = SPARKLINE_WIDTH) -> str:
-    """Return the course of the values in at most `width` characters, each for the mean of a stretch."""
+    """Draw the values with at most `width` block characters. Each shows the mean of neighbouring values."""
     if not values:
         return ""
     count = min(width, len(values))
