@@ -81,7 +81,7 @@ def test_an_honest_model_passes_every_verdict(songs: Songs) -> None:
 
 
 def test_always_the_mean_cloud_is_caught(songs: Songs) -> None:
-    card = songs.judge(lambda window, inputs: songs.baselines.mean)
+    card = songs.judge(lambda window, inputs: songs.baselines.mean_cloud)
     assert not card.verdicts["beats_every_baseline"]
     assert "chamfer: mean cloud" in card.verdicts["not_beaten"]
     assert not card.verdicts["knows_its_song"]
@@ -90,16 +90,16 @@ def test_always_the_mean_cloud_is_caught(songs: Songs) -> None:
 
 
 def test_copying_the_nearest_training_cloud_is_caught(songs: Songs) -> None:
-    card = songs.judge(lambda window, inputs: songs.baselines.nearest(inputs))
+    card = songs.judge(lambda window, inputs: songs.baselines.nearest_cloud(inputs))
     assert not card.verdicts["beats_every_baseline"]
     assert "chamfer: nearest neighbour" in card.verdicts["not_beaten"]
     assert card.verdicts["gap_closed"]["value"] <= 0
 
 
 def test_right_clouds_under_wrong_songs_are_caught(songs: Songs) -> None:
-    names = sorted({window.window.song for window in songs.held_out})
+    names = sorted({example.window.song for example in songs.held_out})
     swapped = {name: names[k - 1] for k, name in enumerate(names)}
-    of = {window.window.song: window for window in songs.held_out}
+    of = {example.window.song: example for example in songs.held_out}
 
     def shuffled(window: Window, inputs: WindowInputs) -> Cloud:
         return of[swapped[window.song]].target

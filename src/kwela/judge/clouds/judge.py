@@ -102,7 +102,7 @@ def judge_clouds(
     unseen_rows = [row for row in held_out_rows if row["audio_path"] not in left_out]
     chosen = windows.choose_windows(unseen_rows, windows_per_song, songs)
     held_out = windows.read_windows(chosen, left_out, "Hearing held-out songs")
-    song_count = len({window.window.song for window in held_out})
+    song_count = len({example.window.song for example in held_out})
     card.extra_json |= {"songs": song_count, "windows": len(held_out)}
     if not held_out and unseen_rows:
         raise UserError(
@@ -159,7 +159,7 @@ def _draw_examples(
         of_song = np.flatnonzero(scores.songs == song)
         index = int(of_song[np.argsort(chamfer[MODEL][of_song])[len(of_song) // 2]])
         window, inputs, target = held_out[index]
-        predicted = {MODEL: predict(window, inputs), "nearest neighbour": baselines.nearest(inputs)}
+        predicted = {MODEL: predict(window, inputs), "nearest neighbour": baselines.nearest_cloud(inputs)}
         clouds = {f"target ({rank} song: {song[:28]})": target} | {
             f"{name}: {chamfer[name][index]:.2g}": cloud for name, cloud in predicted.items()
         }

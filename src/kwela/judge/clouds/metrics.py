@@ -25,7 +25,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from kwela.errors import UserError
-from kwela.judge.clouds.baselines import BASELINES, Baselines
+from kwela.judge.clouds.baselines import BASELINE_NAMES, Baselines
 from kwela.judge.clouds.windows import (
     Window,
     WindowInputs,
@@ -41,8 +41,8 @@ from kwela.terminal import with_progress_bar
 FINE_RADIUS, COARSE_RADIUS = 0.02, 0.05  # cube edges
 MODEL, TARGET_AGAIN = "model", "target drawn again"
 SAME_DRAW, NEW_DRAW = "target, same draw", "target, drawn anew"
-_SOURCES = (MODEL, TARGET_AGAIN, *BASELINES)  # of the clouds of a window
-_MOVING_SOURCES = (MODEL, SAME_DRAW, NEW_DRAW, *BASELINES)  # of the clouds of later windows
+_SOURCES = (MODEL, TARGET_AGAIN, *BASELINE_NAMES)  # of the clouds of a window
+_MOVING_SOURCES = (MODEL, SAME_DRAW, NEW_DRAW, *BASELINE_NAMES)  # of the clouds of later windows
 SHIFTS = {  # seconds: next to nothing, one frame of the log-mel, a quarter of the window
     "moved_1ms": 44 / audio.SAMPLE_RATE,
     "moved_23ms": audio.HOP / audio.SAMPLE_RATE,
@@ -141,15 +141,15 @@ def score_windows(
 
     by_window: list[WindowMeasures] = []
     others = _windows_of_other_songs(held_out, seed)
-    for window, other_indexes in zip(with_progress_bar(held_out, "Judging clouds"), others, strict=True):
-        clouds = clouds_for(window.window, window.inputs)
-        if can_be_drawn_again(window.window):
-            clouds[TARGET_AGAIN] = draw_target(window.window, window.inputs, redraw=1)
+    for example, other_indexes in zip(with_progress_bar(held_out, "Judging clouds"), others, strict=True):
+        clouds = clouds_for(example.window, example.inputs)
+        if can_be_drawn_again(example.window):
+            clouds[TARGET_AGAIN] = draw_target(example.window, example.inputs, redraw=1)
         other_targets = [held_out[index].target for index in other_indexes]
-        measures = _measure_clouds(clouds, window.target, other_targets)
-        before = clouds | {SAME_DRAW: window.target, NEW_DRAW: window.target}
+        measures = _measure_clouds(clouds, example.target, other_targets)
+        before = clouds | {SAME_DRAW: example.target, NEW_DRAW: example.target}
         for name, seconds in SHIFTS.items():
-            later = _clouds_later(window, seconds, clouds_for)
+            later = _clouds_later(example, seconds, clouds_for)
             moved = {source: cloud_distances(cloud, before[source]) for source, cloud in later.items()}
             measures[name] = {source: distances.chamfer for source, distances in moved.items()}
             measures[f"{name}_colour"] = {source: distances.colour for source, distances in moved.items()}
@@ -161,7 +161,7 @@ def score_windows(
         }
         for name in by_window[0]
     }
-    return CloudScores(np.array([window.window.song for window in held_out]), arrays)
+    return CloudScores(np.array([example.window.song for example in held_out]), arrays)
 
 
 def _measure_clouds(
@@ -187,7 +187,7 @@ def _measure_clouds(
 
 def _windows_of_other_songs(held_out: Sequence[WindowWithTarget], seed: int) -> list[list[int]]:
     """Draw for each window the indexes of windows of up to OTHER_SONGS other songs, one of each."""
-    songs = np.array([window.window.song for window in held_out])
+    songs = np.array([example.window.song for example in held_out])
     rng = np.random.default_rng(seed)
     drawn = []
     for song in songs:
@@ -197,18 +197,18 @@ def _windows_of_other_songs(held_out: Sequence[WindowWithTarget], seed: int) -> 
 
 
 def _clouds_later(
-    window: WindowWithTarget,
+    example: WindowWithTarget,
     seconds: float,
     clouds_for: Callable[[Window, WindowInputs], dict[str, Cloud]],
 ) -> dict[str, Cloud]:
     """Return each source's cloud for the window `seconds` later; none where the audio ends before."""
-    later = window.window.later(seconds)
+    later = example.window.later(seconds)
     try:
         inputs = read_inputs(later)
     except UserError:
         return {}
     clouds = clouds_for(later, inputs)
-    if can_be_drawn_again(window.window):
+    if can_be_drawn_again(example.window):
         clouds |= {
             SAME_DRAW: draw_target(later, inputs),
             NEW_DRAW: draw_target(later, inputs, redraw=1),

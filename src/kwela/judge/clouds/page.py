@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kwela import plots
-from kwela.judge.clouds.baselines import BASELINES
+from kwela.judge.clouds.baselines import BASELINE_NAMES
 from kwela.judge.clouds.metrics import (
     COARSE_RADIUS,
     FINE_RADIUS,
@@ -31,7 +31,7 @@ WARNING = (
     "the model follows that rule on songs it has not seen, not whether its clouds please anyone."
 )
 SONGS_DRAWN = 40
-COLOURS = dict(zip((MODEL, TARGET_AGAIN, *BASELINES), plots.SEVERAL))
+COLOURS = dict(zip((MODEL, TARGET_AGAIN, *BASELINE_NAMES), plots.SEVERAL))
 DISTANCE, DIFFERENCE = "Chamfer distance, squared cube edges", "mean absolute difference of RGBA"
 FLICKER, FRAME, FOLLOWING = SHIFTS
 MAX_MOVEMENT = 1.5  # times the target's, after FLICKER and FRAME: more is flicker
@@ -134,7 +134,7 @@ def _add_measure(card: Scorecard, scores: CloudScores, measure: str) -> list[str
         _row(TARGET_AGAIN, values[TARGET_AGAIN], scores, card.seed, limit),
     ]
     not_beaten = []
-    for name in BASELINES:
+    for name in BASELINE_NAMES:
         lead = mean_by_group(better * (values[MODEL] - values[name]), scores.songs, card.seed)
         if not (lead.low > 0 and finite):  # a cloud that isn't finite beats nothing
             not_beaten.append(name)
@@ -195,7 +195,7 @@ def _gap_closed(scores: CloudScores, seed: int) -> Interval:
     values = scores.measures["chamfer"]
 
     def closed(index: np.ndarray) -> float:
-        best_baseline = min(values[name][index].mean() for name in BASELINES)
+        best_baseline = min(values[name][index].mean() for name in BASELINE_NAMES)
         gap = best_baseline - values[TARGET_AGAIN][index].mean()
         return float((best_baseline - values[MODEL][index].mean()) / gap) if gap > 0 else float("nan")
 
