@@ -42,7 +42,7 @@ def sleep_a_second(log: str) -> None:
 
 
 def run(function, items, journal: Path, **how):
-    return parallel.run(function, items, journal, label="x", crashed=dead, quiet=True, **how)
+    return parallel.run(function, items, journal, label="x", result_of_crash=dead, quiet=True, **how)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -70,16 +70,16 @@ def test_a_torn_or_altered_line_is_done_again_and_hurts_no_other(tmp_path, damag
     journal = tmp_path / "j"
     run(square, {"a": (2,), "b": (4,)}, journal)
     journal.write_bytes(damage(journal.read_bytes()))
-    assert parallel.recall(journal) == {"a": 4}
+    assert parallel.read_journal(journal) == {"a": 4}
     assert run(square, {"a": (2,), "b": (4,), "c": (1,)}, journal) == {"a": 4, "b": 16, "c": 1}
-    assert parallel.recall(journal) == {"a": 4, "b": 16, "c": 1}
+    assert parallel.read_journal(journal) == {"a": 4, "b": 16, "c": 1}
 
 
 def test_an_item_that_kills_its_worker_is_named_and_the_others_finish(tmp_path):
     items = {str(n): (n,) for n in range(24)}
     expected = {str(n): "13 died" if n == 13 else n for n in range(24)}
     assert run(die_at_13, items, tmp_path / "j", workers=2) == expected
-    assert "13" not in parallel.recall(tmp_path / "j")  # the next run tries it again
+    assert "13" not in parallel.read_journal(tmp_path / "j")  # the next run tries it again
 
 
 def test_an_exception_of_the_function_ends_the_run(tmp_path):
@@ -91,7 +91,7 @@ PROGRAM = """
 from pathlib import Path
 from kwela.corpus import parallel
 items = {str(n): (-n,) for n in range(24)}
-print(parallel.run(abs, items, Path("j"), label="x", crashed=abs, workers=2, quiet=True)["7"])
+print(parallel.run(abs, items, Path("j"), label="x", result_of_crash=abs, workers=2, quiet=True)["7"])
 """
 
 
@@ -111,7 +111,7 @@ def test_a_signal_waits_for_what_is_under_way_and_not_for_the_queue(tmp_path):
                     {f"k{n}": (str(log),) for n in range(16)},
                     tmp_path / "j",
                     workers=2,
-                    inline=1,
+                    min_items_per_worker=1,
                 )
         finally:
             signal.signal(signal.SIGUSR1, before)
@@ -127,10 +127,10 @@ def test_workers_that_cannot_start_are_not_taken_for_bad_items(tmp_path):
     (tmp_path / "unguarded.py").write_text(PROGRAM)  # each worker would run it again
     done = subprocess.run([sys.executable, "unguarded.py"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1 and "worker processes can't start" in done.stderr and done.stdout == ""
-    assert parallel.recall(tmp_path / "j") == {}
+    assert parallel.read_journal(tmp_path / "j") == {}
 
 
-def test_forget_keeps_only_what_is_asked(tmp_path):
+def test_pruning_the_journal_keeps_only_what_is_asked(tmp_path):
     run(square, {"a": (2,), "b": (4,)}, tmp_path / "j")
-    parallel.forget(tmp_path / "j", keep=["b", "z"])
-    assert parallel.recall(tmp_path / "j") == {"b": 16}
+    parallel.prune_journal(tmp_path / "j", keep=["b", "z"])
+    assert parallel.read_journal(tmp_path / "j") == {"b": 16}

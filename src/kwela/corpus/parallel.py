@@ -1,11 +1,12 @@
-"""Run one function over many items: in parallel, resumable, and whole even if an item kills its worker.
+"""Run one function over many items in parallel.
 
-- Results are written to a journal as they come, each line under a checksum. A killed run leaves at worst one
-  torn line, and the next run does only what is missing.
-- Any `concurrent.futures` executor will do; without one, a pool of processes here (or none, for a handful of
-  items).
-- A pool that breaks is rebuilt, and the items it held are tried one by one: the one that breaks it again is
-  named. It is not journalled, so the next run tries it again: memory may have been short.
+- Each result is written to a journal as soon as it is known, on a line with a checksum. A killed run leaves
+  one torn line at most, and the next run computes only what is missing.
+- The caller may give any `concurrent.futures` executor. Without one, this module starts a pool of processes,
+  or computes a few items in this process.
+- If an item kills its worker, the pool breaks. Then the items that were submitted are computed one by one,
+  each in a new worker, so the item that crashes is known. Its result is not written to the journal: the
+  cause may have been a lack of memory, so the next run tries it again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kwela import files
 from kwela.errors import KwelaError
 
-_INLINE = 8
+_MIN_ITEMS_PER_WORKER = 8
 _CRASHED = object()
 
 
@@ -37,42 +38,43 @@ def run(
     journal: Path,
     *,
     label: str,
-    crashed: Callable[..., Any],
+    result_of_crash: Callable[..., Any],
     executor: Executor | None = None,
     workers: int | None = None,
     quiet: bool = False,
-    inline: int = _INLINE,
+    min_items_per_worker: int = _MIN_ITEMS_PER_WORKER,
 ) -> dict[str, Any]:
-    """{key: function(*arguments)} for every {key: arguments} of `items`; results are JSON values.
+    """Return {key: function(*arguments)} for every {key: arguments} of `items`.
 
-    inline: items a worker must have before a pool pays for its start. A key names everything that its result
-    depends on: what `journal` holds under it is not computed again. `crashed` (called like `function`) is the
-    result of an item that kills its worker. Exceptions of `function` end the run; so does KwelaError if no
-    worker can start.
+    function: it must return a JSON value. A key must name everything that its result depends on, because a
+    result that `journal` has under that key is not computed again. result_of_crash: it is called like
+    `function`, for an item that kills its worker, and returns the result of that item. min_items_per_worker:
+    with fewer items, starting a worker takes longer than it saves. label: text of the progress bar.
+    Raises what `function` raises, and KwelaError if no worker can start.
     """
-    known = recall(journal)
+    known = read_journal(journal)
     results = {key: known[key] for key in items if key in known}
-    left = {key: items[key] for key in items if key not in results}
-    workers = min(workers or os.cpu_count() or 1, -(-len(left) // inline))
+    pending = {key: items[key] for key in items if key not in results}
+    workers = min(workers or os.cpu_count() or 1, -(-len(pending) // min_items_per_worker))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     journal.parent.mkdir(parents=True, exist_ok=True)
     with (
         journal.open("ab") as file,
         Progress(*columns, console=Console(stderr=True), disable=quiet) as progress,
     ):
-        bar = progress.add_task(label, total=len(items), completed=len(results))
-        for key, value in _compute(function, left, executor, workers):
-            progress.advance(bar)
+        task = progress.add_task(label, total=len(items), completed=len(results))
+        for key, value in _compute(function, pending, executor, workers):
+            progress.advance(task)
             if value is _CRASHED:
-                results[key] = crashed(*items[key])
+                results[key] = result_of_crash(*items[key])
                 continue
             results[key] = value
-            file.write(_line(key, value))
+            file.write(_journal_line(key, value))
             file.flush()
     return {key: results[key] for key in items}
 
 
-def recall(journal: Path) -> dict[str, Any]:
+def read_journal(journal: Path) -> dict[str, Any]:
     """Return the results in a journal. Lines that fail their checksum are left out."""
     found = {}
     for line in journal.read_bytes().splitlines() if journal.is_file() else []:
@@ -83,56 +85,58 @@ def recall(journal: Path) -> dict[str, Any]:
     return found
 
 
-def forget(journal: Path, keep: Iterable[str]) -> None:
-    """Cut the journal back to the results under `keep`."""
-    known = recall(journal)
-    files.write(journal, b"".join(_line(key, known[key]) for key in keep if key in known), durable=False)
+def prune_journal(journal: Path, keep: Iterable[str]) -> None:
+    """Delete every result from the journal whose key is not in `keep`."""
+    known = read_journal(journal)
+    files.write(
+        journal, b"".join(_journal_line(key, known[key]) for key in keep if key in known), durable=False
+    )
 
 
-def _line(key: str, value: Any) -> bytes:
+def _journal_line(key: str, value: Any) -> bytes:
     text = json.dumps([key, value]).encode()
-    return b"\n%08x %s\n" % (
-        zlib.crc32(text),
-        text,
-    )  # the first newline ends a line that a killed run left torn
+    # A killed run may have left a torn line. The first newline ends it.
+    return b"\n%08x %s\n" % (zlib.crc32(text), text)
 
 
 def _compute(
     function: Callable[..., Any], items: dict[str, tuple[Any, ...]], executor: Executor | None, workers: int
 ) -> Iterator[tuple[str, Any]]:
     if executor is not None:
-        yield from _through(executor, function, items, 64)
+        yield from _results_as_they_come(executor, function, items, 64)
         return
     if workers <= 1 or not _can_start_workers():
         yield from ((key, function(*arguments)) for key, arguments in items.items())
         return
-    left = dict(items)
-    while left:
+    pending = dict(items)
+    while pending:
         with _pool(workers) as pool:
             try:
-                for key, value in _through(pool, function, left, 4 * workers):
+                for key, value in _results_as_they_come(pool, function, pending, 4 * workers):
                     yield key, value
-                    del left[key]
+                    del pending[key]
                 continue
             except BrokenExecutor:
                 pass
-            except BaseException:  # a signal, most likely: what is queued need not be waited for
+            except BaseException:
+                # This is most likely a signal. The items that no worker has begun are not waited for.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        for key in list(left)[: 4 * workers]:  # what the pool held: submitted first, in order
-            yield key, _alone(function, left.pop(key))
+        # Items are submitted in order, so those that the broken pool had are the first ones.
+        for key in list(pending)[: 4 * workers]:
+            yield key, _compute_alone(function, pending.pop(key))
 
 
-def _through(
-    executor: Executor, function: Callable[..., Any], items: dict[str, tuple[Any, ...]], window: int
+def _results_as_they_come(
+    executor: Executor, function: Callable[..., Any], items: dict[str, tuple[Any, ...]], max_submitted: int
 ) -> Iterator[tuple[str, Any]]:
-    """Results as they come, at most `window` items submitted at a time."""
+    """Yield each result as soon as it is known. At most `max_submitted` items are submitted at a time."""
     queue = iter(list(items.items()))
     waiting: dict[Future[Any], str] = {}
     while True:
         for key, arguments in queue:
             waiting[executor.submit(function, *arguments)] = key
-            if len(waiting) >= window:
+            if len(waiting) >= max_submitted:
                 break
         if not waiting:
             return
@@ -140,7 +144,7 @@ def _through(
             yield waiting.pop(future), future.result()
 
 
-def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _compute_alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     with _pool(1) as pool:
         try:
             return pool.submit(function, *arguments).result()
@@ -149,16 +153,15 @@ def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 
 def _can_start_workers() -> bool:
-    """Return whether a worker can import the program's main file: a program read from stdin has none."""
+    """Return whether a worker can import the program's main file. A program from stdin has none."""
     main = getattr(sys.modules["__main__"], "__file__", None)
     return main is None or Path(main).is_file()
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    """Start a pool. Its workers are known to start, so an item is what breaks it later."""
-    context = multiprocessing.get_context(
-        "forkserver"
-    )  # a fork of this process could inherit locks held by threads
+    """Start a pool and check that a worker can start. If the pool breaks later, an item has broken it."""
+    # A plain fork of this process could copy a lock that another thread has taken, and then wait for ever.
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kwela.corpus.pairs.validation"])
     pool = ProcessPoolExecutor(workers, context, _start_worker)
     try:
@@ -166,18 +169,18 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     except BrokenExecutor:
         pool.shutdown()
         raise KwelaError(
-            "worker processes can't start (their reason stands above); --workers 1 does without"
+            "worker processes can't start (the reason is printed above); use --workers 1 to run without them"
         ) from None
     return pool
 
 
 def _start_worker() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # the processes are the parallelism
+    os.environ["OMP_NUM_THREADS"] = "1"  # The workers already use every core.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End this worker with its parent. After a killed parent it would wait for its next item for ever."""
+    """End this worker when its parent has ended. Otherwise it would wait for its next item for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -165,8 +165,8 @@ def _encode_missing(
             jobs,
             Path(scratch) / "journal",
             label=f"Encoding {folder.name}",
-            crashed=_crashed,
-            inline=1,
+            result_of_crash=_crashed,
+            min_items_per_worker=1,
             **pool,
         )
     _codec.cache_clear()

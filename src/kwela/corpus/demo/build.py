@@ -132,14 +132,14 @@ def build(
         for p in choose(pieces, seed)
     }
     journal = out / ".demo_pieces.journal"
-    earlier = parallel.recall(journal)
+    earlier = parallel.read_journal(journal)
     known = {key: record for key, record in earlier.items() if _whole(record, out)}
     _sweep(out, earlier.values(), {path for key in items if key in known for path in known[key]["files"]})
     if journal.is_file():
-        parallel.forget(journal, [key for key in known if key in items])
+        parallel.prune_journal(journal, [key for key in known if key in items])
     try:
         made = parallel.run(
-            make, items, journal, label="pieces", crashed=_crashed, workers=workers, quiet=quiet
+            make, items, journal, label="pieces", result_of_crash=_crashed, workers=workers, quiet=quiet
         )
     except (OSError, KwelaError) as error:
         raise KwelaError(f"{out}: {error}; what is done stays: run the same command again to go on") from None

@@ -306,8 +306,8 @@ def _open_all(
     out_dir.mkdir(parents=True, exist_ok=True)
     if opening.clouds_dir:
         opening.clouds_dir.mkdir(parents=True, exist_ok=True)
-        known = parallel.recall(journal)
-        parallel.forget(journal, keep=[key for key, result in known.items() if _clouds_exist(result)])
+        known = parallel.read_journal(journal)
+        parallel.prune_journal(journal, keep=[key for key, result in known.items() if _clouds_exist(result)])
     arguments = (opening.align, opening.segments, opening.make_cloud, str(opening.clouds_dir or ""))
     identity = opening.identity()
     keys = {
@@ -315,8 +315,10 @@ def _open_all(
         for pair, reading in readings.items()
     }
     items = {keys[pair]: (*map(str, pair), reading.vector, *arguments) for pair, reading in readings.items()}
-    results = parallel.run(open_pair, items, journal, label="Opening pairs", crashed=crashed, **execution)
-    parallel.forget(journal, keep=items)
+    results = parallel.run(
+        open_pair, items, journal, label="Opening pairs", result_of_crash=crashed, **execution
+    )
+    parallel.prune_journal(journal, keep=items)
     return {pair: results[key] for pair, key in keys.items()}
 
 

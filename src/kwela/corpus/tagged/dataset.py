@@ -292,12 +292,18 @@ def _fetch_all(
     keys = {clip.clip_id: json.dumps([clip.clip_id, clip.path, stamp]) for clip in clips}
     items = {keys[clip.clip_id]: (source, clip.path, str(out / _file(clip))) for clip in clips}
     if journal.is_file():
-        known = parallel.recall(journal)
+        known = parallel.read_journal(journal)
         kept = [key for key, entry in known.items() if key in items and _is_copied(entry, items[key][2])]
-        parallel.forget(journal, kept)
+        parallel.prune_journal(journal, kept)
     try:
         results = parallel.run(
-            fetch, items, journal, label="Copying clips", crashed=_crashed, workers=workers, quiet=quiet
+            fetch,
+            items,
+            journal,
+            label="Copying clips",
+            result_of_crash=_crashed,
+            workers=workers,
+            quiet=quiet,
         )
     except OSError as error:
         raise KwelaError(f"{out}: {error}; what is done stays: run the same command again to go on") from None

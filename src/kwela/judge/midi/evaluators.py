@@ -47,9 +47,12 @@ def read_rendering_features(scores: Sequence[ScoreTick]) -> np.ndarray:
 
 
 def _read_features(
-    function: Callable[[bytes], list[float]], scores: Sequence[ScoreTick], label: str, inline: int
+    function: Callable[[bytes], list[float]],
+    scores: Sequence[ScoreTick],
+    label: str,
+    min_items_per_worker: int,
 ) -> np.ndarray:
-    results = map_items(function, [score.dumps_midi() for score in scores], label, inline)
+    results = map_items(function, [score.dumps_midi() for score in scores], label, min_items_per_worker)
     if failures := [result for result in results if isinstance(result, Failure)]:
         raise UserError(f"{label.lower()}: {failures[0]}")
     return np.array(results, float).reshape(len(scores), -1)

@@ -20,12 +20,14 @@ class Failure(str):
     """The reason why an item has no result."""
 
 
-def map_items(function: Callable[..., Any], items: Sequence[Any], label: str, inline: int = 8) -> list[Any]:
+def map_items(
+    function: Callable[..., Any], items: Sequence[Any], label: str, min_items_per_worker: int = 8
+) -> list[Any]:
     """Return function(item) for each item, in order, computed in several processes.
 
     A result is a `Failure` if the function raised KwelaError for the item, or if the item killed its process.
     function: other processes import it, so it stands at the top level of a module; it returns JSON values.
-    inline: how many items a process must have to be worth its start.
+    min_items_per_worker: with fewer items, starting a process takes longer than it saves.
     Raises KwelaError if no process can start.
     """
     tasks = {str(number): (function, item) for number, item in enumerate(items)}
@@ -36,12 +38,12 @@ def map_items(function: Callable[..., Any], items: Sequence[Any], label: str, in
                 tasks,
                 Path(folder) / "done",
                 label=label,
-                crashed=_reason_of_crash,
+                result_of_crash=_reason_of_crash,
                 quiet=len(items) < _MIN_ITEMS_FOR_BAR,
-                inline=inline,
+                min_items_per_worker=min_items_per_worker,
             )
         except KwelaError:  # Its message advises an option that `kwela judge` lacks.
-            raise KwelaError("worker processes can't start: their reason stands above") from None
+            raise KwelaError("worker processes can't start; the reason is printed above") from None
     return [
         Failure(outcome["why"]) if "why" in outcome else outcome["result"] for outcome in outcomes.values()
     ]
