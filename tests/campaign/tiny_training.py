@@ -121,7 +121,7 @@ def main() -> int:
     first = args.crash_always or not crashed.exists()
     crashed.touch()
     task = TinyTask(args.pace, args.crash_at if first else -1, args.nan_at)
-    ledger = {"extra": lambda: {"ledger": args.ledger.read_text()}, "bound": True}
+    ledger = {"extra": lambda: {"ledger": args.ledger.read_text()}, "keeps_folder": True}
     carried = Session(data_hash=args.data, tokenizer_hash="", device="cpu", **ledger)
     try:
         loop.fit(task, settings, args.out, carried)

@@ -154,7 +154,7 @@ def run(
 
     settings, file = _settings(config, rehearsal=speed != 1)
     options = TrainingOptions(file, preset, overrides or (), device)
-    base_model = musicgen.settings(config, preset, overrides or [])[0].model.base
+    base_model = musicgen.read_settings(config, preset, overrides or [])[0].model.base
     if options.may_change_the_model:
         settings.model_name = base_model
     _check_before_the_first_day(settings, base_model, resume)
@@ -319,6 +319,6 @@ def _check_before_the_first_day(settings: PlaybookConfig, base_name: str, resume
     if not table.is_file():
         raise UserError(f"{table}: no data set yet: python3 dataset_setup.py (kwela dataset --help) makes it")
     musicgen.need_extra()
-    base_model.find(base_name, musicgen.stand_in())
+    base_model.find(base_name, musicgen.tiny_folder())
     if resume:
         print(f"Nothing to resume in {folder}: starting", flush=True)

@@ -175,11 +175,13 @@ def damage(
     \b
     kwela judge damage --base untuned --tuned tuned --training clips --unseen others
     """
-    from kwela.cli.musicgen import stand_in
+    from kwela.cli.musicgen import tiny_folder
     from kwela.judge.damage import judge
 
     with speaking(as_json) as say:
-        card = judge.judge(base, tuned, training, unseen, model, stand_in(), out=out, quick=quick, seed=seed)
+        card = judge.judge(
+            base, tuned, training, unseen, model, tiny_folder(), out=out, quick=quick, seed=seed
+        )
         say(card.to_dict(), _text(card, out))
 
 

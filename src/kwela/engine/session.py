@@ -19,11 +19,11 @@ class Session:
     resume: "auto" resumes the newest checkpoint in the run's folder, or training.resume_from where the folder
         has none. A path resumes that checkpoint. None starts afresh. See resume.choose.
     device: see ranks.pick. runs_dir: TensorBoard's folder; None: no TensorBoard. log: a file to which the
-    printed lines are appended. quiet: print nothing. bound: the run's folder holds more than the run (a
-    campaign's ledger and lock) and is never set aside. extra: called on the first rank; its result is kept in
-    each checkpoint under "extra". on_resume: called on every rank with the "extra" of the checkpoint that is
-    resumed. on_best: called on the first rank with best.pt whenever that was written; returns what to call
-    the best model.
+    printed lines are appended. quiet: print nothing. keeps_folder: the run's folder is never set aside
+    for a new run, because it also holds a campaign's ledger and lock. extra: called on the first rank; its
+    result is kept in each checkpoint under "extra". on_resume: called on every rank with the "extra" of the
+    checkpoint that is resumed. on_best: called on the first rank with best.pt whenever that was written;
+    returns what to call the best model.
     """
 
     data_hash: str
@@ -33,7 +33,7 @@ class Session:
     runs_dir: Path | None = None
     log: Path | None = None
     quiet: bool = False
-    bound: bool = False
+    keeps_folder: bool = False
     extra: Callable[[], Extra] | None = None
     on_resume: Callable[[Extra], None] | None = None
     on_best: Callable[[Path], Path] | None = None

@@ -50,12 +50,12 @@ def choose_start(
 ) -> resume.Start:
     """Choose on the first rank what all ranks start from. Raises UserError as `resume.choose`.
 
-    A folder that holds a campaign's ledger (session.bound) is never set aside for a new run: that is a
+    A folder that holds a campaign's ledger (session.keeps_folder) is never set aside for a new run: that is a
     UserError too.
     """
     resume_from = config.training.resume_from
     start = team.from_first(lambda: resume.choose(out, session.resume, resume_from, identity, say))
-    if start.afresh and session.bound and any(out.glob("*.pt")):
+    if start.afresh and session.keeps_folder and any(out.glob("*.pt")):
         why = start.why or "another run goes on here"
         raise UserError(
             f"{out}: {why}, and this folder has a campaign's ledger, so it isn't set aside: go on with "
