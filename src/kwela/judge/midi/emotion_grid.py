@@ -32,7 +32,7 @@ MODEL, TWIN, PERMUTED_TARGETS, RULE_EDIT = "model", "shuffled-label twin", "perm
 class GridSize(NamedTuple):
     """The targets of the grid, and how many pieces each gets."""
 
-    sides: tuple[float, ...]  # the values of valence, and of arousal
+    values: tuple[float, ...]  # of valence and of arousal
     intensities: tuple[float, ...]
     seeds: int  # pieces for each target
     bars: int  # of a piece
@@ -106,7 +106,7 @@ def _targets(size: GridSize) -> list[Emotion]:
     """List the emotions of the grid; a dimension that the grid does not turn stays neutral."""
     return [
         NEUTRAL._replace(valence=valence, arousal=arousal, intensity=intensity)
-        for valence, arousal, intensity in product(size.sides, size.sides, size.intensities)
+        for valence, arousal, intensity in product(size.values, size.values, size.intensities)
     ]
 
 

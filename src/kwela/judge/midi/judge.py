@@ -1,9 +1,17 @@
-"""Judge whether a MIDI generator follows the emotion it is given, makes music, and makes its own.
+"""Judge whether a MIDI generator follows the emotion it is given, writes real music, and does not copy.
 
-In the order of the page: how good the evaluators are; what the emotion is worth to the model on held-out
-songs; whether generated pieces are judged as their targets ask, beside rivals that can't follow them; what is
-left of that without tempo and velocity; what turning one dimension changes; whether it is music like held-out
-music; whether it is copied. docs/judging/midi.md explains every figure.
+The page answers these questions in this order:
+
+1. How good are the evaluators?
+2. How much does the emotion help the model to predict held-out songs?
+3. Do the evaluators hear the emotion that a generated piece was asked for? Rivals that cannot follow an
+   emotion stand beside the model.
+4. How much of that is left without tempo and velocity?
+5. What changes when one dimension of the emotion changes?
+6. Are the pieces like held-out music?
+7. Are they copied from the training songs?
+
+docs/judging/midi.md explains every figure.
 """
 
 from __future__ import annotations
@@ -51,10 +59,11 @@ def judge(
 ) -> Scorecard:
     """Return the scorecard of a MIDI generator, written to `out` as midi.json, midi.md and pictures.
 
-    model: a checkpoint; manifest, training: JSONL of held-out and training rows; None is the default place.
-    human: a folder in VGMIDI's layout for the evaluators. twin_model: a checkpoint trained on shuffled labels
-    (`shuffled_labels.write_shuffled_rows`). quick: fewer seeds and resamples. Raises UserError for bad input,
-    and for a twin that was trained on the model's own manifests.
+    model: a checkpoint. manifest, training: JSONL files of the held-out and the training rows. These three
+    have default paths, which None takes. human: a folder in VGMIDI's layout; the evaluators learn from it.
+    twin_model: a checkpoint that was trained on shuffled labels (`shuffled_labels.write_shuffled_rows`).
+    quick: fewer seeds and resamples. Raises UserError for bad input, and for a twin that was trained on the
+    model's own manifests.
     """
     root = config.repo_root()
     model = model or root / "checkpoints" / "midi_generator" / "best.pt"
@@ -65,27 +74,28 @@ def judge(
     labelled = read_labelled_pieces(human) if human else None
     generators = {MODEL: load_generator(model)} | ({TWIN: load_generator(twin_model)} if twin_model else {})
     songs = read_songs(manifest, training)
-    if generators[MODEL].data_hash == songs.data_hash:
-        songs.data_hash = ""
+    songs.are_from_other_manifests = generators[MODEL].data_hash != songs.data_hash
     if twin_model:
         if generators[TWIN].data_hash == generators[MODEL].data_hash:
             raise UserError(
                 f"--twin: {twin_model}: trained with the model's own manifests; a twin's labels are shuffled "
                 "(kwela judge twin writes them)"
             )
-        songs.twin_doubt = shuffled_labels.reason_for_doubt(songs.training, generators[TWIN].manifest)
+        songs.reason_to_doubt_twin = shuffled_labels.reason_for_doubt(
+            songs.training, generators[TWIN].manifest
+        )
     card = Scorecard(TITLE, quick=quick, seed=seed, extra_json={"left_out": songs.left_out})
     if songs.held_out_song_count < MIN_HELD_OUT_SONGS:
-        count = f"{songs.held_out_song_count} held-out songs"
-        card.refuse(f"{count} are too few: {MIN_HELD_OUT_SONGS} would do")
+        counted = f"{songs.held_out_song_count} held-out songs"
+        card.refuse(f"{counted}; at least {MIN_HELD_OUT_SONGS} are needed")
         card.write(out, "midi")
         return card
     effort = QUICK_EFFORT if quick else FULL_EFFORT
-    scored = songs.held_out[: effort.max_songs]
-    mean = mean_emotion(songs.training)
+    rows = songs.held_out[: effort.max_songs]
+    average_emotion = mean_emotion(songs.training)
     nats = {
         name: teacher_forcing.measure_nats(
-            generator.network, generator.window, scored, mean, effort.shuffles, seed, effort.max_ids
+            generator.network, generator.window, rows, average_emotion, effort.shuffles, seed, effort.max_ids
         )
         for name, generator in generators.items()
     }
@@ -105,14 +115,15 @@ def judge_pieces(
     generate_twin: PieceGenerator | None = None,
     nats: Mapping[str, teacher_forcing.HeldOutNats] | None = None,
 ) -> Scorecard:
-    """Add to `card` all that is measured on pieces of any generator; draw the pictures in `out`.
+    """Add the figures of generated pieces to `card`, and draw the pictures in `out`.
 
-    nats: of held-out songs by system; None leaves their tables out.
+    generate may be any generator, so that tests can judge one that cheats. nats: for each system, the nats
+    that the held-out songs cost it. Without them the page has no tables of nats.
     """
     bars = effort.grid.bars
-    mean = mean_emotion(songs.training)
-    systems = generate_grid(generate, effort.grid, songs.training, mean, card.seed, generate_twin)
-    for_held_out = generate(held_out_requests(songs, effort, card.seed))
+    average_emotion = mean_emotion(songs.training)
+    systems = generate_grid(generate, effort.grid, songs.training, average_emotion, card.seed, generate_twin)
+    pieces_for_held_out = generate(held_out_requests(songs, effort, card.seed))
     data = choose_evaluator_data(labelled, songs, effort, card.seed)
     results = evaluate_systems(data, systems, card.seed)
     references = reference_excerpts(songs.held_out, bars, card.seed)
@@ -123,12 +134,13 @@ def judge_pieces(
         page.add_gain(card, nats, [row["group"] for row in songs.held_out[: effort.max_songs]], out)
     page.add_grid(card, results, systems, effort.grid, out)
     page_turned.add_turned_dimensions(card, results, systems, [score for score, _ in references], out)
-    page_music.add_quality(card, for_held_out, references, out)
-    made = [score for score in [*systems[MODEL].scores, *for_held_out] if score is not None]
-    page_music.add_memorisation(card, made, references, songs.training, bars, out)
+    page_music.add_quality(card, pieces_for_held_out, references, out)
+    all_pieces = [*systems[MODEL].scores, *pieces_for_held_out]
+    generated = [score for score in all_pieces if score is not None]
+    page_music.add_memorisation(card, generated, references, songs.training, bars, out)
     card.verdicts = draw_verdicts(card, results, systems[MODEL], songs.label_derivation, data.missing_reason)
     card.extra_json["settings"] = {
-        "values": effort.grid.sides,
+        "values": effort.grid.values,
         "intensities": effort.grid.intensities,
         "seeds": effort.grid.seeds,
         "bars": bars,
@@ -140,7 +152,7 @@ def judge_pieces(
 
 
 def held_out_requests(songs: JudgedSongs, effort: Effort, seed: int) -> list[GenerationRequest]:
-    """Return requests for pieces with the held-out songs' own emotions, which quality is measured on."""
+    """Request pieces with the emotions of held-out songs. The quality of the model is measured on them."""
     emotions = [tuple(row["emotion64"].tolist()) for row in songs.held_out]
     return [
         GenerationRequest(emotions[number % len(emotions)], seed * 10_000 + 5_000 + number, effort.grid.bars)
@@ -149,24 +161,26 @@ def held_out_requests(songs: JudgedSongs, effort: Effort, seed: int) -> list[Gen
 
 
 def page_warning(songs: JudgedSongs, data: EvaluatorData) -> str:
-    """Return the page's first line, which says what its emotions are and what is in doubt."""
+    """Return the first line of the page. It says where the emotions come from and what is in doubt."""
     sentences = []
     if songs.label_derivation:
         sentences.append(
-            f"The manifest's emotions are DERIVED FROM THE MIDI ITSELF ({songs.label_derivation}): a model "
-            "that follows them follows a rule about notes, and nothing here shows that anyone would feel it."
+            f"The manifest's emotions are DERIVED FROM THE MIDI ITSELF ({songs.label_derivation}). A model "
+            "that follows them follows a rule about notes. "
+            "Nothing here shows that a listener would feel them."
         )
-    if songs.data_hash:
+    if songs.are_from_other_manifests:
         sentences.append(
-            "The model was trained with other manifests than these: "
-            "whether it has not seen these songs is unknown."
+            "The model was trained with other manifests than these, so it may have seen these songs."
         )
-    if songs.twin_doubt:
-        sentences.append(f"The twin is doubtful: {songs.twin_doubt}.")
+    if songs.reason_to_doubt_twin:
+        sentences.append(f"The twin is doubtful: {songs.reason_to_doubt_twin}.")
     if data.missing_reason:
-        sentences.append(f"Whether pieces are heard as asked is not measured: {data.missing_reason}.")
+        sentences.append(
+            f"Whether the evaluators hear what was asked is not measured: {data.missing_reason}."
+        )
     elif data.source != "human":
         sentences.append(
-            "No --human: the evaluators learned the held-out rows' own labels, whatever these are worth."
+            "Without --human the evaluators learn the labels of the held-out rows, which may be wrong."
         )
     return " ".join(sentences)

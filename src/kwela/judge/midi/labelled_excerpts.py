@@ -88,7 +88,7 @@ def choose_evaluator_data(
         needed = f"{MIN_PIECES} pieces of {MIN_SERIES} series"
         return EvaluatorData(
             missing_reason=f"{len(kept)} labelled pieces of {len(set(series))} series are too few "
-            f"({needed} would do)"
+            f"({needed} are needed)"
         )
     quarters = 4.0 * effort.grid.bars
     most = {"symbolic": effort.symbolic_excerpts, "rendering": effort.rendered_excerpts}

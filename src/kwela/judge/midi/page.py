@@ -139,11 +139,11 @@ def add_grid(
 def _grid_text(
     results: Mapping[str, EvaluatorResult], systems: Mapping[str, SystemPieces], size: GridSize
 ) -> str:
-    sides, intensities = (
-        ", ".join(f"{value:g}" for value in values) for values in (size.sides, size.intensities)
+    values, intensities = (
+        ", ".join(f"{number:g}" for number in numbers) for numbers in (size.values, size.intensities)
     )
     text = (
-        f"Valence and arousal {sides}, intensity {intensities}, {size.seeds} seeds each, {size.bars} bars; "
+        f"Valence and arousal {values}, intensity {intensities}, {size.seeds} seeds each, {size.bars} bars; "
         "nothing is discarded. Intensity has no human labels and is judged by no evaluator: see the turned "
         "dimensions."
     )

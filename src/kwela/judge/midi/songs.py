@@ -33,9 +33,10 @@ class JudgedSongs:
     training: list[Row]
     held_out: list[Row]
     label_derivation: str  # how the labels are known to be derived from the MIDI; "" if they aren't
-    data_hash: str = ""  # of both manifests; "" if these songs are known to be the model's own
+    data_hash: str = ""  # of both manifests
     left_out: dict[str, str] = field(default_factory=dict)  # file -> reason
-    twin_doubt: str = ""  # why it isn't known that the twin learnt these songs under shuffled labels
+    reason_to_doubt_twin: str = ""  # why the twin may not have learnt these songs with shuffled labels
+    are_from_other_manifests: bool = False  # than those that the model was trained with
 
     @property
     def held_out_song_count(self) -> int:
