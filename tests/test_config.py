@@ -77,7 +77,7 @@ def test_the_same_paths_come_from_any_working_directory(
 
 
 def test_a_missing_config_says_where_it_was_sought(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.yaml: no such config file \(sought in "):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such config file \(searched in "):
         config.load(MidiGeneratorConfig, Path("nowhere.yaml"))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import scratch
 from kwela import families
-from kwela.config import Data, Strict, TrainConfig
+from kwela.config import Data, SettingsGroup, TrainConfig
 from kwela.engine import checkpoint
 from kwela.engine.task import Batch, Mean
 from kwela.errors import UserError
@@ -41,7 +41,7 @@ class ToyData(Data):
     cache_dir: Path = Path("cache/toy")
 
 
-class ToyModelSettings(Strict):
+class ToyModelSettings(SettingsGroup):
     width: int = 8
 
 

@@ -24,17 +24,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kwela.errors import UserError
 
 
-class Strict(BaseModel):
-    """A group of settings. Unknown keys are refused; values are checked on assignment too."""
+class SettingsGroup(BaseModel):
+    """A group of settings. An unknown key is an error, and a value is checked when it is assigned too."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
 
 
-class Data(Strict):
+class Data(SettingsGroup):
     """Where the rows come from, and how they are batched."""
 
-    # What a row of the manifests that `kwela manifests` writes must hold; empty for a family with a format of
-    # its own.
+    # The keys that each row of the manifests must have; empty if a family's rows have a format of their own.
     row_keys: ClassVar[tuple[str, ...]] = ()
 
     train_manifest: Path
@@ -46,43 +45,43 @@ class Data(Strict):
     cache_dir: Path
 
 
-class EarlyStopping(Strict):
-    """When a run ends before its last epoch."""
+class EarlyStopping(SettingsGroup):
+    """The rule that ends a run before its last epoch."""
 
     enabled: bool = True
     patience: int = Field(10, ge=1)  # validations without improvement
-    min_delta: float = Field(0.001, ge=0)  # the smallest improvement of `monitor` that counts, absolute
+    min_delta: float = Field(0.001, ge=0)  # a smaller improvement of `monitor` does not count; absolute
     monitor: str = "val_loss"
 
 
-class Ema(Strict):
+class Ema(SettingsGroup):
     """The exponential moving average of the weights."""
 
     enabled: bool = False
     decay: float = Field(0.999, gt=0, lt=1)  # warmed up as min(decay, (1 + step) / (10 + step))
 
 
-class Training(Strict):
-    """The loop: how long it runs, how precisely, and what it writes when."""
+class Training(SettingsGroup):
+    """The training loop: its length, its precision, and how often it saves and validates."""
 
     epochs: int = Field(150, ge=1)
     min_epochs: int = Field(50, ge=0)  # early stopping never ends a run before this
-    max_steps: int | None = Field(None, ge=1)  # optimiser steps; None: epochs alone decide
+    max_steps: int | None = Field(None, ge=1)  # optimiser steps; None: no limit besides `epochs`
     early_stopping: EarlyStopping = EarlyStopping()
     amp: bool = True
     amp_dtype: Literal["float16", "bfloat16"] = "float16"
     grad_accum_steps: int = Field(1, ge=1)
     log_every: int = Field(10, ge=1)  # optimiser steps
-    save_every: int = Field(5, ge=1)  # epochs: checkpoint_epoch_N.pt and a preview
-    save_every_steps: int | None = Field(None, ge=1)  # last.pt between epochs
-    eval_every_steps: int | None = Field(None, ge=1)  # validations besides those at the end of an epoch
-    evaluate_first: bool = False  # validate before the first step too; later figures report it as base_loss
+    save_every: int = Field(5, ge=1)  # epochs between two checkpoint_epoch_N.pt, each with a preview
+    save_every_steps: int | None = Field(None, ge=1)  # optimiser steps between two last.pt inside an epoch
+    eval_every_steps: int | None = Field(None, ge=1)  # optimiser steps between validations inside an epoch
+    evaluate_first: bool = False  # validate before the first step too; the result is logged as base_loss
     resume_from: Path | None = None
     compile: bool = False
     ema: Ema = Ema()
 
 
-class Optim(Strict):
+class Optim(SettingsGroup):
     """AdamW's settings."""
 
     lr: float = Field(3e-4, gt=0)
@@ -99,18 +98,20 @@ class Optim(Strict):
         return value
 
 
-class Scheduler(Strict):
-    """The learning rate: a linear warm-up, then a cosine."""
+class Scheduler(SettingsGroup):
+    """The learning rate rises linearly, then falls along half a cosine."""
 
     warmup_steps: int = Field(100, ge=0)
-    min_lr_ratio: float = Field(0.1, ge=0, le=1)  # the cosine ends at lr x this
+    min_lr_ratio: float = Field(0.1, ge=0, le=1)  # the last learning rate is lr * min_lr_ratio
 
 
-class TrainConfig(Strict):
+class TrainConfig(SettingsGroup):
     """What every family's training reads. A family adds its own `data`, `model` and `augment`."""
 
-    shipped_file: ClassVar[Path | None] = None  # what is read without --config, from the repository's root
-    presets: ClassVar[Mapping[str, dict[str, Any]]] = {}  # by name: settings that are laid over the file's
+    # The file that is read if the user gives no --config. Its path is relative to the repository's root.
+    shipped_file: ClassVar[Path | None] = None
+    # {name: settings that replace those of the file}
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = {}
 
     data: Data
     training: Training = Training()
@@ -120,9 +121,9 @@ class TrainConfig(Strict):
     deterministic: bool = False
 
 
-C = TypeVar("C", bound=TrainConfig)
+Config = TypeVar("Config", bound=TrainConfig)
 
-# What PyYAML raises for a value that does not fit its !!tag.
+# PyYAML raises these for a value that its tag cannot read, such as `!!int word`.
 _TAG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
 
 
@@ -141,23 +142,30 @@ def repo_root(beside: Path | None = None) -> Path:
 
 
 def find(file: Path, shipped: Path | None) -> Path:
-    """Find a config: `file` in the working directory, or else beside the shipped one. Raises UserError."""
+    """Find the config `file` in the working directory, or else in the folder of the shipped config.
+
+    Raises UserError if neither has it.
+    """
     candidates = [file, *([repo_root() / shipped.parent / file] if shipped else [])]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    sought = " or ".join(dict.fromkeys(str(candidate.absolute().parent) for candidate in candidates))
-    raise UserError(f"{file}: no such config file (sought in {sought})")
+    searched = " or ".join(dict.fromkeys(str(candidate.absolute().parent) for candidate in candidates))
+    raise UserError(f"{file}: no such config file (searched in {searched})")
 
 
 def load(
-    schema: type[C], file: Path | None = None, *, preset: str | None = None, overrides: Sequence[str] = ()
-) -> C:
-    """Read settings from defaults, `file`, `preset` and `overrides` ("a.b=c"); a later one wins.
+    schema: type[Config],
+    file: Path | None = None,
+    *,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Config:
+    """Read settings from the defaults, `file`, `preset` and `overrides` ("a.b=c"), in this order.
 
-    file: None reads the shipped one, if there is one; another is sought by `find`. Relative data and cache
-    paths come back absolute, against the repository's root. Raises UserError naming the file and the key: an
-    unreadable file, an unknown key (with the nearest), a bad value.
+    A later source wins. file: `find` searches for it; None reads the shipped file, if the family has one. The
+    paths of data and caches become absolute: a relative one starts at the repository's root. Raises UserError
+    for a file that can't be read, an unknown key or a bad value. The message names the file and the key.
     """
     shipped = schema.shipped_file
     path = find(file, shipped) if file else repo_root() / (shipped or "defaults")
@@ -167,14 +175,14 @@ def load(
 
 
 def resolve(
-    schema: type[C],
+    schema: type[Config],
     values: dict[str, Any],
     path: Path,
     *,
     preset: str | None = None,
     overrides: Sequence[str] = (),
-) -> C:
-    """Do what `load` does, from the `values` that were read from `path`."""
+) -> Config:
+    """Return the settings as `load` does; `values` is the content of the file `path`."""
     merged = values
     if preset is not None:
         if preset not in schema.presets:
@@ -186,7 +194,7 @@ def resolve(
         settings = schema.model_validate(merged)
     except ValidationError as error:
         key, message = first_error(error)
-        raise UserError(f"{_set_by(key, overrides) or path}: {key}: {message}") from None
+        raise UserError(f"{_override_of(key, overrides) or path}: {key}: {message}") from None
     root = repo_root(path.parent)
     for name in ("train_manifest", "val_manifest", "cache_dir"):
         setattr(settings.data, name, root / getattr(settings.data, name))
@@ -200,7 +208,7 @@ def _override(schema: type[BaseModel], item: str) -> dict[str, Any]:
     key, sign, text = item.partition("=")
     if not sign:
         raise UserError(f"--set {item}: write it as a.b=value")
-    tree: Any = _scalar(key, text)
+    tree: Any = _read_value(key, text)
     for part in reversed(key.split(".")):
         tree = {part: tree}
     check_keys(schema, tree, f"--set {item}")
@@ -212,21 +220,17 @@ def first_error(error: ValidationError) -> tuple[str, str]:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "config"
     message = str(first["msg"]).removeprefix("Value error, ")
-    return key, f"{message} (got {_short(first.get('input'))})"
+    return key, f"{message} (got {_shortened_repr(first.get('input'))})"
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML or JSON file. Raises UserError naming the file."""
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Yaml)
+        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _YamlWithoutAliases)
     except RecursionError:
         raise UserError(f"{path}: not readable as a config: nested too deeply") from None
-    except (
-        OSError,
-        ValueError,
-        yaml.YAMLError,
-    ) as error:  # ValueError: a date such as 2020-13-45, among others
+    except (OSError, ValueError, yaml.YAMLError) as error:  # A date such as 2020-13-45 raises ValueError.
         raise UserError(f"{path}: not readable as a config: {str(error).splitlines()[0]}") from None
     except _TAG_ERRORS:
         raise UserError(f"{path}: not readable as a config: a value does not fit its tag") from None
@@ -237,15 +241,15 @@ def read_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def _scalar(key: str, text: str) -> Any:
+def _read_value(key: str, text: str) -> Any:
     try:
-        return yaml.load(text, _Yaml)
+        return yaml.load(text, _YamlWithoutAliases)
     except (yaml.YAMLError, ValueError, RecursionError, *_TAG_ERRORS):
-        raise UserError(f"--set {key}={_cut(text)}: not a YAML value") from None
+        raise UserError(f"--set {key}={_shorten(text)}: not a YAML value") from None
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML without aliases. A few lines of them can stand for billions of values, and a config needs none."""
+class _YamlWithoutAliases(yaml.SafeLoader):
+    """Reads YAML without aliases: with them a few lines can stand for billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -255,49 +259,54 @@ class _Yaml(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _set_by(key: str, overrides: Sequence[str]) -> str | None:
-    """Return the last override that set `key`, a part of it or the group it is in."""
+def _override_of(key: str, overrides: Sequence[str]) -> str | None:
+    """Return the last override that sets `key`, a key inside it, or a group that contains it."""
     for item in reversed(overrides):
         name = item.partition("=")[0]
         if f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}."):
-            return f"--set {_cut(item)}"
+            return f"--set {_shorten(item)}"
     return None
 
 
-def _short(value: Any) -> str:
-    return _cut(reprlib.repr(value))  # reprlib stops at a few values and levels
+def _shortened_repr(value: Any) -> str:
+    return _shorten(reprlib.repr(value))  # reprlib.repr shows only the first values of each level.
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:76]}..."
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = _merge(out[key], value) if both else value
+        are_groups = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merge(out[key], value) if are_groups else value
     return out
 
 
 def check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, prefix: str = "") -> None:
-    """Refuse the first unknown key, naming the nearest known one anywhere in the schema."""
+    """Raise UserError for the first unknown key. The message names the most similar known key."""
     for key, value in values.items():
         if key not in schema.model_fields:
-            nearest = difflib.get_close_matches(f"{prefix}{key}", _paths(schema, prefix), n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(
+                f"{prefix}{key}", _dotted_keys(schema, prefix), n=1, cutoff=0.5
+            )
             hint = (
                 f" (did you mean {nearest[0]}?)" if nearest else f" (known: {', '.join(schema.model_fields)})"
             )
             raise UserError(f"{where}: {prefix}{key}: unknown key{hint}")
-        if group := _group(schema, key):
+        if group := _group_class(schema, key):
             if not isinstance(value, dict):
-                raise UserError(f"{where}: {prefix}{key}: expected a group of keys, found {_short(value)}")
+                raise UserError(
+                    f"{where}: {prefix}{key}: expected a group of keys, found {_shortened_repr(value)}"
+                )
             check_keys(group, value, where, f"{prefix}{key}.")
 
 
-def _group(schema: type[BaseModel], key: str) -> type[BaseModel] | None:
+def _group_class(schema: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the class of the group `key`; None if `key` is a single setting."""
     annotation = schema.model_fields[key].annotation
-    if get_origin(annotation) is dict:  # the user chooses its keys
+    if get_origin(annotation) is dict:  # Its keys are the user's own, so none is unknown.
         return None
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -305,10 +314,10 @@ def _group(schema: type[BaseModel], key: str) -> type[BaseModel] | None:
     return None
 
 
-def _paths(schema: type[BaseModel], prefix: str) -> list[str]:
+def _dotted_keys(schema: type[BaseModel], prefix: str) -> list[str]:
     out = []
     for key in schema.model_fields:
         out.append(f"{prefix}{key}")
-        if group := _group(schema, key):
-            out += _paths(group, f"{prefix}{key}.")
+        if group := _group_class(schema, key):
+            out += _dotted_keys(group, f"{prefix}{key}.")
     return out

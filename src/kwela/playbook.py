@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from kwela import config
-from kwela.config import Strict
+from kwela.config import SettingsGroup
 from kwela.errors import UserError
 
 SHIPPED = Path("ai-service/config.json")
@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Thresholds(Strict):
+class Thresholds(SettingsGroup):
     """What the gate of week 5 asks for."""
 
     min_authenticity_score: Share = 0.35  # of the lower end of its interval
@@ -31,7 +31,7 @@ class Thresholds(Strict):
     min_gain_over_base: float = Field(0.0, ge=0)  # nats below the untuned model on the same clips
 
 
-class Flag(Strict):
+class Flag(SettingsGroup):
     """What a red flag does when it is seen."""
 
     action: Literal["warn", "stop"] = "warn"
@@ -80,7 +80,7 @@ class Overfit(Flag):
     evaluations: int = Field(3, ge=2)  # in a row with a higher validation loss and a lower training loss
 
 
-class Flags(Strict):
+class Flags(SettingsGroup):
     """The red flags of a campaign: thresholds, and what each does."""
 
     loss_not_falling: Stalled = Stalled()
@@ -94,7 +94,7 @@ class Flags(Strict):
     overfitting: Overfit = Overfit()
 
 
-class Notify(Strict):
+class Notify(SettingsGroup):
     """Where flags and verdicts are sent, beside the log."""
 
     webhook: str = Field(
@@ -103,7 +103,7 @@ class Notify(Strict):
     sns_topic: str = Field("", pattern=r"^(arn:[^:]+:sns:[^:]+:[^:]+:.+)?$")  # an ARN
 
 
-class Evaluation(Strict):
+class Evaluation(SettingsGroup):
     """What the gate and the report judge samples by."""
 
     reference_dir: Path | None = None  # music of the style
@@ -120,7 +120,7 @@ class Evaluation(Strict):
     seed: int = Field(0, ge=0)
 
 
-class PlaybookConfig(Strict):
+class PlaybookConfig(SettingsGroup):
     """Everything that `ai-service/config.json` may say."""
 
     model_name: str = "facebook/musicgen-small"

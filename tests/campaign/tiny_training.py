@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from kwela import terminal
-from kwela.config import Data, Strict, TrainConfig
+from kwela.config import Data, SettingsGroup, TrainConfig
 from kwela.engine import loop
 from kwela.engine.session import Session
 from kwela.engine.task import Batch, Mean
@@ -34,7 +34,7 @@ class TinyData(Data):
     cache_dir: Path = Path("tiny_cache")
 
 
-class TinyModel(Strict):
+class TinyModel(SettingsGroup):
     width: int = 4
 
 

@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import nn
 
-from kwela.config import Data, Strict, TrainConfig
+from kwela.config import Data, SettingsGroup, TrainConfig
 from kwela.engine import checkpoint, loop, optim
 from kwela.engine.session import Session
 from kwela.engine.task import Batch, GeometricMean, Mean, Share
@@ -31,7 +31,7 @@ from light_process import lighten
 ROWS, WIDTH = 61, 8
 
 
-class ToyModel(Strict):
+class ToyModel(SettingsGroup):
     width: int = 32
     dropout: float = 0.1
     idle: bool = True  # has a head that no loss reaches

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from kwela.config import Data, Strict, TrainConfig
+from kwela.config import Data, SettingsGroup, TrainConfig
 
 
 class MidiGeneratorData(Data):
@@ -22,7 +22,7 @@ class MidiGeneratorData(Data):
     cache_dir: Path = Path("cache/midi_tokens")
 
 
-class MidiGeneratorModelSettings(Strict):
+class MidiGeneratorModelSettings(SettingsGroup):
     """The model's size. Its bounds, far above use, keep a foreign checkpoint from filling the memory."""
 
     layers: int = Field(8, ge=1, le=32)
@@ -41,7 +41,7 @@ class MidiGeneratorModelSettings(Strict):
         return self
 
 
-class MidiGeneratorAugment(Strict):
+class MidiGeneratorAugment(SettingsGroup):
     """How a training item is varied at random."""
 
     enabled: bool = True

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from kwela.config import Data, Strict, TrainConfig, Training
+from kwela.config import Data, SettingsGroup, TrainConfig, Training
 
 
 class MusicgenData(Data):
@@ -22,7 +22,7 @@ class MusicgenData(Data):
     prompt_templates: list[str] = Field(["{tags}"], min_length=1)
 
 
-class MusicgenModelSettings(Strict):
+class MusicgenModelSettings(SettingsGroup):
     """Which model is tuned, and how."""
 
     base: str = "facebook/musicgen-small"  # a hub id, a folder, or "tiny": a small random stand-in
@@ -38,7 +38,7 @@ class MusicgenTraining(Training):
     gradient_checkpointing: bool = False  # half the memory for activations, a third more time
 
 
-class MusicgenAugment(Strict):
+class MusicgenAugment(SettingsGroup):
     """How a training item is varied at random."""
 
     condition_dropout: float = Field(0.1, ge=0, le=1)  # chance that a training item forgets its prompt

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from kwela.config import Data, Strict, TrainConfig
+from kwela.config import Data, SettingsGroup, TrainConfig
 
 
 class SpectocloudData(Data):
@@ -22,7 +22,7 @@ class SpectocloudData(Data):
     cache_dir: Path = Path("cache/spectrograms")
 
 
-class SpectocloudModelSettings(Strict):
+class SpectocloudModelSettings(SettingsGroup):
     """The model's size. Its bounds, far above use, keep a foreign checkpoint from filling the memory."""
 
     width: int = Field(
@@ -31,7 +31,7 @@ class SpectocloudModelSettings(Strict):
     depth: int = Field(2, ge=1, le=16)  # residual blocks of each grid, and layers of the point network
 
 
-class SpectocloudAugment(Strict):
+class SpectocloudAugment(SettingsGroup):
     """How a training item is varied at random."""
 
     enabled: bool = True
