@@ -100,7 +100,7 @@ def test_the_polls_of_an_orchestrator_read_only_new_bytes(tmp_path: Path) -> Non
     append(metrics, rows(*range(10, 5010, 10)))
     campaign.recover()
     for _ in range(20):
-        campaign.keep_going()
+        campaign.do_periodic_work()
         assert campaign.read_state().curve.step == 5000
     append(metrics, rows(5010))
     assert campaign.read_state().curve.step == 5010

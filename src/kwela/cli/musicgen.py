@@ -285,8 +285,8 @@ def _progress() -> Iterator[Callable[[float, float], None]]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Generating", total=1.0)
-        yield lambda done, total: progress.update(task, completed=done / total)
+        progress_task = progress.add_task("Generating", total=1.0)
+        yield lambda done, total: progress.update(progress_task, completed=done / total)
 
 
 def _draw_spectrograms(samples: Sequence[Mapping[str, Any]]) -> None:

@@ -62,9 +62,9 @@ def run(
         journal.open("ab") as file,
         Progress(*columns, console=Console(stderr=True), disable=quiet) as progress,
     ):
-        task = progress.add_task(label, total=len(items), completed=len(results))
+        progress_task = progress.add_task(label, total=len(items), completed=len(results))
         for key, value in _compute(function, pending, executor, workers):
-            progress.advance(task)
+            progress.advance(progress_task)
             if value is _CRASHED:
                 results[key] = result_of_crash(*items[key])
                 continue

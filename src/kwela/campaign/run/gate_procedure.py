@@ -54,7 +54,7 @@ def measure(campaign: RunningCampaign) -> AuthenticityMeasurement:
         return campaign.stop_requested.is_set() or campaign.only_reserve_is_left()
 
     lock = campaign.folder / CHILD_LOCK
-    runner = CommandRunner(lock, campaign.wait, must_stop, campaign.grace, campaign.keep_going)
+    runner = CommandRunner(lock, campaign.wait, must_stop, campaign.grace, campaign.do_periodic_work)
     campaign.log.say("Making and judging samples...")
     folder, model = campaign.folder / EVALUATION, best_model(campaign.folder)
     try:

@@ -146,12 +146,12 @@ class RunningCampaign:
         return campaign_state.read_state(self.folder, self.settings, rows, totals, self.curve_reader.read())
 
     def wait(self) -> None:
-        """Wait until the next look at training, and do what `keep_going` does."""
+        """Wait until training is looked at again, then do the periodic work."""
         self.clock.sleep(POLL_INTERVAL)
-        self.keep_going()
+        self.do_periodic_work()
 
-    def keep_going(self) -> None:
-        """Do what goes on while anything runs: the ledger, the GPU's meter, messages that weren't sent."""
+    def do_periodic_work(self) -> None:
+        """Do the work of every few seconds: bill, measure the GPU, send the messages that failed."""
         now, totals = self.clock.read(), self.ledger.total()
         if self._watchdog:
             limit = totals.budget_usd - self._reserve_usd()

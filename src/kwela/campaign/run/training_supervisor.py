@@ -41,7 +41,7 @@ class TrainingSupervisor:
         child = ChildProcess(campaign.commands.train, campaign.folder / CHILD_LOCK)
         campaign.has_trained = True
         exit_status, reason = self._watch(child, gate_now)
-        campaign.keep_going()
+        campaign.do_periodic_work()
         state = campaign.read_state()
         if exit_status == 0:
             return ""
@@ -66,7 +66,7 @@ class TrainingSupervisor:
                 state = campaign.read_state()
                 if reason := self._reason_to_stop(state, gate_now and state.curve.step > 0):
                     campaign.log.say(f"Stopping to save: {reason}")
-                    return child.stop(campaign.grace, campaign.keep_going), reason
+                    return child.stop(campaign.grace, campaign.do_periodic_work), reason
         except BaseException:
             # Without the orchestrator nothing checks the budget, so training must not outlive it.
             child.stop(campaign.grace)

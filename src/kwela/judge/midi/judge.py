@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kwela import config
 from kwela.errors import UserError
-from kwela.judge.midi import page, page_music, page_turned, shuffled_labels, teacher_forcing
+from kwela.judge.midi import page, page_music, page_turned_dimensions, shuffled_labels, teacher_forcing
 from kwela.judge.midi.effort import FULL_EFFORT, QUICK_EFFORT, Effort
 from kwela.judge.midi.emotion_grid import MODEL, TWIN, generate_grid
 from kwela.judge.midi.evaluator_results import evaluate_systems
@@ -133,7 +133,9 @@ def judge_pieces(
     if nats is not None:
         page.add_gain(card, nats, [row["group"] for row in songs.held_out[: effort.max_songs]], out)
     page.add_grid(card, results, systems, effort.grid, out)
-    page_turned.add_turned_dimensions(card, results, systems, [score for score, _ in references], out)
+    page_turned_dimensions.add_turned_dimensions(
+        card, results, systems, [score for score, _ in references], out
+    )
     page_music.add_quality(card, pieces_for_held_out, references, out)
     all_pieces = [*systems[MODEL].scores, *pieces_for_held_out]
     generated = [score for score in all_pieces if score is not None]
