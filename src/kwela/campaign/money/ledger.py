@@ -35,9 +35,9 @@ NAME = "ledger.jsonl"
 LINE_INTERVAL = 300.0  # seconds between two lines of a span
 AUTO_SHUTDOWN = 2 * 3600.0  # seconds after which an idle machine is stopped
 STOPPED = "stopped without a word"  # `why` of a span whose end nothing recorded
-# The most seconds that an instance may have run on after its last line, by that line's `why`: killed between
-# two lines (the second may be torn), taken back after a notice, or left for the auto-shutdown (every other
-# reason).
+# {`why` of a span's last line: the most seconds that the instance may have run after it}. "" means that the
+# orchestrator was killed between two lines, of which the second may be torn. After a notice the instance is
+# taken away. After every other reason it runs until the auto-shutdown.
 UNRECORDED_SECONDS = {
     "": 2 * LINE_INTERVAL,
     "spot notice": 120.0,
@@ -119,9 +119,9 @@ class Ledger:
         return [f"{key} {first[key]}" for key, value in asked.items() if value not in (None, first[key])]
 
     def begin_span(self, machine: Machine) -> float:
-        """Begin a span on `machine`, or go on with one.
+        """Begin a span on `machine`, or continue the last one if the machine has not been restarted.
 
-        Returns for how many calendar seconds nothing kept the ledger.
+        Returns the calendar seconds in which nobody kept the ledger.
         """
         now, spans, facts = self.clock.read(), span_rows(self.rows), vars(machine)
         if not spans:

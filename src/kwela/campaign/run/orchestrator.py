@@ -97,7 +97,8 @@ class Orchestrator:
             if options_are_valid:  # Nobody is notified of a usage error.
                 campaign.notify(f"ended: {error}")
             span = campaign.ledger.span
-            # The machine may run for hours after this. A span with an end keeps those hours out of the costs.
+            # The machine may run on until the auto-shutdown. Only for a span with a reason does the next run
+            # bill that time.
             if span and not span["why"]:
                 with contextlib.suppress(KwelaError, OSError):  # A full disk must not hide the first error.
                     campaign.end_span("not gone on")
