@@ -55,9 +55,10 @@ def draw_verdicts(
 
 
 def followed_dimensions(result: EvaluatorResult) -> list[str]:
-    """Return the dimensions whose rank correlation is surely over 0, over chance's, and over the twin's.
+    """Return the dimensions that the model follows.
 
-    Chance is the model's own pieces against permuted targets. The twin counts where there is one.
+    The whole interval of the rank correlation must be above 0, above the correlation with permuted targets,
+    and above the correlation of the twin, if there is one.
     """
     followed = []
     for index, name in enumerate(JUDGED_DIMENSIONS):
