@@ -97,8 +97,8 @@ class Orchestrator:
             if options_are_valid:  # Nobody is notified of a usage error.
                 campaign.notify(f"ended: {error}")
             span = campaign.ledger.span
-            # The machine may run on until the auto-shutdown. Only for a span with a reason does the next run
-            # bill that time.
+            # The machine may run on until the auto-shutdown. The next run bills that
+            # time only if the span has a reason.
             if span and not span["why"]:
                 with contextlib.suppress(KwelaError, OSError):  # A full disk must not hide the first error.
                     campaign.end_span("not gone on")
