@@ -91,6 +91,11 @@ def test_a_spike_is_eight_deviations_above_the_median_of_the_fifty_windows_befor
     )
 
 
+def test_a_few_high_windows_before_do_not_move_what_a_spike_is_measured_from() -> None:
+    (spike,) = find_red_flags(after([1.0, 1.2] * 20 + [3.0] * 10, 9.0), LIMITS)
+    assert "above 1.200" in spike.evidence
+
+
 def test_twenty_windows_must_stand_before_a_spike() -> None:
     assert (
         seen(after([1.0, 1.2] * 10, 9.0)) == ["loss_spike"] and seen(after([1.0, 1.2] * 9 + [1.0], 9.0)) == []
@@ -194,6 +199,8 @@ def test_validation_must_rise_three_times_in_a_row_and_training_fall_between_eac
     assert seen(Observations(LossCurve(400, 1, stalled, val), 1.0, [])) == []
     with_nan = [*val[:3], (250, None), *val[3:]]
     assert seen(Observations(LossCurve(400, 1, train, with_nan), 1.0, [])) == ["overfitting"]
+    lost_window = [(step, None if step == 250 else loss) for step, loss in train]
+    assert "overfitting" in seen(Observations(LossCurve(400, 1, lost_window, val), 1.0, []))
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def test_the_playbooks_plan_of_days_costs_what_its_prices_say() -> None:
     playbook_config = settings(disk_gb=0, setup_cost_usd=0)
     rows = by_way(plan.make_plan(playbook_config, plan.Workload(None, "days"), None))
     fetched = plan.DOWNLOAD_GB * 0.09
+    assert plan.make_plan(playbook_config, plan.Workload(None, "days"), None).transfer_usd == fetched
     assert rows["playbook", "on-demand", 24].usd[1] == pytest.approx(56 * 24 * 1.30 + fetched)
     assert rows["playbook", "spot", 20].usd[1] == pytest.approx(56 * 20 * 0.39 + fetched)
     assert rows["list", "on-demand", 24].usd[1] == pytest.approx(56 * 24 * 0.526 + fetched)
@@ -50,8 +51,8 @@ def test_the_largest_plan_that_fits_does_and_the_next_does_not() -> None:
 
 
 def test_hours_from_a_given_speed_have_a_range() -> None:
-    work = plan.workload_at_speed(settings(), 1500, 1.0)
-    assert work.hours == pytest.approx((20 * 1500 / 3600 * 0.8, 20 * 1500 / 3600, 20 * 1500 / 3600 * 1.2))
+    work = plan.workload_at_speed(settings(), 1500, 2.0)
+    assert work.hours == pytest.approx((10 * 1500 / 3600 * 0.8, 10 * 1500 / 3600, 10 * 1500 / 3600 * 1.2))
 
 
 def test_spot_hours_have_three_percent_of_repeated_work_and_on_demand_hours_none() -> None:

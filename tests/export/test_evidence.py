@@ -66,6 +66,7 @@ def test_an_artefact_is_up_to_date_while_it_and_its_origin_are_what_was_written(
     assert not evidence.is_up_to_date(artefact, origin), "there is none yet"
     evidence.write(artefact, {"opset": 18}, origin)
     written = json.loads((tmp_path / "model.onnx.json").read_text())
+    assert (tmp_path / "model.onnx.json").read_text().startswith('{\n "'), "a key a line, for people"
     digest = "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"  # sha256sum of 12345
     assert (written["file"], written["bytes"], written["sha256"]) == ("model.onnx", 5, digest)
     assert written["opset"] == 18 and written["tokenizer_hash"] == "a" and written["machine"]["cores"] >= 1

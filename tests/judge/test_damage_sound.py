@@ -53,6 +53,11 @@ def tune(seed: int) -> np.ndarray:
     return wave.astype(np.float32)
 
 
+def test_the_middle_third_of_an_octave_is_at_1_khz() -> None:
+    assert audio_metrics.CENTRES[10] == 1000
+    assert audio_metrics.CENTRES[[0, 23]] == pytest.approx([99.2, 20_159], rel=1e-3)
+
+
 def test_looping_share() -> None:
     def looping(wave: np.ndarray) -> float | None:
         return audio_metrics.looping_share(audio_metrics.spectrum(wave))

@@ -71,6 +71,11 @@ def test_an_outer_voice_is_what_is_highest_or_lowest_where_it_begins() -> None:
     assert pitches == {1: [60, 64, 60], -1: [60, 55, 60, 50]}
 
 
+def test_two_notes_of_one_pitch_and_onset_are_one_in_an_outer_voice() -> None:
+    found = note_table(score_of_notes((0, 1, 60), (0, 1, 60), (1, 1, 62)))
+    assert found.pitch[outer_voice(found, 1)].tolist() == [60, 62]
+
+
 def test_a_note_that_ends_within_a_sixth_of_a_quarter_is_over() -> None:
     for bound, voice in ((0.15, [72, 60]), (0.2, [72])):
         found = note_table(score_of_notes((0, 1 + bound, 72), (1, 1, 60)))
