@@ -327,18 +327,20 @@ def test_a_missing_root_and_a_root_without_files_are_named(tree):
 
 
 def test_unmatched_and_ambiguous_files_are_listed(tree):
-    tree.add("good").add("alone", midi=None).add("1/twice", "2/twice", midi=None).add("twice", audio=None)
+    tree.add("good", "fine").add("alone", midi=None).add("1/twice", "2/twice", midi=None).add(
+        "twice", audio=None
+    )
     report = build(tree)
     assert [Path(file).name for file in report.unmatched] == ["alone.wav"]
-    assert [len(entry["files"]) for entry in report.ambiguous] == [3] and report.counts["kept"] == 1
+    assert [len(entry["files"]) for entry in report.ambiguous] == [3] and report.counts["kept"] == 2
 
 
 def test_a_name_that_is_not_utf8_is_reported(tree):
-    tree.add("good")
+    tree.add("good", "fine")
     for folder, suffix in ((tree.audio, "wav"), (tree.midi, "mid")):
         os.link(folder / f"good.{suffix}", os.fsencode(folder) + b"/\xff." + suffix.encode())
     report = build(tree)
-    assert report.counts["kept"] == 1 and {entry["reason"].split(";")[0] for entry in report.rejected} == {
+    assert report.counts["kept"] == 2 and {entry["reason"].split(";")[0] for entry in report.rejected} == {
         "its name is not valid UTF-8"
     }
     json.loads((tree.out / manifest.REPORT).read_text(encoding="utf-8"))
@@ -446,7 +448,7 @@ def test_a_killed_build_goes_on_without_opening_finished_pairs_again_and_ends_wi
 
 
 def test_a_changed_file_is_opened_again_and_a_touched_setting_too(tree):
-    build(tree.add("one", "two"))
+    build(tree.add("one", "two", "three"))
     (tree.midi / "one.mid").write_bytes(b"")
     assert [Path(entry["file"]).name for entry in build(tree).rejected] == ["one.mid"]
     write_midi(tree.midi / "one.mid")

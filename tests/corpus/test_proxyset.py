@@ -138,10 +138,16 @@ def test_a_damaged_part_ends_the_build_and_is_named(collection, tmp_path):
 def test_a_path_that_leaves_the_folder_is_not_followed(tmp_path):
     (tmp_path / "secret.mp3").write_bytes(mp3())
     folder = tmp_path / "mtt"
-    annotate(folder, [("2", "../secret.mp3", ["drum", "piano"]), ("3", name_of(1), ["drum", "piano"])])
-    zip_in_parts(folder, {name_of(1): mp3()})
+    annotate(
+        folder,
+        [
+            ("2", "../secret.mp3", ["drum", "piano"]),
+            *((str(k), name_of(k), ["drum", "piano"]) for k in (3, 4)),
+        ],
+    )
+    zip_in_parts(folder, {name_of(3): mp3(), name_of(4): mp3(hertz=330)})
     report = build(folder, tmp_path / "out")
-    assert report["kept"] == 1 and "leaves the data set's folder" in report["broken"]["2"]
+    assert report["kept"] == 2 and "leaves the data set's folder" in report["broken"]["2"]
 
 
 def test_a_disk_too_small_is_said_before_anything_is_copied(collection, tmp_path, monkeypatch):

@@ -11,6 +11,9 @@ import typer
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
+# The help of --group-by, here and in cli/dataset.py.
+GROUP_BY = "What a song is: stem, folder, a CSV of file,song, or a regular expression; default: kwela's rule."
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
@@ -56,6 +59,7 @@ def manifests(
     ] = False,
     clouds_dir: Annotated[Path | None, typer.Option(help="Default: data/clouds of the repository.")] = None,
     segments: Annotated[int, typer.Option(min=1, help="Rows and clouds a song, with --generate-clouds.")] = 1,
+    group_by: Annotated[str | None, typer.Option(help=GROUP_BY)] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,
     demo: Annotated[bool, typer.Option("--demo", hidden=True)] = False,
     as_json: Json = False,
@@ -65,6 +69,7 @@ def manifests(
     \b
     kwela manifests --audio-root /data/audio --midi-root /data/midi
     kwela manifests --audio-root a --midi-root m --generate-clouds --segments 8
+    kwela manifests --audio-root a --midi-root m --group-by '(.*)_take'
     """
     from kwela import config
     from kwela.corpus.pairs import manifest
@@ -86,6 +91,7 @@ def manifests(
             clouds_dir=clouds_dir or root / "data" / "clouds",
             cloud_version=TARGET_VERSION,
             segments=segments,
+            rule=group_by,
             workers=workers,
             demo=demo,
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kwela.cli.corpus import GROUP_BY
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
@@ -23,6 +25,7 @@ Limit = Annotated[int, typer.Option(min=1, help="Clips at most.")]
 Config = Annotated[Path | None, typer.Option(help="JSON; default: ai-service/config.json.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the split.")]
+GroupBy = Annotated[str | None, typer.Option(help=GROUP_BY)]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +40,7 @@ def magnatagatune(
     limit: Limit = 8000,
     config: Config = None,
     seed: Seed = 42,
+    group_by: GroupBy = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -51,16 +55,18 @@ def magnatagatune(
     """
     from kwela.corpus.tagged import dataset
     from kwela.corpus.tagged import magnatagatune as mtt
+    from kwela.corpus.tagged.source import Source
 
     place, choice = _choice(config, datasets, min_tags, limit, seed)
     folder = place / "magnatagatune"
     with speaking(as_json) as say:
-        source = dataset.Source.of(folder)
+        source = Source.of(folder)
         missing = mtt.missing(folder, source.has_audio())
         if missing:
             raise UserError(missing)
         clips, tags = mtt.read(folder, choice.tags)
-        report = dataset.build(clips, tags, source, place / "amapiano_proxy", choice, workers=workers)
+        out = place / "amapiano_proxy"
+        report = dataset.build(clips, tags, source, out, choice, rule=group_by, workers=workers)
         if as_json:
             say(report, "")
 
@@ -76,6 +82,7 @@ def folder(
     limit: Limit = 8000,
     config: Config = None,
     seed: Seed = 42,
+    group_by: GroupBy = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -84,16 +91,28 @@ def folder(
     \b
     kwela dataset folder ~/music --tags tags.csv --min-tags 2
     kwela dataset folder data/demo/audio --min-tags 0
+    kwela dataset folder loops --min-tags 0 --group-by folder
     """
     from kwela.corpus.tagged import dataset
     from kwela.corpus.tagged import folder as tagged
+    from kwela.corpus.tagged.source import Source
 
     place, choice = _choice(config, datasets, min_tags, limit, seed)
     with speaking(as_json) as say:
-        clips, known = tagged.read(audio, tags)
-        source = dataset.Source((audio.absolute(),))
-        out = place / "amapiano_proxy"
-        report = dataset.build(clips, known, source, out, choice, collection=audio.name, workers=workers)
+        root = Path(os.path.abspath(audio))  # noqa: PTH100 - keeps links, and takes ".." away
+        found = tagged.look(root, tags, need_tags=min_tags > 0)
+        for line in found.lines():
+            print(line)
+        report = dataset.build(
+            *found.annotations,
+            Source((root,)),
+            place / "amapiano_proxy",
+            choice,
+            collection=root.name,
+            rule=group_by,
+            more=found.report(),
+            workers=workers,
+        )
         if as_json:
             say(report, "")
 

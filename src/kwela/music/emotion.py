@@ -129,6 +129,12 @@ def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Readi
     return _read_first(_words(path.stem), "filename") or Reading(NEUTRAL, "default", "neutral")
 
 
+@cache
+def is_folder(name: str) -> bool:
+    """Return whether a folder of this name is an emotion's."""
+    return _read_whole(_words(name), "directory") is not None
+
+
 def read_argument(argument: str) -> Reading:
     """Read what a user gives to `kwela emotion`.
 

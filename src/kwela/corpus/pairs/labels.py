@@ -53,8 +53,9 @@ class _Object(list[tuple[str, Any]]):
 
 
 def _key(name: str) -> str:
-    path = PurePosixPath(unicodedata.normalize("NFC", name.strip()))
-    return str(path.with_suffix("") if path.suffix.lower() in scan.AUDIO | scan.MIDI else path)
+    path = str(PurePosixPath(unicodedata.normalize("NFC", name.strip())))
+    ending = scan.suffix(path)
+    return path[: -len(ending)] if ending in scan.AUDIO | scan.MIDI else path
 
 
 def _json(path: Path) -> list[tuple[str, Any, str]]:

@@ -14,15 +14,17 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kwela.corpus import parallel
-from kwela.corpus.pairs import scan, split
+from kwela.corpus.pairs import group_by, identity, scan, songs, split
 from kwela.corpus.pairs.labels import Labels, find_label, read_labels
+from kwela.corpus.pairs.report import REPORT, Report, summary
+from kwela.corpus.pairs.roots import read_roots, stems_of
 from kwela.corpus.pairs.rows import Row
 from kwela.corpus.pairs.validation import MakeCloud, crashed, open_pair
 from kwela.errors import UserError
@@ -30,31 +32,11 @@ from kwela.files import draft, sync, write_error
 from kwela.music import emotion
 
 FILES = tuple(f"{family}_{side}.jsonl" for family in ("spectocloud", "midi") for side in ("train", "val"))
-REPORT = "manifest_report.json"
+__all__ = ["FILES", "REPORT", "Report", "build", "is_demo", "summary"]
 _UNCHANGED = "; nothing there was changed"
 _JOURNAL = ".manifests.journal"
-_TIED = "one stem, and folders don't tell which belong together"
 # Raise this when `open_pair` finds something else in the same pair. tests/corpus/test_manifest.py shows when.
 OPENING_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was done with every file. It is written as `manifest_report.json`."""
-
-    demo: bool
-    settings: dict[str, Any]
-    counts: dict[str, int]
-    emotion_sources: dict[
-        str, int
-    ]  # pairs by where their emotion was read: directory, filename, default, user
-    unmatched: list[str]  # no file of the other kind has this stem
-    ambiguous: list[dict[str, Any]]  # {"files", "reason"}: one stem, more than one way to pair
-    rejected: list[dict[str, str]]  # {"file", "pair", "reason"}: matched, but not fit for a row
-    conflicts: list[
-        dict[str, str]
-    ]  # {"audio", "midi", "used", "other"}: the two paths name different emotions
-    unused_labels: list[str]  # of --labels: no pair has this stem
 
 
 def build(
@@ -70,6 +52,7 @@ def build(
     clouds_dir: Path | None = None,
     cloud_version: int = 0,
     segments: int = 1,
+    rule: str | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     demo: bool = False,
@@ -80,41 +63,53 @@ def build(
     val_split: share of songs held out, [0, 1). labels: the user's own emotions (`kwela.corpus.pairs.labels`).
     align: find each pair's offset, and leave out pairs that don't match. make_cloud: writes a cloud into
     clouds_dir, in a worker, so it is a module's function. cloud_version: of its clouds; pairs opened with
-    another are opened again. segments: rows a song, each with its `start` (over 1, or with clouds). executor:
-    replaces the `workers` processes.
+    another are opened again. segments: rows a song, each with its `start` (over 1, or with clouds). rule: the
+    user's own of what a song is (`kwela.corpus.pairs.group_by`). executor: replaces the `workers` processes.
 
     Raises UserError if a root is missing or holds no files, no pair matches (with three near misses), none is
-    left once opened, or `demo` would overwrite manifests that are not the demo's; KwelaError on a full disk.
+    left once opened, all are one song, or `demo` would overwrite manifests that are not the demo's;
+    KwelaError on a full disk.
     """
     _check_arguments(out_dir, val_split, segments, demo)
     audio_root, midi_root = (Path(os.path.abspath(root)) for root in (audio_root, midi_root))  # noqa: PTH100 - keeps links
     user_labels = read_labels(labels) if labels else {}
-    pairing, file_counts = _scan(audio_root, midi_root)
-    readings = {pair: _emotion(pair, audio_root, midi_root, user_labels) for pair in pairing.pairs}
+    find_songs = group_by.parse_rule(rule)
+    found = read_roots(audio_root, midi_root)
+    named = find_songs([stems_of(pair, audio_root, midi_root) for pair in found.pairing.pairs])
+    readings = {pair: _emotion(pair, audio_root, midi_root, user_labels) for pair in found.pairing.pairs}
     clouds_dir = (clouds_dir or out_dir.parent / "clouds").absolute() if make_cloud else None
-    new_folders = _missing_folders([folder for folder in (clouds_dir, out_dir) if folder])
+    new_folders = _missing_folders(clouds_dir, out_dir)
     opening = _Opening(align, segments, make_cloud, clouds_dir, cloud_version)
     with _writing(out_dir):
         opened = _open_all(readings, out_dir, opening, workers=workers, executor=executor, quiet=quiet)
-    songs = {p: split.group(scan.stem(p.audio)) for p, found in opened.items() if "rejected" not in found}
-    if not songs:
+    song_of, copies = _join_copies(named, opened)
+    held_out = split.validation(song_of.values(), seed, val_split) if song_of else set()
+    if held_out == set(song_of.values()):
         _remove_traces(out_dir, new_folders)
-        raise _nothing_left(opened)
-    held_out = split.validation(songs.values(), seed, val_split)
-    rows = _rows_by_file(songs, held_out, readings, opened)
+        raise _one_song(song_of, opened) if song_of else _nothing_left(opened)
+    rows = _rows_by_file(song_of, held_out, readings, opened)
     report = Report(
         demo=demo,
-        settings={"val_split": val_split, "seed": seed} | opening.settings(),
-        counts=file_counts | _counts(opened, songs, held_out, rows),
-        emotion_sources=_emotion_sources([readings[pair] for pair in songs]),
-        unmatched=[str(file) for file in pairing.unmatched],
-        ambiguous=[{"files": [str(file) for file in files], "reason": _TIED} for files in pairing.ambiguous],
-        rejected=_rejected(opened),
-        conflicts=_conflicts(readings),
-        unused_labels=sorted(set(user_labels) - {reading.label for reading in readings.values()}),
+        settings={"val_split": val_split, "seed": seed, "group_by": rule} | opening.settings(),
+        counts=found.counts | _counts(opened, song_of, held_out, rows),
+        copies=copies,
+        unused_labels=sorted({*user_labels} - {reading.label for reading in readings.values()}),
+        **_left_out(readings, opened, song_of),
+        **found.report(),
     )
     _publish(out_dir, rows, report)
     return report
+
+
+def _left_out(
+    readings: dict[scan.Pair, _Emotion], opened: dict[scan.Pair, dict[str, Any]], kept: Iterable[scan.Pair]
+) -> dict[str, Any]:
+    """Return the report's entries on emotions, and on pairs that are not fit for a row."""
+    return {
+        "emotion_sources": _emotion_sources([readings[pair] for pair in kept]),
+        "rejected": _rejected(opened),
+        "conflicts": _conflicts(readings),
+    }
 
 
 def is_demo(folder: Path) -> bool:
@@ -123,30 +118,6 @@ def is_demo(folder: Path) -> bool:
         return json.loads((folder / REPORT).read_text(encoding="utf-8")).get("demo") is True
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def summary(report: Report) -> Iterator[str]:
-    """Yield the report in lines for a terminal: counts, sources, and each file left out with its reason."""
-    counts = report.counts
-    yield f"{counts['audio_files']} audio and {counts['midi_files']} MIDI files, {counts['pairs']} pairs"
-    train, val = counts["songs"] - counts["songs_val"], counts["songs_val"]
-    yield f"{counts['kept']} kept: {train} songs train, {val} val"
-    if not 0 < counts["songs_val"] < counts["songs"]:
-        yield "one side is empty: training needs at least one song on each"
-    yield "emotions from " + ", ".join(
-        f"{source} {count}" for source, count in report.emotion_sources.items()
-    )
-    if report.unmatched:
-        yield f"{len(report.unmatched)} files without a partner (listed in {REPORT})"
-    for entry in report.ambiguous:
-        yield f"ambiguous: {', '.join(entry['files'])}: {entry['reason']}"
-    for entry in report.rejected:
-        # A name may hold a newline, and the entry is one line all the same.
-        yield f"left out: {entry['file']}: {entry['reason']}".replace("\n", "\\n")
-    for entry in report.conflicts:
-        yield f"{entry['audio']}: {entry['used']} used; its MIDI says {entry['other']}"
-    for stem in report.unused_labels:
-        yield f"label without a pair: {stem}"
 
 
 @dataclass(frozen=True)
@@ -191,9 +162,9 @@ def _check_arguments(out_dir: Path, val_split: float, segments: int, demo: bool)
         )
 
 
-def _missing_folders(folders: list[Path]) -> list[Path]:
+def _missing_folders(*folders: Path | None) -> list[Path]:
     """Return the folders and parents that do not exist yet, the deepest first."""
-    places = [folder.absolute() for folder in folders]
+    places = [folder.absolute() for folder in folders if folder]
     return [folder for place in places for folder in (place, *place.parents) if not folder.exists()]
 
 
@@ -216,8 +187,13 @@ def _rejected(opened: dict[scan.Pair, dict[str, Any]]) -> list[dict[str, str]]:
 
 def _nothing_left(opened: dict[scan.Pair, dict[str, Any]]) -> UserError:
     """Return the error for a corpus of which no pair is fit for a row."""
-    examples = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in _rejected(opened)[:3])
-    return UserError(f"no pair is left: {len(opened)} matched and none is fit for a row ({examples})")
+    why = _reasons(opened)
+    return UserError(f"no pair is left: {len(opened)} matched and none is fit for a row ({why})")
+
+
+def _reasons(opened: dict[scan.Pair, dict[str, Any]]) -> str:
+    """Return the reasons of the first three files that were left out."""
+    return "; ".join(f"{entry['file']}: {entry['reason']}" for entry in _rejected(opened)[:3])
 
 
 def _counts(
@@ -262,21 +238,41 @@ def _rows_by_file(
     return rows
 
 
-def _scan(audio_root: Path, midi_root: Path) -> tuple[scan.Pairing, dict[str, int]]:
-    waves, scores = scan.find(audio_root, scan.AUDIO, "audio"), scan.find(midi_root, scan.MIDI, "midi")
-    pairing = scan.pair(waves, scores, audio_root, midi_root)
-    if not pairing.pairs:
-        near = "; ".join(
-            f"{wave.relative_to(audio_root)} ~ {score.relative_to(midi_root)}"
-            for wave, score in scan.near_misses(waves, scores)
-        )
-        tied = f", {len(pairing.ambiguous)} stems are ambiguous" if pairing.ambiguous else ""
-        raise UserError(
-            f"no pair matches: {len(waves)} audio files under {audio_root}, "
-            f"{len(scores)} MIDI files under {midi_root}{tied}; "
-            f"a pair has the same name up to the extension; nearest: {near}"
-        )
-    return pairing, {"audio_files": len(waves), "midi_files": len(scores)}
+def _join_copies(
+    named: list[str], opened: dict[scan.Pair, dict[str, Any]]
+) -> tuple[dict[scan.Pair, str], list[dict[str, Any]]]:
+    """Return the songs of the pairs that are fit for a row, and the sets of files with the same bytes.
+
+    named: the song of each pair by its names. Songs are joined where their files hold the same bytes.
+    Where all songs would be one, their names stay: then the files are stand-ins, and the report says so.
+    """
+    kept = {
+        pair: name
+        for (pair, result), name in zip(opened.items(), named, strict=True)
+        if "rejected" not in result
+    }
+    pairs, names = list(kept), list(kept.values())
+    copies: list[dict[str, Any]] = []
+    for kind, paths in (("audio", [pair.audio for pair in pairs]), ("MIDI", [pair.midi for pair in pairs])):
+        sets = [one for one in identity.same_bytes(paths) if len({names[index] for index in one}) > 1]
+        joined = songs.join(names, sets)
+        useful = len(set(joined)) > 1
+        copies += [
+            {"kind": kind, "files": [str(paths[index]) for index in one], "joined": useful} for one in sets
+        ]
+        names = joined if useful else names
+    return dict(zip(pairs, names, strict=True)), copies
+
+
+def _one_song(named: dict[scan.Pair, str], opened: dict[scan.Pair, dict[str, Any]]) -> UserError:
+    """Return the error for a corpus of one song, which can't stand on both sides of the split."""
+    pairs = f"{len(named)} pair{'s' * (len(named) != 1)}"
+    out = f"; left out: {_reasons(opened)}" if len(named) < len(opened) else ""
+    return UserError(
+        f"all that is left is one song, {next(iter(named.values()))!r} ({pairs}): training and validation "
+        "need one each; add songs, or say what a song is with --group-by (stem, folder, a pattern or a CSV)"
+        f"{out}"
+    )
 
 
 def _emotion(pair: scan.Pair, audio_root: Path, midi_root: Path, labels: Labels) -> _Emotion:

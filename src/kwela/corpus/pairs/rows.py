@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kwela import files, tables
-from kwela.corpus.pairs import split
+from kwela.corpus.pairs import songs
 from kwela.errors import UserError
 from kwela.music import emotion
 
@@ -28,7 +28,7 @@ def read(path: Path, required: Sequence[str]) -> list[Row]:
     Each is a dict of its keys, with absolute paths (a relative one is beside the manifest), and more keys:
 
     - "emotion64": float32 (64,), the emotion padded with zeros;
-    - "offset" (s, 0 unless given), "group" (the MIDI's stem without version suffixes unless given);
+    - "offset" (s, 0 unless given), "group" (of the MIDI's path, by `songs.name`, unless given);
     - "where", "file:row N", for messages.
 
     required: the keys that each row must hold. Raises UserError "file:row N: key: what is wrong" at the first
@@ -64,7 +64,7 @@ def _checked(row: Row, where: str, manifest: Path, required: Sequence[str]) -> R
     if row.get("start", 0.0) < 0:
         raise UserError(f"{where}: start: {row['start']} is before the file's beginning")
     row.setdefault("offset", 0.0)
-    if not isinstance(row.setdefault("group", split.group(Path(row["midi_path"]).stem)), str):
+    if not isinstance(row.setdefault("group", songs.name(PurePosixPath(row["midi_path"]))), str):
         raise UserError(f"{where}: group: {row['group']!r} is not a name")
     row["where"] = where
     return row

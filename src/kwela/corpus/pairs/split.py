@@ -1,7 +1,7 @@
-"""Which song a file is a version of, and on which side of the split that song stands.
+"""Which song a name is a version or a piece of, and on which side of the split that song stands.
 
 The side is a hash of (group, seed) alone: no other file, order or machine changes it, and every version of a
-song stands on the same side, in every manifest.
+song stands on the same side, in every manifest. `songs.py` finds the groups of a whole corpus.
 """
 
 from __future__ import annotations
@@ -10,28 +10,83 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-# What a file name may end in and still be the same song. A bare number is not here: track_001 and track_002
-# are two.
+# What a file name may end in and still be the same song, after a separator ("_v2") or in brackets ("(live)").
+# A bare number is not here: track_001 and track_002 are two.
 VERSION_SUFFIXES = (
     r"v\d+(\.\d+)*",  # v2, v1.3
     r"(ver|version|take|mix|copy|alt|edit|render|rendition|performance|perf|aug|augmented|crop)[\s_]?\d*",
     r"(live|demo|remix|remaster|remastered|mastered|final|draft|acoustic|instrumental|unplugged|karaoke)[\s_]?\d*",
     r"(cover|original|orig|extended|radio[\s_](edit|mix)|slowed|sped[\s_]up|reprise|clean|quanti[sz]ed)",
     r"transposed?|(transposed?|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # "up tempo" stays
+    r"(\d{4}[\s_-]+|digital(ly)?[\s_])?remaster(ed)?([\s_]+(version|edition|\d{4}))*",  # 2009 Remaster
+    r"(single|album|long|short|mono|stereo|piano|acoustic|live|original|extended|studio)[\s_](version|mix|edit)",
+    r"(club|dub|rough|full|final|stereo|mono|extended|original)[\s_]mix|mixdown|premaster|unmastered",
+    r"\d{2}[\s_-]?bit|\d{2,3}(\.\d)?[\s_]?khz?|\d{2,3}[\s_]?kbps|normali[sz]ed|trimmed",
+    r"(official[\s_])?(music|lyrics?)[\s_]video|official[\s_](audio|video)|a[\s_]?cappella|acapella",
 )
-_ANY = "|".join(VERSION_SUFFIXES)
-# After a separator ("_v2"), or in brackets ("(live)", "[1]").
-_LAST = re.compile(rf"([\s_.-]+({_ANY})|[\s_.-]*[(\[]\s*({_ANY}|\d+)\s*[)\]])$", re.IGNORECASE)
+# Pieces that a song was cut into: all of them are the song.
+PIECE_SUFFIXES = (
+    r"(chunk|seg|segment|clip|slice|frag|fragment|excerpt|snippet|window|section|split|stem|raw)[\s_.-]*\d+([\s_]\d+)?",
+    r"(part|pt)[\s_.-]*(\d+|[ivx]+|[a-d]|one|two|three|four)",
+    r"(part[\s_]?)?\d+[\s_]?(of|von|sur|de|di)[\s_]?\d+",
+    r"\d+(\.\d+)?s?[\s_]?(-|to|_)[\s_]?\d+(\.\d+)?[\s_]?s(ec)?",  # 0-30s
+)
+_ANY = "|".join((*VERSION_SUFFIXES, *PIECE_SUFFIXES))
+# A phrase in brackets that begins or ends with one of these is a version: "(Live at the Apollo)".
+_KIND = (
+    r"live|remix|mix|edit|version|remaster|remastered|bootleg|cover|rework|vip|demo|take|session|instrumental"
+    r"|acoustic|unplugged|karaoke|deluxe|extended|bonus[\s_]track|feat\.?|ft\.?|featuring"
+)
+_PHRASE = rf"({_KIND})[\s_][^()\[\]]*|[^()\[\]]*[\s_]({_KIND})"
+_LAST = re.compile(
+    rf"([\s_.-]+({_ANY})"
+    rf"|[\s_.-]*[(\[]\s*({_ANY}|{_PHRASE}|\d+|\d+(\.\d+)?\s?-\s?\d+(\.\d+)?)\s*[)\]]"
+    rf"|[\s_]-[\s_](live|recorded)[\s_](at|in|from|on)[\s_][^()\[\]]*"
+    rf"|[\s_](feat\.|ft\.|featuring)[\s_][^()\[\]]*)$",
+    re.IGNORECASE,
+)
+# Versions only where they can't be a title's word: "Song_master", "Song v3 master", not "Puppet Master".
+_WEAK = re.compile(r"([\s_.-]+)(master|bounced?|export(ed)?|mono|stereo|loud|rough|print|wip)$", re.I)
+_COPY_OF = re.compile(r"^(copy of|kopie von|copie de|copia de|copia di|cópia de)\s+", re.IGNORECASE)
+# EMOPIA's clips: quadrant, the song's 11 letters, number of the clip. AudioSet's: the letters, then a second.
+_CLIP_OF_VIDEO = re.compile(r"Q[1-4]_([\w-]{11})_\d+|([\w-]{11})_\d+\.\d{3}")
+# MagnaTagATune's clips end in their first and last second, which are 29 apart.
+_SECONDS = re.compile(r"^(.*\D)-(\d{1,9})-(\d{1,9})$")
 
 
 def group(stem: str) -> str:
-    """Return the song's name: `stem` without any of VERSION_SUFFIXES ("Song (Live)_v2" -> "Song").
+    """Return the song's name: `stem` without what makes it a version or a piece ("Song (Live)_v2" -> "Song").
 
     A suffix counts after a separator or in brackets, so "Alive" stays; a name that is nothing else stays
     whole.
     """
-    shorter = _LAST.sub("", stem)
+    shorter = _shorten(stem)
     return stem if shorter in ("", stem) else group(shorter)
+
+
+def _shorten(stem: str) -> str:
+    """Take one mark of a version or a piece off `stem`, if it has one."""
+    video = _CLIP_OF_VIDEO.fullmatch(stem)
+    if video:
+        return video[1] or video[2]
+    seconds = _SECONDS.match(stem)
+    if seconds and int(seconds[3]) - int(seconds[2]) in (29, 30):
+        return seconds[1]
+    shorter = _LAST.sub("", _COPY_OF.sub("", stem))
+    weak = _WEAK.search(shorter)
+    if weak and (set(weak[1]) & set("_-") or _LAST.search(shorter[: weak.start()])):
+        return shorter[: weak.start()]
+    return shorter
+
+
+def is_clip_of_video(stem: str) -> bool:
+    """Return whether a name is that of a clip out of a video, as EMOPIA and AudioSet name theirs."""
+    return _CLIP_OF_VIDEO.fullmatch(stem) is not None
+
+
+def normal_form(group: str) -> str:
+    """Return what two spellings of a group share: lower case, and one space for each run of separators."""
+    return re.sub(r"[\s_.-]+", " ", group.casefold()).strip()
 
 
 def position(group: str, seed: int) -> float:
@@ -39,8 +94,7 @@ def position(group: str, seed: int) -> float:
 
     Case and separators don't move it: "My Song" and "my_song_v2" stand on one side.
     """
-    name = re.sub(r"[\s_.-]+", " ", group.casefold()).strip()
-    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\0{normal_form(group)}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 

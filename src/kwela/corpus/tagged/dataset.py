@@ -8,7 +8,6 @@ killed build goes on where it stopped. The metadata is written last, so a set th
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +17,17 @@ from typing import Any, NamedTuple
 
 from kwela import files, plots, tables
 from kwela.corpus import parallel
+from kwela.corpus.pairs import identity, scan
 from kwela.corpus.tagged import proxy_score
-from kwela.corpus.tagged.archive import Archive, DamagedPart, find_parts
+from kwela.corpus.tagged.archive import DamagedPart
 from kwela.corpus.tagged.proxy_score import Clip
+from kwela.corpus.tagged.sides import Sides, divide
+from kwela.corpus.tagged.source import Source
 from kwela.errors import KwelaError, UserError
 from kwela.music import audio
 
 METADATA, REPORT, HISTOGRAM = "training_metadata.csv", "dataset_report.json", "score_histogram.png"
-COLUMNS = ("clip_id", "file_path", "amapiano_proxy_score", "tags", "duration", "split", "artist")
+COLUMNS = ("clip_id", "file_path", "amapiano_proxy_score", "tags", "duration", "split", "artist", "group")
 _JOURNAL = ".proxy_clips.journal"
 _SPARE = 200 << 20  # bytes of disk left free beyond what is copied
 
@@ -60,56 +62,6 @@ class Choice:
         }
 
 
-@dataclass(frozen=True)
-class Source:
-    """A collection's audio: folders, searched in order, then an archive in one or several parts."""
-
-    folders: tuple[Path, ...]
-    parts: tuple[Path, ...] = ()
-
-    @classmethod
-    def of(cls, folder: Path) -> Source:
-        """Return the source in MagnaTagATune's folder: mp3/, unpacked files, mp3.zip, or its parts."""
-        return cls(
-            tuple(place for place in (folder / "mp3", folder) if place.is_dir()), tuple(find_parts(folder))
-        )
-
-    def has_audio(self) -> bool:
-        """Return whether there is any audio."""
-        return bool(self.parts) or any(next(place.glob("*/*.mp3"), None) for place in self.folders)
-
-    def size(self, path: str) -> int:
-        """Return the bytes that a clip takes, 0 if it is missing."""
-        for place in self.folders:
-            if (place / path).is_file():
-                return (place / path).stat().st_size
-        archive = _archive(self.parts)
-        name = archive and _entry(archive, path)
-        return archive.entries[name].file_size if archive and name else 0
-
-    def read(self, path: str) -> bytes:
-        """Return the bytes of a clip.
-
-        Raises UserError with the name of what is missing, or DamagedPart with that of the archive's damaged
-        part.
-        """
-        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise UserError(f"{path}: its path leaves the data set's folder")
-        for place in self.folders:
-            if (place / path).is_file():
-                return (place / path).read_bytes()
-        archive = _archive(self.parts)
-        name = archive and _entry(archive, path)
-        if not archive or not name:
-            raise UserError(f"{path}: not among the files")
-        return archive.read(name)
-
-    def unsafe(self) -> list[str]:
-        """Return the archive's entries that may not be unpacked because their paths leave the folder."""
-        archive = _archive(self.parts)
-        return archive.unsafe if archive else []
-
-
 def build(
     clips: Sequence[Clip],
     tags: Sequence[str],
@@ -118,6 +70,8 @@ def build(
     choice: Choice,
     *,
     collection: str = "magnatagatune",
+    rule: str | None = None,
+    more: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
     workers: int | None = None,
     quiet: bool = False,
@@ -125,14 +79,19 @@ def build(
     """Write the set into `out` and return its report (also dataset_report.json).
 
     tags: the columns that the collection has, from which follows which of the configured ones it lacks.
-    collection: its name; `out` may hold no set of another one. say: prints the playbook's lines. workers:
-    processes. Raises UserError if no clip qualifies or none decodes, or if `out` holds a set of another
-    collection; KwelaError if the disk is too small or full.
+    collection: its name; `out` may hold no set of another one. rule: the user's own of what a song is
+    (`kwela.corpus.pairs.group_by`). more: further entries of the report. say: prints the playbook's lines.
+    workers: processes. Raises UserError if no clip qualifies or none decodes, if all that do are one group,
+    or if `out` holds a set of another collection; KwelaError if the disk is too small or full.
     """
     _check_place(out, collection)
     selection = _select(clips, tags, choice, say)
     copies = _copy(selection.scores, source, out, say, workers, quiet)
-    sides = proxy_score.sides([clip.artist for clip in copies.seconds], choice.seed)
+    kept = list(copies.seconds)
+    split = divide(kept, [copies.sounds[clip] for clip in kept], rule, choice.seed)
+    sides = split.sides
+    for line in split.lines:
+        say(line)
     report = {
         "collection": collection,
         "clips": len(clips),
@@ -146,12 +105,15 @@ def build(
         "broken": copies.broken,
         "unsafe_entries": source.unsafe(),
         **_describe(copies.seconds, sides),
+        **split.report,
+        **(more or {}),
         "settings": choice.to_dict(),
     }
     _sweep(out, {_file(clip) for clip in copies.seconds})
     _histogram(out / HISTOGRAM, selection.distribution, choice.at_least)
-    files.write(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    files.write(out / METADATA, tables.csv_text(_metadata(selection.scores, copies.seconds, sides)))
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    files.write(out / REPORT, text.encode("utf-8", "backslashreplace"))  # a name may be no UTF-8
+    files.write(out / METADATA, tables.csv_text(_metadata(selection.scores, copies.seconds, split)))
     counts = ", ".join(f"{sides.count(name)} {name}" for name in ("train", "val", "test"))
     say(f"Wrote {out / METADATA} ({counts})")
     return report
@@ -171,6 +133,7 @@ class _Copies(NamedTuple):
     """What became of the chosen clips."""
 
     seconds: dict[Clip, float]  # of each clip that decodes
+    sounds: dict[Clip, str]  # a hash of the samples of each, "" for silence
     broken: dict[str, str]  # clip id -> why the clip is left out
 
 
@@ -218,6 +181,7 @@ def _copy(
     seconds = {
         clip: float(results[clip.clip_id]["seconds"]) for clip in chosen if "seconds" in results[clip.clip_id]
     }
+    sounds = {clip: str(results[clip.clip_id]["sound"]) for clip in seconds}
     broken = {clip.clip_id: results[clip.clip_id]["why"] for clip in chosen if "why" in results[clip.clip_id]}
     if not seconds:
         first = next(iter(broken.values()))
@@ -230,7 +194,7 @@ def _copy(
         say(f"left out: clip {clip_id}: {reason}")
     if len(broken) > 5:
         say(f"left out: {len(broken) - 5} more, listed in {REPORT}")
-    return _Copies(seconds, broken)
+    return _Copies(seconds, sounds, broken)
 
 
 def _describe(seconds: Mapping[Clip, float], sides: Sequence[str]) -> dict[str, Any]:
@@ -245,41 +209,43 @@ def _describe(seconds: Mapping[Clip, float], sides: Sequence[str]) -> dict[str, 
         },
         "clips_by_split": {name: len(members) for name, members in by_side.items()},
         "artists_by_split": {
-            name: len({clip.artist for clip in members}) for name, members in by_side.items()
+            name: len({clip.artist.casefold() for clip in members if clip.artist})
+            for name, members in by_side.items()
         },
         "unique_tags": len({tag for clip in seconds for tag in clip.tags}),
     }
 
 
 def _metadata(
-    scores: Mapping[Clip, int], seconds: Mapping[Clip, float], sides: Sequence[str]
+    scores: Mapping[Clip, int], seconds: Mapping[Clip, float], split: Sides
 ) -> list[Sequence[object]]:
     """Return the rows of training_metadata.csv, the header first."""
     rows: list[Sequence[object]] = [COLUMNS]
-    for (clip, duration), side in zip(seconds.items(), sides, strict=True):
-        tags = ",".join(clip.tags)
-        rows.append([clip.clip_id, _file(clip), scores[clip], tags, f"{duration:.3f}", side, clip.artist])
+    for (clip, duration), side, group in zip(seconds.items(), split.sides, split.groups, strict=True):
+        tags, length = ",".join(clip.tags), f"{duration:.3f}"
+        rows.append([clip.clip_id, _file(clip), scores[clip], tags, length, side, clip.artist, group])
     return rows
 
 
 def fetch(source: Source, path: str, target: str) -> dict[str, Any]:
     """Copy one clip to `target` and decode it whole, in a worker process.
 
-    Return {"seconds", "bytes"}, or {"why"}: the reason why the clip is left out. Raises DamagedPart.
+    Return {"seconds", "bytes", "sound"}, or {"why"}: the reason why the clip is left out. Raises DamagedPart.
     """
     place = Path(target)
     try:
         data = source.read(path)
         files.write(place, data, durable=False)
-        length = len(audio.load(place)) / audio.SAMPLE_RATE
+        wave = audio.load(place)
+        length = len(wave) / audio.SAMPLE_RATE
         if length < 1:
             raise UserError(f"{path}: {length:.2f} s long")
     except DamagedPart:
         raise
     except UserError as error:
         place.unlink(missing_ok=True)
-        return {"why": str(error).replace(target, path)}
-    return {"seconds": round(length, 3), "bytes": len(data)}
+        return {"why": scan.printable(str(error).replace(target, path))}
+    return {"seconds": round(length, 3), "bytes": len(data), "sound": identity.sound_hash(wave)}
 
 
 def _fetch_all(
@@ -312,12 +278,12 @@ def _fetch_all(
 
 def _is_copied(entry: dict[str, Any], target: str) -> bool:
     place = Path(target)
-    return "bytes" in entry and place.is_file() and place.stat().st_size == entry["bytes"]
+    return "sound" in entry and place.is_file() and place.stat().st_size == entry["bytes"]
 
 
 def _crashed(source: Source, path: str, target: str) -> dict[str, Any]:
     Path(target).unlink(missing_ok=True)
-    return {"why": f"{path}: decoding it crashed the process"}
+    return {"why": f"{scan.printable(path)}: decoding it crashed the process"}
 
 
 def _limit_line(chosen: int, qualifying: int, choice: Choice, looser: Mapping[int, int]) -> str:
@@ -359,9 +325,7 @@ def _check_space(source: Source, clips: Sequence[Clip], out: Path) -> None:
 def _sweep(out: Path, keep: set[str]) -> None:
     """Remove the clips of an earlier choice, and what a killed copy left."""
     for path in (out / "audio").iterdir():
-        if f"audio/{path.name}" not in keep and (
-            path.suffix in audio.AUDIO_SUFFIXES or path.suffix == ".tmp"
-        ):
+        if f"audio/{path.name}" not in keep and (path.suffix in {*scan.AUDIO, ".tmp"}):
             path.unlink()
 
 
@@ -377,12 +341,3 @@ def _histogram(path: Path, distribution: Sequence[tuple[int, int]], at_least: in
 
 def _file(clip: Clip) -> str:
     return f"audio/{clip.clip_id}{PurePosixPath(clip.path).suffix.lower()}"
-
-
-def _entry(archive: Archive, path: str) -> str | None:
-    return next((name for name in (path, f"mp3/{path}") if name in archive.entries), None)
-
-
-@functools.lru_cache(maxsize=2)
-def _archive(parts: tuple[Path, ...]) -> Archive | None:
-    return Archive(parts) if parts else None

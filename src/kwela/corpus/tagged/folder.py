@@ -1,42 +1,99 @@
 """Any folder of audio with tags: from a CSV, or from the names of the folders that a file lies in.
 
-CSV: `file` (its path below the folder, with or without the extension), then tags, one a cell or comma-joined
-in one; or, as in MagnaTagATune, one column of 0 and 1 a tag. An `artist` column names the artist; else it is
-the file's name up to the first "-".
+CSV: `file` (its path below the folder or its name, with or without the extension), then tags, one a cell or
+comma-joined in one; or, as in MagnaTagATune, one column of 0 and 1 a tag. An `artist` column names the
+artist; else it is what the file's name tells (`artists.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from kwela import files, tables
 from kwela.corpus.pairs import scan
-from kwela.corpus.tagged.magnatagatune import Annotations, artist_of
+from kwela.corpus.tagged.artists import artist_of
+from kwela.corpus.tagged.magnatagatune import Annotations
 from kwela.corpus.tagged.proxy_score import Clip
 from kwela.errors import UserError
 
 
-def read(folder: Path, table: Path | None = None) -> Annotations:
-    """Every audio file below `folder` with its tags; without `table` the tags are the names of its folders.
+@dataclass(frozen=True)
+class AudioFolder:
+    """The clips of a folder, and the files in it that are no clips."""
 
-    Raises UserError: no such folder, no audio, a table without a `file` column, a row whose file isn't there.
+    annotations: Annotations
+    others: list[Path]  # of kinds that are not read
+    unreadable: list[str]  # folders, with the reason
+    unlisted: list[str]  # audio files that the table lacks
+    ties: dict[str, list[str]]  # a name of the table -> the several files that it may mean
+
+    def report(self) -> dict[str, Any]:
+        """Return the entries of dataset_report.json on files that are no clips."""
+        return {
+            "passed_over": scan.passed_over(self.others),
+            "unreadable_folders": self.unreadable,
+            "unlisted": self.unlisted,
+            "ambiguous": self.ties,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a terminal says of them."""
+        if self.others:
+            yield f"{scan.passed_over_text(self.others)} (listed in the report)"
+        for folder in self.unreadable:
+            yield f"folder not readable: {folder}"
+        for name, meant in self.ties.items():
+            yield f"left out: {name} of the table may be {', '.join(meant)}: write the extension"
+        if self.unlisted:
+            few = ", ".join(self.unlisted[:3]) + ", ..." * (len(self.unlisted) > 3)
+            yield f"left out: {len(self.unlisted)} audio files that the table lacks ({few})"
+
+
+def read(folder: Path, table: Path | None = None) -> Annotations:
+    """Return the clips of `look` and their tags. Raises UserError as `look`, and where no clip has a tag."""
+    return look(folder, table).annotations
+
+
+def look(folder: Path, table: Path | None = None, need_tags: bool = True) -> AudioFolder:
+    """Find every audio file below `folder` with its tags; without `table` these are the names of its folders.
+
+    need_tags: whether it is an error that no clip has a tag. Raises UserError: no such folder, no audio, a
+    table without a `file` column, a row whose file isn't there.
     """
-    root = folder.absolute()
-    paths = [path.relative_to(root).as_posix() for path in scan.find(folder, scan.AUDIO, "audio")]
+    root = Path(os.path.abspath(folder))  # noqa: PTH100 - keeps links, and takes ".." away
+    found = scan.look(root, scan.AUDIO, "audio")
+    paths = [path.relative_to(root).as_posix() for path in found.files]
     if table is None:
-        held = {path: [name.casefold() for name in path.split("/")[:-1]] for path in paths}
-        artists: dict[str, str] = {}
+        tags = {path: [name.casefold() for name in path.split("/")[:-1]] for path in paths}
+        listed = _Table(tags, {}, {})
     else:
-        held, artists = _table(table, paths, root)
+        listed = _read_table(table, paths, root)
+    tied = {path for meant in listed.ties.values() for path in meant}
     clips = [
-        Clip(clip_id(path), path, tuple(dict.fromkeys(held[path])), artists.get(path) or artist_of(path))
+        Clip(
+            clip_id(path),
+            path,
+            tuple(dict.fromkeys(map(scan.printable, listed.tags[path]))),
+            scan.printable(listed.artists.get(path) or artist_of(path)),
+        )
         for path in paths
-        if path in held
+        if path in listed.tags
     ]
-    if not any(clip.tags for clip in clips):
-        raise UserError(f"{table or folder}: no tags (name them in a CSV, or by folders)")
-    return Annotations(clips, sorted({tag for clip in clips for tag in clip.tags}))
+    if not clips or (need_tags and not any(clip.tags for clip in clips)):
+        raise UserError(f"{table or folder}: no tags (name them in a CSV, or by folders; or --min-tags 0)")
+    return AudioFolder(
+        Annotations(clips, sorted({tag for clip in clips for tag in clip.tags})),
+        [file for file in found.others if table is None or not file.samefile(table)],
+        found.unreadable,
+        [scan.printable(path) for path in paths if path not in listed.tags and path not in tied],
+        listed.ties,
+    )
 
 
 def clip_id(path: str) -> str:
@@ -44,23 +101,34 @@ def clip_id(path: str) -> str:
     return files.sha256(path.encode("utf-8", "surrogateescape"))[:16]
 
 
-def _table(table: Path, paths: Sequence[str], root: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+class _Table(NamedTuple):
+    """What a table says of the files: tags and artists by path, and names that may mean several files."""
+
+    tags: dict[str, list[str]]
+    artists: dict[str, str]
+    ties: dict[str, list[str]]
+
+
+def _read_table(table: Path, paths: Sequence[str], root: Path) -> _Table:
     rows = tables.read_cells(table, "tags")
     head = [cell.strip() for cell in rows[0][1]] if rows else []
     tables.check_header(table, head, ["file"])
     at_file = head.index("file")
     at_artist = head.index("artist") if "artist" in head else None
-    known = {path: path for path in paths} | {path.rpartition(".")[0]: path for path in paths}
-    held: dict[str, list[str]] = {}
-    artists: dict[str, str] = {}
+    known = _names(paths)
+    listed = _Table({}, {}, {})
     for where, row in rows[1:]:
-        if len(row) <= at_file or row[at_file].strip() not in known:
-            name = row[at_file] if len(row) > at_file else ""
+        name = row[at_file].strip() if len(row) > at_file else ""
+        meant = known.get(_plain(name), [])
+        if not meant:
             raise UserError(f"{where}: no such audio file under {root}: {name}")
-        path = known[row[at_file].strip()]
+        if len(meant) > 1:
+            listed.ties[name] = [scan.printable(path) for path in meant]
+            continue
+        path = meant[0]
         if at_artist is not None and len(row) > at_artist:
-            artists[path] = row[at_artist].strip()
-        tags = held.setdefault(path, [])
+            listed.artists[path] = row[at_artist].strip()
+        tags = listed.tags.setdefault(path, [])
         for index, cell in enumerate(row):
             if index in (at_file, at_artist):
                 continue
@@ -68,4 +136,28 @@ def _table(table: Path, paths: Sequence[str], root: Path) -> tuple[dict[str, lis
                 tags += [head[index].casefold()] * (cell.strip() == "1")
             else:
                 tags += [word.strip().casefold() for word in cell.split(",") if word.strip()]
-    return held, artists
+    return listed
+
+
+def _names(paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return the files that each name may mean: paths, paths without extension, names, names without one.
+
+    A fuller name comes before a shorter one: "a.wav" means the file below the root, not "deep/a.wav".
+    """
+    names: dict[str, list[str]] = {}
+    for shorten in (
+        lambda path: path,
+        lambda path: path[: len(path) - len(scan.suffix(path))],
+        lambda path: path.rpartition("/")[2],
+        lambda path: scan.stem(Path(path)),
+    ):
+        meant: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            meant[_plain(shorten(path))].append(path)
+        names = meant | names
+    return names
+
+
+def _plain(name: str) -> str:
+    """Return a path in one Unicode form, with forward slashes, without "./" before it."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")

@@ -25,7 +25,7 @@ class Clip(NamedTuple):
     clip_id: str
     path: str  # as the data set names it
     tags: tuple[str, ...]  # all its tags, not only the configured ones
-    artist: str
+    artist: str  # "" where it is not known
 
 
 class Scores(NamedTuple):
@@ -61,7 +61,8 @@ def choose(clips: Sequence[Clip], scores: Scores, at_least: int, limit: int, per
 
     The order is by score, then weight, then fewest negatives, then the order of the clips.
 
-    per_artist: of one artist's clips no more than these. Raises UserError if no clip reaches `at_least`.
+    per_artist: of one artist's clips no more than these, where the artist is known. Raises UserError if no
+    clip reaches `at_least`.
     """
     if at_least > scores.score.max(initial=0):
         raise UserError(
@@ -74,31 +75,33 @@ def choose(clips: Sequence[Clip], scores: Scores, at_least: int, limit: int, per
     for index in order[scores.score[order] >= at_least]:
         if len(chosen) == limit:
             break
-        artist = clips[index].artist
+        artist = clips[index].artist or clips[index].path
         if taken[artist] < per_artist:
             taken[artist] += 1
             chosen.append(int(index))
     return chosen
 
 
-def sides(artists: Sequence[str], seed: int, validation: float = 0.1, test: float = 0.1) -> list[str]:
-    """Return "train", "val" or "test" for each clip, by its artist's hash: no artist stands on two sides.
+def sides(groups: Sequence[str], seed: int, validation: float = 0.1, test: float = 0.1) -> list[str]:
+    """Return "train", "val" or "test" for each clip, by its group's hash: no group stands on two sides.
 
-    Where hashes leave val or test empty, the artists with the smallest and next smallest go there, if there
-    are three.
+    Where hashes leave a side empty, the groups with the smallest hashes fill it, if there are three. Of two,
+    the one with the smaller hash is for validation and the other for training. One is for training.
     """
-    places = {artist: split.position(artist, seed) for artist in artists}
+    keys = [split.normal_form(group) for group in groups]
+    places = {key: split.position(key, seed) for key in keys}
     side = {
         a: "val" if at < validation else "test" if at < validation + test else "train"
         for a, at in places.items()
     }
-    if len(side) >= 3:
-        for name in ("val", "test", "train"):
-            if name not in side.values():
-                spare = sorted(side, key=lambda artist: (places[artist], artist))
-                counts = Counter(side.values())
-                side[next(artist for artist in spare if counts[side[artist]] > 1)] = name
-    return [side[artist] for artist in artists]
+    order = sorted(side, key=lambda key: (places[key], key))
+    if len(side) < 3:
+        side = dict(zip(order[::-1], ("train", "val"), strict=False))
+    for name in ("val", "test", "train") if len(side) >= 3 else ():
+        if name not in side.values():
+            counts = Counter(side.values())
+            side[next(key for key in order if counts[side[key]] > 1)] = name
+    return [side[key] for key in keys]
 
 
 def distribution(scores: np.ndarray, at_least: int) -> list[tuple[int, int]]:
