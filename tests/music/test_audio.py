@@ -119,6 +119,9 @@ def test_a_file_that_is_not_audio_is_refused_by_name(name: str, read: object, tm
     elif kind == "cut":
         whole = write(tmp_path / "whole.wav", chirp(1.0)).read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
+    if kind == "cut" and read is not audio.probe:
+        assert read(path) is not None  # it is read to where it ends, but no row begins with it
+        return
     with pytest.raises(UserError) as caught:
         read(path)  # type: ignore[operator]
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -20,6 +20,12 @@ STILL = SpectocloudAugment(
     time_mask=0, freq_mask=0, noise=0, gain_db=0, time_stretch=0, pitch_shift=0, emotion_dropout=0
 )
 
+NAN_WAV = (
+    b"RIFF\x30\0\0\0WAVEfmt \x10\0\0\0\3\0\1\0\x40\x1f\0\0\0\x7d\0\0\4\0\x20\0data\x0c\0\0\0"
+    + bytes(8)
+    + b"\0\0\xc0\x7f"
+)
+
 
 def make_row(pair: tuple[Path, Path], **more: Any) -> dict[str, Any]:
     emotion = to_64d(np.array([0.5, 0.2, 0.7]))
@@ -148,20 +154,33 @@ def test_dropped_emotions_are_not_given(pair: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "key"),
     [
-        ("cut.wav", None, "audio_path"),
+        ("nan.wav", NAN_WAV, "audio_path"),
         ("text.mp3", b"la la la\n" * 99, "audio_path"),
         ("empty.mid", b"", "midi_path"),
         ("bomb.mid", b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\xff\xff\xff\xff\0\x90\x3c\x40", "midi_path"),
     ],
 )
 def test_a_bad_file_that_a_row_names_is_found_before_the_first_step(
-    name: str, content: bytes | None, key: str, pair: tuple[Path, Path], tmp_path: Path
+    name: str, content: bytes, key: str, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    (tmp_path / name).write_bytes(pair[0].read_bytes()[:9999] if content is None else content)
+    (tmp_path / name).write_bytes(content)
     rows = [make_row(pair) | {"where": f"m.jsonl:row {n}"} for n in (1, 2)]
     data.check(rows)
     with pytest.raises(UserError, match=rf"^m\.jsonl:row 2: {key}: .*{name}"):
         data.check([rows[0], rows[1] | {key: str(tmp_path / name)}])
+
+
+def test_a_segment_past_the_true_end_of_a_file_that_was_cut_is_never_drawn(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(pair[0].read_bytes()[: pair[0].stat().st_size // 2])
+    row = make_row((cut, pair[1]))
+    data.check([row | {"where": "m.jsonl:row 1"}])
+    last = audio.duration(cut) - space.SECONDS
+    starts = [data.segment_start(row, rng(seed)) for seed in range(50)]
+    assert max(starts) <= last + 1e-3 < audio.duration(pair[0]) - space.SECONDS
+    assert all(len(audio.load(cut, start, space.SECONDS)) >= audio.SEGMENT - 44 for start in starts)
 
 
 def test_a_start_past_the_end_is_not_silence(pair: tuple[Path, Path]) -> None:

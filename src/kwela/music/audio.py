@@ -1,6 +1,6 @@
 """Read audio files as mono samples, and compute log-mel spectrograms.
 
-- libsndfile reads wav, flac and ogg where it can, FFmpeg (PyAV) reads everything else.
+- The length of a file is what decodes; `audio_files.facts` finds it, and how the file is read.
 - A segment is read by seeking: an hour-long file costs no more than its 1.5 seconds.
 - The log-mel is part of the contract with the C++ host: a change here needs a change of the export metadata.
 - Only `log_mel` imports torch, so that a corpus scan over thousands of files starts without it.
@@ -8,22 +8,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import stat
-import struct
-from collections.abc import Iterator
-from fractions import Fraction
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-import soundfile
 import soxr
-from av.container import InputContainer
 
-from kwela.errors import UserError
+from kwela.music.audio_files.facts import Facts, UnreadableAudio, facts, not_sound, unreadable
+from kwela.music.audio_files.part import Damaged, NotAudio, Part
+
+__all__ = ["AUDIO_SUFFIXES", "UnreadableAudio", "check", "duration", "load", "log_mel", "probe", "whole"]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,58 +36,57 @@ AUDIO_SUFFIXES = frozenset(
     | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac"}
 )
 
-_SNDFILE = frozenset({".wav", ".flac", ".ogg"})
-# The containers that FFmpeg may recognise. Without this list it would open the files that a playlist names.
-_FFMPEG = {
-    "format_whitelist": "wav,w64,mp3,flac,ogg,mov,aac,aiff,au,caf,matroska",
-    "protocol_whitelist": "file",
-}
-_MARGIN = 0.1  # seconds decoded on each side of a segment, because filters and codecs need time to settle
+_MARGIN = 0.1  # seconds read on each side of a segment, because the filters of resampling need time to settle
 
 
 def probe(path: Path) -> None:
-    """Check that `path` is audio: read its header and decode its first second.
+    """Check that `path` is audio that a row may have: find its length, and decode its first second.
 
-    Raises UserError naming the file: missing, empty, not audio, no audio stream, or a WAV cut short.
+    Raises UnreadableAudio (a UserError) naming the file: empty, not audio, no audio stream, cut short, or
+    holding samples that are no sound; UserError if it is missing.
     """
-    _duration_or_probe(Path(path), decode=True)
+    check(path)
+    found = facts(Path(path))
+    if found.cut is not None:
+        raise unreadable(found.path, found.cut)
+    if not len(_read(found, found.parts[0].rate, 0, found.parts[0].rate)):
+        raise unreadable(found.path, "its first second does not decode")
+
+
+def check(path: Path) -> None:
+    """Check that `path` can be read to where it ends. Raises as `probe`, but takes a file that is cut."""
+    found = facts(Path(path))
+    if found.fault is not None:
+        raise unreadable(found.path, found.fault)
 
 
 def duration(path: Path) -> float:
-    """Return the length of `path` in seconds, from its header.
+    """Return the length of `path` in seconds: what decodes, whatever its header says.
 
-    Raw AAC has no header, so its packets are counted. Raises as `probe`.
+    It is found once for each path, size and time of change. Raises UnreadableAudio if nothing decodes.
     """
-    return _duration_or_probe(Path(path), decode=False)
+    return facts(Path(path)).seconds
 
 
 def load(path: Path, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
     """Return mono float32 samples at 44.1 kHz from `start` (s), `seconds` long or to the end.
 
-    Channels are averaged. Where the file ends early, there are fewer samples, or none. Raises as `probe`.
+    They are the same samples as that stretch of the whole. Channels are averaged; if they cancel each other
+    somewhere in the file (a polarity is turned round), the strongest one is taken. Where the file ends early,
+    there are fewer samples, or none. Raises UnreadableAudio, also for samples that are no sound: NaN,
+    infinite, or over 40 dB above full scale.
     """
-    path = Path(path)
-    begin = max(0.0, start - _MARGIN)
-    end = None if seconds is None else start + seconds + _MARGIN
-    wave, rate = _read(path, begin, end)
-    if rate != SAMPLE_RATE and len(wave):
-        wave = soxr.resample(wave, rate, SAMPLE_RATE)
-    skip = round(start * SAMPLE_RATE) - round(begin * SAMPLE_RATE)
-    stop = None if seconds is None else skip + round(seconds * SAMPLE_RATE)
-    return np.ascontiguousarray(wave[skip:stop], dtype=np.float32)
+    count = None if seconds is None else round(seconds * SAMPLE_RATE)
+    return _read(facts(Path(path)), SAMPLE_RATE, max(0, round(start * SAMPLE_RATE)), count)
 
 
 def whole(path: Path, rate: int) -> tuple[np.ndarray, int]:
     """Return all of a file as mono float32 samples at `rate` Hz, and the file's own rate.
 
-    Channels are averaged. Raises as `probe`, and also for NaN or infinity among the samples.
+    Raises as `load`.
     """
-    wave, file_rate = _read(Path(path), 0.0, None)
-    if not np.isfinite(wave).all():
-        raise UserError(f"{path}: not readable as audio: it holds NaN or infinity")
-    if file_rate != rate and len(wave):
-        wave = soxr.resample(wave, file_rate, rate)
-    return np.ascontiguousarray(wave, np.float32), file_rate
+    found = facts(Path(path))
+    return _read(found, rate, 0, None), found.parts[0].rate
 
 
 def log_mel(wave: Tensor | np.ndarray) -> Tensor:
@@ -146,161 +141,39 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------- decoding
 
 
-def _read(path: Path, begin: float, end: float | None) -> tuple[np.ndarray, int]:
-    """Read mono samples, at the file's own rate, between two times in seconds."""
-    _check_file(path)
-    if path.suffix.lower() in _SNDFILE:
-        try:
-            with soundfile.SoundFile(path) as file:
-                rate = file.samplerate
-                first = min(round(begin * rate), file.frames)
-                count = -1 if end is None else max(0, round(end * rate) - first)
-                file.seek(first)
-                samples = file.read(count, dtype="float32", always_2d=True)
-                weights = np.full(file.channels, 1 / file.channels, np.float32)
-                return samples @ weights, rate  # 20 times as fast as mean
-        except soundfile.LibsndfileError:
-            pass  # a codec libsndfile lacks (Opus in ogg, ADPCM variants): FFmpeg decides
-    with _opened(path) as container:
-        return _read_av(path, container, begin, end)
+def _read(found: Facts, rate: int, first: int, count: int | None) -> np.ndarray:
+    """Return mono samples at `rate` from number `first` on, `count` of them or to the end."""
+    waves: list[np.ndarray] = []
+    begins = 0  # the number of the part's first sample
+    stop = None if count is None else first + count
+    try:
+        for part, weights in zip(found.parts, found.weights, strict=True):
+            length = -(-part.frames * rate // part.rate)
+            low, high = max(first - begins, 0), length if stop is None else min(stop - begins, length)
+            if low < high:
+                waves.append(_read_part(part, weights, rate, low, high))
+            begins += length
+    except (NotAudio, Damaged) as error:
+        raise unreadable(found.path, str(error)) from None
+    return np.concatenate(waves) if waves else np.zeros(0, np.float32)
 
 
-def _read_av(
-    path: Path, container: InputContainer, begin: float, end: float | None
-) -> tuple[np.ndarray, int]:
-    stream = container.streams.audio[0]
-    rate, base = stream.rate, _base(stream)
-    origin = stream.start_time or 0
-    if begin > 0:
-        container.seek(int(begin / base) + origin, stream=stream, backward=True)
-    parts: list[np.ndarray] = []
-    opens = None  # file time in seconds of the first sample decoded, known from its timestamp
-    have = 0
-    for frame in _frames(path, container, stream):
-        if opens is None:
-            opens = float((frame.pts - origin) * base) if frame.pts is not None else 0.0
-        parts.append(_mono(frame))
-        have += len(parts[-1])
-        if end is not None and opens + have / rate >= end:
-            break
-    if opens is None:
-        return np.zeros(0, np.float32), rate
-    at = round(opens * rate)
-    stop = None if end is None else max(0, round(end * rate) - at)
-    return np.concatenate(parts)[max(0, round(begin * rate) - at) : stop], rate
+def _read_part(part: Part, weights: np.ndarray, rate: int, low: int, high: int) -> np.ndarray:
+    """Return a part's samples from number `low` to `high` at `rate`, mixed to mono.
 
-
-def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
-    """Yield the frames that decode, and raise UserError for a file that is damaged in its middle.
-
-    Damage after the last frame is ignored, because programs that write tags leave bytes there.
+    Decoding begins where a sample of the file and one of the result stand at the same time, so that a segment
+    is resampled as the whole is.
     """
-    damaged = False
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            damaged = True
-            continue
-        if damaged and packet.size and frames:
-            raise _unreadable(path, "damaged in its middle")
-        yield from frames
-
-
-def _base(stream: av.AudioStream) -> Fraction:
-    return stream.time_base or Fraction(1, stream.rate)
-
-
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, len(frame.layout.channels)).T
-    if samples.dtype.kind == "f":
-        return samples.mean(axis=0, dtype=np.float32)
-    middle = 2.0 ** (8 * samples.itemsize - 1)  # of an unsigned sample, and the full scale of a signed one
-    wave = samples.mean(axis=0, dtype=np.float64) - (middle if samples.dtype.kind == "u" else 0.0)
-    return (wave / middle).astype(np.float32)
-
-
-# -------------------------------------------------------------------- checking
-
-
-def _duration_or_probe(path: Path, *, decode: bool) -> float:
-    _check_file(path)
-    if path.suffix.lower() in _SNDFILE:
-        try:
-            with soundfile.SoundFile(path) as file:
-                if file.frames == 0:
-                    raise _unreadable(path, "it holds no samples")
-                if decode and not len(file.read(file.samplerate, dtype="float32")):
-                    raise _unreadable(path, "its first second does not decode")
-                return float(file.frames / file.samplerate)
-        except soundfile.LibsndfileError:
-            pass  # as in _read
-    with _opened(path) as container:
-        stream = container.streams.audio[0]
-        if decode:
-            wanted = stream.rate
-            for frame in _frames(path, container, stream):
-                _mono(frame)
-                wanted -= frame.samples
-                if wanted <= 0:
-                    break
-            if wanted == stream.rate:
-                raise _unreadable(path, "no audio could be decoded")
-            return 0.0
-        if path.suffix.lower() == ".aac":  # no header knows the length, and FFmpeg's guess is off by seconds
-            return float(sum(packet.duration or 0 for packet in container.demux(stream)) * _base(stream))
-        if stream.duration is not None:
-            return float(stream.duration * _base(stream))
-        return float((container.duration or 0) / av.time_base)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
-    """Open an FFmpeg container; every failure inside the block becomes a UserError about the file."""
-    try:
-        with av.open(str(path), options=_FFMPEG) as container:
-            if not container.streams.audio:
-                raise _unreadable(path, "it has no audio stream")
-            # PyAV leaves the rate out where it does not know the codec.
-            if not getattr(container.streams.audio[0], "rate", None):
-                raise _unreadable(path, "its codec is not known")
-            yield container
-    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
-        raise _unreadable(path, getattr(error, "strerror", None) or str(error).split("\n")[0]) from None
-
-
-def _check_file(path: Path) -> None:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise _unreadable(path, "not a regular file")
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            if size == 0:
-                raise _unreadable(path, "the file is empty")
-            if path.suffix.lower() == ".wav":
-                file.seek(0)
-                _check_riff(path, file, size)
-    except OSError as error:
-        raise UserError(f"{path}: audio file not readable ({error.strerror}); check the path") from None
-
-
-def _check_riff(path: Path, file: BinaryIO, size: int) -> None:
-    """Compare a WAV's data chunk with the file's length: libsndfile reads a truncated file silently."""
-    if file.read(12)[8:] != b"WAVE":
-        raise _unreadable(path, "it has no RIFF/WAVE header")
-    while len(head := file.read(8)) == 8:
-        name, claimed = head[:4], struct.unpack("<I", head[4:])[0]
-        if name == b"data":
-            held = size - file.tell()
-            if held < claimed < 0xFFFF_FFFF:  # all ones: a stream or RF64, with the length elsewhere
-                claim = f"its header claims {claimed} bytes of samples, {held} are there"
-                raise _unreadable(path, f"truncated: {claim}")
-            return
-        file.seek(claimed + claimed % 2, 1)
-    raise _unreadable(path, "truncated: it has no data chunk")
-
-
-def _unreadable(path: Path, why: str | None) -> UserError:
-    return UserError(f"{path}: not readable as audio: {why}; replace or remove it")
+    common = math.gcd(rate, part.rate)
+    step_in, step_out = part.rate // common, rate // common
+    margin = 0 if part.rate == rate else math.ceil(_MARGIN * common)
+    begin = max(0, low // step_out - margin)
+    first, stop = begin * step_in, min(part.frames, (-(-high // step_out) + margin) * step_in)
+    blocks = [block @ weights for block in part.blocks(first, stop)]  # 20 times as fast as mean
+    wave = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if (why := not_sound(wave, part.rate, first)) is not None:
+        raise Damaged(why)
+    if part.rate != rate and len(wave):
+        wave = soxr.resample(wave, part.rate, rate)
+    low, high = low - begin * step_out, high - begin * step_out
+    return np.ascontiguousarray(wave[low:high], np.float32)

@@ -39,7 +39,7 @@ def check(rows: Sequence[Row]) -> None:
     """Open each file's header before training starts. Raises UserError with the row of a bad file."""
     checked = set()
     for row in rows:
-        for key, check_header in (("audio_path", audio.duration), ("midi_path", midi.check_header)):
+        for key, check_header in (("audio_path", audio.check), ("midi_path", midi.check_header)):
             if row[key] not in checked:
                 checked.add(row[key])
                 try:

@@ -1,0 +1,192 @@
+"""Read by FFmpeg (PyAV): MP4, Opus, Matroska, and all that nothing else here reads.
+
+- A header's length is believed only where the file's end agrees: its last second is decoded, and stands where
+  the header says. Otherwise the file is decoded once from end to end, and always from its beginning.
+- Decoding begins before the wanted place, because codecs need time to settle. AAC and Opus make noise from
+  all that they decoded before, so their decoders begin anew at fixed places: a segment then has the noise of
+  the whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from kwela.music.audio_files.part import Damaged, NotAudio, source
+
+LONGEST = 12 * 3600  # seconds that are counted by decoding
+# The containers that FFmpeg may recognise. Without this list it would open the files that a playlist names.
+_FFMPEG = {
+    "format_whitelist": "wav,w64,mp3,flac,ogg,mov,aac,aiff,au,caf,matroska",
+    "protocol_whitelist": "file",
+}
+_EARLY = 1.0  # seconds decoded before the wanted place
+_ANCHOR = 6.0  # seconds between the places at which the decoder of a noisy codec begins anew
+_NOISY = frozenset({"aac", "opus", "libopus", "aac_latm"})
+_TAIL = 1.0  # seconds decoded at the end, to see whether the header is right
+
+
+@dataclass(frozen=True)
+class FfmpegPart:
+    """What FFmpeg reads of a file, or of the bytes `span` of it."""
+
+    path: Path
+    span: tuple[int, int] | None
+    rate: int
+    channels: int
+    frames: int
+    claimed: int | None
+    codec: str
+    seekable: bool  # timestamps can be trusted; otherwise all is decoded from the beginning
+
+    def blocks(self, first: int, stop: int) -> Iterator[np.ndarray]:
+        """Yield samples, as `Part.blocks`. Raises Damaged and NotAudio."""
+        anchor = round(_ANCHOR * self.rate)
+        stop = min(stop, self.frames)
+        while first < stop:
+            end = min(stop, (first // anchor + 1) * anchor) if self._is_noisy() else stop
+            place = first // anchor * anchor if self._is_noisy() else first
+            begin = max(0, place - round(_EARLY * self.rate)) if self.seekable else 0
+            with _opened(self.path, self.span) as container:
+                got = 0
+                for wave, at in _placed(container, begin, self.rate, self.channels):
+                    if at > first + got and at > begin:
+                        raise Damaged("its timestamps are wrong")
+                    block = wave[max(0, first + got - at) : end - at]
+                    if len(block):
+                        yield block
+                        got += len(block)
+                    if first + got >= end:
+                        break
+            first = end
+
+    def _is_noisy(self) -> bool:
+        return self.seekable and self.codec in _NOISY
+
+
+def find(path: Path, span: tuple[int, int] | None = None, seekable: bool = True) -> FfmpegPart:
+    """Return the part that FFmpeg reads. Raises NotAudio and Damaged.
+
+    seekable: False decodes all of it to count its samples.
+    """
+    with _opened(path, span) as container:
+        stream = container.streams.audio[0]
+        first = next((wave for wave in _decoded(container)), None)
+        if first is None:
+            raise NotAudio("no audio could be decoded")
+        rate, channels = first[2], first[0].shape[1]
+        duration = None if stream.duration is None else round(stream.duration * _base(stream) * rate)
+        is_mov = "mov" in container.format.name
+        part = FfmpegPart(path, span, rate, channels, 0, duration, stream.codec_context.name, seekable)
+    frames = _end(part, duration) if seekable and duration else None
+    if frames is None:
+        frames, part = _count(part), replace(part, seekable=False)
+    if is_mov and duration and 0 < frames - duration < 4096:
+        frames = duration  # an edit list cuts the padding of the last packet
+    return replace(part, frames=frames)
+
+
+def _end(part: FfmpegPart, duration: int) -> int | None:
+    """Return the sample at which decoding ends, seen from the last second; None if timestamps don't fit."""
+    begin = max(0, duration - round((_TAIL + _EARLY) * part.rate))
+    end = None
+    with contextlib.suppress(Damaged), _opened(part.path, part.span) as container:
+        for wave, at in _placed(container, begin, part.rate, part.channels, strict=True):
+            if end is None and at > max(begin, 1):
+                return None
+            end = at + len(wave)
+    return end if end and abs(end - duration) <= part.rate // 2 else None
+
+
+def _count(part: FfmpegPart) -> int:
+    frames = 0
+    with _opened(part.path, part.span) as container:
+        for wave, _ in _placed(container, 0, part.rate, part.channels):
+            frames += len(wave)
+            if frames > LONGEST * part.rate:
+                raise NotAudio(f"it decodes to more than {LONGEST // 3600} hours; cut it into shorter files")
+    return frames
+
+
+def _placed(
+    container: InputContainer, begin: int, rate: int, channels: int, strict: bool = False
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield (samples, place of the first one) from `begin` or earlier on.
+
+    strict: ends where a timestamp is not where the samples before it end. Raises Damaged.
+    """
+    stream = container.streams.audio[0]
+    origin, base = stream.start_time or 0, _base(stream)
+    if begin > 0:
+        container.seek(int(begin / rate / base) + origin, stream=stream, backward=True)
+    at = None
+    for wave, pts, wave_rate in _decoded(container):
+        place = at if pts is None else round((pts - origin) * base * rate)
+        if wave_rate != rate:
+            raise Damaged(f"its sample rate changes from {rate} to {wave_rate} Hz")
+        if at is None:
+            at = place or 0 if begin > 0 else 0
+        elif strict and place is not None and abs(place - at) > 2 + rate // 1000:
+            raise Damaged("its timestamps are wrong")
+        if wave.shape[1] != channels:
+            wave = np.repeat(wave.mean(1, keepdims=True, dtype=np.float32), channels, 1)
+        yield wave, at
+        at += len(wave)
+
+
+def _decoded(container: InputContainer) -> Iterator[tuple[np.ndarray, int | None, int]]:
+    """Yield (samples, timestamp, rate) of the frames that decode; raise Damaged for damage in the middle.
+
+    Damage after the last frame is ignored, because programs that write tags leave bytes there.
+    """
+    damaged = False
+    for packet in container.demux(container.streams.audio[0]):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            damaged = True
+            continue
+        if damaged and packet.size and frames:
+            raise Damaged("damaged in its middle")
+        for frame in frames:
+            yield _channels(frame), frame.pts, frame.sample_rate
+
+
+def _base(stream: av.AudioStream) -> Fraction:
+    return stream.time_base or Fraction(1, stream.rate)
+
+
+def _channels(frame: av.AudioFrame) -> np.ndarray:
+    """Return a frame's samples as float32 (n, channels), full scale 1."""
+    samples = frame.to_ndarray()
+    samples = samples.T if frame.format.is_planar else samples.reshape(-1, len(frame.layout.channels))
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    full = np.float32(2.0 ** (8 * samples.itemsize - 1))
+    wave = samples.astype(np.float32)
+    return (wave - full if samples.dtype.kind == "u" else wave) / full
+
+
+@contextlib.contextmanager
+def _opened(path: Path, span: tuple[int, int] | None) -> Iterator[InputContainer]:
+    """Open an FFmpeg container; every failure inside the block becomes NotAudio."""
+    try:
+        with (
+            source(path, span) as opened,
+            av.open(str(opened) if span is None else opened, options=_FFMPEG) as container,
+        ):
+            if not container.streams.audio:
+                raise NotAudio("it has no audio stream")
+            # PyAV leaves the rate out where it does not know the codec.
+            if not getattr(container.streams.audio[0], "rate", None):
+                raise NotAudio("its codec is not known")
+            yield container
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        raise NotAudio(getattr(error, "strerror", None) or str(error).split("\n")[0]) from None
