@@ -35,20 +35,56 @@ def test_a_quoted_cell_may_hold_commas_and_a_table_may_have_tabs(tmp_path: Path)
     ("content", "complaint"),
     [
         ("file,who\na,b\n", "no column artist, the first is 'file'; needed: file, artist"),
-        ("file;artist\na;b\n", r"no column file, .*\(is it separated by commas\?\)"),
+        ("file|artist\na|b\n", r"no column file, .*\(is it separated by commas\?\)"),
+        ("file,artist,file\na,b,c\n", r"column file stands twice \(1 and 3\)"),
+        ('file,artist\na,b\n"c,d\ne,f\n', "artists not readable: row 3: a quote is left open"),
+        (f"file,artist\n{'x' * 200_000},b\n", "artists not readable: row 2 has a cell of more than 131,072"),
+        ("file,artist\na,\0\n", "artists not readable: no text: a NUL byte in line 2"),
+        ("file,artist\na,caf\u00e9\n".encode("latin-1"), "no UTF-8 in line 2 \\(byte 0xe9\\); save it"),
+        ("file,artist\na,b\n".encode("utf-16"), "its text is UTF-16; save it as UTF-8"),
+        ("file,artist\na,b\n".encode("utf-16-le"), "no text: a NUL byte in line 1"),
+        ("<!DOCTYPE html>\n<html>404</html>", "it is a web page, not the file; download it again"),
         ("", "no column file; needed"),
         ("file,artist\n\n", "no artists in it"),
-        (b"\xff\xfe", "artists not readable: .*utf-8"),
+        (b"\xff\xfe", "artists not readable: its text is UTF-16"),
     ],
 )
 def test_a_table_without_what_is_needed_is_named(
     tmp_path: Path, content: str | bytes, complaint: str
 ) -> None:
-    with pytest.raises(UserError, match=rf"t\.csv: {complaint}") as refused:
+    with pytest.raises(UserError, match=rf"t\.csv: .*{complaint}") as refused:
         tables.read(written(tmp_path, content), ["file", "artist"], "artists")
     assert "\n" not in str(refused.value)
     with pytest.raises(UserError, match="artists not readable"):
         tables.read(tmp_path / "none", ["file"], "artists")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_separators_line_ends_and_marks_of_other_programs_are_read(
+    tmp_path: Path, separator: str, end: str, mark: str
+) -> None:
+    rows = [["", " file", "artist "], ["0", "a.wav", '"Bach; son, and"'], ["1", "b.wav", ""]]
+    path = written(tmp_path, (mark + end.join(separator.join(row) for row in rows) + end).encode())
+    assert [row for _, row in tables.read(path, ["file", "artist"], "artists")] == [
+        {"file": "a.wav", "artist": "Bach; son, and"},
+        {"file": "b.wav", "artist": ""},
+    ]
+
+
+def test_letters_behind_a_closing_quote_stay_in_the_cell(tmp_path: Path) -> None:
+    path = written(tmp_path, 'file,artist\na,"Duke" Ellington\nb,c\n')
+    assert [row["artist"] for _, row in tables.read(path, ["file"], "artists")] == ["Duke Ellington", "c"]
+
+
+def test_a_cell_of_a_column_of_0_and_1_is_read_as_programs_write_it() -> None:
+    for cell in ("1", " 1 ", "1.0", "1e0", "True", "TRUE", "true"):
+        assert tables.yes_or_no(cell) is True
+    for cell in ("0", "0.0", "-0", "False", "", " "):
+        assert tables.yes_or_no(cell) is False
+    for cell in ("2", "0.5", "yes", "nan", "-1", "x"):
+        assert tables.yes_or_no(cell) is None
 
 
 def test_a_number_lies_in_its_range() -> None:
@@ -74,7 +110,13 @@ def test_json_lines_are_objects_and_a_name_may_hold_a_line_separator(tmp_path: P
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
-    [("{", "not JSON"), ("[]", "expected an object, found list"), ("[" * 100_000, "not JSON")],
+    [
+        ("{", "not JSON at column 2, near '{': look for a comma, quote or bracket"),
+        ('{"a" 1}', "not JSON at column 6"),
+        ("[]", "expected an object, found list"),
+        ("[" * 100_000, "not JSON that kwela reads: nested too deeply"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON that kwela reads: a number has too many digits"),
+    ],
 )
 def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str, complaint: str) -> None:
     with pytest.raises(UserError, match=rf"t\.csv:row 2: {complaint}"):

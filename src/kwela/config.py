@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from kwela import files, tables
 from kwela.errors import UserError
 
 
@@ -122,6 +122,8 @@ class TrainConfig(SettingsGroup):
 
 
 Config = TypeVar("Config", bound=TrainConfig)
+
+_LARGEST = 1 << 24  # bytes of a config file
 
 # PyYAML raises these for a value that its tag cannot read, such as `!!int word`.
 _TAG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
@@ -225,13 +227,19 @@ def first_error(error: ValidationError) -> tuple[str, str]:
 
 def read_file(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML or JSON file. Raises UserError naming the file."""
+    text = files.read_text(path, "settings", _LARGEST)
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _YamlWithoutAliases)
+        values = (
+            tables.parse_json(text, str(path))
+            if path.suffix.lower() == ".json"
+            else yaml.load(text, _YamlWithoutAliases)
+        )
     except RecursionError:
         raise UserError(f"{path}: not readable as a config: nested too deeply") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:  # A date such as 2020-13-45 raises ValueError.
-        raise UserError(f"{path}: not readable as a config: {str(error).splitlines()[0]}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not readable as a config: {_yaml_fault(error)}") from None
+    except ValueError as error:  # a date such as 2020-13-45, among others
+        raise UserError(f"{path}: not readable as a config: no such date or number: {error}") from None
     except _TAG_ERRORS:
         raise UserError(f"{path}: not readable as a config: a value does not fit its tag") from None
     if values is None:
@@ -239,6 +247,14 @@ def read_file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: a config is a mapping of keys, found {type(values).__name__}")
     return values
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    """Say where YAML can't be read, and what the parser found there."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error).splitlines()[0]
+    mark = error.problem_mark
+    return f"not YAML at line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
 
 
 def _read_value(key: str, text: str) -> Any:

@@ -6,6 +6,7 @@ disk or a power cut at any moment leaves the old file or the new one. Drafts are
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kwela.errors import KwelaError, UserError
+
+LARGEST_TEXT = 1 << 30  # bytes of a text file that is read as a whole
 
 _KEPT = "; what was there before stays"
 
@@ -83,7 +86,8 @@ def write(
     durable: False does not wait for the disk; it is for what can be made again and shows when it is damaged.
     what, hint: parts of the error message. Raises as `write_error`.
     """
-    data = content.encode() if isinstance(content, str) else content
+    # A name that is no UTF-8 stands in JSON as an escape that is read back as that name.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
@@ -107,11 +111,61 @@ def append(path: Path, line: str, what: str = "no line added") -> None:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 torn = file.read(1) != b"\n"
-            file.write(("\n" * torn + line.rstrip("\n") + "\n").encode())
+            text = "\n" * torn + line.rstrip("\n") + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise write_error(path, error, what) from error
+
+
+def read_text(path: Path, what: str, largest: int = LARGEST_TEXT) -> str:
+    """Return the text of a file that somebody gave: UTF-8, without a byte order mark, line ends as they are.
+
+    what: what the file holds, for the message. largest: bytes. Raises UserError for a file that can't be
+    read, is larger, or holds something else: text in UTF-16 or an older encoding, a web page in place of a
+    download, no text at all.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(largest + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UserError(f"{path}: {what} not readable: {_reason(error)}") from None
+    return decode(data, path, what, largest)
+
+
+def decode(data: bytes, path: Path, what: str, largest: int = LARGEST_TEXT) -> str:
+    """Return the text that `read_text` gives of these bytes of the file `path`; raises as it."""
+    fault = None
+    if len(data) > largest:
+        fault = f"more than {largest >> 20:,} MB"
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        fault = "its text is UTF-16; save it as UTF-8"
+    elif (at := data.find(b"\0")) >= 0:
+        fault = f"no text: a NUL byte in line {_line(data, at)}; save it as UTF-8"
+    elif is_web_page(data):
+        fault = "it is a web page, not the file; download it again"
+    if fault is None:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            byte = f"byte {data[error.start]:#04x}"
+            fault = f"no UTF-8 in line {_line(data, error.start)} ({byte}); save it as UTF-8"
+    raise UserError(f"{path}: {what} not readable: {fault}")
+
+
+def is_web_page(start: bytes) -> bool:
+    """Return whether a file that begins like this is an HTML page: what a server sends for an error."""
+    head = start[:200].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return head.startswith((b"<!doctype html", b"<html", b"<head", b"<body"))
+
+
+def _line(data: bytes, at: int) -> int:
+    return data.count(b"\n", 0, at) + 1
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def sha256(content: Path | bytes) -> str:

@@ -2,18 +2,24 @@
 
 Pictures are PNG files, written whole or not at all. Matplotlib takes half a second to import, so functions
 import it.
+
+Titles and labels are often texts of users: prompts, tags, names of files. `save` shows every text of a figure
+as it was typed, so a `$` begins no formula, and finds fonts for what DejaVu Sans lacks. All figures are made
+by `new_figure` and written by `save`; a test looks for others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kwela import files, tables
+from kwela import files, fonts, tables, terminal
 from kwela.errors import UserError
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
@@ -23,9 +29,17 @@ BLACK, BLUE, SKY, GREEN, ORANGE, RED, PINK, GREY = (
 SEVERAL = (BLUE, BLACK, ORANGE, PINK, GREEN)
 N_FFT, HOP = 2048, 512  # samples of a spectrogram's window, and between two windows
 RANGE = 80.0  # dB that a spectrogram shows
+LONGEST_LINE, MOST_LINES = 200, 12  # characters and lines of one text that a picture shows
 _SILENCE = -100.0  # dB of full scale; a clip without louder sound is drawn dark
 
 Points = Sequence[tuple[int, float]]  # (step, value)
+
+
+def new_figure(size: tuple[float, float], facecolor: Any = "white", layout: Any = None) -> Any:
+    """Return an empty figure of `size` (width, height in inches)."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, facecolor=facecolor, layout=layout)
 
 
 def sheet(rows: int, columns: int, size: tuple[float, float], **more: Any) -> tuple[Any, list[Any]]:
@@ -33,9 +47,7 @@ def sheet(rows: int, columns: int, size: tuple[float, float], **more: Any) -> tu
 
     more: passed on to `Figure.subplots`.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure = new_figure(size, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False, **more).flat)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
@@ -45,20 +57,76 @@ def sheet(rows: int, columns: int, size: tuple[float, float], **more: Any) -> tu
 
 
 def save(figure: Any, path: Path, dpi: int = 110) -> Path:
-    """Write the figure as a PNG and return `path`; equal figures give equal bytes. Raises as `write`."""
+    """Write the figure as a PNG and return `path`; equal figures give equal bytes. Raises as `write`.
+
+    Its texts are shown as typed: no mathematics, escapes for control characters, long lines cut.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
     picture = io.BytesIO()
-    figure.savefig(
-        picture, dpi=dpi, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None}
-    )
+    with _texts_as_typed(figure):
+        figure.savefig(
+            picture, dpi=dpi, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None}
+        )
     files.write(path, picture.getvalue(), durable=False)
     return path
 
 
+def as_typed(text: str) -> str:
+    """Return `text` as a picture shows it: long lines cut, escapes in place of control characters."""
+    lines = terminal.printable(text).replace("\t", " ").split("\n")
+    cut = [line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 2]} …" for line in lines]
+    return "\n".join(cut[:MOST_LINES] + ["…"] * (len(cut) > MOST_LINES))
+
+
+@contextlib.contextmanager
+def _texts_as_typed(figure: Any) -> Iterator[None]:
+    """Make every text of a figure one that is not parsed, those of ticks that drawing adds included."""
+    from matplotlib import rc_context, rcParams
+    from matplotlib.font_manager import fontManager, get_font
+    from matplotlib.text import Text
+
+    texts = []
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        for ticker in (axis.major, axis.minor):
+            ticker.formatter = _plain_formatter(ticker.formatter)
+            ticker.formatter.set_axis(axis)
+        texts += axis.get_ticklabels(which="both")
+    texts += figure.findobj(Text)
+    for text in texts:
+        text.set_text(as_typed(text.get_text()))
+        text.set(parse_math=False, usetex=False)
+    settings: Any = {"text.parse_math": False, "text.usetex": False}
+    if found := fonts.for_text("".join({text.get_text() for text in texts})):
+        for file in found:
+            fontManager.addfont(file)
+        settings["font.family"] = [*rcParams["font.family"], *(get_font(file).family_name for file in found)]
+        for text in texts:
+            text.set_fontfamily(settings["font.family"])
+    with rc_context(settings), warnings.catch_warnings():
+        # Where no font has a character, a box stands in its place.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")  # for very long texts
+        yield
+
+
+def _plain_formatter(formatter: Any) -> Any:
+    """Return a formatter of ticks whose texts need no parser."""
+    from matplotlib import ticker
+
+    if isinstance(formatter, ticker.LogFormatterMathtext):
+        return ticker.LogFormatter(formatter._base)  # type: ignore[attr-defined]
+    if isinstance(formatter, ticker.FixedFormatter):
+        formatter.seq = [as_typed(str(label)) for label in formatter.seq]
+    elif isinstance(formatter, ticker.FuncFormatter):
+        given = formatter.func
+        formatter.func = lambda value, place: as_typed(given(value, place))
+    return formatter
+
+
 def add_legend(figure: Any, axis: Any, columns: int = 4) -> None:
-    """Put the axis's legend below the whole figure."""
+    """Put the axis's legend below the whole figure. Matplotlib leaves out labels that begin with "_"."""
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
 
 

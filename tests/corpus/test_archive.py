@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -73,3 +75,83 @@ def test_entries_that_would_leave_the_folder_are_passed_over_and_reported(tmp_pa
     archive = Archive([tmp_path / "mp3.zip"])
     assert list(archive.entries) == ["0/good.mp3"]
     assert archive.unsafe == ["../up.mp3", "/etc/passwd", "a\\..\\b.mp3", "link.mp3"]
+
+
+PAGE = b"<html><head><title>404 Not Found</title></head></html>"
+
+
+def parts_with(folder: Path, changes: dict[int, bytes], parts: int = 3) -> list[Path]:
+    """The parts of CONTENTS, some of them with other bytes."""
+    made = zip_in_parts(folder, CONTENTS, parts)
+    for number, data in changes.items():
+        made[number - 1].write_bytes(data)
+    return find_parts(folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "complaint"),
+    [
+        (2, lambda data: PAGE, r"mp3\.zip\.002: a web page, not a part of the archive; download it again"),
+        (1, lambda data: b"\xef\xbb\xbf\n <!DOCTYPE HTML>", r"mp3\.zip\.001: a web page"),
+        (3, lambda data: PAGE, r"mp3\.zip\.003: a web page"),
+        (2, lambda data: b"", r"mp3\.zip\.002: empty"),
+        (1, lambda data: b'{"error": "quota"}', r"mp3\.zip\.001: does not begin as a zip does"),
+        (1, lambda data: data[:-7], r"mp3\.zip\.001: cut short: [\d,]+ bytes, another part has"),
+        (2, lambda data: data[:-7], r"mp3\.zip\.002: cut short: [\d,]+ bytes, another part has"),
+        (3, lambda data: data[:-7], r"mp3\.zip\.003 is cut short, or a part after it is missing"),
+        (3, lambda data: data[:40] + bytes(len(data) - 62) + data[-22:], r"mp3\.zip\.003: .* is damaged"),
+    ],
+)
+def test_the_part_to_download_again_is_named(tmp_path, number, change, complaint):
+    whole = zip_in_parts(tmp_path / "whole", CONTENTS)
+    with pytest.raises(DamagedPart, match=complaint) as refused:
+        Archive(parts_with(tmp_path, {number: change(whole[number - 1].read_bytes())}))
+    assert "\n" not in str(refused.value)
+
+
+def test_two_parts_of_which_the_first_is_short_are_told_apart_by_where_entries_stand(tmp_path):
+    whole = zip_in_parts(tmp_path / "whole", CONTENTS, 2)
+    with pytest.raises(DamagedPart, match=r"mp3\.zip\.001: cut short"):
+        Archive(parts_with(tmp_path / "first", {1: whole[0].read_bytes()[:-900]}, 2))
+    data = whole[1].read_bytes()
+    with pytest.raises(DamagedPart, match=r"mp3\.zip\.001 or mp3\.zip\.002: lacks 50 bytes"):
+        Archive(parts_with(tmp_path / "second", {2: data[:20] + data[70:]}, 2))
+    assert len(Archive(whole).entries) == len(CONTENTS)
+
+
+def test_parts_in_a_wrong_order_or_too_many_are_said(tmp_path):
+    first, second, third = (part.read_bytes() for part in zip_in_parts(tmp_path / "whole", CONTENTS))
+    with pytest.raises(DamagedPart, match=r"002: ends as the archive's last part does, and mp3\.zip\.003"):
+        Archive(parts_with(tmp_path / "last", {2: third, 3: second}))
+    with pytest.raises(DamagedPart, match=r"mp3\.zip\.001: does not begin as a zip does"):
+        Archive(parts_with(tmp_path / "first", {1: second, 2: first}))
+    parts_with(tmp_path / "more", {})
+    (tmp_path / "more" / "mp3.zip.004").write_bytes(second)
+    with pytest.raises(
+        DamagedPart, match=r"mp3\.zip\.003: ends as .* does, and mp3\.zip\.004 comes after it"
+    ):
+        Archive(find_parts(tmp_path / "more"))
+
+
+def test_an_end_record_that_runs_over_two_parts_is_found(tmp_path):
+    data = b"".join(part.read_bytes() for part in zip_in_parts(tmp_path / "whole", CONTENTS))
+    (tmp_path / "mp3.zip.001").write_bytes(data[:-9])
+    (tmp_path / "mp3.zip.002").write_bytes(data[-9:])
+    assert len(Archive(find_parts(tmp_path)).entries) == len(CONTENTS)
+
+
+def test_an_entry_that_is_too_large_encrypted_or_packed_otherwise_is_refused_alone(tmp_path):
+    path = zip_in_parts(tmp_path, {"a.mp3": b"a", "b.mp3": b"b"}, 1)[0].rename(tmp_path / "mp3.zip")
+    data = path.read_bytes()
+    at = data.index(b"PK\x01\x02")
+    for offset, value, complaint in (
+        (24, struct.pack("<I", 3 << 30), "too large to unpack: 3,221 MB"),
+        (8, b"\x01\0", "encrypted; unpack the archive yourself"),
+        (10, b"\x09\0", "packed in a way that kwela can't read"),
+    ):
+        path.write_bytes(data[: at + offset] + value + data[at + offset + len(value) :])
+        archive = Archive([path])
+        with pytest.raises(UserError, match=f"a.mp3: {complaint}") as refused:
+            archive.read("a.mp3")
+        assert not isinstance(refused.value, DamagedPart)
+        assert archive.read("b.mp3") == b"b"

@@ -86,7 +86,7 @@ def test_a_row_that_is_not_one_is_named(folder, text):
 def test_a_row_that_is_not_utf8_is_named(folder):
     path = write(folder, GOOD, GOOD)
     path.write_bytes(path.read_bytes()[:-2] + b"\xff\n")
-    with pytest.raises(UserError, match=r"m\.jsonl:row 2: not JSON: .*utf-8"):
+    with pytest.raises(UserError, match=r"m\.jsonl: manifest not readable: no UTF-8 in line 2 \(byte 0xff\)"):
         read(path, SpectocloudData.row_keys)
 
 

@@ -401,8 +401,29 @@ def test_a_preview_that_a_kill_cut_short_is_drawn_by_the_run_that_goes_on(tmp_pa
     assert differences(whole, cut) == []
 
 
+@pytest.mark.parametrize("fault", [ValueError("a\nparser's text"), MemoryError(), UserError("x.wav: silent")])
+def test_a_preview_that_fails_is_said_and_training_goes_on_to_the_same_bits(
+    tmp_path, monkeypatch, capsys, fault
+):
+    whole, failing, settings = tmp_path / "whole", tmp_path / "failing", (*SHORT, "training.save_every=1")
+    fit(whole, *settings, quiet=True)
+
+    def fail(self, model, folder):
+        (folder / "half.txt").write_text("half")
+        raise fault
+
+    monkeypatch.setattr(ToyTask, "preview", fail)
+    fit(failing, *settings)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("No preview of epoch ")]
+    words = {ValueError: "ValueError: a parser's text", MemoryError: "MemoryError: no reason given"}
+    reason = words.get(type(fault), "x.wav: silent")
+    assert said == [f"No preview of epoch {epoch}: {reason}; training goes on" for epoch in (1, 2)]
+    assert not [*failing.rglob("half.txt")] and status(failing)["state"] == "finished"
+    assert differences(whole, failing) == []
+
+
 def test_a_defect_shows_its_traceback_and_is_noted(tmp_path, monkeypatch):
-    monkeypatch.setattr(ToyTask, "preview", lambda self, model, folder: 1 / 0)
+    monkeypatch.setattr(ToyTask, "baselines", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit(tmp_path, *SHORT, "training.save_every=1", quiet=True)
     assert status(tmp_path)["state"] == "failed" and "ZeroDivisionError" in status(tmp_path)["why"]

@@ -29,6 +29,8 @@ app = typer.Typer(
 for room in (corpus, dataset, train, music, judge, export, demo, campaign, machine):
     room.register(app)
 
+_LONGEST_ERROR = 2000  # characters: a line may quote a name or a prompt of any length
+
 # The base class of Typer's usage errors. Typer may carry a click of its own.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Threads that wait for each other sleep instead of spinning. On two cores that other processes use too,
     # spinning made a training step 25 times slower. This must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    terminal.accept_any_text()
     try:
         status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except KwelaError as error:
@@ -60,5 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _leave(message: str, status: int) -> None:
+    message = terminal.shorten(message.replace("\n", "\\n").replace("\r", "\\r"), _LONGEST_ERROR)
     terminal.say(f"error: {message}" if status != 75 else message, sys.stderr)
     sys.exit(status)

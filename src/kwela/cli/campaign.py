@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kwela import terminal
 from kwela.cli.campaign_commands import (
     TrainingOptions,
     campaign_commands,
@@ -239,7 +240,9 @@ def extend(
     except filelock.Timeout:
         raise UserError(f"{folder}: an orchestrator is at work: stop it first (Ctrl-C saves)") from None
     verdict = read_state(folder, settings).verdict_text
-    print(f"Budget ${before:,.2f} → ${to:,.2f}; kwela campaign run --resume goes on (the gate: {verdict})")
+    terminal.say(
+        f"Budget ${before:,.2f} → ${to:,.2f}; kwela campaign run --resume goes on (the gate: {verdict})"
+    )
 
 
 @campaign_app.command("simulate")
@@ -321,4 +324,4 @@ def _check_before_the_first_day(settings: PlaybookConfig, base_name: str, resume
     musicgen.need_extra()
     base_model.find(base_name, musicgen.tiny_folder())
     if resume:
-        print(f"Nothing to resume in {folder}: starting", flush=True)
+        terminal.say(f"Nothing to resume in {folder}: starting")

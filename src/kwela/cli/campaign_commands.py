@@ -92,7 +92,7 @@ def this_environment(settings: PlaybookConfig, config_folder: Path) -> Environme
     machine = provider.this_machine()
     market = machine.market if machine else None
     if market in ("spot", "on-demand") and market != settings.market:
-        print(f"This instance is {market}, whatever the config says", flush=True)
+        terminal.say(f"This instance is {market}, whatever the config says")
         settings.market = market  # type: ignore[assignment]
     return Environment(
         (machine and machine.id) or platform.node(),

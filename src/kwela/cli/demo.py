@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import typer
 
 import kwela
-from kwela import files
+from kwela import files, terminal
 from kwela.cli.output import Json, speaking
 from kwela.errors import Interrupted, KwelaError, UserError
 
@@ -219,9 +219,9 @@ class Journal:
         key, entry = _key(stage), self.entries.get(stage.name, {})
         known = entry.get("key") == key
         if known and entry["made"] and entry["made"] == _fingerprints(stage.outputs):
-            print(f"{label} {stage.name}: reused ({entry['seconds']:.0f} s the first time)", flush=True)
+            terminal.say(f"{label} {stage.name}: reused ({entry['seconds']:.0f} s the first time)")
             return
-        print(f"{label} {stage.name}", flush=True)
+        terminal.say(f"{label} {stage.name}")
         # What was interrupted goes on. Any other checkpoint at its place is not this stage's: it comes from
         # another command, or from other inputs.
         going_on = known and not entry["made"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kwela import terminal
 from kwela.cli.aws import aws_app
 from kwela.cli.output import Json, speaking
 from kwela.cli.rental import rental_app
@@ -126,7 +127,7 @@ def _look_repeatedly(watch: Watch, every: float | None, as_json: bool) -> None:
                 if every is None or isinstance(error, UserError):
                     raise
                 with suppress(OSError):
-                    print(f"kwela idle-watch: {error}", file=sys.stderr)
+                    terminal.say(f"kwela idle-watch: {error}", sys.stderr)
             if every is None:
                 return
             time.sleep(every)

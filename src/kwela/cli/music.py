@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kwela import terminal
 from kwela.cli.musicgen import generate_audio
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
@@ -81,13 +82,11 @@ def decode(file: Path, out: Path, as_json: Json = False) -> None:
     """
     import numpy as np
 
+    from kwela import files, tables
     from kwela.music import midi, tokens
 
     with speaking(as_json) as say:
-        try:
-            value = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{file}: not JSON: {str(error)[:200]}") from None
+        value = tables.parse_json(files.read_text(file, "ids"), str(file))
         if isinstance(value, dict):
             if value.get("tokenizer") != tokens.tokenizer_hash():
                 raise UserError(f"{file}: ids of another tokenizer, {str(value.get('tokenizer'))[:12]}")
@@ -173,7 +172,7 @@ def generate_midi(
             paths = (numbered(path, number, variations) if path else None for path in (out, render, roll))
             files = _write_song(tokens.decode(ids), f"{emotion}, seed {seed + number}", *paths)
             made.append({"seed": seed + number, "ids": len(ids), "files": files})
-            print(f"wrote {', '.join(files)} ({len(ids)} ids, seed {seed + number})")
+            terminal.say(f"wrote {', '.join(files)} ({len(ids)} ids, seed {seed + number})")
         if as_json:
             say({"made": made}, "")
 

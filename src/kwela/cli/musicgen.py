@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kwela import terminal
 from kwela.cli.output import Json, first_rank, speaking
 from kwela.cli.prepare import PreparedTraining, TrainingRequest
 from kwela.errors import KwelaError, UserError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kwela.playbook import PlaybookConfig
 
 LOG = Path("training_logs/training.log")  # relative to the config's folder
+LARGEST_PROMPT_FILE = 1 << 24  # bytes
 
 
 def read_settings(
@@ -118,7 +120,7 @@ def _task(settings: MusicgenConfig, workers: int | None, device: str | None) -> 
     need_extra()
     from kwela.musicgen.task import MusicgenTask
 
-    say: Callable[[str], None] = print if first_rank() else lambda line: None
+    say: Callable[[str], None] = terminal.say if first_rank() else lambda line: None
     return MusicgenTask(settings, workers=workers, device=device, say=say)
 
 
@@ -146,7 +148,7 @@ def _write_model_folder(folder: Path, task: MusicgenTask) -> None:
     with contextlib.suppress(OSError, ValueError):  # The model card is shorter without it.
         report = json.loads(table.with_name("dataset_report.json").read_text(encoding="utf-8"))
     written = tuned_model.export(folder / checkpoint.BEST, folder / "model", task.tiny_folder, report)
-    print(f"For transformers and peft: {written}", flush=True)
+    terminal.say(f"For transformers and peft: {written}")
 
 
 def check(request: TrainingRequest, workers: int | None) -> bool:
@@ -164,16 +166,16 @@ def check(request: TrainingRequest, workers: int | None) -> bool:
         _print_check("Unique tags", lambda: str(data()["tags"])),
         _print_check("TensorBoard", lambda: _tensorboard_text(playbook_settings.tensorboard_dir)),
     ]
-    print("All checks passed" if all(results) else "Some checks failed", flush=True)
+    terminal.say("All checks passed" if all(results) else "Some checks failed")
     return all(results)
 
 
 def _print_check(name: str, result: Callable[[], str]) -> bool:
     """Print the result of a check, or why it failed. Returns whether it passed."""
     try:
-        print(f"{name}: {result()}", flush=True)
+        terminal.say(f"{name}: {result()}")
     except KwelaError as error:
-        print(f"FAIL {name}: {error}", flush=True)
+        terminal.say(f"FAIL {name}: {error}")
         return False
     return True
 
@@ -313,10 +315,10 @@ def _result_text(result: Mapping[str, Any]) -> str:
 
 
 def _read_prompts(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of prompts: {error}") from None
+    from kwela import files
+
+    text = files.read_text(path, "prompts", LARGEST_PROMPT_FILE)
+    lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     if not any(lines):
         raise UserError(f"{path}: there is no prompt in it")
     return [line for line in lines if line]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +9,8 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Annotated, Any
 
 import typer
+
+from kwela import terminal
 
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object alone on stdout; everything else on stderr.")
@@ -32,7 +33,7 @@ def speaking(as_json: bool, aloud: bool = True) -> Iterator[Callable[[dict[str, 
 
     def say(result: dict[str, Any], text: str) -> None:
         if aloud:
-            print(json.dumps(result, ensure_ascii=False) if as_json else text, file=stdout)
+            terminal.show_json(result, stdout) if as_json else terminal.show(text, stdout)
 
     if as_json:
         with redirect_stdout(sys.stderr):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kwela import terminal
 from kwela.cli.output import first_rank
 from kwela.errors import UserError
 
@@ -119,8 +120,8 @@ def use_smoke_set_if_needed(settings: TrainConfig, *, demo: bool) -> bool:
     if not missing and (demo or not manifest.is_demo(paths[0].parent)):
         return False
     if first_rank():
-        print(f"WARNING: Manifest not found: {(missing or paths)[0].relative_to(root)}", flush=True)
-        print("WARNING: Generating synthetic training data for smoke testing only!", flush=True)
+        terminal.say(f"WARNING: Manifest not found: {(missing or paths)[0].relative_to(root)}")
+        terminal.say("WARNING: Generating synthetic training data for smoke testing only!")
     folder = smoke_set(root / "data" / "smoke")
     data.train_manifest = folder / default.train_manifest.name
     data.val_manifest = folder / default.val_manifest.name

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from kwela import terminal
 from kwela.cli.output import Json, speaking
 from kwela.errors import KwelaError, UserError
 from kwela.machines import provider as providers
@@ -97,7 +98,7 @@ def launch(
             name, instance_type, key_name, address, spot, disk_gb, elastic_ip, machine_profile
         )
         offer = provider.offer(request)
-        print(offer.text)
+        terminal.say(offer.text)
         if not yes:
             _ask_to_agree(provider, "Launch it?", as_json)
         machine = provider.launch(offer)
@@ -128,7 +129,7 @@ def start(
         except UserError as error:
             if address:
                 raise
-            print(f"{error}; the security group stays as it is")
+            terminal.say(f"{error}; the security group stays as it is")
         bill = provider.bill(provider.start(name, caller))
         say(bill.facts, bill.text)
 
@@ -191,7 +192,7 @@ def _exists_already(provider: Provider, machine: Machine) -> str:
 def _give_fixed_address(provider: Provider, machine: Machine, yes: bool, as_json: bool) -> Machine:
     """Give an existing machine an address that stays; ask first if that address must be rented."""
     if not yes and not provider.has_fixed_address(machine.name):
-        print(f"{machine.name} is there already; {provider.fixed_address_cost()}")
+        terminal.say(f"{machine.name} is there already; {provider.fixed_address_cost()}")
         _ask_to_agree(provider, "Give it an Elastic IP?", as_json)
     return provider.fix_address(machine)
 

@@ -323,7 +323,8 @@ class Run:
         return self.team.first and saved and not preview.folder(self.out, progress.epoch).exists()
 
     def _draw_preview(self) -> None:
-        preview.draw(self.task, self.learner.bare_evaluation_model(), self.out, self.progress.epoch)
+        model = self.learner.bare_evaluation_model()
+        preview.draw(self.task, model, self.out, self.progress.epoch, self.journal.say)
 
     def _micro_batches(self, indexes: np.ndarray, epoch: int) -> list[order.MicroBatch]:
         batch_size, team = self.config.data.batch_size, self.team

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 import kwela
-from kwela import families, files
+from kwela import families, files, terminal
 from kwela.engine import checkpoint
 from kwela.errors import KwelaError
 from kwela.export import evidence, to_coreml, to_onnx
@@ -70,7 +70,7 @@ def _export_onnx(source: Source, artefact: Path) -> list[Path]:
             findings["latency_ms"] = to_onnx.latency(draft, model, signature)
         evidence.write(artefact, findings, origin)
         worst, ms = max(findings["max_abs_error"].values()), findings["latency_ms"][0]["p50"]
-        print(f"{artefact}: within {worst:.1e} of PyTorch, {ms:.2g} ms a call", flush=True)
+        terminal.say(f"{artefact}: within {worst:.1e} of PyTorch, {ms:.2g} ms a call")
     return [artefact, evidence.path_of(artefact)]
 
 
@@ -81,7 +81,7 @@ def _export_coreml(source: Source, artefact: Path) -> list[Path]:
         with files.draft(artefact, ending=f".tmp{artefact.suffix}") as draft:
             findings = to_coreml.convert(source.model, source.signature, metadata, draft)
         evidence.write(artefact, findings, origin)
-        print(f"{artefact}: converted; Core ML itself runs on Apple's systems only", flush=True)
+        terminal.say(f"{artefact}: converted; Core ML itself runs on Apple's systems only")
     return [artefact, evidence.path_of(artefact)]
 
 
@@ -114,13 +114,12 @@ def _metadata(source: Source, origin: evidence.Evidence) -> dict[str, str]:
 def _up_to_date(artefact: Path, origin: evidence.Evidence) -> bool:
     up_to_date = evidence.is_up_to_date(artefact, origin)
     if up_to_date:
-        print(f"{artefact}: up to date", flush=True)
+        terminal.say(f"{artefact}: up to date")
     return up_to_date
 
 
 @functools.cache  # once a process, however many models it exports
 def _say_no_coreml() -> None:
-    print(
-        "Core ML: coremltools is not installed, so no .mlpackage was written (pip install 'kwela[coreml]')",
-        flush=True,
+    terminal.say(
+        "Core ML: coremltools is not installed, so no .mlpackage was written (pip install 'kwela[coreml]')"
     )

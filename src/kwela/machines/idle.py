@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from kwela import files
+from kwela import files, terminal
 from kwela.errors import KwelaError, UserError
 from kwela.machines import gpu
 
@@ -204,7 +204,7 @@ def _log(watch: Watch, message: str) -> None:
 
 def _print_error(message: str) -> None:
     with suppress(OSError):  # Stderr may be a file on the same full disk.
-        print(f"kwela idle-watch: {message}", file=sys.stderr)
+        terminal.say(f"kwela idle-watch: {message}", sys.stderr)
 
 
 def _warn_terminals(message: str) -> None:

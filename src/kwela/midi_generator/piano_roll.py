@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 from symusic.core import ScoreTick, TrackTick
 
 from kwela import plots
@@ -30,7 +29,7 @@ def draw(score: ScoreTick, path: Path, title: str = "") -> Path:
     pedals = [spans for track in score.tracks if (spans := pedal_spans(track, end))]
     heights = [10.0, *([2.4] if drums else []), *([0.35] if pedals else [])]
     width = float(np.clip(2.5 + 0.6 * len(lines), 8, MAX_INCHES))
-    figure = Figure(figsize=(width, 0.42 * sum(heights) + 0.9), facecolor=PAPER, layout="constrained")
+    figure = plots.new_figure((width, 0.42 * sum(heights) + 0.9), PAPER, "constrained")
     axes = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     for axis in axes:
         _dress(axis, lines)
@@ -97,6 +96,7 @@ def _draw_pitched(axis: Axes, tracks: list[TrackTick], end: int) -> None:
     axis.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
     axis.hlines([octave - 0.5 for octave in octaves], 0, end, color=FAINT, linewidth=0.8, zorder=0)
     gap = end / 2500  # so that repeated notes do not touch
+    lines = []
     for index, track in enumerate(tracks):
         colour = COLOURS[index % len(COLOURS)]
         notes = [
@@ -105,9 +105,10 @@ def _draw_pitched(axis: Axes, tracks: list[TrackTick], end: int) -> None:
         boxes = [[(a, y - 0.42), (b, y - 0.42), (b, y + 0.42), (a, y + 0.42)] for a, b, y, _ in notes]
         faces = [to_rgba(colour, 0.3 + 0.7 * velocity / 127) for *_, velocity in notes]
         axis.add_collection(PolyCollection(boxes, facecolors=faces, edgecolors=colour, linewidths=0.4))
-        axis.plot([], [], color=colour, linewidth=5, label=track.name or program_name(track.program))
+        lines += axis.plot([], [], color=colour, linewidth=5)
     if tracks:
         axis.legend(
+            lines, [track.name or program_name(track.program) for track in tracks],
             loc="lower right", bbox_to_anchor=(1, 1), ncols=min(6, len(tracks)), frameon=False, fontsize=8,
             labelcolor=INK, handlelength=1, borderaxespad=0.2,
         )  # fmt: skip

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from kwela import files
+from kwela import files, terminal
 from kwela.corpus import parallel
 from kwela.errors import UserError
 from kwela.music import audio
@@ -83,7 +83,7 @@ def fill(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = terminal.say,
     quiet: bool = False,
 ) -> CodeCache:
     """Encode the clips and prompts that `cache_dir` does not hold yet, and return the cache of all of them.

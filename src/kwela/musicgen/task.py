@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kwela import terminal
 from kwela.engine import order, ranks
 from kwela.engine.task import Batch, Mean, Share
 from kwela.errors import UserError
@@ -44,7 +45,7 @@ class MusicgenTask:
         *,
         workers: int | None = None,
         device: str | None = None,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = terminal.say,
     ) -> None:
         self.config, self.workers, self.say = config, workers, say
         self.device = ranks.pick(device, 0, 1)

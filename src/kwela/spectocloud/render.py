@@ -69,10 +69,8 @@ def save_png(cloud: Cloud, path: Path, size: int = 720) -> None:
 
 def save_pair(clouds: Mapping[str, Cloud], path: Path, title: str = "", size: int = 640) -> None:
     """Save clouds side by side, each under its name, seen from the same place."""
-    from matplotlib.figure import Figure
-
     width = 5 * len(clouds)
-    figure = Figure(figsize=(width, 5.6), facecolor=BACKGROUND)
+    figure = plots.new_figure((width, 5.6), BACKGROUND)
     for column, (name, cloud) in enumerate(clouds.items()):
         axes = figure.add_axes((column / len(clouds), 0, 1 / len(clouds), 5 / 5.6))
         axes.imshow(image(cloud, size), interpolation="none")
@@ -123,7 +121,7 @@ def save_html(clouds: Mapping[str, Cloud], path: Path, title: str = "kwela cloud
         data.append({"name": name, "points": len(words), "data": base64.b64encode(words.tobytes()).decode()})
     page = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
     page = page.replace("{{title}}", html.escape(title)).replace(
-        "{{clouds}}", json.dumps(data).replace("</", "<\\/")
+        "{{clouds}}", json.dumps(data).replace("<", "\\u003c")
     )
     files.write(path, page, durable=False)
 

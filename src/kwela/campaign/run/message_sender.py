@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from kwela import __version__
+from kwela import __version__, terminal
 
 TIMEOUT = 5.0  # seconds for one answer of the network
 AGENT = f"kwela/{__version__}"  # some services refuse Python-urllib, for robots use it
@@ -84,7 +84,7 @@ def main() -> int:
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
     else:
         return 0
-    print(reason, file=sys.stderr)
+    terminal.say(reason, sys.stderr)
     return 1
 
 

@@ -7,14 +7,13 @@ is ignored.
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from kwela import tables
+from kwela import files, tables
 from kwela.corpus.pairs import scan
 from kwela.errors import UserError
 from kwela.music import emotion
@@ -59,12 +58,7 @@ def _key(name: str) -> str:
 
 
 def _json(path: Path) -> list[tuple[str, Any, str]]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Object)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: labels not readable: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {str(error)[:200]}") from None
+    values = tables.parse_json(files.read_text(path, "labels"), str(path), object_pairs_hook=_Object)
     if not isinstance(values, _Object):
         raise UserError(f"{path}: expected an object of stem -> numbers")
     return [(stem, vector, f"{path}:{stem}") for stem, vector in values]

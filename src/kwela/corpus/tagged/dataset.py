@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from kwela import files, plots, tables
+from kwela import files, plots, tables, terminal
 from kwela.corpus import parallel
 from kwela.corpus.pairs import identity, scan
 from kwela.corpus.tagged import proxy_score
@@ -72,7 +72,7 @@ def build(
     collection: str = "magnatagatune",
     rule: str | None = None,
     more: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = terminal.say,
     workers: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from symusic.core import ScoreTick
 
+from kwela import terminal
 from kwela.corpus.pairs import manifest as manifests
 from kwela.corpus.pairs import rows as manifest_rows
 from kwela.corpus.pairs.rows import Row
@@ -84,7 +85,7 @@ def _read_scores(rows: Sequence[Mapping[str, Any]], path: Path, left_out: dict[s
     if not with_scores:
         raise UserError(f"{path}: none of its {len(rows)} MIDI files can be read")
     if left_out:
-        Console(stderr=True).print(f"{path}: {len(left_out)} MIDI files left out", style="yellow")
+        terminal.say(f"{path}: {len(left_out)} MIDI files left out", sys.stderr)
     return with_scores
 
 
