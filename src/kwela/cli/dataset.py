@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kwela.cli.corpus import GROUP_BY
+from kwela import terminal
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
@@ -102,7 +103,7 @@ def folder(
         root = Path(os.path.abspath(audio))  # noqa: PTH100 - keeps links, and takes ".." away
         found = tagged.look(root, tags, need_tags=min_tags > 0)
         for line in found.lines():
-            print(line)
+            terminal.say(line)
         report = dataset.build(
             *found.annotations,
             Source((root,)),
