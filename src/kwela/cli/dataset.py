@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kwela.cli.corpus import GROUP_BY
 from kwela import terminal
+from kwela.cli.corpus import GROUP_BY
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
