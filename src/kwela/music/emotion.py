@@ -21,28 +21,43 @@ Words stand in `thesaurus.json`, which holds six bases of six sub-emotions of si
 
 A path is read by these rules. The first one that applies decides, and the reading names it:
 
-    nearest parent directory that is an emotion word  -> "directory:sad"
+    nearest parent directory that names an emotion    -> "directory:sad"
     first whole emotion word of the file name         -> "filename:grief"
     otherwise                                         -> "default", neutral
 
 Words are runs of letters, so "unhappy" is not happy and "Sadie" is not sad. A negated word ("not_happy") is
-skipped.
+skipped. A directory names an emotion if it is a word of the thesaurus, or such a word of German, Spanish,
+French, Portuguese, Italian or isiZulu (`emotion_words.json`), and nothing else than numbers, a plural's "s",
+a remark in brackets, and what people write beside it: "03_angry", "Happy Songs", "class_sad", "Angry (loud)".
+So "Sad Boys" and "happy_sad" name none. Q1 to Q4 are Russell's quadrants, as in EMOPIA. A file's name that is
+such a name as a whole ("traurig_01") is read too.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kwela.errors import UserError
+from kwela.music.emotion_vocabulary import (
+    Entry,
+    beside,
+    degrees,
+    longest_phrase,
+    negations,
+    singular,
+    thesaurus,
+    translations,
+    words_of,
+)
 
 PADDED_SIZE = 64  # numbers in the padded form
 TIERS = 6
@@ -73,6 +88,11 @@ LOWEST = Emotion(valence=-1, arousal=-1, intensity=0)
 HIGHEST = Emotion(valence=1, arousal=1, intensity=1)
 NEUTRAL = Emotion(valence=0.0, arousal=0.0, intensity=0.5)
 
+# Russell's quadrants, as EMOPIA numbers them: of valence and arousal ++, -+, --, +-. Its clips are named
+# by the quadrant, the 11 letters of a video and a number.
+_OF_QUADRANT = ("happy", "angry", "sad", "calm")
+_QUADRANT = re.compile(r"q([1-4])|q([1-4])_[\w-]{11}_\d+", re.IGNORECASE)
+
 # Texts for messages and metadata, so that they name the dimensions of today.
 SIZES_TEXT = f"{len(DIMENSION_NAMES)} or {PADDED_SIZE} numbers"
 PADDED_TEXT = (
@@ -92,23 +112,14 @@ class Reading(NamedTuple):
     node: str  # the place of the word in the thesaurus: "sad/grief"
 
 
-class Entry(NamedTuple):
-    """The place of a word in the thesaurus."""
-
-    valence: float
-    arousal: float
-    tier: int  # 1..6
-    node: str
-
-
 def lookup(word: str) -> Reading:
     """Read a word or phrase of the thesaurus, in any case, with or without a degree ("grief", "Very Sad").
 
     Raises UserError with the nearest known words if the word is unknown.
     """
-    reading = _read_whole(_words(word), "word")
+    reading = _read_whole(words_of(word), "word")
     if reading is None:
-        nearest = difflib.get_close_matches(" ".join(_words(word)), thesaurus(), n=3)
+        nearest = difflib.get_close_matches(" ".join(words_of(word)), thesaurus(), n=3)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "known are happy, sad, angry, fear, ..."
         raise UserError(f"{word!r}: not an emotion word ({hint})")
     return reading
@@ -123,16 +134,20 @@ def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Readi
     path = PurePath(path)
     parents = path.parts[:-1] if root is None else (PurePath(root).name, *path.relative_to(root).parts[:-1])
     for directory in reversed(parents):
-        reading = _read_whole(_words(directory), "directory")
+        reading = _read_name(directory, "directory")
         if reading:
             return reading
-    return _read_first(_words(path.stem), "filename") or Reading(NEUTRAL, "default", "neutral")
+    return (
+        _read_first(words_of(path.stem), "filename")
+        or _read_name(path.stem, "filename")
+        or Reading(NEUTRAL, "default", "neutral")
+    )
 
 
 @cache
 def is_folder(name: str) -> bool:
     """Return whether a folder of this name is an emotion's."""
-    return _read_whole(_words(name), "directory") is not None
+    return _read_name(name, "directory") is not None
 
 
 def read_argument(argument: str) -> Reading:
@@ -195,46 +210,17 @@ def to_64d(vector: Sequence[float] | np.ndarray) -> np.ndarray:
     return padded
 
 
-@cache
-def thesaurus() -> Mapping[str, Entry]:
-    """Return every word and phrase (lower case, single spaces) with its place."""
-    return dict(_walk(_data()["nodes"], ""))
-
-
 # ------------------------------------------------------------------ reading
 
 
-@cache
-def _data() -> dict[str, Any]:
-    data = json.loads(Path(__file__).with_name("thesaurus.json").read_text(encoding="utf-8"))
-    data["degrees"] = {word: int(shift) for shift, words in data["degrees"].items() for word in words}
-    return data
+def _phrase_at(words: list[str], start: int, foreign: bool = False) -> tuple[Entry, int] | None:
+    """Find the longest phrase that begins at `start`, and the index after its last word.
 
-
-@cache
-def _longest_phrase() -> int:
-    """Words of the longest phrase."""
-    return max(phrase.count(" ") for phrase in thesaurus()) + 1
-
-
-def _walk(nodes: dict[str, Any], above: str) -> Iterator[tuple[str, Entry]]:
-    for name, node in nodes.items():
-        valence, arousal = node["at"]
-        for tier, words in enumerate(node["tiers"], 1):
-            for word in words:
-                yield " ".join(_words(word)), Entry(valence, arousal, tier, above + name)
-        yield from _walk(node.get("children", {}), f"{above}{name}/")
-
-
-def _words(text: str) -> list[str]:
-    """Split into lower-case runs of letters, with inner apostrophes: "01_Not-Sad's" -> not, sad's."""
-    return re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)*", unicodedata.normalize("NFC", text).casefold())
-
-
-def _phrase_at(words: list[str], start: int) -> tuple[Entry, int] | None:
-    """Find the longest phrase that begins at `start`, and the index after its last word."""
-    for end in range(min(len(words), start + _longest_phrase()), start, -1):
-        entry = thesaurus().get(" ".join(words[start:end]))
+    foreign: whether the words of other languages count too.
+    """
+    for end in range(min(len(words), start + longest_phrase()), start, -1):
+        phrase = " ".join(words[start:end])
+        entry = thesaurus().get(phrase) or (translations().get(phrase) if foreign else None)
         if entry:
             return entry, end
     return None
@@ -242,7 +228,7 @@ def _phrase_at(words: list[str], start: int) -> tuple[Entry, int] | None:
 
 def _shift(words: list[str], start: int) -> int:
     """Tiers by which the degree before `start`, if there is one, moves a word."""
-    return _data()["degrees"].get(words[start - 1], 0) if start else 0
+    return degrees().get(words[start - 1], 0) if start else 0
 
 
 def _emotion_of(entry: Entry, tier: int) -> Emotion:
@@ -262,10 +248,37 @@ def _reading(words: list[str], entry: Entry, start: int, end: int, kind: str) ->
 def _read_whole(words: list[str], kind: str) -> Reading | None:
     """Read `words` as one phrase, with or without a degree; None if they are anything else."""
     for start in (0, 1):
-        match = _phrase_at(words, start) if start < len(words) else None
+        match = _phrase_at(words, start, foreign=True) if start < len(words) else None
         if match and match[1] == len(words) and (start == 0 or _shift(words, 1)):
             return _reading(words, match[0], start, match[1], kind)
     return None
+
+
+def _read_name(name: str, kind: str) -> Reading | None:
+    """Read a name that is an emotion and nothing else than what people write beside it; else None."""
+    quadrant = _QUADRANT.fullmatch(name.strip())
+    if quadrant:
+        return lookup(_OF_QUADRANT[int(quadrant[1] or quadrant[2]) - 1])._replace(source=f"{kind}:{name}")
+    name = unicodedata.normalize("NFC", name)
+    spaced = name[:1] + "".join(  # HappySongs
+        f" {one}" if before.islower() and one.isupper() else one for before, one in pairwise(name)
+    )
+    words = words_of(re.sub(r"\([^()]*\)|\[[^\[\]]*\]", _without_remark, spaced))
+    first, last = 0, len(words)
+    whole = _read_whole(words_of(name), kind)
+    while not whole and first < last and words[first] in beside():
+        first += 1
+    while not whole and first < last and words[last - 1] in beside():
+        last -= 1
+    words = words[first:last]
+    return whole or _read_whole(words, kind) or _read_whole([*words[:-1], *map(singular, words[-1:])], kind)
+
+
+def _without_remark(brackets: re.Match[str]) -> str:
+    """Return nothing for a remark in brackets, and the brackets where they may turn the sense."""
+    words = words_of(brackets[0])
+    telling = any(word in negations() or _phrase_at([word], 0, foreign=True) for word in words)
+    return brackets[0] if telling else " "
 
 
 def _read_first(words: list[str], kind: str) -> Reading | None:
@@ -277,7 +290,7 @@ def _read_first(words: list[str], kind: str) -> Reading | None:
             start += 1
             continue
         before = start - bool(_shift(words, start)) - 1
-        if before < 0 or words[before] not in _data()["negations"]:
+        if before < 0 or words[before] not in negations():
             return _reading(words, match[0], start, match[1], kind)
         start = match[1]
     return None

@@ -94,7 +94,7 @@ def build(
         counts=found.counts | _counts(opened, song_of, held_out, rows),
         copies=copies,
         unused_labels=sorted({*user_labels} - {reading.label for reading in readings.values()}),
-        **_left_out(readings, opened, song_of),
+        **_left_out(readings, opened, song_of, audio_root),
         **found.report(),
     )
     _publish(out_dir, rows, report)
@@ -102,10 +102,14 @@ def build(
 
 
 def _left_out(
-    readings: dict[scan.Pair, _Emotion], opened: dict[scan.Pair, dict[str, Any]], kept: Iterable[scan.Pair]
+    readings: dict[scan.Pair, _Emotion],
+    opened: dict[scan.Pair, dict[str, Any]],
+    kept: Iterable[scan.Pair],
+    audio_root: Path,
 ) -> dict[str, Any]:
     """Return the report's entries on emotions, and on pairs that are not fit for a row."""
     return {
+        "not_understood": _not_understood([pair for pair in kept if not readings[pair].read], audio_root),
         "emotion_sources": _emotion_sources([readings[pair] for pair in kept]),
         "rejected": _rejected(opened),
         "conflicts": _conflicts(readings),
@@ -128,6 +132,11 @@ class _Emotion:
     source: str
     other: str = ""  # the source of the other path's emotion, if that is another emotion
     label: str = ""  # the key of --labels that it came from
+
+    @property
+    def read(self) -> bool:
+        """Return whether it was read from somewhere."""
+        return self.source != "default"
 
 
 @dataclass(frozen=True)
@@ -211,6 +220,17 @@ def _counts(
 def _emotion_sources(readings: list[_Emotion]) -> dict[str, int]:
     """Return how many emotions were read from each kind of source, in alphabetical order."""
     return dict(sorted(Counter(reading.source.partition(":")[0] for reading in readings).items()))
+
+
+def _not_understood(pairs: Iterable[scan.Pair], audio_root: Path) -> list[dict[str, Any]]:
+    """Return the report's entry for each folder whose name tells no emotion, the largest first."""
+    counts = Counter(
+        scan.printable(folder.as_posix())
+        for pair in pairs
+        if (folder := pair.audio.parent.relative_to(audio_root)) != Path()
+    )
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [{"folder": folder, "pairs": count} for folder, count in ordered]
 
 
 def _conflicts(readings: dict[scan.Pair, _Emotion]) -> list[dict[str, str]]:

@@ -26,6 +26,7 @@ class Report:
         dict[str, str]
     ]  # {"audio", "midi", "used", "other"}: the two paths name different emotions
     unused_labels: list[str]  # of --labels: no pair has this stem
+    not_understood: list[dict[str, Any]] = field(default_factory=list)  # {"folder", "pairs"}: no emotion read
     near_misses: list[dict[str, str]] = field(default_factory=list)  # {"audio", "midi"}: alike
     passed_over: list[dict[str, Any]] = field(default_factory=list)  # {"suffix", "count", "files"}: not read
     misplaced: list[str] = field(default_factory=list)  # audio below the MIDI root, MIDI below the audio root
@@ -48,6 +49,13 @@ def _lines(report: Report) -> Iterator[str]:
     yield "emotions from " + ", ".join(
         f"{source} {count}" for source, count in report.emotion_sources.items()
     )
+    if report.not_understood:
+        folders = ", ".join(f"{entry['folder']} ({entry['pairs']})" for entry in report.not_understood[:8])
+        more = ", ..." * (len(report.not_understood) > 8)
+        yield (
+            f"no emotion understood from {len(report.not_understood)} folders, so their pairs are neutral: "
+            f"{folders}{more}; rename them, or use --labels"
+        )
     if report.unmatched:
         yield f"{len(report.unmatched)} files without a partner (listed in {REPORT})"
     for entry in report.near_misses[:5]:

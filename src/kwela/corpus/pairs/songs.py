@@ -110,7 +110,7 @@ def _without_parts(paths: Sequence[Parts]) -> list[Parts]:
 def _only_name(inside: Mapping[Parts, set[str]]) -> str | None:
     """Return the name that all files have, each in a folder of its own: then it can't be a song's name."""
     names = {one for folder in inside.values() for one in folder}
-    tellers = {_telling(folder) for folder in inside if folder and not emotion.is_folder(folder[-1])}
+    tellers = {_telling(folder) for folder in inside if folder and not emotion.is_folder(folder[-1])} - {()}
     if len(names) != 1 or len(inside) < 2 or len(tellers) < len(inside):
         return None
     only = names.pop()

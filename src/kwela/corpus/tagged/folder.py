@@ -89,7 +89,7 @@ def look(folder: Path, table: Path | None = None, need_tags: bool = True) -> Aud
         raise UserError(f"{table or folder}: no tags (name them in a CSV, or by folders; or --min-tags 0)")
     return AudioFolder(
         Annotations(clips, sorted({tag for clip in clips for tag in clip.tags})),
-        [file for file in found.others if table is None or not file.samefile(table)],
+        [file for file in found.others if table is None or file != table.absolute()],
         found.unreadable,
         [scan.printable(path) for path in paths if path not in listed.tags and path not in tied],
         listed.ties,
