@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soxr
 
-from kwela.music.audio_files.facts import Facts, UnreadableAudio, facts, not_sound, unreadable
+from kwela.music.audio_files.facts import Facts, UnreadableAudio, facts, mix, not_sound, unreadable
 from kwela.music.audio_files.part import Damaged, NotAudio, Part
 
 __all__ = ["AUDIO_SUFFIXES", "UnreadableAudio", "check", "duration", "load", "log_mel", "probe", "whole"]
@@ -49,8 +49,13 @@ def probe(path: Path) -> None:
     found = facts(Path(path))
     if found.cut is not None:
         raise unreadable(found.path, found.cut)
-    if not len(_read(found, found.parts[0].rate, 0, found.parts[0].rate)):
-        raise unreadable(found.path, "its first second does not decode")
+    try:
+        first = next(found.parts[0].blocks(0, found.parts[0].rate), np.zeros(0))
+    except (NotAudio, Damaged) as error:
+        raise unreadable(found.path, str(error)) from None
+    why = not_sound(first, found.parts[0].rate, 0) if len(first) else "its first second does not decode"
+    if why is not None:
+        raise unreadable(found.path, why)
 
 
 def check(path: Path) -> None:
@@ -147,11 +152,11 @@ def _read(found: Facts, rate: int, first: int, count: int | None) -> np.ndarray:
     begins = 0  # the number of the part's first sample
     stop = None if count is None else first + count
     try:
-        for part, weights in zip(found.parts, found.weights, strict=True):
+        for number, part in enumerate(found.parts):
             length = -(-part.frames * rate // part.rate)
             low, high = max(first - begins, 0), length if stop is None else min(stop - begins, length)
             if low < high:
-                waves.append(_read_part(part, weights, rate, low, high))
+                waves.append(_read_part(part, mix(found, number), rate, low, high))
             begins += length
     except (NotAudio, Damaged) as error:
         raise unreadable(found.path, str(error)) from None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +41,9 @@ class Facts:
 
     path: Path
     parts: tuple[Part, ...]
-    weights: tuple[np.ndarray, ...]  # of each part's channels in the mono mix, float32
     fault: str | None  # why its samples are no sound
     cut: str | None  # how much of it is missing, by its header
+    mixes: dict[int, np.ndarray] = field(default_factory=dict)  # what `mix` has found
 
     @property
     def seconds(self) -> float:
@@ -76,8 +76,7 @@ def _facts(path: Path, mtime_ns: int, size: int) -> Facts | str:
         for part in parts:
             if part.rate not in RATES:
                 return f"its sample rate is {part.rate} Hz"
-        weights = tuple(_weights(part) for part in parts)
-        return Facts(path, tuple(parts), weights, _fault(parts), _cut(parts))
+        return Facts(path, tuple(parts), _fault(parts), _cut(parts))
     except (NotAudio, Damaged) as error:
         return str(error)
 
@@ -145,12 +144,24 @@ def not_sound(wave: np.ndarray, rate: int, first: int) -> str | None:
     return f"its sample at {(first + at) / rate:.3f} s is {what}"
 
 
+def mix(found: Facts, number: int) -> np.ndarray:
+    """Return the weights of a part's channels in the mono mix, float32 (channels). number: the part's.
+
+    They are those of the mean, or of the strongest channel alone where the channels cancel in any of a few
+    stretches of the part. Raises Damaged and NotAudio.
+    """
+    if number not in found.mixes:
+        found.mixes[number] = _weights(found.parts[number])
+    return found.mixes[number]
+
+
 def _weights(part: Part) -> np.ndarray:
-    """Return the weights of a part's channels: their mean, or the strongest alone if they cancel."""
     mean = np.full(part.channels, 1 / part.channels, np.float32)
     if part.channels == 1:
         return mean
-    stretches = [block for block in _stretches(part) if len(block)]
+    last = max(0, part.frames - _STRETCH)
+    places = sorted({last * (2 * place + 1) // (2 * _PLACES) for place in range(_PLACES)})
+    stretches = [block for block in part.glimpses(places, _STRETCH) if len(block)]
     energy = np.array(
         [np.square(block, dtype=np.float64).mean(0) for block in stretches]
     )  # (places, channels)
@@ -163,11 +174,3 @@ def _weights(part: Part) -> np.ndarray:
     strongest = np.zeros(part.channels, np.float32)
     strongest[energy.sum(0).argmax()] = 1
     return strongest
-
-
-def _stretches(part: Part) -> Iterator[np.ndarray]:
-    """Yield short stretches spread over a part."""
-    last = max(0, part.frames - _STRETCH)
-    for first in sorted({last * (2 * place + 1) // (2 * _PLACES) for place in range(_PLACES)}):
-        blocks = list(part.blocks(first, min(first + _STRETCH, part.frames)))
-        yield np.concatenate(blocks) if blocks else np.zeros((0, part.channels), np.float32)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -27,10 +27,10 @@ _FFMPEG = {
     "format_whitelist": "wav,w64,mp3,flac,ogg,mov,aac,aiff,au,caf,matroska",
     "protocol_whitelist": "file",
 }
-_EARLY = 1.0  # seconds decoded before the wanted place
-_ANCHOR = 6.0  # seconds between the places at which the decoder of a noisy codec begins anew
+_EARLY, _EARLY_NOISY = 1.0, 0.5  # seconds decoded before the wanted place
+_ANCHOR = 4.0  # seconds between the places at which the decoder of a noisy codec begins anew
 _NOISY = frozenset({"aac", "opus", "libopus", "aac_latm"})
-_TAIL = 1.0  # seconds decoded at the end, to see whether the header is right
+_TAIL = 0.5  # seconds decoded at the end, to see whether the header is right
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class FfmpegPart:
         while first < stop:
             end = min(stop, (first // anchor + 1) * anchor) if self._is_noisy() else stop
             place = first // anchor * anchor if self._is_noisy() else first
-            begin = max(0, place - round(_EARLY * self.rate)) if self.seekable else 0
+            early = round((_EARLY_NOISY if self._is_noisy() else _EARLY) * self.rate)
+            begin = max(0, place - early) if self.seekable else 0
             with _opened(self.path, self.span) as container:
                 got = 0
                 for wave, at in _placed(container, begin, self.rate, self.channels):
@@ -66,6 +67,24 @@ class FfmpegPart:
                     if first + got >= end:
                         break
             first = end
+
+    def glimpses(self, places: Sequence[int], count: int) -> Iterator[np.ndarray]:
+        """Yield about `count` samples from near each place, (n, channels). Raises Damaged and NotAudio."""
+        if not self.seekable:
+            first = 0
+            for block in self.blocks(0, self.frames):
+                yield from (block[:count] for place in places if first <= place < first + len(block))
+                first += len(block)
+            return
+        with _opened(self.path, self.span) as container:
+            for place in places:
+                got = 0
+                for wave, _ in _placed(container, place, self.rate, self.channels):
+                    if got:  # the first frame lacks the one before it
+                        yield wave
+                    got += len(wave)
+                    if got >= count:
+                        break
 
     def _is_noisy(self) -> bool:
         return self.seekable and self.codec in _NOISY
@@ -95,7 +114,7 @@ def find(path: Path, span: tuple[int, int] | None = None, seekable: bool = True)
 
 def _end(part: FfmpegPart, duration: int) -> int | None:
     """Return the sample at which decoding ends, seen from the last second; None if timestamps don't fit."""
-    begin = max(0, duration - round((_TAIL + _EARLY) * part.rate))
+    begin = max(0, duration - round(_TAIL * part.rate))
     end = None
     with contextlib.suppress(Damaged), _opened(part.path, part.span) as container:
         for wave, at in _placed(container, begin, part.rate, part.channels, strict=True):

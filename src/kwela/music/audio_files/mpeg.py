@@ -14,7 +14,7 @@ import contextlib
 import functools
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +88,18 @@ class Run:
                 block = wave[max(0, begin - at) : end - at]
                 if len(block):
                     yield block
+
+    def glimpses(self, places: Sequence[int], count: int) -> Iterator[np.ndarray]:
+        """Yield about `count` samples from near each place, (n, channels)."""
+        with _mapped(self.path) as data:
+            for place in places:
+                first = min(place // self.kind.samples // ANCHOR * ANCHOR, max(0, self.coded - 4))
+                context = _decoder(self.kind.codec)
+                waves = []
+                for _, frame in self._coded(data, first, first + 1 + -(-count // self.kind.samples)):
+                    with contextlib.suppress(av.error.FFmpegError):
+                        waves += [_wave(one) for one in context.decode(av.Packet(frame))]
+                yield _fit(waves[1:], self.kind, len(waves) - 1)
 
     def _decoded(self, data: mmap.mmap, first: int, stop: int) -> Iterator[tuple[np.ndarray, int]]:
         """Yield (samples, place of the first one) of the codec's frames from `first` to `stop`."""
@@ -331,14 +343,15 @@ def _decoded_kind(run: Run, data: mmap.mmap) -> Kind:
     return kind
 
 
-def _fit(waves: list[np.ndarray], kind: Kind) -> np.ndarray:
-    """Return one coded frame's samples: zeros where it gave none, so that the rest keeps its place."""
+def _fit(waves: list[np.ndarray], kind: Kind, frames: int = 1) -> np.ndarray:
+    """Return the samples of coded frames: zeros where they gave none, so that the rest keeps its place."""
+    length = max(0, frames) * kind.samples
     wave = np.concatenate(waves) if waves else np.zeros((0, kind.channels), np.float32)
-    if wave.shape == (kind.samples, kind.channels):
+    if wave.shape == (length, kind.channels):
         return wave
     if wave.shape[1] != kind.channels:
         wave = np.repeat(wave.mean(1, keepdims=True, dtype=np.float32), kind.channels, 1)
-    return np.pad(wave[: kind.samples], ((0, max(0, kind.samples - len(wave))), (0, 0)))
+    return np.pad(wave[:length], ((0, max(0, length - len(wave))), (0, 0)))
 
 
 def _decoder(codec: str) -> av.AudioCodecContext:

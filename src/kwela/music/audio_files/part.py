@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -40,6 +40,9 @@ class Part(Protocol):
 
     def blocks(self, first: int, stop: int) -> Iterator[np.ndarray]:
         """Yield the samples from `first` to `stop` as float32 (n, channels), full scale 1."""
+
+    def glimpses(self, places: Sequence[int], count: int) -> Iterator[np.ndarray]:
+        """Yield about `count` samples from near each place, (n, channels). They need not be exact."""
 
 
 class Slice(io.RawIOBase):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -50,6 +50,11 @@ class Samples:
                 samples = self._decode(data[: len(data) // frame * frame])
                 yield samples.reshape(-1, self.channels)
                 first += len(data) // frame
+
+    def glimpses(self, places: Sequence[int], count: int) -> Iterator[np.ndarray]:
+        """Yield `count` frames from each place on, (n, channels)."""
+        for place in places:
+            yield from self.blocks(place, min(place + count, self.frames))
 
     def _decode(self, data: bytes) -> np.ndarray:
         if self.kind in "am":

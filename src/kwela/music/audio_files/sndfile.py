@@ -5,8 +5,9 @@ A file whose end disagrees with its header is left to FFmpeg.
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,17 +33,30 @@ class SndfilePart:
     def blocks(self, first: int, stop: int) -> Iterator[np.ndarray]:
         """Yield samples, as `Part.blocks`. Raises Damaged."""
         stop = min(stop, self.frames)
-        with part.source(self.path, self.span) as source, soundfile.SoundFile(source) as file:
+        with self._opened() as file:
+            if first:
+                file.seek(first)
             while first < stop:
-                try:
-                    file.seek(first)
-                    block = file.read(min(_BLOCK, stop - first), dtype="float32", always_2d=True)
-                except soundfile.LibsndfileError:
-                    raise part.Damaged("damaged in its middle") from None
+                block = file.read(min(_BLOCK, stop - first), dtype="float32", always_2d=True)
                 if not len(block):
                     return
                 yield block
                 first += len(block)
+
+    def glimpses(self, places: Sequence[int], count: int) -> Iterator[np.ndarray]:
+        """Yield samples, as `Part.glimpses`. Raises Damaged."""
+        with self._opened() as file:
+            for place in places:
+                file.seek(place)
+                yield file.read(count, dtype="float32", always_2d=True)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[soundfile.SoundFile]:
+        try:
+            with part.source(self.path, self.span) as source, soundfile.SoundFile(source) as file:
+                yield file
+        except soundfile.LibsndfileError:
+            raise part.Damaged("damaged in its middle") from None
 
 
 def find(path: Path, span: tuple[int, int] | None = None) -> SndfilePart | None:
