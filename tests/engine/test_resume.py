@@ -179,8 +179,13 @@ def test_weights_of_another_version_of_the_model_are_not_taken(runs, tmp_path, m
 
 
 def test_starting_afresh_keeps_the_old_folder(runs, tmp_path):
-    resumed(runs, tmp_path, "training.epochs=1", quiet=True, resume=None)
+    curves = tmp_path / "runs" / "toy"
+    curves.mkdir(parents=True)
+    (curves / "old").touch()
+    resumed(runs, tmp_path, "training.epochs=1", quiet=True, resume=None, runs_dir=curves)
     assert differences(runs / "part", tmp_path / "part.1") == []
+    assert (tmp_path / "runs" / "toy.1" / "old").is_file()
+    assert [path.name.startswith("events") for path in curves.iterdir()] == [True]
 
 
 def test_a_run_that_can_not_start_sets_nothing_aside(runs, tmp_path):

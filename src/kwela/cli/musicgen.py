@@ -17,7 +17,7 @@ import typer
 
 from kwela import terminal
 from kwela.cli.output import Json, first_rank, speaking
-from kwela.cli.prepare import PreparedTraining, TrainingRequest
+from kwela.cli.prepare import PreparedTraining, TrainingRequest, tensorboard_folder
 from kwela.errors import KwelaError, UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def prepare(request: TrainingRequest, workers: int | None, ledger: Path | None) 
     folder = request.out or playbook_settings.checkpoint_dir
     runs_dir = playbook_settings.tensorboard_dir
     if folder != playbook_settings.checkpoint_dir:  # A rehearsal must not mix its curves with the campaign's.
-        runs_dir = runs_dir.with_name(folder.name)
+        runs_dir = tensorboard_folder(folder, playbook_settings.checkpoint_dir.parent, runs_dir.parent)
     return PreparedTraining(
         settings,
         task,

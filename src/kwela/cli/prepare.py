@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,10 +69,30 @@ def prepare(request: TrainingRequest) -> PreparedTraining:
         settings,
         family.task(settings),
         folder,
-        root / "runs" / folder.resolve().name,
+        root / "runs" / family.name
+        if request.out is None
+        else tensorboard_folder(folder, root / "checkpoints", root / "runs"),
         rows.data_hash([settings.data.train_manifest, settings.data.val_manifest]),
         family.tokenizer_hash,
     )
+
+
+def tensorboard_folder(folder: Path, checkpoints: Path, runs: Path) -> Path:
+    """Return the folder of the TensorBoard curves of a run: each folder of checkpoints has its own.
+
+    folder: that of the run's checkpoints. checkpoints, runs: where such folders and curves usually are. The
+    curves have the name of the checkpoints' folder: its path below `checkpoints` or below the repository, and
+    for any other folder its name with a hash of its path.
+    """
+    from kwela import config, files
+
+    folder, usual, root = folder.resolve(), checkpoints.resolve(), config.repo_root().resolve()
+    for base, other in ((usual, root), (root, usual)):
+        if folder.is_relative_to(base) and folder != base:
+            name = folder.relative_to(base)
+            if not (other / name).is_dir():  # two folders with one name: each is called by its hash
+                return runs / name
+    return runs / f"{folder.name}-{files.sha256(os.fsencode(folder))[:8]}"
 
 
 def smoke_epochs(

@@ -122,14 +122,18 @@ def choose(
     return Start(None, afresh=True, why=why)
 
 
-def set_aside(out: Path, say: Callable[[str], None]) -> None:
-    """Rename `out` to the first free name `<name>.N`, if it holds checkpoints."""
+def set_aside(out: Path, runs_dir: Path | None, say: Callable[[str], None]) -> None:
+    """Rename `out`, if it holds checkpoints, and TensorBoard's folder to the first free `<name>.N`."""
     if not any(out.glob("*.pt")):
         return
     number = 1
     while (aside := out.with_name(f"{out.name}.{number}")).exists():
         number += 1
     out.rename(aside)
+    if runs_dir is not None and runs_dir.is_dir():
+        curves = runs_dir.with_name(f"{runs_dir.name}.{number}")
+        if not curves.exists():
+            runs_dir.rename(curves)
     say(f"Starting afresh in {out}; what was there is now {aside}")
 
 

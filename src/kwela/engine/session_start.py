@@ -98,7 +98,7 @@ def open_folder(
     try:
         if journal.first:
             if start.afresh:
-                resume.set_aside(out, journal.say)
+                resume.set_aside(out, runs_dir, journal.say)
             out.mkdir(parents=True, exist_ok=True)
             checkpoint.prune(out)
             last = out / checkpoint.LAST
