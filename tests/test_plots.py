@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from font_of_boxes import font_of_boxes
 from kwela import fonts, plots
 from kwela.errors import UserError
 
@@ -106,36 +107,12 @@ def test_every_figure_is_made_and_saved_in_one_place() -> None:
     assert not found
 
 
-def a_font(path: Path, characters: str) -> Path:
-    """A TrueType font of black boxes for these characters."""
-    from fontTools.fontBuilder import FontBuilder
-    from fontTools.pens.ttGlyphPen import TTGlyphPen
-
-    pen = TTGlyphPen(None)
-    pen.moveTo((0, 0))
-    for point in ((0, 800), (900, 800), (900, 0)):
-        pen.lineTo(point)
-    pen.closePath()
-    box, names = pen.glyph(), {ord(sign): f"u{ord(sign):04X}" for sign in characters}
-    builder = FontBuilder(1000, isTTF=True)
-    builder.setupGlyphOrder([".notdef", *names.values()])
-    builder.setupCharacterMap(names)
-    builder.setupGlyf(dict.fromkeys([".notdef", *names.values()], box))
-    builder.setupHorizontalMetrics(dict.fromkeys([".notdef", *names.values()], (1000, 0)))
-    builder.setupHorizontalHeader(ascent=800, descent=-200)
-    builder.setupNameTable({"familyName": f"Kwela Test {path.stem}", "styleName": "Regular"})
-    builder.setupOS2(sTypoAscender=800, usWinAscent=800, usWinDescent=200)
-    builder.setupPost()
-    builder.save(path)
-    return path
-
-
 def test_a_font_of_the_system_is_taken_for_what_dejavu_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fonts.lacking("isiZulu: ṱhofho ḓi ṅwe, موسيقى, ≥ … \u200d") == ""
     assert fonts.lacking("日本 日 🎹") == "日本🎹"
-    japanese, keys = a_font(tmp_path / "a.ttf", "日本x"), a_font(tmp_path / "b.ttf", "本🎹")
+    japanese, keys = font_of_boxes(tmp_path / "a.ttf", "日本x"), font_of_boxes(tmp_path / "b.ttf", "本🎹")
     (tmp_path / "c.ttf").write_bytes(b"no font")
     monkeypatch.setattr(fonts, "system_fonts", lambda: (tmp_path / "c.ttf", japanese, keys))
     assert fonts.for_text("plain") == [] and fonts.for_text("本") == [japanese]

@@ -73,15 +73,20 @@ def _separator(text: str, usual: str, columns: Sequence[str]) -> str:
     return usual
 
 
-def check_header(path: Path, header: Sequence[str], columns: Sequence[str], separator: str = ",") -> None:
-    """Raise UserError unless `header` has all the `columns`, and no name twice."""
+def check_header(
+    path: Path, header: Sequence[str], columns: Sequence[str], separator: str = ",", others_once: bool = True
+) -> None:
+    """Raise UserError unless `header` has all the `columns`, and no name twice.
+
+    others_once: False allows further columns of one name.
+    """
     for column in columns:
         if column not in header:
             first = f", the first is {header[0][:60]!r}" if header else ""
             hint = f" (is it separated by {_SEPARATORS[separator]}?)" if len(header) == 1 else ""
             raise UserError(f"{path}: no column {column}{first}{hint}; needed: {', '.join(columns)}")
     for number, column in enumerate(header, 1):
-        if column and column in header[: number - 1]:
+        if column in header[: number - 1] and (column in columns or (column and others_once)):
             before = header.index(column) + 1
             raise UserError(
                 f"{path}: column {column[:60]} stands twice ({before} and {number}): rename or remove one"

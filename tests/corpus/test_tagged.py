@@ -76,3 +76,16 @@ def test_a_set_of_whatever_tags_counts_what_is_absent_and_says_where_it_is(folde
     split = report["clips_by_split"]
     counts = ", ".join(f"{split.get(name, 0)} {name}" for name in ("train", "val", "test"))
     assert lines[-1] == f"Wrote {out / dataset.METADATA} ({counts})"
+
+
+def test_columns_of_1_0_and_true_are_tags_and_an_index_is_passed_over(folder):
+    table = folder.parent / "tags.csv"
+    table.write_text(
+        ";file;drums;piano;tag;tag\n0;cat-four;1.0;False;90s;808\n2;jazz/cat-three;0.0;True;1;x\n"
+    )
+    found = tagged.look(folder, table)
+    assert [clip.tags for clip in found.annotations.clips] == [("drums", "90s", "808"), ("piano", "1", "x")]
+    assert found.passed_over_columns == 1 and any("without a name" in line for line in found.lines())
+    table.write_text("file,drums\ncat-four,1\njazz/cat-three,2\n")
+    with pytest.raises(UserError, match="row 3: column drums: '2' is neither 0 nor 1"):
+        tagged.look(folder, table)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kwela import files
+from kwela import files, terminal
 from kwela.campaign.report.blocks import Block, Picture, Table, Text, Title
 from kwela.campaign.report.pdf import pdf_bytes
 from kwela.errors import KwelaError
@@ -53,15 +54,20 @@ def markdown_text(blocks: Sequence[Block], folder: Path) -> str:
 def _markdown_blocks(blocks: Sequence[Block], folder: Path) -> Iterator[str]:
     for block in blocks:
         if isinstance(block, Title):
-            yield f"{'#' * block.level} {block.text}\n"
+            yield f"{'#' * block.level} {_as_typed(block.text)}\n"
         elif isinstance(block, Text):
-            yield f"{block.text}\n"
+            yield f"{_as_typed(block.text)}\n"
         elif isinstance(block, Picture):
-            yield f"![{block.caption}]({os.path.relpath(block.file, folder)})\n"
+            yield f"![{_as_typed(block.caption)}]({os.path.relpath(block.file, folder)})\n"
         elif isinstance(block, Table):
             rows = [block.head, ["---"] * len(block.head), *block.rows]
-            cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
+            cells = [[_as_typed(" ".join(cell.split())).replace("|", "\\|") for cell in row] for row in rows]
             yield "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n"
+
+
+def _as_typed(text: str) -> str:
+    """Return `text` for Markdown, in which HTML and stars of a prompt mean themselves."""
+    return re.sub(r"<(?=[A-Za-z/!?])|\*", r"\\\g<0>", terminal.printable(text))
 
 
 def _html_text(blocks: Sequence[Block], name: str) -> str:

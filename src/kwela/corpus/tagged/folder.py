@@ -1,13 +1,15 @@
 """Any folder of audio with tags: from a CSV, or from the names of the folders that a file lies in.
 
 CSV: `file` (its path below the folder or its name, with or without the extension), then tags, one a cell or
-comma-joined in one; or, as in MagnaTagATune, one column of 0 and 1 a tag. An `artist` column names the
-artist; else it is what the file's name tells (`artists.py`).
+comma-joined in one; or, as in MagnaTagATune, one column of 0 and 1 a tag (1.0 and True are 1 too). An
+`artist` column names the artist; else it is what the file's name tells (`artists.py`). A column of numbers
+without a name, as pandas writes its index, is passed over.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,7 @@ class AudioFolder:
     unreadable: list[str]  # folders, with the reason
     unlisted: list[str]  # audio files that the table lacks
     ties: dict[str, list[str]]  # a name of the table -> the several files that it may mean
+    passed_over_columns: int = 0  # of the table
 
     def report(self) -> dict[str, Any]:
         """Return the entries of dataset_report.json on files that are no clips."""
@@ -46,6 +49,8 @@ class AudioFolder:
         """Yield what a terminal says of them."""
         if self.others:
             yield f"{scan.passed_over_text(self.others)} (listed in the report)"
+        if self.passed_over_columns:
+            yield f"passed over: {self.passed_over_columns} columns of numbers without a name in the table"
         for folder in self.unreadable:
             yield f"folder not readable: {folder}"
         for name, meant in self.ties.items():
@@ -93,6 +98,7 @@ def look(folder: Path, table: Path | None = None, need_tags: bool = True) -> Aud
         found.unreadable,
         [scan.printable(path) for path in paths if path not in listed.tags and path not in tied],
         listed.ties,
+        listed.passed_over_columns,
     )
 
 
@@ -107,16 +113,18 @@ class _Table(NamedTuple):
     tags: dict[str, list[str]]
     artists: dict[str, str]
     ties: dict[str, list[str]]
+    passed_over_columns: int = 0
 
 
 def _read_table(table: Path, paths: Sequence[str], root: Path) -> _Table:
-    rows = tables.read_cells(table, "tags")
+    rows = tables.read_cells(table, "tags", columns=["file"])
     head = [cell.strip() for cell in rows[0][1]] if rows else []
-    tables.check_header(table, head, ["file"])
+    tables.check_header(table, head, ["file"], others_once=False)
     at_file = head.index("file")
     at_artist = head.index("artist") if "artist" in head else None
     known = _names(paths)
-    listed = _Table({}, {}, {})
+    flags, indexes = _columns_of_numbers(head, rows[1:], {at_file, at_artist})
+    listed = _Table({}, {}, {}, len(indexes))
     for where, row in rows[1:]:
         name = row[at_file].strip() if len(row) > at_file else ""
         meant = known.get(_plain(name), [])
@@ -130,13 +138,47 @@ def _read_table(table: Path, paths: Sequence[str], root: Path) -> _Table:
             listed.artists[path] = row[at_artist].strip()
         tags = listed.tags.setdefault(path, [])
         for index, cell in enumerate(row):
-            if index in (at_file, at_artist):
+            if index in (at_file, at_artist) or index in indexes:
                 continue
-            if cell.strip() in ("0", "1") and index < len(head):
-                tags += [head[index].casefold()] * (cell.strip() == "1")
+            if index in flags:
+                tags += [head[index].casefold()] * bool(tables.yes_or_no(cell))
             else:
                 tags += [word.strip().casefold() for word in cell.split(",") if word.strip()]
     return listed
+
+
+def _columns_of_numbers(
+    head: Sequence[str], rows: Sequence[tuple[str, list[str]]], others: set[int | None]
+) -> tuple[set[int], set[int]]:
+    """Return the indexes of the columns of 0 and 1, and of those of numbers without a name.
+
+    others: columns that are not looked at. Raises UserError naming the row and column of another number among
+    0 and 1. Every other column holds words.
+    """
+    flags, indexes = set(), set()
+    for index, name in enumerate(head):
+        cells = [
+            (where, row[index].strip()) for where, row in rows if len(row) > index and row[index].strip()
+        ]
+        if index in others or not cells:
+            continue
+        wrong = [(where, cell) for where, cell in cells if tables.yes_or_no(cell) is None]
+        if re.fullmatch(r"|Unnamed: \d+", name) and all(cell.isdecimal() for _, cell in cells):
+            indexes.add(index)
+        elif not wrong:
+            flags.add(index)
+        elif len(wrong) < len(cells) and all(_is_number(cell) for _, cell in wrong):
+            where, cell = wrong[0]
+            raise UserError(f"{where}: column {name}: {cell!r} is neither 0 nor 1")
+    return flags, indexes
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _names(paths: Sequence[str]) -> dict[str, list[str]]:
