@@ -269,10 +269,23 @@ def _data_text(report: JsonObject) -> str:
         f"Of {report.get('clips', 0):,} clips with {report.get('tag_columns', 0)} tags, "
         f"{report.get('qualifying', 0):,} carry at least {chosen.get('min_tags')} of "
         f"{len(chosen.get('proxy_groups', {}))} groups of proxy tags; {report.get('kept', 0):,} were kept "
-        f"({split}; {report.get('hours')} hours; no artist on two sides; "
+        f"({split}; {report.get('hours')} hours; {_artists_text(report)}; "
         f"at most {chosen.get('max_clips_per_artist')} clips an artist). "
         f"{len(report.get('broken', {}))} did not decode."
     )
+
+
+def _artists_text(report: JsonObject) -> str:
+    """Return what the data set's report says of artists on two sides: only what was checked."""
+    known, torn = report.get("artists_known"), report.get("artists_on_two_sides")
+    if known is None:  # a report of before: only MagnaTagATune's clips all had an artist
+        checked = report.get("collection", "magnatagatune") == "magnatagatune"
+        return "no artist on two sides" if checked else "split by the names of the files"
+    if torn:
+        return f"{len(torn)} artists on two sides"
+    if known < report.get("kept", 0):
+        return f"the artist of {known:,} clips is known; no song on two sides"
+    return "no artist on two sides"
 
 
 def _training_text(run: JsonObject, state: CampaignState) -> str:

@@ -34,7 +34,9 @@ def artist_of(path: str) -> str:
     numbered = set(_words(" ".join(pieces[1:]))) <= _NO_ARTIST  # "loop-000", "voice-memo-3"
     if numbered and re.search(r"[\s_].+[\s_]\d+$", artist):  # "1_rock_100_beat_4-4" is a meter, or a range
         return ""
-    if _NOBODY.fullmatch(artist) or set(_words(artist)) <= _NO_ARTIST - (frozenset() if numbered else _BANDS):
+    words = set(_words(artist))
+    longer = {word for word in words if len(word) > 1} or words  # of "C minor", "minor"
+    if _NOBODY.fullmatch(artist) or longer <= _NO_ARTIST - (frozenset() if numbered else _BANDS):
         return ""
     return artist
 

@@ -57,7 +57,8 @@ class AudioFolder:
             yield f"left out: {name} of the table may be {', '.join(meant)}: write the extension"
         if self.unlisted:
             few = ", ".join(self.unlisted[:3]) + ", ..." * (len(self.unlisted) > 3)
-            yield f"left out: {len(self.unlisted)} audio files that the table lacks ({few})"
+            plural = "s" * (len(self.unlisted) > 1)
+            yield f"left out: {len(self.unlisted)} audio file{plural} that the table lacks ({few})"
 
 
 def read(folder: Path, table: Path | None = None) -> Annotations:

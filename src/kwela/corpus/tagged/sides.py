@@ -50,9 +50,10 @@ def divide(clips: Sequence[Clip], sounds: Sequence[str], rule: str | None, seed:
         "artists_on_two_sides": torn,
         "copies": [[scan.printable(clips[index].path) for index in one] for one in copies],
     }
-    return Sides(
-        groups, sides, report, [*_copy_lines(copies, joined), _line(len(clips), known, torn, report)]
-    )
+    lines = [*_copy_lines(copies, joined), _line(len(clips), known, torn, report)]
+    if "test" not in sides:
+        lines.append("The test side is empty: three sides take three groups")
+    return Sides(groups, sides, report, lines)
 
 
 def _join_copies(groups: list[str], sounds: Sequence[str]) -> tuple[list[str], list[list[int]], bool]:
