@@ -17,6 +17,7 @@ import numpy as np
 import soxr
 
 from kwela.music.audio_files.facts import Facts, UnreadableAudio, facts, mix, not_sound, unreadable
+from kwela.music.audio_files.ffmpeg import LONGEST
 from kwela.music.audio_files.part import Damaged, NotAudio, Part
 
 __all__ = ["AUDIO_SUFFIXES", "UnreadableAudio", "check", "duration", "load", "log_mel", "probe", "whole"]
@@ -151,6 +152,8 @@ def _read(found: Facts, rate: int, first: int, count: int | None) -> np.ndarray:
     waves: list[np.ndarray] = []
     begins = 0  # the number of the part's first sample
     stop = None if count is None else first + count
+    if min(found.seconds, math.inf if count is None else count / rate) > LONGEST:
+        raise unreadable(found.path, f"{LONGEST // 3600} hours are the most that is read at once")
     try:
         for number, part in enumerate(found.parts):
             length = -(-part.frames * rate // part.rate)

@@ -104,7 +104,8 @@ def _ogg(path: Path) -> list[Part]:
         part: Part | None = None
         if link.plausible and link.codec == b"\x01vorbis":
             part = sndfile.find(path, span)
-        parts.append(part or ffmpeg.find(path, span, seekable=link.plausible))
+        is_honest = link.plausible and link.codec != b"\x01vorbis"  # else libsndfile would have taken it
+        parts.append(part or ffmpeg.find(path, span, seekable=is_honest))
     return parts
 
 

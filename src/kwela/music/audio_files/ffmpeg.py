@@ -21,7 +21,7 @@ from av.container import InputContainer
 
 from kwela.music.audio_files.part import Damaged, NotAudio, source
 
-LONGEST = 12 * 3600  # seconds that are counted by decoding
+LONGEST = 4 * 3600  # seconds that are decoded at once
 # The containers that FFmpeg may recognise. Without this list it would open the files that a playlist names.
 _FFMPEG = {
     "format_whitelist": "wav,w64,mp3,flac,ogg,mov,aac,aiff,au,caf,matroska",
@@ -102,11 +102,12 @@ def find(path: Path, span: tuple[int, int] | None = None, seekable: bool = True)
             raise NotAudio("no audio could be decoded")
         rate, channels = first[2], first[0].shape[1]
         duration = None if stream.duration is None else round(stream.duration * _base(stream) * rate)
-        is_mov = "mov" in container.format.name
-        part = FfmpegPart(path, span, rate, channels, 0, duration, stream.codec_context.name, seekable)
+        is_mov, is_flac = "mov" in container.format.name, container.format.name == "flac"
+        claimed = duration if is_mov or is_flac else None  # elsewhere it is an estimate
+        part = FfmpegPart(path, span, rate, channels, 0, claimed, stream.codec_context.name, seekable)
     frames = _end(part, duration) if seekable and duration else None
     if frames is None:
-        frames, part = _count(part), replace(part, seekable=False)
+        frames, part = _count(part), replace(part, seekable=is_flac)  # a FLAC's frames are numbered
     if is_mov and duration and 0 < frames - duration < 4096:
         frames = duration  # an edit list cuts the padding of the last packet
     return replace(part, frames=frames)

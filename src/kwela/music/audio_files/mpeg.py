@@ -60,7 +60,7 @@ class Run:
     coded: int  # frames of the codec
     skip: int = 0  # samples of the encoder's and decoder's delay before the sound
     drop: int = 0  # samples of padding after it
-    claimed: int | None = None  # frames of sound by the header
+    claimed: None = None  # tools that cut files leave the first frame's count as it was
 
     @property
     def rate(self) -> int:
@@ -143,11 +143,12 @@ def find(path: Path) -> list[Run] | None:
     """
     with _mapped(path) as data:
         begin = _past_tags(data, 0)
-        for header in (_mpeg_header, _adts_header):
-            at = _resync(data, begin, header, 1 << 16)
-            if at >= 0:
-                return [run for run in _walk(path, data, at, header) if run.frames]
-    return None
+        starts = {
+            at: header
+            for header in (_mpeg_header, _adts_header)
+            if (at := _resync(data, begin, header, 1 << 16)) >= 0
+        }
+        return _walk(path, data, min(starts), starts[min(starts)]) if starts else None
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -214,8 +215,8 @@ def _past_tags(data: mmap.mmap, at: int) -> int:
             at += 10 + size + (10 if head[5] & 16 else 0)
         elif head[:8] == b"APETAGEX" and len(head) == 16:
             at += 32 + struct.unpack("<I", head[12:])[0]
-        elif head[:3] == b"TAG" and len(data) - at == 128:
-            return len(data)
+        elif head[:3] == b"TAG" and len(data) - at >= 128:
+            at += 128
         elif head[:11] == b"LYRICSBEGIN" and (end := data.find(b"LYRICS200", at, at + _MOST_JUNK)) > 0:
             at = end + 9
         else:
@@ -275,12 +276,13 @@ def _walk(path: Path, data: mmap.mmap, begin: int, header: Header) -> list[Run]:
     for at, size, found, rubbish in _follow(data, begin, header):
         if kind and rubbish > size:
             raise Damaged(f"damaged in its middle: {rubbish} bytes before byte {at} are no sound")
-        if found != kind:
+        table = _contents(data, at, size, found)
+        if found != kind or table:
             close()
-            kind, anchors, count, contents = found, [], 0, None
+            kind, anchors, count, contents = found, [], 0, table
             if len(runs) > _MOST_RUNS:
                 raise Damaged("its sample rate or its channels change without end")
-            if contents := _contents(data[at : at + size], found):
+            if table:
                 continue
         if count % ANCHOR == 0:
             anchors.append(at)
@@ -297,15 +299,16 @@ class _Contents(NamedTuple):
     padding: int
 
 
-def _contents(frame: bytes, kind: Kind) -> _Contents | None:
+def _contents(data: mmap.mmap, at: int, size: int, kind: Kind) -> _Contents | None:
     """Return the table of contents that a frame of MP3 is, or None for a frame of sound."""
     if kind.codec != "mp3float":
         return None
     side = (17 if kind.channels == 1 else 32) if kind.samples == 1152 else (9 if kind.channels == 1 else 17)
-    if frame[36:40] == b"VBRI":
-        return _Contents(struct.unpack(">I", frame[50:54])[0], None, 0)
-    if frame[4 + side : 8 + side] not in (b"Xing", b"Info"):
+    if data[at + 36 : at + 40] == b"VBRI" and size >= 54:
+        return _Contents(struct.unpack(">I", data[at + 50 : at + 54])[0], None, 0)
+    if data[at + 4 + side : at + 8 + side] not in (b"Xing", b"Info") or size < 12 + side:
         return None
+    frame = data[at : at + size]
     flags = struct.unpack(">I", frame[8 + side : 12 + side])[0]
     at = 12 + side
     coded = struct.unpack(">I", frame[at : at + 4])[0] if flags & 1 and len(frame) >= at + 4 else None
@@ -324,12 +327,11 @@ def _run(
         return replace(run, kind=_decoded_kind(run, data))
     if contents is None:
         return run
-    claimed = None if contents.coded is None else contents.coded * kind.samples
     if contents.delay is None:
-        return replace(run, claimed=claimed)
+        return run
     skip = contents.delay + _DECODER_DELAY
     drop = max(0, contents.padding - _DECODER_DELAY) if contents.coded == count else 0
-    return replace(run, skip=skip, drop=drop, claimed=claimed and claimed - skip - drop)
+    return replace(run, skip=skip, drop=drop)
 
 
 def _decoded_kind(run: Run, data: mmap.mmap) -> Kind:

@@ -64,7 +64,11 @@ def find(path: Path, span: tuple[int, int] | None = None) -> SndfilePart | None:
     try:
         with part.source(path, span) as source, soundfile.SoundFile(source) as file:
             frames = file.frames
-            if not 0 < frames < 1 << 48 or (file.format == "FLAC" and _flac_end(path) != frames):
+            if (
+                "MPEG" in file.subtype
+                or not 0 < frames < 1 << 48
+                or (file.format == "FLAC" and _flac_end(path) != frames)
+            ):
                 return None
             last = min(frames, 1 << 13)
             file.seek(frames - last)
