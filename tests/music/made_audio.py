@@ -36,7 +36,9 @@ def wav(
     data = (wave if dtype.kind == "f" else wave * 32767).astype(dtype).tobytes()
     block = channels * dtype.itemsize
     tag = 3 if dtype.kind == "f" else 1
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, tag, channels, rate, rate * block, block, 8 * dtype.itemsize)
+    form = struct.pack(
+        "<4sIHHIIHH", b"fmt ", 16, tag, channels, rate, rate * block, block, 8 * dtype.itemsize
+    )
     head = struct.pack("<4sI", b"data", len(data) if size is None else size)
     body = b"WAVE" + before + form + head + data + b"\0" * (len(data) % 2) + after
     return riff + struct.pack("<I", 0xFFFF_FFFF if riff != b"RIFF" else len(body) & 0xFFFF_FFFF) + body

@@ -23,7 +23,14 @@ from pathlib import Path
 OLDEST_DRIVER = {12: "525.60.13", 13: "580.65.06"}
 CUDA_12_TORCH = "https://download.pytorch.org/whl/cu126"  # torch on PyPI is built for CUDA 13
 DISK_GB, RAM_GB, SHM_GB = 50, 8, 2
-DECODERS = {"wav": "pcm_s16le", "mp3": "mp3", "flac": "flac", "ogg": "vorbis", "m4a and aac": "aac"}
+DECODERS = {
+    "wav": "pcm_s16le",
+    "mp3": "mp3",
+    "flac": "flac",
+    "ogg": "vorbis",
+    "opus": "opus",
+    "m4a and aac": "aac",
+}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 Item = dict[str, np.ndarray]
 
 SETTINGS = repr(
-    (1, audio.SAMPLE_RATE, audio.SEGMENT, audio.N_FFT, audio.HOP, audio.MELS, audio.FLOOR, midi.FEATURE_NAMES)
+    (2, audio.SAMPLE_RATE, audio.SEGMENT, audio.N_FFT, audio.HOP, audio.MELS, audio.FLOOR, midi.FEATURE_NAMES)
 )
 
 

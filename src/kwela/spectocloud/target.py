@@ -138,11 +138,14 @@ def compute(
 
     emotion: 3 or 64 numbers, of which only the named dimensions count. offset: seconds to subtract from audio
     time to get MIDI time. redraw: 0 gives the target; any other number gives another draw of the same
-    distribution. Raises UserError for files that don't decode.
+    distribution. Raises UserError for files that don't decode, and for a start past the audio's end.
     """
     midi_start = start - offset
     notes = midi.sounding(score(midi_path), midi_start, space.SECONDS)
-    log_mel = space.log_mel(audio.load(audio_path, start, space.SECONDS))
+    wave = audio.load(audio_path, start, space.SECONDS)
+    if not len(wave):
+        raise UserError(f"{audio_path}: {start} s is past its end")
+    log_mel = space.log_mel(wave)
     segment = analyse_segment(log_mel, notes, midi_start)
     return make_cloud(
         segment, emotion, seed_of(content_hash(audio_path, midi_path, emotion, offset, start), redraw)

@@ -236,6 +236,7 @@ def fetch(source: Source, path: str, target: str) -> dict[str, Any]:
     try:
         data = source.read(path)
         files.write(place, data, durable=False)
+        audio.probe(place)
         wave = audio.load(place)
         length = len(wave) / audio.SAMPLE_RATE
         if length < 1:
