@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from kwela.campaign.report import blocks, campaign_plots, campaign_report, deliv
 from kwela.campaign.run import success_criteria
 from kwela.campaign.run.campaign_state import read_state
 from kwela.errors import KwelaError
+from kwela.judge.authenticity.features import FEATURES_VERSION
 
 
 def held(folder: Path, hours: float = 1.0) -> tuple[playbook.PlaybookConfig, Ledger]:
@@ -68,6 +70,22 @@ def test_before_go_the_index_says_so_and_nothing_is_offered_to_the_api(
     campaign_report.write_report(settings)
     assert offered.read_bytes() == b"weights" and offered.stat().st_nlink == 1
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(("version", "told"), [({}, True), ({"features_version": "today's"}, False)])
+def test_authenticity_of_an_older_judge_is_told_as_such(
+    tmp_path: Path, version: dict[str, Any], told: bool
+) -> None:
+    if version:
+        version = {"features_version": FEATURES_VERSION}
+    answer = {"status": "measured", "score": 0.45, "ci": [0.4, 0.5], "base": 0.2, **version}
+    place = tmp_path / success_criteria.EVALUATION
+    place.mkdir()
+    (place / "authenticity.json").write_text(json.dumps(answer))
+    section = documents.markdown_text(list(campaign_report._authenticity(tmp_path)), tmp_path)
+    assert "45.0%" in section and ("version 1 of the judge" in section) == told
+    text = success_criteria.score_text(success_criteria.read_evaluation(tmp_path).authenticity)
+    assert text.startswith("45.0% [40.0% .. 50.0%]") and ("version 1" in text) == told
 
 
 def test_an_extension_moves_neither_target_nor_criterion(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def linked(place: Path, source: Path) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def shared_work(module_patch: pytest.MonkeyPatch) -> None:
     once.share(module_patch, classifier, "fit")
-    once.share(module_patch, authenticity_folders, "hash_and_duration", "measure_features")
+    once.share(module_patch, authenticity_folders, "identify_file", "measure_features")
     once.share(module_patch, copies, "chroma_of_file")
 
 

@@ -25,12 +25,11 @@ def test_loudness_is_that_of_the_standard() -> None:
     assert loudness(np.zeros(16_000, np.float32), clips.RATE) == -np.inf
 
 
-def test_every_clip_is_equally_loud_and_silence_stays_silence() -> None:
+def test_every_clip_is_equally_loud() -> None:
     for amplitude in (0.01, 0.9):
         assert loudness(clips.normalise_loudness(tone(300, amplitude)), clips.RATE) == pytest.approx(
             -23, abs=0.05
         )
-    assert not clips.standardise(np.zeros(160_000, np.float32)).any()
 
 
 def test_mp3_keeps_length_and_place_in_time() -> None:
@@ -49,7 +48,7 @@ def test_a_file_becomes_ten_seconds_at_16_khz_from_its_middle(tmp_path: Path) ->
     t = np.arange(30 * rate) / rate
     wave = np.where((t > 10) & (t < 20), np.sin(2 * np.pi * 440 * t), np.sin(2 * np.pi * 2000 * t)) * 0.3
     soundfile.write(tmp_path / "x.wav", np.stack([wave, wave], 1), rate)
-    found = clips.load_standard(tmp_path / "x.wav")
+    found = clips.load_middle(tmp_path / "x.wav")
     assert found.shape == (160_000,) and found.dtype == np.float32
     spectrum = np.abs(np.fft.rfft(found[1600:-1600]))
     assert np.argmax(spectrum) / len(found[1600:-1600]) * 16_000 == pytest.approx(440, abs=1)

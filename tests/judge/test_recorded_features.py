@@ -19,10 +19,11 @@ import pytest
 from toy_pieces import toy_piece
 
 from kwela.judge.authenticity import features as audio_features
+from kwela.judge.authenticity import standard_form
 from kwela.judge.damage import audio_metrics
 from kwela.judge.midi import rendering_features, symbolic_features
 from kwela.judge.midi.note_table import note_table
-from kwela.judge.shared import clips, copies
+from kwela.judge.shared import copies
 
 RECORDED = Path(__file__).with_name("known") / "recorded_features.json"
 STYLES = ("log_drum", "house", "hip_hop", "fiddle")
@@ -30,7 +31,7 @@ STYLES = ("log_drum", "house", "hip_hop", "fiddle")
 
 def audio_values(style: str) -> dict[str, float]:
     """The audio features of a made clip."""
-    values = audio_features.features(clips.standardise(made_music.clip(style, 5, 0)))
+    values = audio_features.features(standard_form.standardise(made_music.clip(style, 5, 0)))
     return dict(zip(audio_features.NAMES, values.tolist(), strict=True))
 
 

@@ -11,8 +11,8 @@ def unmet_requirement(settings: Evaluation) -> str:
 
     Clips are counted by their names, not decoded: only the judge finds out which are repeats or too short.
     """
-    from kwela.judge.authenticity.folders import MIN_SECONDS
     from kwela.judge.authenticity.judge import MIN_ARTISTS, MIN_CLIPS
+    from kwela.judge.authenticity.standard_form import MIN_SECONDS
     from kwela.judge.shared import clips
 
     for name in ("reference_dir", "contrast_dir"):

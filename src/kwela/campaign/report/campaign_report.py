@@ -25,7 +25,13 @@ from kwela.campaign.report.documents import write_document
 from kwela.campaign.run import evaluation, success_criteria
 from kwela.campaign.run.campaign_state import TABLE, CampaignState, read_state
 from kwela.campaign.run.gate_procedure import ABORT_REPORT
-from kwela.campaign.run.success_criteria import EVALUATION, NOT_MEASURED, figure_text, read_evaluation
+from kwela.campaign.run.success_criteria import (
+    EVALUATION,
+    NOT_MEASURED,
+    figure_text,
+    outdated_version,
+    read_evaluation,
+)
 from kwela.engine.journal import changed_settings
 from kwela.playbook import PlaybookConfig
 
@@ -180,6 +186,12 @@ def _authenticity(folder: Path) -> Iterator[Block]:
         reason = f"{answer.get('status')}: {answer.get('why')}" if answer else "no samples were judged"
         yield Text(f"{NOT_MEASURED} ({reason})")
         return
+    if version := outdated_version(answer):
+        yield Text(
+            f"These figures are by version {version} of the judge, which has changed since: they do not "
+            "compare with figures by today's. Version 1 also heard how long a clip is. "
+            "`kwela judge authenticity` measures the same clips anew."
+        )
     low, high = answer["ci"]
     rows = [
         ["tuned samples", f"{answer['score']:.1%}", f"{low:.1%} .. {high:.1%}"],

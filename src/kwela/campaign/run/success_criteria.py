@@ -70,7 +70,19 @@ def score_text(authenticity: JsonObject) -> str:
     if authenticity.get("score") is None or not authenticity.get("ci"):
         return NOT_MEASURED
     low, high = authenticity["ci"]
-    return f"{authenticity['score']:.1%} [{low:.1%} .. {high:.1%}]"
+    old = f" (by version {version} of the judge)" if (version := outdated_version(authenticity)) else ""
+    return f"{authenticity['score']:.1%} [{low:.1%} .. {high:.1%}]{old}"
+
+
+def outdated_version(authenticity: JsonObject) -> int | None:
+    """Return the version of the authenticity judge's features that gave an answer; None for today's.
+
+    Figures of two versions do not compare. An answer that names no version is of version 1.
+    """
+    from kwela.judge.authenticity.features import FEATURES_VERSION
+
+    version = int(authenticity.get("features_version", 1))
+    return None if version == FEATURES_VERSION else version
 
 
 def dashboard(folder: Path, state: CampaignState) -> list[DashboardRow]:

@@ -1,4 +1,4 @@
-"""Compute thirty features of a standard clip (mono, 16 kHz, 10 s, -23 LUFS), with unit and meaning.
+"""Compute thirty features of a clip in standard form (`standard_form`), with unit and meaning.
 
 They are computed from decoded audio alone and share nothing with any model's input. There is no NaN: where a
 thing is absent (no beat, no bass) its feature has the value that `DOCUMENTED` states, mostly 0, which lies
@@ -12,12 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from kwela.judge.authenticity import rhythm
-from kwela.judge.shared.clips import RATE, SECONDS
+from kwela.judge.shared.clips import RATE
 from kwela.judge.shared.spectrum import magnitudes
 from kwela.stats import entropy
 
+# Raised by hand when a feature or the standard form changes: figures of two versions do not compare.
+# Version 1 took 10 s of each clip, repeated shorter ones, and heard how long a clip is.
+FEATURES_VERSION = 2
 SHORT, HOP = 512, 160  # samples: 32 ms every 10 ms, for rhythm
 LONG, LONG_HOP = 4096, 2048  # samples: 256 ms every 128 ms, for harmony
+BLOCK = RATE // 10  # samples, in which the level is measured
 AUDIBLE = 1e-3  # amplitude: -60 dB of full scale, some 37 dB below a standard clip
 _SHORT_BIN, _LONG_BIN = RATE / SHORT, RATE / LONG  # Hz
 
@@ -87,14 +91,15 @@ FAMILIES = tuple(dict.fromkeys(feature.family for feature in DOCUMENTED.values()
 
 
 def features(wave: np.ndarray) -> np.ndarray:
-    """Return the features of a standard clip, float64 (30,) in the order of NAMES; always finite.
+    """Return the features of a clip in standard form, float64 (30,) in the order of NAMES; always finite.
 
-    Raises ValueError on another length.
+    wave: mono, 16 kHz, whole tenths of a second. Features of clips of different length do not compare.
+    Raises ValueError for another shape, or under 4 s.
     """
-    if wave.shape != (round(RATE * SECONDS),):
-        raise ValueError(f"a standard clip is {round(RATE * SECONDS)} samples, got {wave.shape}")
-    short = magnitudes(wave, SHORT, HOP, centred=True)  # (1000, 257)
-    long = magnitudes(wave, LONG, LONG_HOP, centred=True)  # (77, 2049)
+    if wave.ndim != 1 or len(wave) % BLOCK or len(wave) < 4 * RATE:
+        raise ValueError(f"a standard clip is 4 s or more in whole tenths at {RATE} Hz, got {wave.shape}")
+    short = magnitudes(wave, SHORT, HOP, centred=True)  # (frames of 10 ms, 257)
+    long = magnitudes(wave, LONG, LONG_HOP, centred=True)  # (frames of 128 ms, 2049)
     values = _rhythm(wave, short) | _harmony(long) | _timbre(wave, short, long)
     return np.array([values[name] for name in NAMES], np.float64)
 
@@ -116,25 +121,26 @@ def _rhythm(wave: np.ndarray, short: np.ndarray) -> dict[str, float]:
     period = 60 / bpm if bpm else 60 / 111
     phase = rhythm.beat_phase(bass.time, bass.strength, period) if len(bass.time) else 0.0
     high = short[:, bins[3] :].mean(1)
+    seconds = len(wave) / RATE
     tones = bass.tonal
     return {
         "tempo": bpm,
         "tempo_near": float(np.exp(-0.5 * (np.log2(bpm / 111) / 0.06) ** 2)) if bpm else 0.0,
         "pulse": clarity,
-        "low_rate": len(bass.time) / SECONDS,
+        "low_rate": len(bass.time) / seconds,
         "low_decay": _median(bass.decay),
         "low_pitch": float(np.log2(max(20.0, _median(bass.pitch)) / 20)),
         "low_spread": float(np.std(12 * np.log2(bass.pitch[tones]))) if tones.sum() > 1 else 0.0,
         "low_glide": _median(bass.glide[tones]),
         "low_tonal": float(tones.mean()) if len(tones) else 0.0,
-        "kick_rate": float((~tones).sum() / SECONDS),
+        "kick_rate": float((~tones).sum() / seconds),
         "low_energy": _decibels(np.mean(low**2), np.mean(np.square(wave, dtype=np.float64))),
         "off_beat": rhythm.off_beat(bass.time, bass.strength, period, phase),
-        "four_on_floor": rhythm.four_on_the_floor(bass.time, period, phase, SECONDS),
-        "syncopation": rhythm.syncopation(bass.time, period, phase, SECONDS),
+        "four_on_floor": rhythm.four_on_the_floor(bass.time, period, phase, seconds),
+        "syncopation": rhythm.syncopation(bass.time, period, phase, seconds),
         "swing": rhythm.swing(above[3], period),
         "sixteenths": rhythm.sixteenths(np.log1p(50 * high), period) if bpm else 0.0,
-        "onset_rate": _count_onsets(strength) / SECONDS,
+        "onset_rate": _count_onsets(strength) / seconds,
     }
 
 
@@ -226,7 +232,7 @@ _BANDS = (np.floor(48 * _OCTAVES / np.log2(8001 / 150))[:, None] == np.arange(48
 
 
 def _range(wave: np.ndarray) -> float:
-    blocks = np.square(wave, dtype=np.float64).reshape(-1, RATE // 10).mean(1)
+    blocks = np.square(wave, dtype=np.float64).reshape(-1, BLOCK).mean(1)
     if blocks.max() < 1e-12:
         return 0.0
     high, low = np.quantile(10 * np.log10(blocks + blocks.max() * 1e-6), [0.9, 0.1])

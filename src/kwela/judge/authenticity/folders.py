@@ -5,11 +5,14 @@
   both.
 - A sample that repeats another one, or shares a long stretch with a reference clip (`copies`), stays and does
   not count as authentic. Otherwise one good clip, copied many times, would make a score.
-- All files are compared before --quick draws some. Results are kept in memory for the life of the process.
+- All files are compared before --quick draws some. Then all clips are brought into one form
+  (`standard_form`), so that none differs by its length, bandwidth or level. Results are kept in memory for
+  the life of the process.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +22,10 @@ import numpy as np
 
 from kwela.errors import UserError
 from kwela.judge.authenticity import features as audio_features
+from kwela.judge.authenticity import standard_form
+from kwela.judge.authenticity.standard_form import FULL_FORM, MIN_SECONDS, Recording, StandardForm
 from kwela.judge.shared import clips, copies
 
-MIN_SECONDS = 5.0  # of audio that can be judged
 QUICK_CLIP_COUNT = 150  # clips of a folder with --quick
 CHANCE_CLIP_COUNT = 100  # reference clips a half, which show what clips share by chance
 TRAINING_SIDES = ("reference", "contrast")  # the folders that train the classifier
@@ -37,9 +41,14 @@ class Clip:
     prompt: str  # pairs it with the base model's clip: its path in its folder, without the extension
     artist: str
     digest: str
-    seconds: float  # of audio in the file, at most 10
+    recording: Recording  # what the file has besides its music
     copy_of: str = ""  # the name of the clip that it repeats
     features: np.ndarray | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of sound in the file, without silence at its ends, at most 30."""
+        return self.recording.seconds
 
     @property
     def judgeable(self) -> bool:
@@ -49,12 +58,16 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipFolder:
-    """The clips of a folder. left_out: {file: reason}. unreadable: how many of those do not decode."""
+    """The clips of a folder. left_out: {file: reason}. unreadable: how many of those do not decode.
+
+    form: the standard form in which the features were measured.
+    """
 
     name: str
     clips: list[Clip]
     left_out: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
+    form: StandardForm = FULL_FORM
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -98,8 +111,11 @@ def read_folders(
     folders, overlaps = separate_folders(identified)
     if quick:
         folders = {name: _draw_clips(folder, seed) for name, folder in folders.items()}
-    paths = [clip.path for folder in folders.values() for clip in folder.clips]
-    features, failed = _map_new_files(measure_features, paths, "listening")
+    every = [clip for folder in folders.values() for clip in folder.clips]
+    form = standard_form.common_form(
+        [clip.recording for clip in folder.clips if clip.judgeable] for folder in folders.values()
+    )
+    features, failed = _map_new_files(measure_features, [clip.path for clip in every], "listening", form)
     for name, folder in folders.items():
         measured = [
             replace(clip, features=np.array(features[clip.path]))
@@ -112,6 +128,7 @@ def read_folders(
             clips=measured,
             left_out=folder.left_out | lost,
             unreadable=folder.unreadable + len(lost),
+            form=form,
         )
     if "reference" in folders and "samples" in folders:
         folders["samples"], near = mark_near_copies(folders["samples"], folders["reference"], seed)
@@ -119,15 +136,18 @@ def read_folders(
     return folders, overlaps
 
 
-def hash_and_duration(path: Path) -> list[Any]:
-    """Return [hash, seconds] of a file's decoded middle. Raises as `clips.load_middle`."""
-    wave = clips.load_middle(path)
-    return [clips.audio_hash(wave), len(wave) / clips.RATE]
+def identify_file(path: Path) -> list[Any]:
+    """Return [hash of the decoded middle, [what the file has besides its music]].
+
+    The second is a `Recording`. Raises as `clips.load_middle`.
+    """
+    digest = clips.audio_hash(clips.load_middle(path))
+    return [digest, list(standard_form.describe(standard_form.read(path)))]
 
 
-def measure_features(path: Path) -> list[float]:
-    """Return the 30 features of a file in standard form. Raises as `clips.load_middle`."""
-    return audio_features.features(clips.load_standard(path)).tolist()
+def measure_features(path: Path, form: StandardForm) -> list[float]:
+    """Return the 30 features of a file in the standard form. Raises as `clips.load_middle`."""
+    return audio_features.features(standard_form.load(path, form)).tolist()
 
 
 def separate_folders(folders: dict[str, ClipFolder]) -> tuple[dict[str, ClipFolder], Overlaps]:
@@ -186,9 +206,14 @@ def mark_near_copies(samples: ClipFolder, reference: ClipFolder, seed: int) -> t
     of_reference, of_samples, first, second = (
         [chroma.get(clip.path, []) for clip in some] for some in (reference.clips, samples.clips, *halves)
     )
-    by_chance = copies.longest_shared_stretches(first, second) + copies.longest_shared_stretches(
-        second, first
-    )
+    longest = max(map(len, of_samples)) * copies.HOP_SECONDS
+    by_chance = [
+        stretch
+        for queries, others in ((first, second), (second, first))
+        for stretch in copies.longest_shared_stretches(
+            [copies.middle_seconds(clip, longest) for clip in queries], others
+        )
+    ]
     chance = [stretch.seconds for stretch in by_chance]
     threshold = copies.copy_threshold(chance)
     if threshold >= copies.MAX_CHANCE_SHARE * max((clip.seconds for clip in samples.clips), default=0.0):
@@ -220,13 +245,14 @@ def _halves_by_artist(reference: ClipFolder, seed: int) -> list[list[Clip]]:
 def _identify_clips(name: str, place: Path, artists: dict[str, str] | None) -> ClipFolder:
     """Return a folder's clips with artist, hash and duration, before their features are measured."""
     paths = clips.find_audio_files(place)
-    identified, failed = _map_new_files(hash_and_duration, paths, f"reading {name}")
+    identified, failed = _map_new_files(identify_file, paths, f"reading {name}")
     if not identified:
         raise UserError(f"{place}: no clip in it is readable; first: {next(iter(failed.values()))}")
     kept = []
     for path in (path for path in paths if path in identified):
         prompt = path.relative_to(place).with_suffix("").as_posix()
-        kept.append(Clip(path, prompt, clips.artist_of(path, artists), *identified[path]))
+        digest, recording = identified[path]
+        kept.append(Clip(path, prompt, clips.artist_of(path, artists), digest, Recording(*recording)))
     return ClipFolder(name, kept, {str(path): reason for path, reason in failed.items()}, len(failed))
 
 
@@ -238,15 +264,17 @@ def _draw_clips(folder: ClipFolder, seed: int) -> ClipFolder:
 
 
 def _map_new_files(
-    function: Callable[[Path], Any], paths: list[Path], label: str
+    function: Callable[..., Any], paths: list[Path], label: str, form: StandardForm | None = None
 ) -> tuple[dict[Path, Any], dict[Path, str]]:
     """Return what `clips.map_files` returns, without reading files again.
 
-    A file is the same if its path, size and time of change are.
+    A file is the same if its path, size and time of change are. form: the function's second argument.
     """
-    keys = {path: (function, *_key(path)) for path in paths}
+    keys = {path: (function, form, *_key(path)) for path in paths}
     unread = [path for path, key in keys.items() if key not in _results]
-    results, failed = clips.map_files(function, unread, label)
+    results, failed = clips.map_files(
+        functools.partial(function, form=form) if form else function, unread, label
+    )
     _results.update({keys[path]: result for path, result in results.items()})
     return {path: _results[key] for path, key in keys.items() if path not in failed}, failed
 

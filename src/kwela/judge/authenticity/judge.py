@@ -19,7 +19,7 @@ import numpy as np
 
 from kwela import stats
 from kwela.errors import UserError
-from kwela.judge.authenticity import classifier, listening
+from kwela.judge.authenticity import classifier, listening, standard_form
 from kwela.judge.authenticity import features as audio_features
 from kwela.judge.authenticity import page as authenticity_page
 from kwela.judge.authenticity.evidence import Evidence
@@ -66,12 +66,15 @@ def judge(
     if rated:
         evidence.listening = _summarise_ratings(rated, folders, evidence)
     card = authenticity_page.build_scorecard(folders, overlaps, evidence, out, named=listed is not None)
+    form = folders["samples"].form
     card.extra_json = _json_keys(folders, overlaps, evidence) | card.extra_json
+    card.extra_json["standard_form"] = form._asdict()
+    card.extra_json["features_version"] = audio_features.FEATURES_VERSION
     if sheet:
         chosen = {
             name: [(clip.path, clip.digest) for clip in folder.clips] for name, folder in folders.items()
         }
-        card.verdicts["listening_sheet"] = str(listening.write_sheet(Path(sheet), chosen, seed))
+        card.verdicts["listening_sheet"] = str(listening.write_sheet(Path(sheet), chosen, seed, form))
     card.write(out, "authenticity")
     return card
 
@@ -90,7 +93,7 @@ def evaluate(folders: dict[str, ClipFolder], quick: bool = False, seed: int = 0)
         evidence.status = "not_measurable"
         evidence.why = "without reference clips there is nothing to be authentic to"
         return evidence
-    if shortage := _shortage(folders):
+    if shortage := _shortage(folders) or _unequal_noise(folders):
         return evidence.refuse(shortage)
     _train(evidence, folders)
     assert evidence.auc is not None
@@ -190,6 +193,22 @@ def _shortage(folders: dict[str, ClipFolder]) -> str:
         if len(folders[name]) < MIN_CLIPS:
             return f"{name}: {len(folders[name])} clips, {MIN_CLIPS} are needed; 60 make it worth while"
     return "" if len(folders["samples"]) else "every sample is a reference or contrast clip"
+
+
+def _unequal_noise(folders: dict[str, ClipFolder]) -> str:
+    """Return how the noise of reference and contrast differs, if it is more than can be made equal."""
+    noise = {
+        name: standard_form.usual_noise([clip.recording for clip in folders[name].clips])
+        for name in TRAINING_SIDES
+    }
+    low, high = sorted(noise.values())
+    if high <= standard_form.MOST_NOISE or high - low < standard_form.NOISE_MARGIN:
+        return ""
+    figures = ", ".join(f"{name} {value:.0f} dB" for name, value in noise.items())
+    return (
+        f"reference and contrast are not recorded alike: their noise beside their music is {figures}. "
+        f"Up to {standard_form.MOST_NOISE:.0f} dB could be made equal; take clips with less noise"
+    )
 
 
 def _compare(evidence: Evidence, folders: dict[str, ClipFolder], passed: dict[str, np.ndarray]) -> Evidence:

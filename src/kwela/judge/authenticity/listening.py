@@ -1,8 +1,8 @@
 """Write a blind listening sheet for human experts, and summarise their ratings.
 
-- Experts hear clips in the judge's standard form (mono, 16 kHz, equally loud, MP3 at 32 kbit/s), so that
-  neither level nor bandwidth shows where a clip comes from. Real and generated clips are mixed, in the order
-  of their names.
+- Experts hear clips in the judge's standard form (mono, 16 kHz, equally long and loud, MP3 at 32 kbit/s), so
+  that neither length, level nor bandwidth shows where a clip comes from. Real and generated clips are mixed,
+  in the order of their names.
 - A clip's name is a hash of seed and audio. The sheet needs no key, and only who has the clips' folders can
   turn names back.
 - Agreement is Krippendorff's alpha: 1 is agreement, 0 what chance gives. Ratings of people who do not agree
@@ -22,6 +22,8 @@ import soundfile
 
 from kwela import files, stats, tables
 from kwela.errors import UserError
+from kwela.judge.authenticity import standard_form
+from kwela.judge.authenticity.standard_form import FULL_FORM, StandardForm
 from kwela.judge.shared import clips
 from kwela.stats import Interval
 
@@ -35,11 +37,16 @@ def sheet_name(digest: str, seed: int) -> str:
     return files.sha256(f"{seed}\0{digest}".encode())[:10]
 
 
-def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: int = 0) -> Path:
+def write_sheet(
+    place: Path,
+    folders: dict[str, list[tuple[Path, str]]],
+    seed: int = 0,
+    form: StandardForm = FULL_FORM,
+) -> Path:
     """Write the sheet and its clips, up to 15 of each folder; return the CSV's path.
 
     place: a CSV, its clips in `<name>_clips` beside it; or a folder for `sheet.csv` and `clips`. folders:
-    {name: [(path, digest)]}. Raises UserError if it can't be written.
+    {name: [(path, digest)]}. form: of the clips. Raises UserError if it can't be written.
     """
     sheet = place if place.suffix.lower() == ".csv" else place / "sheet.csv"
     beside = sheet.with_name(f"{sheet.stem}_clips") if sheet == place else place / "clips"
@@ -49,7 +56,7 @@ def write_sheet(place: Path, folders: dict[str, list[tuple[Path, str]]], seed: i
         chosen.update(ordered[:CLIPS_PER_FOLDER])
     rows: list[Sequence[object]] = [COLUMNS]
     for title, path in sorted(chosen.items()):
-        wave = clips.load_standard(path)
+        wave = standard_form.load(path, form)
         sound = io.BytesIO()
         soundfile.write(sound, wave / max(1.0, float(np.abs(wave).max())), clips.RATE, "PCM_16", format="WAV")
         files.write(beside / f"{title}.wav", sound.getvalue(), durable=False)

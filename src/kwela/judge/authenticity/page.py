@@ -294,7 +294,12 @@ def _files(card: Scorecard, folders: dict[str, ClipFolder], overlaps: Overlaps) 
         ]
         if len(folder.left_out) > 20:
             lines.append(f"- and {len(folder.left_out) - 20} more of {folder.name}")
-    text = "Mono, 16 kHz, the middle 10 s, -23 LUFS, MP3 at 32 kbit/s and back."
+    form = folders["samples"].form
+    text = (
+        f"{form.seconds:g} s of each clip from its middle, without the silence at its ends; mono, 16 kHz, "
+        f"nothing above {form.bandwidth:g} Hz, -23 LUFS, noise {-form.noise:g} dB below, MP3 at 32 kbit/s "
+        "and back. The shortest and the dullest clip set the length and the bandwidth."
+    )
     if lines:
         text += (
             " Samples that are training clips are left out; samples that repeat another, share a "

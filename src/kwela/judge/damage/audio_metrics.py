@@ -1,18 +1,22 @@
 """Measure one clip: highs, silence, loops, clipping, loudness, and its mean spectrum.
 
-Levels are dB full scale: a square wave from -1 to 1 has 0. Up to LONGEST seconds of a clip
-are measured, from its middle.
+Levels are dB full scale: a square wave from -1 to 1 has 0. As many seconds are measured of each clip as the
+shortest one holds, at most LONGEST, from its middle: a longer clip has more lags at which it may repeat, and
+more room for silence.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from kwela.errors import UserError
 from kwela.judge.shared import clips
 from kwela.judge.shared.spectrum import magnitudes
 from kwela.music import audio
@@ -20,6 +24,7 @@ from kwela.music.loudness import loudness
 
 RATE = audio.SAMPLE_RATE
 LONGEST = 60.0  # seconds
+SHORTEST = 5.0  # seconds: a shorter clip is measured whole, and does not shorten the others
 N_FFT, HOP = 2048, 1024
 HIGH = 8000.0  # Hz: MagnaTagATune's 16 kHz files hold nothing above
 NO_HIGHS = -100.0  # dB: what a share of nothing counts as
@@ -35,12 +40,25 @@ LAGS = 0.5, 10.0  # seconds
 AUDIBLE = -50.0  # dB under the clip's loudest band
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Return all measurements of a file as JSON values. Raises UserError.
+def common_seconds(paths: Iterable[Path]) -> float:
+    """Return the seconds that every clip holds: SHORTEST to LONGEST.
 
-    None stands where silence has no answer.
+    Clips that are shorter or can't be read don't count.
     """
-    wave = clips.load_middle(path, RATE, LONGEST)
+    lengths = [LONGEST]
+    for path in paths:
+        with contextlib.suppress(UserError):
+            lengths.append(audio.duration(path))
+    return min(seconds for seconds in lengths if seconds >= SHORTEST)
+
+
+def describe(path: Path, seconds: float = LONGEST) -> dict[str, Any]:
+    """Return all measurements of the middle `seconds` of a file as JSON values. Raises UserError.
+
+    None stands where silence has no answer. digest and seconds are of the middle LONGEST.
+    """
+    whole = clips.load_middle(path, RATE, LONGEST)
+    wave = clips.middle(whole, round(seconds * RATE))
     power, loud = spectrum(wave), loudness(wave, RATE)
     samples, rate = _native(path, wave)
     return {
@@ -50,8 +68,8 @@ def describe(path: Path) -> dict[str, Any]:
         "clipping": clipping_share(samples),
         "loudness": loud if math.isfinite(loud) else None,
         "spectrum": _bands(power).mean(0).tolist(),
-        "digest": clips.audio_hash(wave),
-        "seconds": len(wave) / RATE,
+        "digest": clips.audio_hash(whole),
+        "seconds": len(whole) / RATE,
         "rate": rate,
     }
 

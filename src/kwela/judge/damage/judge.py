@@ -5,6 +5,7 @@ What the figures mean, and how they can mislead, is in docs/judging/damage.md.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,14 +45,17 @@ def judge(
             "--model: its cross-entropy is measured on real clips it was not tuned on: give --unseen"
         )
     folders = {"base": base, "tuned": tuned} | ({"unseen": unseen} if unseen else {})
-    sides = {
-        name: _measure_folder(folder, name, QUICK if quick else None, seed)
+    most = QUICK if quick else None
+    chosen = {
+        name: clips.choose_files(clips.find_audio_files(folder), most, seed)
         for name, folder in folders.items()
     }
+    seconds = audio_metrics.common_seconds(path for paths in chosen.values() for path in paths)
+    sides = {name: _measure_folder(folder, name, chosen[name], seconds) for name, folder in folders.items()}
     card = Scorecard(damage_card.TITLE, quick=quick, seed=seed)
     counts = {name: len(side.paths) for name, side in sides.items()}
     left_out = {str(file): why for side in sides.values() for file, why in side.left_out.items()}
-    card.extra_json = {"n": counts, "left_out": left_out}
+    card.extra_json = {"n": counts, "left_out": left_out, "seconds": seconds}
     if few := [f"{len(side.paths)} in {side.folder}" for side in sides.values() if len(side.paths) < FEWEST]:
         card.refuse(f"at least {FEWEST} different clips a folder are needed, found {', '.join(few)}")
     else:
@@ -62,8 +66,8 @@ def judge(
             counts["training"] = len(shared.training)
         entropies = None
         if model:
-            chosen = clips.choose_files(sides["unseen"].paths, cross_entropy.QUICK if quick else None, seed)
-            entropies = cross_entropy.measure(model, chosen, tiny)
+            scored = clips.choose_files(sides["unseen"].paths, cross_entropy.QUICK if quick else None, seed)
+            entropies = cross_entropy.measure(model, scored, tiny)
         damage_card.fill_scorecard(card, sides, pairs, shared, entropies)
         damage_card.spectra(sides, out / "spectra.png")
         damage_card.spectrograms(sides, pairs, out / "spectrograms.png")
@@ -83,10 +87,13 @@ def paired(base: Sequence[Path], tuned: Sequence[Path]) -> list[tuple[int, int]]
     return pairs if len(pairs) >= max(FEWEST, len(base) / 2, len(tuned) / 2) else []
 
 
-def _measure_folder(folder: Path, name: str, most: int | None, seed: int) -> MeasuredFolder:
-    """Measure a folder's clips: of equal audio the first alone; what does not decode is left out by name."""
-    chosen = clips.choose_files(clips.find_audio_files(folder), most, seed)
-    measurements, bad = clips.map_files(audio_metrics.describe, chosen, f"Measuring {name}", folder)
+def _measure_folder(folder: Path, name: str, paths: list[Path], seconds: float) -> MeasuredFolder:
+    """Measure the middle `seconds` of a folder's clips.
+
+    Of equal audio the first counts alone; what does not decode is left out by name.
+    """
+    describe = functools.partial(audio_metrics.describe, seconds=seconds)
+    measurements, bad = clips.map_files(describe, paths, f"Measuring {name}", folder)
     side = MeasuredFolder(folder, left_out=bad)
     seen: dict[str, Path] = {}
     for path, measured in measurements.items():
@@ -108,9 +115,11 @@ def _copies(
     )
     left_out |= {str(path): why for path, why in bad.items()}
     shared = {}
+    longest = max(clip["seconds"] for clip in sides["tuned"].measurements)
     for name, side in sides.items():
         chroma, _ = clips.map_files(copies.chroma_of_file, side.paths, f"Reading {name} for copies")
-        of_side = [chroma.get(path, []) for path in side.paths]  # an unreadable clip copies nothing
+        # An unreadable clip copies nothing. Chance grows with length: no clip is longer than a tuned one.
+        of_side = [copies.middle_seconds(chroma.get(path, []), longest) for path in side.paths]
         shared[name] = copies.longest_shared_stretches(
             of_side, list(known.values()), f"Looking for copies in {name}"
         )

@@ -90,6 +90,9 @@ def fill_scorecard(
         add_measure(
             made, name, {label: side.values(name) for label, side in sides.items()}, pairs, how, names
         )
+    length = f" Of the middle {made.extra_json['seconds']:.3g} s of each clip: the shortest holds no more."
+    for name in ("silent", "looping"):
+        made.sections[name].text += length
     made.sections["highs"].picture = "spectra.png"
     made.sections["highs"].text += _dull_files(sides)
     if copied is None:

@@ -1,9 +1,6 @@
-"""Find the clips of a folder, decode them, and bring them into the audio judges' standard form.
+"""Find the clips of a folder, decode them, set their loudness, and encode them.
 
-- The standard form is mono, 16 kHz, the middle 10 s, -23 LUFS, encoded as MP3 at 32 kbit/s and decoded again.
-  It takes from every clip alike what a format, a level or a bandwidth could give away, so that clips differ
-  in music only.
-- The middle is used because songs often open thinly. A clip of less than 10 s is repeated to fill them.
+- The middle of a clip is used because songs often open thinly.
 - Two files are the same clip if they decode to the same audio (`audio_hash`), whatever their names and
   formats.
 """
@@ -68,19 +65,15 @@ def load_middle(path: Path, rate: int = RATE, seconds: float | None = SECONDS) -
     return soxr.resample(wave, audio.SAMPLE_RATE, rate).astype(np.float32)
 
 
-def load_standard(path: Path) -> np.ndarray:
-    """Return a file in the standard form: float32 (160000,). Raises as `load_middle`."""
-    return standardise(load_middle(path))
-
-
-def standardise(wave: np.ndarray) -> np.ndarray:
-    """Bring samples at 16 kHz, at least one, into the standard form: float32 (160000,)."""
-    return encode_and_decode_mp3(normalise_loudness(cut_or_repeat(wave)))
-
-
-def cut_or_repeat(wave: np.ndarray, sample_count: int = round(RATE * SECONDS)) -> np.ndarray:
+def cut_or_repeat(wave: np.ndarray, sample_count: int) -> np.ndarray:
     """Cut `wave` to `sample_count` samples, or repeat it up to them."""
     return np.resize(wave, sample_count) if len(wave) < sample_count else wave[:sample_count]
+
+
+def middle(wave: np.ndarray, sample_count: int) -> np.ndarray:
+    """Return the middle `sample_count` samples or frames of `wave`; all of a shorter one."""
+    first = max(0, len(wave) - sample_count) // 2
+    return wave[first : first + sample_count]
 
 
 def audio_hash(wave: np.ndarray) -> str:

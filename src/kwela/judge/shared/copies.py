@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +58,17 @@ def chroma_of_file(path: Path) -> list[list[int]]:
     """
     wave = clips.load_middle(path, RATE, MAX_CLIP_SECONDS)
     return np.round(chroma_frames(wave) * 255).astype(int).tolist()
+
+
+def middle_seconds(chroma_of_clip: list[list[int]], seconds: float) -> list[list[int]]:
+    """Return the chroma of the middle `seconds` of a clip.
+
+    The stretch that a clip shares by chance grows with its length, so that clips which measure chance are cut
+    to the length of those that are judged.
+    """
+    count = math.ceil(seconds / HOP_SECONDS) + 1
+    first = max(0, len(chroma_of_clip) - count) // 2
+    return chroma_of_clip[first : first + count]
 
 
 def chroma_frames(wave: np.ndarray) -> np.ndarray:
