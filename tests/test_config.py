@@ -88,7 +88,20 @@ def test_a_missing_config_says_where_it_was_sought(tmp_path: Path) -> None:
         ("mine.yaml", "seed: !!bool x", "a value does not fit its tag"),
         ("mine.yaml", "seed: " + "[" * 5000, "nested too deeply"),
         ("mine.json", "[" * 200_000, "nested too deeply"),
-        ("mine.yaml", "seed: " + "x" * 100_000, "seed: Input should be a valid integer"),
+        ("mine.yaml", "seed: " + "x" * 100_000, "seed: must be a whole number"),
+        ("mine.yaml", "seed: 1\ntraining: [1", "not YAML at line 2, column 13"),
+        ("mine.json", '{"seed": 1,\n}', "not JSON at line "),
+        (
+            "mine.json",
+            '{"data": {"cache_dir": "a\\u0000b"}}',
+            "data.cache_dir: holds a character that is no text",
+        ),
+        (
+            "mine.json",
+            '{"data": {"cache_dir": "a\\ud800b"}}',
+            "data.cache_dir: holds a character that is no text",
+        ),
+        ("mine.yaml", "<html><body>404</body></html>", "it is a web page, not the file; download it again"),
     ],
 )
 def test_an_odd_file_is_one_short_line(tmp_path: Path, name: str, text: str, expected: str) -> None:
@@ -98,6 +111,16 @@ def test_an_odd_file_is_one_short_line(tmp_path: Path, name: str, text: str, exp
         config.load(MidiGeneratorConfig, file)
     message = str(caught.value).removeprefix(str(file))
     assert expected in message and len(message) < 200 and "\n" not in message
+
+
+@pytest.mark.parametrize(("name", "text"), [("mine.yaml", "seed: 7\r\n"), ("mine.JSON", '{"seed": 7}')])
+def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text("\ufeff" + text, encoding="utf-8")
+    assert config.read_file(file) == {"seed": 7}
+    file.write_text(text, encoding="utf-16")
+    with pytest.raises(UserError, match="settings not readable: its text is UTF-16; save it as UTF-8"):
+        config.read_file(file)
 
 
 def test_a_few_aliases_do_not_become_a_billion_values(tmp_path: Path) -> None:
@@ -118,7 +141,7 @@ def test_a_few_aliases_do_not_become_a_billion_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "expected"),
     [
-        ("training.epochs=", "training.epochs: Input should be a valid integer (got None)"),
+        ("training.epochs=", "training.epochs: must be a whole number (got None)"),
         ("model.width=100", "model: width 100 must be a multiple"),
         ("optim.betas=[0.9, 2]", "optim.betas: each must be in [0, 1)"),
         ("seed=2020-13-45", "not a YAML value"),

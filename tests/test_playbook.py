@@ -31,7 +31,7 @@ def test_the_shipped_file_spells_out_the_defaults() -> None:
     [
         ({"num_epoch": 3}, r"num_epoch: unknown key \(did you mean num_epochs\?\)"),
         ({"go_nogo_thresholds": {"max_cost": 1}}, r"go_nogo_thresholds.max_cost: unknown key .*max_cost_usd"),
-        ({"batch_size": 0}, "batch_size: .*greater than or equal to 1"),
+        ({"batch_size": 0}, "batch_size: must be at least 1"),
         ({"flags": {"nan": {"action": "shout"}}}, "flags.nan.action: .*'warn' or 'stop'"),
         ({"proxy_groups": {}}, "proxy_groups: "),
     ],

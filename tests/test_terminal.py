@@ -67,6 +67,32 @@ def test_no_command_fails_on_what_stdout_can_not_encode(encoding: str, option: l
     assert failed.stderr.startswith(b"error: ") and failed.stderr.count(b"\n") == 1
 
 
+def test_numbers_with_a_minus_are_no_option_and_options_stay() -> None:
+    def kwela(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "kwela", *arguments], capture_output=True, text=True)
+
+    done = kwela("emotion", "grief", "-0.8,0.5,0.5", "--json", "\u2212.5,0,1")
+    assert [answer["valence"] for answer in json.loads(done.stdout)["readings"]][1:] == [
+        pytest.approx(-0.8),
+        pytest.approx(-0.5),
+    ]
+    assert json.loads(done.stdout)["readings"][1]["input"] == "-0.8,0.5,0.5"
+    refused = kwela("emotion", "grief", "--jsn")
+    assert (
+        refused.returncode == 2 and "No such option: --jsn" in refused.stderr and "--json" in refused.stderr
+    )
+
+
+def test_a_line_that_quotes_63000_letters_is_short_and_whole_in_meaning() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kwela", "generate", "midi", "--emotion", "w" * 63_000 + "\n0:x"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and len(done.stderr) < 2100
+    assert "write a curve as BAR:EMOTION" in done.stderr
+
+
 def test_nothing_is_printed_past_this_module() -> None:
     """A `print` elsewhere would send names to the terminal as they are."""
     root = Path(terminal.__file__).parent

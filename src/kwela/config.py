@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -125,6 +126,34 @@ Config = TypeVar("Config", bound=TrainConfig)
 
 _LARGEST = 1 << 24  # bytes of a config file
 
+# Pydantic's kinds of errors, and the beginnings of such names.
+_FAULTS = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "finite_number": "must be a finite number",
+    "literal_error": "must be {expected}",
+    "missing": "is missing",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "does not look as it must (pattern {pattern})",
+    "extra_forbidden": "is an unknown key",
+}
+_FAULT_KINDS = {
+    "int_": "must be a whole number",
+    "float_": "must be a number",
+    "bool_": "must be true or false",
+    "string_": "must be text",
+    "list_": "must be a list",
+    "tuple_": "must be a list",
+    "dict_": "must be a group of keys",
+    "model_": "must be a group of keys",
+    "path_": "must be a path",
+    "datetime_": "must be a date and time, such as 2026-11-01T09:00:00Z",
+}
+
 # PyYAML raises these for a value that its tag cannot read, such as `!!int word`.
 _TAG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
 
@@ -221,8 +250,17 @@ def first_error(error: ValidationError) -> tuple[str, str]:
     """Return the key that pydantic refused first, and the reason with the refused value."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "config"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return key, f"{message} (got {_shortened_repr(first.get('input'))})"
+    return key, f"{fault_words(first)} (got {_shortened_repr(first.get('input'))})"
+
+
+def fault_words(fault: Mapping[str, Any]) -> str:
+    """Return one of pydantic's errors in plain words: "must be at least 1"."""
+    words, kind = _FAULTS.get(fault["type"]), str(fault["type"])
+    if words is None:
+        words = next((text for start, text in _FAULT_KINDS.items() if kind.startswith(start)), None)
+    if words is None:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    return words.format(**fault.get("ctx", {}))
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -246,7 +284,22 @@ def read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"{path}: a config is a mapping of keys, found {type(values).__name__}")
+    for key, text in _texts(values):
+        if re.search("[\0\ud800-\udfff]", text):  # no path and no model takes it
+            raise UserError(f"{path}: {key}: holds a character that is no text: {_shortened_repr(text)}")
     return values
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text in a tree of settings with its dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts(part, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _texts(part, f"{key}.{number}")
 
 
 def _yaml_fault(error: yaml.YAMLError) -> str:

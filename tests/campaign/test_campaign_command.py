@@ -31,7 +31,7 @@ def campaign(folder: Path, *arguments: str) -> Done:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"gpu_cost_per_hour": -1}, "gpu_cost_per_hour: Input should be greater than or equal to 0 (got -1)"),
+        ({"gpu_cost_per_hour": -1}, "gpu_cost_per_hour: must be at least 0 (got -1)"),
         ({"spot_cost_per_hour": -0.1}, "spot_cost_per_hour: "),
         (
             {"week_5_threshold_days": 1001},
@@ -41,7 +41,7 @@ def campaign(folder: Path, *arguments: str) -> Done:
             {"go_nogo_thresholds": {"min_authenticity_score": 35}},
             "go_nogo_thresholds.min_authenticity_score: ",
         ),
-        ({"gate_at_fraction": 1.5}, "gate_at_fraction: Input should be less than 1 (got 1.5)"),
+        ({"gate_at_fraction": 1.5}, "gate_at_fraction: must be below 1 (got 1.5)"),
         ({"budget": 500}, "budget: unknown key (did you mean budget_usd?)"),
         ({"flags": {"gpu_idle": {"percents": 3}}}, "flags.gpu_idle.percents: unknown key"),
         ({"started": "2126-01-01"}, "started: is in the future"),
@@ -134,7 +134,7 @@ def test_a_ledger_that_somebody_altered_is_one_line_and_exit_2(tmp_path: Path, c
         file.write(ledger_rows.sealed_line(book.rows[-1] | {"seconds": "3600"}))
     done = campaign(tmp_path, command, *(["--to", "800"] if command == "extend" else []))
     assert done.status == 2 and done.err.count("\n") == 1
-    assert done.err.startswith(f"error: {path}: line 3: seconds: Input should be a valid number"), done.err
+    assert done.err.startswith(f"error: {path}: line 3: seconds: must be a number"), done.err
 
 
 def test_status_is_one_screen_and_one_object(tmp_path: Path) -> None:

@@ -309,12 +309,12 @@ EVIDENCE = {"days": 1.0, "hours": 1.0, "cost_usd": 1.0, "val_loss": 3.0, "base_l
 @pytest.mark.parametrize(
     ("row", "place"),
     [
-        ({"seconds": "many"}, "seconds: Input should be a valid number"),
+        ({"seconds": "many"}, "seconds: must be a number"),
         ({"seconds": None}, "seconds: "),
         ({"price": True}, "price: "),
-        ({"to": float("nan")}, "to: Input should be a finite number"),
-        ({"step": 1.5}, "step: Input should be a valid integer"),
-        ({"kind": "budget", "at": 1.0}, "budget_usd: Field required"),
+        ({"to": float("nan")}, "to: must be a finite number"),
+        ({"step": 1.5}, "step: must be a whole number"),
+        ({"kind": "budget", "at": 1.0}, "budget_usd: is missing"),
         ({"kind": "campaign", "at": 1.0, "id": "a", "settings": {"speed": "fast"}}, "settings.speed: "),
         ({"kind": "override", "at": "now", "why": "heard"}, "at: "),
         ({**GATE, "evidence": EVIDENCE | {"hours": "one"}}, "hours: "),

@@ -185,12 +185,12 @@ def test_a_perturbed_weight_is_caught_and_nothing_is_left(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"heads": 0}, "heads: Input should be greater than or equal to 1"),
+        ({"heads": 0}, "heads: must be at least 1"),
         ({"heads": 3}, "width 32 must be a multiple of 2 x heads"),
-        ({"layers": 10**9}, "layers: Input should be less than or equal to"),
+        ({"layers": 10**9}, "layers: must be at most"),
         ({"layers": 3}, "its weights don't fit its settings: .*blocks.2"),
-        ({"width": "32"}, "width: Input should be a valid integer"),
-        ({"window": 0}, "window: Input should be greater than or equal to 16"),
+        ({"width": "32"}, "width: must be a whole number"),
+        ({"window": 0}, "window: must be at least 16"),
         ({"window": None}, "window: missing"),
     ],
 )

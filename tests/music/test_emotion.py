@@ -207,3 +207,32 @@ def test_the_named_dimensions_begin_the_padded_form_and_are_written_with_their_n
     assert emotion.Emotion.from_vector(emotion.to_64d(feeling)) == feeling
     assert feeling.text(2) == "valence +0.50, arousal -0.25, intensity 0.75"
     assert emotion.PADDED_TEXT.startswith("valence -1..1, arousal -1..1, intensity 0..1, then zeros or 61")
+
+
+@pytest.mark.parametrize("text", ["-0.8,0.5,0.5", "\u22120.8,0.5,0.5", " -.8, .5, 5e-1 "])
+def test_numbers_that_begin_with_a_minus_are_numbers(text):
+    read = emotion.read_argument(text)
+    assert read.source == "user" and [round(value, 6) for value in read.emotion] == [-0.8, 0.5, 0.5]
+    assert emotion.parse(text) == tuple(read.emotion)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.8;0.5;0.5", "write valence,arousal,intensity as 0,0,0.5"),
+        ("-0,8 0,5 0,5", "write valence,arousal,intensity as"),
+        ("nan,0,0", "number 1 is nan"),
+        ("-2,0,0", "number 1 is -2.0, outside"),
+        ("-0.8", "found 1"),
+        ("0.8 0.5 0.5", "write valence,arousal,intensity as"),
+    ],
+)
+def test_numbers_that_are_no_emotion_are_never_taken_for_a_path(text, said):
+    for read in (emotion.read_argument, emotion.parse):
+        with pytest.raises(UserError, match=said):
+            read(text)
+
+
+def test_a_path_with_numbers_stays_a_path():
+    assert emotion.read_argument("-1,2/happy/03.wav").source == "directory:happy"
+    assert emotion.read_argument("-5.wav").source == "default"

@@ -41,8 +41,7 @@ def test_a_table_is_read_with_paths_beside_it(tmp_path):
     [
         ("", "no column clip_id"),
         (HEAD.replace("file_path", "path") + ROWS, "no column file_path"),
-        ((HEAD + ROWS).replace(",", "\t"), "separated by commas"),
-        ((HEAD + ROWS).replace(",", ";"), "separated by commas"),
+        ((HEAD + ROWS).replace(",", "|"), "separated by commas"),
         (HEAD + "1,,3,drums,29.1,train,x\n" + ROWS, "row 2: file_path is empty"),
         (HEAD + ROWS + "3\n", "row 4: file_path is empty"),
         (HEAD + ROWS + "3,c.mp3,3,drums,29.1,trian,x\n", "row 4: split 'trian' is none of train, val, test"),
@@ -56,6 +55,15 @@ def test_a_table_that_wont_do_is_refused_in_one_line_that_names_it(tmp_path, tex
     with pytest.raises(UserError, match=said) as refused:
         data.read_table(path)
     assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_tags_of_63000_letters_are_refused_by_row(tmp_path):
+    rows = ["clip_id,file_path,tags,split", "1,a.wav,drums,train", f'2,b.wav,"{"w" * 63_000}",val']
+    path = tmp_path / "training_metadata.csv"
+    path.write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"row 3: the tags are too long: 63,000 characters") as refused:
+        data.read_table(path)
+    assert len(str(refused.value)) < 300
 
 
 def test_what_is_no_table_is_refused(tmp_path):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from kwela.cli.output import Json, speaking
 from kwela.errors import UserError
 
 # The help of --group-by, here and in cli/dataset.py.
 GROUP_BY = "What a song is: stem, folder, a CSV of file,song, or a regular expression; default: kwela's rule."
+
+
+_NEGATIVE = re.compile(r"[-\u2212][.,\d]")
+_NO_OPTION = "\0"  # it marks a negative number, which would be taken for an option; no argument holds a NUL
+
+
+class _NegativeNumbers(TyperCommand):
+    """A command whose arguments may begin with a minus and a digit, as -0.8,0.5,0.5."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_NO_OPTION * bool(_NEGATIVE.match(arg)) + arg for arg in args])
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +37,9 @@ def register(app: typer.Typer) -> None:
     app.command("manifests", short_help="Pair audio with MIDI, infer emotions, write the manifests.")(
         manifests
     )
-    app.command("emotion", short_help="Show the emotion of words or paths in numbers.")(emotion)
+    app.command("emotion", short_help="Show the emotion of words or paths in numbers.", cls=_NegativeNumbers)(
+        emotion
+    )
 
 
 def demo_corpus(
@@ -106,9 +121,11 @@ def emotion(
 
     \b
     kwela emotion grief calm data/audio/happy/track001.wav
+    kwela emotion -0.8,0.5,0.5
     """
     from kwela.music import emotion as emotions
 
+    arguments = [argument.removeprefix(_NO_OPTION) for argument in arguments]
     with speaking(as_json) as say:
         readings = [emotions.read_argument(argument) for argument in arguments]
         width = max(map(len, arguments))

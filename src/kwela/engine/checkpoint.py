@@ -31,6 +31,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from kwela import files
+from kwela.config import fault_words
 from kwela.engine import checkpoint_shape
 from kwela.errors import UserError
 
@@ -78,7 +79,10 @@ def load(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise UserError(f"{path}: refused: it holds objects other than tensors and plain values") from None
     except Exception as error:  # a damaged pickle can make torch raise almost any exception
-        raise UserError(f"{path}: can't be read: {_line(error)}") from None
+        raise UserError(
+            f"{path}: can't be read: damaged, cut short, or of another program ({_line(error)[:200]}); "
+            "take another checkpoint"
+        ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this version of kwela (format {FORMAT})")
     if fault := checkpoint_shape.fault(state):
@@ -126,7 +130,7 @@ def _check_settings(path: Path, schema: type[BaseModel], settings: Any) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in ("config", "model", *first["loc"]))
-        raise UserError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise UserError(f"{path}: {key}: {fault_words(first)}") from None
     missing = schema.model_fields.keys() - given.model_fields_set
     if missing:
         raise UserError(f"{path}: config.model.{min(missing)}: missing")

@@ -279,7 +279,7 @@ def parse_emotion(text: str) -> list[tuple[int, tuple[float, ...]]]:
         return [(0, emotion.parse(text))]
     curve = []
     for part in text.split(";"):
-        match = re.fullmatch(r"\s*(\d+)\s*:(.+)", part)
+        match = re.fullmatch(r"\s*(\d{1,9})\s*:(.+)", part)
         if not match:
             raise UserError(
                 f"--emotion: {part!r}: write a curve as BAR:EMOTION;BAR:EMOTION, as 0:grief;8:calm"

@@ -86,6 +86,7 @@ DIMENSION_NAMES: tuple[str, ...] = Emotion._fields
 CIRCUMPLEX_NAMES = ("valence", "arousal")  # the dimensions that people label
 LOWEST = Emotion(valence=-1, arousal=-1, intensity=0)
 HIGHEST = Emotion(valence=1, arousal=1, intensity=1)
+_MINUS = "\u2212"  # the minus of typeset text, which people copy
 NEUTRAL = Emotion(valence=0.0, arousal=0.0, intensity=0.5)
 
 # Russell's quadrants, as EMOPIA numbers them: of valence and arousal ++, -+, --, +-. Its clips are named
@@ -154,9 +155,9 @@ def read_argument(argument: str) -> Reading:
     """Read what a user gives to `kwela emotion`.
 
     Numbers with commas stand for themselves. An argument without a slash or an extension is a word; any other
-    is a path. Raises UserError on an unknown word.
+    is a path. Raises UserError on an unknown word, and on numbers that are no emotion.
     """
-    if re.fullmatch(r"[-+.,\d\se]+", argument) and "," in argument:
+    if _holds_numbers(argument):
         return Reading(Emotion.from_vector(parse(argument)), "user", "")
     if "/" in argument or "\\" in argument or Path(argument).suffix:
         return from_path(argument.replace("\\", "/"))
@@ -173,14 +174,23 @@ def parse(text: str) -> tuple[float, ...]:
 
     Raises UserError with the text: an unknown word, or numbers that can't be read or are out of range.
     """
-    if "," not in text:
+    if "," not in text and not _holds_numbers(text):
         return lookup(text.strip()).emotion
     try:
-        numbers = [float(number) for number in text.split(",")]
+        numbers = [float(number) for number in text.replace(_MINUS, "-").split(",")]
     except ValueError:
         example = ",".join(f"{value:g}" for value in NEUTRAL)
         raise UserError(f"--emotion: {text!r}: write {','.join(DIMENSION_NAMES)} as {example}") from None
     return tuple(float(number) for number in check(numbers, "--emotion"))
+
+
+def _holds_numbers(text: str) -> bool:
+    """Return whether a user meant numbers: one alone, or two and more, however they are separated."""
+    parts = [part for part in re.split(r"[,;\s]+", text.replace(_MINUS, "-")) if part]
+    numbers = sum(
+        re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+|nan|inf)(e[-+]?\d+)?", part) is not None for part in parts
+    )
+    return numbers > 1 or (numbers == len(parts) == 1 and parts[0].lower() not in ("nan", "inf"))
 
 
 def check(values: object, where: str) -> np.ndarray:

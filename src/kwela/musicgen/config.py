@@ -10,6 +10,8 @@ from pydantic import Field
 
 from kwela.config import Data, SettingsGroup, TrainConfig, Training
 
+LONGEST_PROMPT = 2000  # characters; the text encoder's memory grows with the square of a prompt's length
+
 
 class MusicgenData(Data):
     """Where the clips come from. One table holds both sides, apart in its column `split`."""

@@ -18,6 +18,7 @@ from kwela import tables
 from kwela.engine.task import Batch
 from kwela.errors import UserError
 from kwela.musicgen import code_cache
+from kwela.musicgen.config import LONGEST_PROMPT
 from kwela.musicgen.delay import delay
 
 COLUMNS = ("clip_id", "file_path", "tags", "split")
@@ -55,6 +56,9 @@ def _clip(where: str, row: dict[str, str], folder: Path) -> TaggedClip:
         raise UserError(f"{where}: file_path is empty")
     if row["split"] not in (TRAIN, VAL, "test"):
         raise UserError(f"{where}: split {row['split']!r} is none of {TRAIN}, {VAL}, test")
+    if len(row["tags"]) > LONGEST_PROMPT:
+        size = f"{len(row['tags']):,} characters, at most {LONGEST_PROMPT:,} are read"
+        raise UserError(f"{where}: the tags are too long: {size}")
     tags = tuple(tag.strip() for tag in row["tags"].split(",") if tag.strip())
     return TaggedClip(row["clip_id"], folder / row["file_path"], tags, row["split"], row.get("artist", ""))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 import wave
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from kwela.engine import ranks
 from kwela.errors import KwelaError, UserError
 from kwela.music import loudness
 from kwela.musicgen import base_model, encoding, model, sampling, tuned_model
+from kwela.musicgen.config import LONGEST_PROMPT
 from kwela.musicgen.streaming_decoder import StreamingDecoder
 
 LUFS, PEAK = -16.0, 0.95  # of the files: the level of streaming services, and a little below full scale
@@ -75,9 +77,18 @@ def load(source: str, tiny_folder: Path, device: str | None = None) -> LoadedMus
 
 
 def check_request(prompts: Sequence[str], seconds: float) -> None:
-    """Raise UserError for an empty prompt or a duration out of range. Call it before a model is loaded."""
+    """Raise UserError for a prompt that is empty, too long or no text, or a duration out of range.
+
+    Call it before a model is loaded.
+    """
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise UserError("a prompt is empty: say in words what to play")
+    for prompt in prompts:
+        if len(prompt) > LONGEST_PROMPT:
+            size = f"{len(prompt):,} characters, at most {LONGEST_PROMPT:,} are read"
+            raise UserError(f"a prompt is too long: {size}: it begins with {prompt[:60]!r}")
+        if not prompt.isprintable() and re.search("[\0\ud800-\udfff]", prompt):
+            raise UserError(f"a prompt is not UTF-8 text: {prompt[:60]!r}")
     if not 0 < seconds <= MAX_SECONDS:
         raise UserError(f"--duration {seconds:g}: give seconds above 0, up to {MAX_SECONDS:g}")
 

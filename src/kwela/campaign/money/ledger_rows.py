@@ -21,6 +21,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kwela.campaign.decide import gate
+from kwela.config import fault_words
 from kwela.errors import UserError
 
 LedgerRow = dict[str, Any]
@@ -139,7 +140,9 @@ def _check_types(row: LedgerRow, place: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{place}: {key}: {first['msg']}; kwela did not write this line: remove it") from None
+        raise UserError(
+            f"{place}: {key}: {fault_words(first)}; kwela did not write this line: remove it"
+        ) from None
 
 
 def read_rows(path: Path) -> tuple[list[LedgerRow], int]:
