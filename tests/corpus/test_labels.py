@@ -77,3 +77,14 @@ def test_a_label_with_its_folder_goes_before_the_bare_stem(tmp_path):
     assert find_label(labels, Pair(a / "x.wav", m / "happy" / "x.mid"), a, m)[0] == "happy/x"
     assert find_label(labels, Pair(a / "sad" / "x.wav", m / "sad" / "x.mid"), a, m)[0] == "x"
     assert find_label(labels, Pair(a / "y.wav", m / "y.mid"), a, m) is None
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("header", ["", "stem,valence,arousal,intensity\r\n"])
+def test_labels_are_read_with_the_separators_and_line_ends_of_other_programs(tmp_path, separator, header):
+    path = tmp_path / "l.csv"
+    path.write_bytes(("\ufeff" + (header + "a,0.5,-0.5,1\r\nb,0,0,0.5\r\n").replace(",", separator)).encode())
+    assert {stem: list(vector) for stem, vector in read_labels(path).items()} == {
+        "a": [0.5, -0.5, 1],
+        "b": [0, 0, 0.5],
+    }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
+from made_mtt import zip_in_parts
 
 from kwela.corpus.tagged import magnatagatune
+from kwela.corpus.tagged.source import Source
 from kwela.errors import UserError
 
 WANTED = ("drums", "piano")
@@ -69,3 +72,18 @@ def test_a_tag_that_stands_twice_and_a_web_page_are_refused(tmp_path: Path) -> N
     path.write_text("<html><body>Not found</body></html>")
     with pytest.raises(UserError, match="annotations not readable: it is a web page"):
         magnatagatune.read(tmp_path, WANTED)
+
+
+def test_a_path_with_accents_finds_its_file_and_its_entry_however_they_are_written(tmp_path: Path) -> None:
+    composed, apart = (f"a/{unicodedata.normalize(form, 'Beyoncé-Déjà')}.mp3" for form in ("NFC", "NFD"))
+    assert composed != apart
+    for name, wanted in ((composed, apart), (apart, composed)):
+        folder = tmp_path / str(len(name))
+        (folder / "mp3" / "a").mkdir(parents=True)
+        (folder / "mp3" / name).write_bytes(b"file")
+        source = Source.of(folder)
+        assert source.read(wanted) == b"file" and source.size(wanted) == 4
+        zip_in_parts(folder / "zip", {name: b"entry"})
+        assert Source.of(folder / "zip").read(wanted) == b"entry"
+        with pytest.raises(UserError, match="not among the files"):
+            source.read("a/Beyonce-Deja.mp3")

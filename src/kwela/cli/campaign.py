@@ -197,7 +197,7 @@ def status(
 
     with contextlib.suppress(KeyboardInterrupt), Live(screen=sys.stdout.isatty(), auto_refresh=False) as live:
         while True:
-            live.update(Text(status_screen.screen(folder, settings)), refresh=True)
+            live.update(Text(terminal.printable(status_screen.screen(folder, settings))), refresh=True)
             time.sleep(5)
 
 

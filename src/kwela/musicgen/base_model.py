@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kwela import files
+from kwela import files, tables
 from kwela.errors import UserError
 from kwela.musicgen.transformers_output import silence_transformers
 
@@ -73,7 +72,7 @@ def codec_shape(folder: Path) -> CodecShape:
     """Return the codec's sizes. Raises UserError if config.json is not that of a mono MusicGen."""
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = tables.parse_json(files.read_text(path, "settings"), str(path))
         decoder, encoder = config["decoder"], config["audio_encoder"]
         hop = 1
         for ratio in encoder.get("upsampling_ratios", [8, 5, 4, 2]):

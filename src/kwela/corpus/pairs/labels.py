@@ -66,6 +66,9 @@ def _json(path: Path) -> list[tuple[str, Any, str]]:
 
 def _csv(path: Path) -> list[tuple[str, Any, str]]:
     rows = tables.read_cells(path, "labels")
+    for separator in ";\t":  # there need not be a header by whose columns the separator is known
+        if rows and all(len(cells) == 1 and separator in cells[0] for _, cells in rows):
+            rows = tables.read_cells(path, "labels", separator)
     if rows and not any(_is_number(cell) for cell in rows[0][1][1:]):
         _check_header(rows.pop(0)[1], path)
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,9 +31,8 @@ class Source:
 
     def size(self, path: str) -> int:
         """Return the bytes that a clip takes, 0 if it is missing."""
-        for place in self.folders:
-            if (place / path).is_file():
-                return (place / path).stat().st_size
+        if file := self._file(path):
+            return file.stat().st_size
         archive = _archive(self.parts)
         name = archive and _entry(archive, path)
         return archive.entries[name].file_size if archive and name else 0
@@ -45,9 +45,8 @@ class Source:
         """
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise UserError(f"{path}: its path leaves the data set's folder")
-        for place in self.folders:
-            if (place / path).is_file():
-                return (place / path).read_bytes()
+        if file := self._file(path):
+            return file.read_bytes()
         archive = _archive(self.parts)
         name = archive and _entry(archive, path)
         if not archive or not name:
@@ -59,9 +58,19 @@ class Source:
         archive = _archive(self.parts)
         return archive.unsafe if archive else []
 
+    def _file(self, path: str) -> Path | None:
+        places = (place / name for place in self.folders for name in _spellings(path))
+        return next((file for file in places if file.is_file()), None)
+
+
+def _spellings(path: str) -> list[str]:
+    """Return a path with its accents as written, composed, and apart, as macOS and its zips write them."""
+    return list(dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]))
+
 
 def _entry(archive: Archive, path: str) -> str | None:
-    return next((name for name in (path, f"mp3/{path}") if name in archive.entries), None)
+    names = (f"{folder}{name}" for name in _spellings(path) for folder in ("", "mp3/"))
+    return next((name for name in names if name in archive.entries), None)
 
 
 @functools.lru_cache(maxsize=2)

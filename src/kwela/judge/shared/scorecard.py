@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kwela import files
+from kwela import files, terminal
 from kwela.stats import Interval
 
 
@@ -114,7 +114,7 @@ class Scorecard:
                 lines += [section.text + "\n"]
             if section.rows:
                 lines += [f"| | {section.unit} | 95 % interval | n | |", "|---|---|---|---|---|"]
-                cells = [[cell.replace("|", "\\|") for cell in _cells(row)] for row in section.rows]
+                cells = [[_table_cell(cell) for cell in _cells(row)] for row in section.rows]
                 lines += [f"| {' | '.join(row)} |" for row in cells] + [""]
             if section.picture:
                 lines += [f"![{section.title}]({section.picture})\n"]
@@ -141,6 +141,11 @@ class Scorecard:
 
     def _verdict_texts(self) -> list[tuple[str, str]]:
         return [(name.replace("_", " "), _verdict_text(value)) for name, value in self.verdicts.items()]
+
+
+def _table_cell(text: str) -> str:
+    """Return a cell of a Markdown table; a name of a file may hold a line feed."""
+    return terminal.printable(text).replace("|", "\\|").replace("\n", " ")
 
 
 def _cells(row: ScorecardRow) -> tuple[str, str, str, str, str]:
