@@ -90,6 +90,40 @@ def test_the_same_audio_under_two_names_stands_on_one_side(tree):
     assert any("12 files hold the same audio" in line for line in manifest.summary(report))
 
 
+def test_one_recording_in_two_formats_or_with_other_tags_stands_on_one_side(tree):
+    add(tree, *(f"song {k}" for k in range(5)))
+    for k in range(5):
+        wave, rate = soundfile.read(tree.audio / f"song {k}.wav", dtype="int16")
+        soundfile.write(tree.audio / f"lossless {k}.flac", wave, rate)
+        _write_wav_with_a_comment(tree.audio / f"tagged {k}.wav", tree.audio / f"song {k}.wav")
+        for name in ("lossless", "tagged"):
+            write_midi(tree.midi / f"{name} {k}.mid")
+    report = build(tree, val_split=0.4)
+    assert report.counts["songs"] == 5, "15 names"
+    for held in sides(tree).values():
+        assert all(
+            len({f"{name} {k}" in held for name in ("song", "lossless", "tagged")}) == 1 for k in range(5)
+        )
+
+
+def _write_wav_with_a_comment(target: Path, source: Path) -> None:
+    data = source.read_bytes() + b"LIST" + (10).to_bytes(4, "little") + b"INFOICMT\0\0"
+    target.write_bytes(data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:])
+
+
+def test_silent_files_are_no_copies_and_nearly_the_same_sound_is_not_the_same(tree):
+    add(tree, "one", "two", "three", "four")
+    for name in ("one", "two"):
+        soundfile.write(tree.audio / f"{name}.wav", np.zeros(RATE), RATE, "PCM_16")
+    wave, rate = soundfile.read(tree.audio / "three.wav", dtype="int16")
+    wave[5] += 1  # the same length, the same middle, another sample
+    soundfile.write(tree.audio / "four.flac", wave, rate)
+    (tree.audio / "four.wav").unlink()
+    report = build(tree)
+    assert report.counts["songs"] == 4
+    assert [entry["kind"] for entry in report.copies] == ["MIDI"]
+
+
 def _copy(source: Path, target: Path) -> None:
     target.write_bytes(source.read_bytes())
 

@@ -39,7 +39,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -145,7 +145,6 @@ def from_path(path: str | PurePath, root: str | PurePath | None = None) -> Readi
     )
 
 
-@cache
 def is_folder(name: str) -> bool:
     """Return whether a folder of this name is an emotion's."""
     return _read_name(name, "directory") is not None
@@ -264,6 +263,7 @@ def _read_whole(words: list[str], kind: str) -> Reading | None:
     return None
 
 
+@lru_cache(maxsize=4096)  # a folder is asked for with each of its files
 def _read_name(name: str, kind: str) -> Reading | None:
     """Read a name that is an emotion and nothing else than what people write beside it; else None."""
     quadrant = _QUADRANT.fullmatch(name.strip())

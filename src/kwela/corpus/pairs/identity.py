@@ -1,7 +1,9 @@
-"""Which files hold the same bytes, found without reading more than needed.
+"""Which files hold the same bytes or the same sound, found without reading more than needed.
 
-Two names of one file, then files of one size, are compared: first by their beginnings, then in full. So a
-corpus without copies costs a look at its sizes.
+- Bytes: two names of one file, then files of one size, are compared, first by their beginnings, then in full.
+  So a corpus without copies costs a look at its sizes.
+- Sound: files of one length whose middles are alike are compared in full, sample by sample at 16 bits. So a
+  WAV and a FLAC of one recording are the same, and two MP3s that differ in their tags alone.
 """
 
 from __future__ import annotations
@@ -9,14 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kwela import files
+from kwela.errors import UserError
+from kwela.music.audio_files.facts import facts
+from kwela.music.audio_files.part import Damaged, NotAudio
 
 _BEGINNING = 1 << 16  # bytes
+_MIDDLE = 4096  # samples
 
 
 def same_bytes(paths: Sequence[Path]) -> list[list[int]]:
@@ -49,8 +55,66 @@ def sound_hash(wave: np.ndarray) -> str:
 
     Silence has the hash "": it is the same as nothing.
     """
-    samples = (np.clip(np.nan_to_num(wave), -1, 1) * 32767).round().astype("<i2")
+    samples = _sixteen_bits(wave)
     return files.sha256(samples.tobytes()) if samples.any() else ""
+
+
+def sound_key(path: Path) -> str:
+    """Return the length of a file's sound and a hash of its middle; "" where the middle is silent.
+
+    Files of the same sound have the same key. Raises UserError if the file can't be read.
+    """
+    parts = facts(path).parts
+    part = parts[len(parts) // 2]
+    first = part.frames // 2
+    try:
+        blocks = list(part.blocks(first, min(first + _MIDDLE, part.frames)))
+    except (Damaged, NotAudio):
+        return ""  # the row is of a file that can be read elsewhere: it is no copy
+    samples = _sixteen_bits(np.concatenate(blocks)) if blocks else np.zeros(0, "<i2")
+    length = "+".join(f"{one.frames}@{one.rate}" for one in parts)
+    return f"{length} {files.sha256(samples.tobytes())[:16]}" if samples.any() else ""
+
+
+def same_sound(paths: Sequence[Path], keys: Sequence[str], names: Sequence[str]) -> list[list[int]]:
+    """Return the indexes of files with the same sound, for each set of several.
+
+    keys: of `sound_key`. names: the files' songs; files of one song are not compared. Silence is no copy.
+    """
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        if key:
+            found[key].append(index)
+    sets = [one for one in found.values() if len({names[index] for index in one}) > 1]
+    whole = [part for one in sets for part in _parts(one, paths, _sound)]
+    return sorted(one for one in whole if len(one) > 1)
+
+
+def is_silent(path: Path) -> bool:
+    """Return whether a file holds nothing but zeros, or can't be read."""
+    try:
+        return not any(_sixteen_bits(block).any() for block in _blocks(path))
+    except (Damaged, NotAudio, UserError):
+        return True
+
+
+def _blocks(path: Path) -> Iterator[np.ndarray]:
+    for part in facts(path).parts:
+        yield from part.blocks(0, part.frames)
+
+
+def _sound(path: Path) -> Hashable:
+    digest = hashlib.sha256()
+    try:
+        for block in _blocks(path):
+            digest.update(_sixteen_bits(block).tobytes())
+    except (Damaged, NotAudio, UserError):
+        return object()  # the same as no other
+    return digest.hexdigest()
+
+
+def _sixteen_bits(samples: np.ndarray) -> np.ndarray:
+    return (np.clip(np.nan_to_num(samples), -1, 1) * 32767).round().astype("<i2")
 
 
 def _parts(

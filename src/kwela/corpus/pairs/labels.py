@@ -39,6 +39,8 @@ def find_label(
     labels: Labels, pair: scan.Pair, audio_root: Path, midi_root: Path
 ) -> tuple[str, np.ndarray] | None:
     """Return the label of a pair and its key: by folder and stem on either side, else by stem."""
+    if not labels:
+        return None
     keys = [
         _key(file.relative_to(root).as_posix())
         for file, root in zip(pair, (audio_root, midi_root), strict=True)

@@ -36,7 +36,7 @@ __all__ = ["FILES", "REPORT", "Report", "build", "is_demo", "summary"]
 _UNCHANGED = "; nothing there was changed"
 _JOURNAL = ".manifests.journal"
 # Raise this when `open_pair` finds something else in the same pair. tests/corpus/test_manifest.py shows when.
-OPENING_VERSION = 2
+OPENING_VERSION = 3
 
 
 def build(
@@ -261,9 +261,10 @@ def _rows_by_file(
 def _join_copies(
     named: list[str], opened: dict[scan.Pair, dict[str, Any]]
 ) -> tuple[dict[scan.Pair, str], list[dict[str, Any]]]:
-    """Return the songs of the pairs that are fit for a row, and the sets of files with the same bytes.
+    """Return the songs of the pairs that are fit for a row, and the sets of files that are the same.
 
-    named: the song of each pair by its names. Songs are joined where their files hold the same bytes.
+    named: the song of each pair by its names. Songs are joined where their audio is the same to the byte or
+    the sample, or their MIDI to the byte.
     Where all songs would be one, their names stay: then the files are stand-ins, and the report says so.
     """
     kept = {
@@ -272,9 +273,14 @@ def _join_copies(
         if "rejected" not in result
     }
     pairs, names = list(kept), list(kept.values())
+    sounds = [opened[pair]["sound"] for pair in pairs]
+    waves, scores = [pair.audio for pair in pairs], [pair.midi for pair in pairs]
     copies: list[dict[str, Any]] = []
-    for kind, paths in (("audio", [pair.audio for pair in pairs]), ("MIDI", [pair.midi for pair in pairs])):
+    for kind, paths in (("audio", waves), ("MIDI", scores)):
         sets = [one for one in identity.same_bytes(paths) if len({names[index] for index in one}) > 1]
+        if kind == "audio":
+            sets = [one for one in sets if sounds[one[0]] or not identity.is_silent(paths[one[0]])]
+            sets += identity.same_sound(paths, sounds, songs.join(names, sets))
         joined = songs.join(names, sets)
         useful = len(set(joined)) > 1
         copies += [

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kwela.corpus.pairs import identity
 from kwela.corpus.pairs.align import MATCH, align
 from kwela.errors import UserError
 from kwela.files import NotWritable
@@ -31,8 +32,8 @@ def open_pair(
 ) -> dict[str, Any]:
     """Parse the MIDI, decode the audio's first second, and find what a row needs to know of them.
 
-    Returns {"offset": s, "segments": [{"start": s, "cloud": path}]}, the list empty where one row speaks of
-    the whole piece; or {"rejected": [[file, reason]]}.
+    Returns {"offset": s, "segments": [{"start": s, "cloud": path}], "sound": key}, the list empty where one
+    row speaks of the whole piece, the key that of `identity.sound_key`; or {"rejected": [[file, reason]]}.
     """
     rejected = []
     score = None
@@ -47,7 +48,7 @@ def open_pair(
     if rejected or score is None:
         return {"rejected": rejected}
     try:
-        offset = 0.0
+        offset, sound = 0.0, identity.sound_key(Path(audio_path))
         if aligned:
             alignment = align(Path(audio_path), score)
             if alignment.match < MATCH:
@@ -66,7 +67,7 @@ def open_pair(
         raise
     except UserError as error:
         return {"rejected": [[audio_path, _reason(error, audio_path)]]}
-    return {"offset": offset, "segments": rows}
+    return {"offset": offset, "segments": rows, "sound": sound}
 
 
 def crashed(audio_path: str, midi_path: str, *_: object) -> dict[str, Any]:
