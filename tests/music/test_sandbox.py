@@ -44,8 +44,9 @@ MIDI = full_score().dumps_midi()
 
 
 def facts(score):
+    """All but the pedals, which symusic begins at 0 in every channel but the first."""
     tracks = [
-        (t.name, t.program, t.is_drum, *map(list, (t.notes, t.controls, t.pitch_bends, t.pedals, t.lyrics)))
+        (t.name, t.program, t.is_drum, *map(list, (t.notes, t.controls, t.pitch_bends, t.lyrics)))
         for t in score.tracks
     ]
     return (
@@ -71,6 +72,10 @@ def rigged(monkeypatch, body: str) -> None:
 def test_the_score_is_what_symusic_reads_itself():
     assert facts(sandbox.parse(MIDI)) == facts(Score.from_midi(MIDI))
     assert facts(sandbox.parse(MIDI)) != facts(Score(480))
+    assert [[(p.time, p.duration) for p in track.pedals] for track in sandbox.parse(MIDI).tracks] == [
+        [(10, 290)],
+        [(10, 290)],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,13 +123,13 @@ def test_a_memory_bomb_is_refused_and_the_child_lives_on(monkeypatch):
 def test_the_child_cannot_write_files(monkeypatch, tmp_path):
     target = tmp_path / "x"
     rigged(monkeypatch, f"os.write(os.open({str(target)!r}, os.O_CREAT | os.O_WRONLY), data)")
-    with pytest.raises((sandbox.Refused, sandbox.ParserDied), match=r"too large|signal 25"):
+    with pytest.raises((sandbox.Refused, sandbox.ParserDied), match=r"OSError|signal 25"):
         sandbox.parse(b"MThd!")
     assert target.read_bytes() == b""
 
 
 def test_a_parser_error_is_a_reason():
-    with pytest.raises(sandbox.Refused, match="less than 14"):
+    with pytest.raises(sandbox.Refused, match="truncated inside its header"):
         sandbox.parse(b"MThd")
 
 

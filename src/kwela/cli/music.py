@@ -101,20 +101,31 @@ def decode(file: Path, out: Path, as_json: Json = False) -> None:
 
 @tokens_app.command()
 def check(files: Annotated[list[Path], typer.Argument(metavar="F.mid...")], as_json: Json = False) -> None:
-    """Report what a round trip through the codec loses, file by file.
+    """Count the notes in a file's bytes, those that the codec keeps and those it loses, and say why.
+
+    Of a folder, every MIDI file below it is checked. The exit status is 1 if a note is not accounted for.
 
     \b
     kwela tokens check song.mid
+    kwela tokens check data/midi --json
     """
-    from kwela.music import midi, tokens
+    from kwela.errors import KwelaError, UserError
+    from kwela.music import midi_check
 
+    reports, refused = {}, {}
     with speaking(as_json) as say:
-        reports = {str(file): tokens.loss_report(midi.read(file)) for file in files}
-        lines = []
-        for name, report in reports.items():
-            lines.append(name)
-            lines += [f"  {key:28} {value:.6g}" for key, value in report.items() if value]
-        say({"files": reports}, "\n".join(lines))
+        for file in midi_check.find(files):
+            try:
+                reports[str(file)] = midi_check.check(file)
+            except UserError as error:
+                refused[str(file)] = str(error)
+        if reports:
+            say({"files": reports, "refused": refused}, midi_check.to_text(reports))
+    if any(report["notes_unaccounted"] for report in reports.values()):
+        raise KwelaError("some notes are not accounted for; this is a defect of kwela, please report it")
+    if refused:
+        more = f" (and {len(refused) - 1} more files)" if len(refused) > 1 else ""
+        raise UserError(f"{next(iter(refused.values()))}{more}")
 
 
 # ------------------------------------------------------------------- generate

@@ -45,10 +45,11 @@ def read_ids(path: Path) -> np.ndarray:
 def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
     """Return a MIDI file's ids, int16, from `cache_dir` if it has them; otherwise encode and keep them.
 
-    The key of an entry is a hash of the file's bytes and of the tokenizer. Any number of processes may share
-    the folder. Raises KwelaError, or UserError if the folder can't be written; both name the entry.
+    The key of an entry is a hash of the file's bytes, of the tokenizer and of the reader's version. Any
+    number of processes may share the folder. Raises KwelaError, or UserError if the folder can't be written;
+    both name the entry.
     """
-    key = files.sha256(path.read_bytes() + tokens.tokenizer_hash().encode())
+    key = files.sha256(path.read_bytes() + f"{tokens.tokenizer_hash()} {midi.READER_VERSION}".encode())
     body = files.cached(cache_dir, key, lambda: read_ids(path).astype("<i2").tobytes())
     return np.frombuffer(body, "<i2").astype(np.int16)
 

@@ -34,6 +34,11 @@ def loss_report(score: ScoreTick) -> dict[str, int | float]:
     errors: onset_error and duration_error in quarters (durations of notes not cut), velocity_error,
     tempo_error as a share of the tempo (where it isn't clamped).
     """
+    return round_trip(score)[0]
+
+
+def round_trip(score: ScoreTick) -> tuple[dict[str, int | float], ScoreTick]:
+    """Return the `loss_report` of a score, and what decoding its ids gives."""
     ids = encode(score)
     decoded = decode(ids)
     notes = _compare_notes(score, decoded)
@@ -41,7 +46,7 @@ def loss_report(score: ScoreTick) -> dict[str, int | float]:
     tempos = _compare_tempos(score, decoded)
     left_out = _count_left_out(score)
     # The order of the keys is that of the printed report.
-    return {
+    report = {
         "notes": sum(len(track.notes) for track in score.tracks),
         "ids": len(ids),
         **notes.counts,
@@ -52,6 +57,7 @@ def loss_report(score: ScoreTick) -> dict[str, int | float]:
         **notes.errors,
         "tempo_error": tempos["tempo_error"],
     }
+    return report, decoded
 
 
 class _NoteLosses(NamedTuple):

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,40 +20,93 @@ from kwela import files
 from kwela.errors import UserError
 from kwela.music import sandbox
 from kwela.music.grammar import DRUM_PROGRAM, FASTEST_BPM, SLOWEST_BPM, TEMPO_RATIO, TPQ
-from kwela.music.score_events import START_MSPQ, read_pedals, voices
+from kwela.music.score_events import START_MSPQ, drop_late_tempos, read_pedals, voices
+from kwela.music.smf_container import MAX_BYTES, NotReadable, open_container
 
 # How the names of files end that `read` takes, in any case. What a file is, its bytes decide.
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".mid.gz", ".midi.gz")
-MAX_BYTES = 16 << 20  # of a file, and of what it unpacks to
+# Raise this when the same file reads as another score: caches of what was read hold no longer.
+READER_VERSION = 2
 MAX_EVENTS = 2_000_000  # notes, controllers, pitch bends, tempos, meters, keys, markers, lyrics
 MAX_HOURS = 10
 MAX_QUARTERS = MAX_HOURS * 60 * FASTEST_BPM  # as many at the fastest tempo that the ids can write
 
 
 def read(path: Path | str) -> ScoreTick:
-    """Read the score of a MIDI file, in ticks.
+    """Read the score of a MIDI file, in ticks, as `smf_reader` and `smf_channels` say.
 
-    Raises UserError, naming the file, if it is missing, empty, not MIDI, truncated, timed in SMPTE frames or
-    with zero ticks per quarter, over the caps above, or more than the parser survives.
+    The file may be wrapped in RIFF, MacBinary or gzip. Raises UserError, naming the file, if it is missing,
+    empty, not MIDI, broken, timed in SMPTE frames or with zero ticks per quarter, of a format other than 0
+    and 1, over the caps above, or more than the reader survives.
     """
-    data = check_header(Path(path))
+    return _read(Path(path), counted=False)[0]
+
+
+def read_counted(path: Path | str) -> tuple[ScoreTick, dict[str, int]]:
+    """Read the score of a MIDI file, and count what its bytes hold and what of it is left out.
+
+    docs/formats.md lists the counts; `notes_in_file` is counted independently of the reader. Raises as
+    `read`.
+    """
+    return _read(Path(path), counted=True)
+
+
+def _read(path: Path, counted: bool) -> tuple[ScoreTick, dict[str, int]]:
+    data = _read_bytes(path)
     try:
-        score = sandbox.parse(data)
+        score, counts = sandbox.parse_counted(data, counted)
         check_caps(score)
-    except sandbox.Refused as error:
-        raise UserError(f"{path}: can't be parsed as MIDI: {error}") from None
-    except (ValueError, sandbox.ParserDied) as error:
+    except (ValueError, sandbox.Refused, sandbox.ParserDied) as error:
         raise UserError(f"{path}: {error}") from None
-    return score
+    counts["tempos_after_end"] = drop_late_tempos(score)
+    return score, counts
 
 
 def write(score: ScoreTick, path: Path | str) -> None:
-    """Write a score as a MIDI file, whole or not at all, and make its folder. Raises as `files.write`."""
-    files.write(Path(path), score.dumps_midi())
+    """Write a score as a MIDI file, whole or not at all, and make its folder. Raises as `files.write`.
+
+    Tracks that would share one of the 16 channels get ports (meta event 0x21), so that `read` keeps their
+    programs, pedals and notes apart.
+    """
+    files.write(Path(path), _with_ports(score.dumps_midi(), _ports(score)))
 
 
-def check_header(path: Path) -> bytes:
-    """Return the bytes of a file with the outer form of MIDI; its events are not read. Raises as `read`."""
+def _ports(score: ScoreTick) -> list[int]:
+    """Return the port of each track: how many tracks before it are written with its channel."""
+    taken: Counter[int] = Counter()
+    ports = []
+    for index, track in enumerate(score.tracks):
+        channel = -1 if track.is_drum else index % 15  # symusic 0.6 deals the 15 other channels out in turn
+        ports.append(min(taken[channel], 127))
+        taken[channel] += 1
+    return ports
+
+
+def _with_ports(data: bytes, ports: list[int]) -> bytes:
+    """Begin each track of a file, as symusic writes it, with its port, unless that is 0."""
+    parts, at = [data[:14]], 14
+    for port in ports:
+        end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "big")
+        event = bytes([0, 0xFF, 0x21, 1, port]) if port else b""
+        parts += [
+            data[at : at + 4],
+            (end - at - 8 + len(event)).to_bytes(4, "big"),
+            event,
+            data[at + 8 : end],
+        ]
+        at = end
+    return b"".join([*parts, data[at:]])
+
+
+def check_header(path: Path) -> None:
+    """Check the outer form of a file: wrapper, header and chunks, not its events. Raises as `read`."""
+    try:
+        open_container(_read_bytes(path))
+    except NotReadable as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UserError(f"{path}: not a regular file")
@@ -60,43 +114,9 @@ def check_header(path: Path) -> bytes:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}") from None
-    try:
-        check_chunks(data)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-    return data
-
-
-def check_chunks(data: bytes) -> None:
-    """Raise ValueError with the reason unless `data` is a header and whole chunks, as in a MIDI file.
-
-    Standard MIDI Files 1.0: a chunk is four letters, a 32-bit length, and that many bytes. Anything may
-    follow the last track that the header announces, because some programs pad their files.
-    """
-    if not data:
-        raise ValueError("empty (0 bytes)")
     if len(data) > MAX_BYTES:
-        raise ValueError(f"over {MAX_BYTES >> 20} MiB, too large for a MIDI file")
-    if data[:4] != b"MThd":
-        raise ValueError("not a MIDI file (it doesn't begin with MThd)")
-    if len(data) < 14:
-        raise ValueError("truncated inside its header")
-    division = int.from_bytes(data[12:14], "big")
-    if division & 0x8000:
-        raise ValueError("timed in SMPTE frames, not in ticks per quarter: its beats are unknown")
-    if division == 0:
-        raise ValueError("0 ticks per quarter: its beats are unknown")
-    announced, at, tracks = int.from_bytes(data[10:12], "big"), 0, 0
-    while at < len(data) and (tracks < announced or data[at : at + 4] == b"MTrk"):
-        length = int.from_bytes(data[at + 4 : at + 8], "big")
-        tracks += data[at : at + 4] == b"MTrk"
-        at += 8 + length
-        if at > len(data):
-            raise ValueError(
-                f"truncated: chunk {tracks} claims {length} bytes, {at - len(data)} more than there are"
-            )
-    if not tracks:
-        raise ValueError("a MIDI header without any track")
+        raise UserError(f"{path}: over {MAX_BYTES >> 20} MiB, too large for a MIDI file")
+    return data
 
 
 def check_caps(score: ScoreTick) -> None:

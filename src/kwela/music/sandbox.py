@@ -1,4 +1,4 @@
-"""Parse untrusted MIDI in a child process, so that a crash, a hang or a memory bomb stays there.
+"""Read untrusted MIDI in a child process, so that a crash, a hang or a memory bomb stays there.
 
 - Each process has one child, which starts at the first file (0.2 s) and stays: a file costs one exchange over
   two pipes. A forked worker drops its parent's child and starts its own.
@@ -26,14 +26,17 @@ from typing import IO, Any
 import numpy as np
 from symusic import core
 
+from kwela.music import note_count, smf_reader
+from kwela.music.smf_container import NotReadable, unwrap
+
 MEMORY = 1 << 30
 SECONDS = 10
 MAX_REPLY = 1 << 28
 COMMAND = [sys.executable, "-P", "-m", "kwela.music.sandbox"]
 
-_LENGTHS = struct.Struct("<QQ")  # reply: bytes of JSON, bytes of arrays. Request: bytes of MIDI, 0
+_LENGTHS = struct.Struct("<QQ")  # reply: bytes of JSON, bytes of arrays. Request: bytes of MIDI, 1 to count
 
-# The columns of each kind of event, in the order of symusic's `from_numpy`.
+# The columns of each kind of event, in the order of symusic's `from_numpy`; `smf_reader` writes them so.
 _NOTES = (core.NoteTickList, {"time": "i4", "duration": "i4", "pitch": "i1", "velocity": "i1"})
 _CONTROLS = (core.ControlChangeTickList, {"time": "i4", "number": "u1", "value": "u1"})
 _BENDS = (core.PitchBendTickList, {"time": "i4", "value": "i4"})
@@ -50,43 +53,15 @@ class ParserDied(Exception):
 
 
 class Refused(Exception):
-    """The parser refused the file; the message is its reason."""
+    """The file can't be read; the message is the reason, in words for the user."""
 
 
 # ---- the child's side
 
 
 def describe(data: bytes) -> tuple[dict[str, Any], list[bytes]]:
-    """Parse a MIDI file into a JSON-able header and the arrays it lists, as bytes."""
-    score = core.ScoreTick.from_midi(data)
-    arrays: list[bytes] = []
-
-    def pack(owner: Any, kinds: dict[str, Any]) -> list[int]:
-        lengths = []
-        for name, (_, columns) in kinds.items():
-            events = getattr(owner, name)
-            lengths.append(len(events))
-            if lengths[-1]:
-                table = events.numpy()
-                arrays.extend(
-                    np.ascontiguousarray(table[column], dtype).tobytes() for column, dtype in columns.items()
-                )
-        return lengths
-
-    header = {
-        "tpq": score.tpq,
-        "score": pack(score, _OF_SCORE),
-        "markers": [[text.time, text.text] for text in score.markers],
-        "tracks": [
-            {
-                "of": [track.name, track.program, track.is_drum],
-                "events": pack(track, _OF_TRACK),
-                "lyrics": [[text.time, text.text] for text in track.lyrics],
-            }
-            for track in score.tracks
-        ],
-    }
-    return header, arrays
+    """Read a MIDI file into a JSON-able header and the arrays it lists, as bytes."""
+    return smf_reader.read(data)
 
 
 def _limit(soft_seconds: int) -> None:
@@ -116,15 +91,21 @@ def serve() -> None:
         _confine()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     while head := stdin.read(_LENGTHS.size):
-        data = stdin.read(_LENGTHS.unpack(head)[0])
+        length, counted = _LENGTHS.unpack(head)
+        data = stdin.read(length)
         with contextlib.suppress(OSError, ValueError, ImportError):
             _limit(SECONDS)
         try:
             header, arrays = describe(data)
+            if counted:
+                names = ("notes_in_file", "notes_after_end")
+                header["counts"] |= zip(names, note_count.count_notes(unwrap(data)), strict=True)
         except MemoryError:
-            header, arrays = {"error": f"parsing it takes over {MEMORY >> 20} MiB of memory"}, []
+            header, arrays = {"error": f"reading it takes over {MEMORY >> 20} MiB of memory"}, []
+        except NotReadable as error:
+            header, arrays = {"error": str(error)}, []
         except Exception as error:
-            header, arrays = {"error": str(error).split("\n")[0]}, []
+            header, arrays = {"error": f"can't be read as MIDI ({type(error).__name__})"}, []
         text = json.dumps(header).encode()
         stdout.write(_LENGTHS.pack(len(text), sum(map(len, arrays))))
         stdout.write(text)
@@ -206,12 +187,12 @@ def _read(pipe: IO[bytes], size: int, deadline: float) -> bytearray:
     return data
 
 
-def _exchange(data: bytes) -> tuple[dict[str, Any], bytearray]:
+def _exchange(data: bytes, counted: bool) -> tuple[dict[str, Any], bytearray]:
     child = _start()
     assert child.stdin and child.stdout
     deadline = time.monotonic() + 2 * SECONDS  # of wall time; the child limits its own processor time
     try:
-        _write(child.stdin, _LENGTHS.pack(len(data), 0) + data, deadline)
+        _write(child.stdin, _LENGTHS.pack(len(data), counted) + data, deadline)
         text, arrays = _LENGTHS.unpack(_read(child.stdout, _LENGTHS.size, deadline))
         if text + arrays > MAX_REPLY:
             raise ParserDied(f"the parser's answer is over {MAX_REPLY >> 20} MiB")
@@ -227,19 +208,27 @@ def _exchange(data: bytes) -> tuple[dict[str, Any], bytearray]:
 
 def parse(data: bytes) -> core.ScoreTick:
     """Return the symusic score (in ticks) of a MIDI file's bytes. Raises Refused or ParserDied."""
+    return parse_counted(data, counted=False)[0]
+
+
+def parse_counted(data: bytes, counted: bool = True) -> tuple[core.ScoreTick, dict[str, int]]:
+    """Return the score of a MIDI file's bytes and the counts of `smf_reader`.
+
+    counted: also count the notes in the bytes, independently of the reader. Raises Refused or ParserDied.
+    """
     with _lock:
         try:
-            header, arrays = _exchange(data)
+            header, arrays = _exchange(data, counted)
         except BaseException:  # KeyboardInterrupt too: after half an exchange the pipes hold the rest of it
             stop()
             raise
     if "error" in header:
         raise Refused(header["error"])
-    return _score(header, arrays)
+    return _score(header, arrays), header["counts"]
 
 
 def _score(header: dict[str, Any], arrays: bytearray) -> core.ScoreTick:
-    """Build the score that `describe` took apart."""
+    """Build the score that `describe` laid out."""
     at = 0
 
     def unpack(owner: Any, kinds: dict[str, Any], lengths: list[int]) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from symusic.core import ScoreTick, TrackTick
+from symusic.core import ScoreTick, TempoTickList, TrackTick
 
 from kwela.errors import UserError
 from kwela.music import grammar as g
@@ -249,3 +249,22 @@ def _meter_spans(score: ScoreTick, last: int) -> list[tuple[int, int, int, int]]
             begin = end
         meter = (numerator, denominator) if writable(numerator, denominator) else (4, 4)
     return spans
+
+
+def drop_late_tempos(score: ScoreTick) -> int:
+    """Take out the tempos after the last bar that has a note or a pedal; return how many.
+
+    They would append bars without music. A score without notes keeps its tempos.
+    """
+    times = score.tempos.numpy()["time"]
+    ends = [track.end() for track in score.tracks if track.notes]
+    if not ends or not len(times) or times.max() <= max(ends):
+        return 0
+    tracks = voices(score)
+    notes, pedals = read_notes(tracks, score.tpq), read_pedals(tracks, score.tpq)[1]
+    last = int(max(notes.tick.max(), pedals.max(initial=0)))
+    end = _meter_spans(score, last)[-1][1]
+    kept = ticks(times, score.tpq) < end
+    tempos = score.tempos.numpy()
+    score.tempos = TempoTickList.from_numpy(tempos["time"][kept], tempos["mspq"][kept])
+    return int((~kept).sum())

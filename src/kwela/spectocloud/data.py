@@ -30,9 +30,8 @@ from kwela.spectocloud.config import SpectocloudAugment
 Row = Mapping[str, Any]
 Item = dict[str, np.ndarray]
 
-SETTINGS = repr(
-    (2, audio.SAMPLE_RATE, audio.SEGMENT, audio.N_FFT, audio.HOP, audio.MELS, audio.FLOOR, midi.FEATURE_NAMES)
-)
+_AUDIO = (audio.SAMPLE_RATE, audio.SEGMENT, audio.N_FFT, audio.HOP, audio.MELS, audio.FLOOR)
+SETTINGS = repr((2, *_AUDIO, midi.FEATURE_NAMES, midi.READER_VERSION))
 
 
 def check(rows: Sequence[Row]) -> None:

@@ -45,6 +45,8 @@ def open_pair(
         score = midi.read(_named(midi_path))
     except UserError as error:
         rejected.append([midi_path, _reason(error, midi_path)])
+    if score is not None and not any(track.notes for track in score.tracks):
+        rejected.append([midi_path, "it has no notes"])
     if rejected or score is None:
         return {"rejected": rejected}
     try:
