@@ -121,3 +121,20 @@ def test_a_font_of_the_system_is_taken_for_what_dejavu_lacks(
     axis.set_title("日本 🎹 $x")
     plots.save(figure, tmp_path / "picture.png")
     assert axis.title.get_fontfamily()[1:] == ["Kwela Test a", "Kwela Test b"]
+
+
+def test_a_picture_that_fails_is_said_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    @plots.optional
+    def _draw_scores(fault: BaseException | None) -> str:
+        if fault:
+            raise fault
+        return "drawn"
+
+    assert _draw_scores(None) == "drawn" and _draw_scores(ValueError("a\nb")) is None
+    assert _draw_scores(MemoryError()) is None
+    assert capsys.readouterr().err.splitlines() == [
+        "picture left out (draw scores): ValueError: a b",
+        "picture left out (draw scores): MemoryError: ",
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        _draw_scores(KeyboardInterrupt())

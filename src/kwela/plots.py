@@ -11,11 +11,13 @@ by `new_figure` and written by `save`; a test looks for others.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -32,6 +34,8 @@ RANGE = 80.0  # dB that a spectrogram shows
 LONGEST_LINE, MOST_LINES = 200, 12  # characters and lines of one text that a picture shows
 _SILENCE = -100.0  # dB of full scale; a clip without louder sound is drawn dark
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 Points = Sequence[tuple[int, float]]  # (step, value)
 
 
@@ -123,6 +127,25 @@ def _plain_formatter(formatter: Any) -> Any:
         given = formatter.func
         formatter.func = lambda value, place: as_typed(given(value, place))
     return formatter
+
+
+def optional(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result | None]:
+    """Make a function that draws a picture one that never ends the work it belongs to.
+
+    Where drawing fails in any way (but for Ctrl-C), the reason is said on stderr, and None is returned.
+    """
+
+    @functools.wraps(draw)
+    def attempt(*args: Arguments.args, **named: Arguments.kwargs) -> Result | None:
+        try:
+            return draw(*args, **named)
+        except Exception as error:
+            what = draw.__name__.removeprefix("_").replace("_", " ")
+            reason = " ".join(str(error).split())[:300]
+            terminal.say(f"picture left out ({what}): {type(error).__name__}: {reason}", sys.stderr)
+            return None
+
+    return attempt
 
 
 def add_legend(figure: Any, axis: Any, columns: int = 4) -> None:

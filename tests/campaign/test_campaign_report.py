@@ -125,3 +125,12 @@ def test_deliverables_outlive_a_pdf_that_fails(tmp_path: Path, monkeypatch: pyte
         campaign_report.write_report(settings)
     index = (settings.checkpoint_dir / "deliverables/INDEX.md").read_text()
     assert "| Report |" in index and (settings.checkpoint_dir / "report/report.html").is_file()
+
+
+def test_a_report_outlives_pictures_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, _ = held(tmp_path)
+    monkeypatch.setattr(campaign_plots, "gpu_usd_by_day", lambda rows: 1 / 0)
+    written = campaign_report.write_report(settings)
+    page = Path(written["report"][0]).read_text()
+    assert "beside the budget. (The picture could not be drawn.)" in page
+    assert Path(written["report"][2]).read_bytes().startswith(b"%PDF")

@@ -15,6 +15,7 @@ LONGEST_TITLE = 70  # characters
 MARKETS = {"spot": plots.GREEN, "on-demand": plots.ORANGE}
 
 
+@plots.optional
 def draw_losses(state: CampaignState, out: Path) -> Path:
     """Draw training and validation loss over steps; a dashed line is the untuned model. Returns `out`."""
     figure, (axis,) = plots.sheet(1, 1, (8, 3.6))
@@ -25,6 +26,7 @@ def draw_losses(state: CampaignState, out: Path) -> Path:
     return plots.save(figure, out)
 
 
+@plots.optional
 def draw_costs(state: CampaignState, out: Path) -> Path:
     """Draw GPU dollars by campaign day and market, and all dollars beside the budget. Returns `out`."""
     from matplotlib.ticker import MaxNLocator
@@ -50,6 +52,7 @@ def draw_costs(state: CampaignState, out: Path) -> Path:
     return plots.save(figure, out)
 
 
+@plots.optional
 def draw_spectrograms(clips: Sequence[tuple[str, Path]], out: Path) -> Path:
     """Draw the spectrograms of clips, (title, audio file), two in a row. Returns `out`."""
     import soundfile

@@ -139,7 +139,7 @@ def _cost(state: CampaignState, out: Path) -> Iterator[Block]:
     yield Table(["What", "How much", "Dollars"], rows)
     if by_day:
         picture = campaign_plots.draw_costs(state, out / "cost.png")
-        yield Picture(picture, "GPU dollars by day and market; all dollars beside the budget.")
+        yield _shown(picture, "GPU dollars by day and market; all dollars beside the budget.")
     span_table = [
         [
             span["instance"],
@@ -160,7 +160,7 @@ def _training(folder: Path, state: CampaignState, out: Path) -> Iterator[Block]:
     if curve.train or curve.val:
         best, base = figure_text(curve.best_val_loss, ".3f"), figure_text(curve.base, ".3f")
         picture = campaign_plots.draw_losses(state, out / "loss.png")
-        yield Picture(picture, f"Best validation loss {best}; untuned model {base}.")
+        yield _shown(picture, f"Best validation loss {best}; untuned model {base}.")
     yield Title("Red flags", 3)
     rows = [
         [
@@ -245,7 +245,12 @@ def _samples(folder: Path, settings: PlaybookConfig, out: Path) -> Iterator[Bloc
     yield Table(["File", "Prompt"], [[str(path.relative_to(folder)), prompt] for prompt, path in titled])
     named = [(f"{path.stem}: {prompt}", path) for prompt, path in titled]
     picture = campaign_plots.draw_spectrograms(named, out / "samples.png")
-    yield Picture(picture, "Spectrograms (kHz over seconds), one scale for all.")
+    yield _shown(picture, "Spectrograms (kHz over seconds), one scale for all.")
+
+
+def _shown(picture: Path | None, caption: str) -> Block:
+    """Return a picture with its caption, or words where it could not be drawn."""
+    return Picture(picture, caption) if picture else Text(f"{caption} (The picture could not be drawn.)")
 
 
 def sample_files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from kwela import files, terminal
 from kwela.campaign.report.blocks import Block, Picture, Table, Text, Title
 from kwela.campaign.report.pdf import pdf_bytes
-from kwela.errors import KwelaError
+from kwela.errors import KwelaError, UserError
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -40,7 +40,9 @@ def write_document(blocks: Sequence[Block], folder: Path, name: str) -> list[Pat
     files.write(paths[1], _html_text(blocks, name))
     try:
         content = pdf_bytes(blocks)
-    except ValueError as error:
+    except UserError:
+        raise
+    except Exception as error:  # of any kind: fonts and pictures are read by other libraries
         raise KwelaError(f"{paths[2]}: not written: {error} (the other two pages are)") from error
     files.write(paths[2], content)
     return paths

@@ -36,7 +36,7 @@ EMOJI = {"✅": "[met]", "❌": "[missed]", "🟡": "[?]", "⚠️": "[!]", "⏸
 def pdf_bytes(blocks: Sequence[Block]) -> bytes:
     """Return the document as PDF.
 
-    Raises UserError without fpdf2, and ValueError, as fpdf2 does, for a page that it can't lay out.
+    Raises UserError without fpdf2, and whatever fpdf2 raises for a page or a picture that it can't lay out.
     """
     files = fonts.for_text("".join(set("".join(_texts(blocks))) - set("".join(EMOJI))))
     try:

@@ -309,6 +309,7 @@ def _files(card: Scorecard, folders: dict[str, ClipFolder], overlaps: Overlaps) 
     card.add("files", "Clips", rows, text, "clips")
 
 
+@plots.optional
 def _draw_scores(evidence: Evidence, path: Path) -> None:
     assert evidence.classifier is not None
     measured = evidence.status == "measured"
@@ -333,6 +334,7 @@ def _draw_scores(evidence: Evidence, path: Path) -> None:
     plots.save(figure, path)
 
 
+@plots.optional
 def _draw_coefficients(by_fold: np.ndarray, path: Path) -> None:
     order = np.argsort(np.abs(by_fold.mean(0)))
     figure, (axis,) = plots.sheet(1, 1, (7, 7))

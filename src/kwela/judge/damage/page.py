@@ -275,6 +275,7 @@ def _equal_training_clips(sides: dict[str, MeasuredFolder], training: list[Path]
     }
 
 
+@plots.optional
 def spectra(sides: dict[str, MeasuredFolder], path: Path) -> None:
     """Draw each side's spectrum over its clips: the median, and the middle half shaded.
 
@@ -300,6 +301,7 @@ def spectra(sides: dict[str, MeasuredFolder], path: Path) -> None:
     plots.save(figure, path)
 
 
+@plots.optional
 def spectrograms(sides: dict[str, MeasuredFolder], pairs: list[tuple[int, int]], path: Path) -> None:
     """Draw up to four rows of a base and a tuned clip, from the pair that lost most highs to the least.
 

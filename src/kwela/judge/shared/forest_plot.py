@@ -10,6 +10,7 @@ from kwela import plots
 from kwela.judge.shared.scorecard import ScorecardRow
 
 
+@plots.optional
 def draw_forest(
     path: Path, panels: Mapping[str, Sequence[ScorecardRow]], unit: str, colours: Mapping[str, str]
 ) -> None:
