@@ -16,6 +16,7 @@ import numpy as np
 
 from kwela.errors import UserError
 from kwela.music.audio_files import ffmpeg, mpeg, ogg, pcm, sndfile
+from kwela.music.audio_files.mpeg import id3v2_size
 from kwela.music.audio_files.part import Damaged, NotAudio, Part
 
 LOUDEST = 100.0  # full scale is 1: a sample beyond 40 dB above it is no sound
@@ -81,18 +82,29 @@ def _facts(path: Path, mtime_ns: int, size: int) -> Facts | str:
         return str(error)
 
 
+# The first bytes of what libsndfile is asked to read. With other files it complains on the terminal.
+_SNDFILE = (b"RIFF", b"RIFX", b"riff", b"FORM", b"fLaC")
+
+
 def _parts(path: Path) -> Sequence[Part]:
     with path.open("rb") as file:
         head = file.read(12)
+        if head[:3] == b"ID3":  # FLAC files may have such a tag too
+            file.seek(id3v2_size(head))
+            head = file.read(12)
     if head[:4] == b"OggS":
         return _ogg(path)
     if (samples := pcm.find(path)) is not None:
         return [samples]
-    known = head[:4] in (b"RIFF", b"RIFX", b"riff", b"FORM", b"caff", b".snd", b"fLaC", b"\x1aE\xdf\xa3")
-    if not known and head[4:8] != b"ftyp" and (runs := mpeg.find(path)):
+    if head[:4] in _SNDFILE:
+        part = sndfile.find(path)
+        return [part if part is not None else ffmpeg.find(path)]
+    if (
+        head[:4] not in (b".snd", b"caff", b"\x1aE\xdf\xa3")
+        and head[4:8] != b"ftyp"
+        and (runs := mpeg.find(path))
+    ):
         return runs
-    if (part := sndfile.find(path)) is not None:
-        return [part]
     return [ffmpeg.find(path)]
 
 
@@ -163,10 +175,9 @@ def _weights(part: Part) -> np.ndarray:
     last = max(0, part.frames - _STRETCH)
     places = sorted({last * (2 * place + 1) // (2 * _PLACES) for place in range(_PLACES)})
     stretches = [block for block in part.glimpses(places, _STRETCH) if len(block)]
-    energy = np.array(
-        [np.square(block, dtype=np.float64).mean(0) for block in stretches]
-    )  # (places, channels)
-    mixed = np.array([np.square(block @ mean, dtype=np.float64).mean() for block in stretches])
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused where they are read
+        energy = np.array([np.square(block, dtype=np.float64).mean(0) for block in stretches])
+        mixed = np.array([np.square(block @ mean, dtype=np.float64).mean() for block in stretches])
     if not np.isfinite(energy).all() or not energy.any():
         return mean
     audible = energy.mean(1) > _AUDIBLE * energy.mean(1).max()

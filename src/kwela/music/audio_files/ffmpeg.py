@@ -30,6 +30,7 @@ _FFMPEG = {
 _EARLY, _EARLY_NOISY = 1.0, 0.5  # seconds decoded before the wanted place
 _ANCHOR = 4.0  # seconds between the places at which the decoder of a noisy codec begins anew
 _NOISY = frozenset({"aac", "opus", "libopus", "aac_latm"})
+_PACKETS, _SMALLEST = 5000, 32  # after so many packets, they have had so many samples each
 _TAIL = 0.5  # seconds decoded at the end, to see whether the header is right
 
 
@@ -166,8 +167,10 @@ def _decoded(container: InputContainer) -> Iterator[tuple[np.ndarray, int | None
 
     Damage after the last frame is ignored, because programs that write tags leave bytes there.
     """
-    damaged = False
-    for packet in container.demux(container.streams.audio[0]):
+    damaged, samples = False, 0
+    for number, packet in enumerate(container.demux(container.streams.audio[0])):
+        if number > _PACKETS and samples < number * _SMALLEST:
+            raise NotAudio("its packets are too short to hold sound")  # a header that lies, to take hours
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
@@ -176,6 +179,7 @@ def _decoded(container: InputContainer) -> Iterator[tuple[np.ndarray, int | None
         if damaged and packet.size and frames:
             raise Damaged("damaged in its middle")
         for frame in frames:
+            samples += frame.samples
             yield _channels(frame), frame.pts, frame.sample_rate
 
 

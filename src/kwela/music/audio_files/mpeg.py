@@ -127,7 +127,9 @@ class Run:
         """Yield (number, bytes) of the coded frames from `first` to `stop`."""
         number = first // ANCHOR * ANCHOR
         header = _adts_header if self.kind.codec == "aac" else _mpeg_header
-        for at, size, *_ in _follow(data, int(self.anchors[first // ANCHOR]), header):
+        begin = int(self.anchors[first // ANCHOR])
+        frame = header(data, begin)
+        for at, size, *_ in _follow(data, begin, header, frame and frame.kind):
             if number >= stop:
                 return
             if number >= first:
@@ -169,9 +171,14 @@ class Frame(NamedTuple):
 Header = Callable[[mmap.mmap, int], Frame | None]
 
 
-def _follow(data: mmap.mmap, at: int, header: Header) -> Iterator[tuple[int, int, Kind, int]]:
-    """Yield (first byte, bytes, kind, bytes of rubbish before it) of each whole frame from byte `at` on."""
-    expected, kind, end = at, None, len(data)
+def _follow(
+    data: mmap.mmap, at: int, header: Header, kind: Kind | None = None
+) -> Iterator[tuple[int, int, Kind, int]]:
+    """Yield (first byte, bytes, kind, bytes of rubbish before it) of each whole frame from byte `at` on.
+
+    kind: of the frame before.
+    """
+    expected, end = at, len(data)
     while at >= 0:
         frame = header(data, at)
         if frame and at + frame.size <= end and (frame.kind == kind or _is_chain(data, at, header)):
@@ -210,9 +217,8 @@ def _past_tags(data: mmap.mmap, at: int) -> int:
     """Return the byte behind the tags (ID3v1, ID3v2, APE, Lyrics3) that begin at `at`."""
     while True:
         head = data[at : at + 16]
-        if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128:
-            size = sum(byte << (7 * place) for byte, place in zip(head[6:10], (3, 2, 1, 0), strict=True))
-            at += 10 + size + (10 if head[5] & 16 else 0)
+        if size := id3v2_size(head):
+            at += size
         elif head[:8] == b"APETAGEX" and len(head) == 16:
             at += 32 + struct.unpack("<I", head[12:])[0]
         elif head[:3] == b"TAG" and len(data) - at >= 128:
@@ -221,6 +227,14 @@ def _past_tags(data: mmap.mmap, at: int) -> int:
             at = end + 9
         else:
             return min(at, len(data))
+
+
+def id3v2_size(head: bytes) -> int:
+    """Return the bytes of the ID3v2 tag with these first bytes; 0 if it is none."""
+    if head[:3] != b"ID3" or len(head) < 10 or max(head[6:10]) > 127:
+        return 0
+    size = sum(byte << (7 * place) for byte, place in zip(head[6:10], (3, 2, 1, 0), strict=True))
+    return 10 + size + (10 if head[5] & 16 else 0)
 
 
 def _mpeg_header(data: mmap.mmap, at: int) -> Frame | None:

@@ -90,8 +90,8 @@ def find(path: Path) -> Samples | None:
                 return _au(path, file, size)
             if head[:4] == b"caff":
                 return _caf(path, file, size)
-        except (struct.error, OverflowError):
-            pass  # cut inside its header: FFmpeg says what it thinks of it
+        except (struct.error, OverflowError, ValueError):
+            pass  # cut inside its header, or with sizes that no file has: FFmpeg says what it thinks of it
     return None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 
 from kwela.music.audio_files import part
+from kwela.music.audio_files.mpeg import id3v2_size
 
 _BLOCK = 1 << 18  # frames decoded at once
 
@@ -83,9 +84,7 @@ def _flac_end(path: Path) -> int | None:
     """Return the sample at which a FLAC's last frame ends, by the frame's own header, or None."""
     with path.open("rb") as file:
         head = file.read(10)
-        begin = 0
-        if head[:3] == b"ID3":
-            begin = 10 + sum(byte << 7 * (3 - place) for place, byte in enumerate(head[6:10]))
+        begin = id3v2_size(head)
         file.seek(begin)
         info = file.read(42)
         if info[:4] != b"fLaC" or len(info) < 42:
