@@ -242,6 +242,14 @@ def test_bad_files_are_reported_with_their_reasons_and_left_out(tree):
     assert sum("left out" in line for line in manifest.summary(report)) == 4
 
 
+def test_midi_without_notes_is_left_out_with_its_reason(tree):
+    tree.add("good", "fine", "mute")
+    (tree.midi / "mute.mid").write_bytes(b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\0\0\0\4\0\xff\x2f\0")
+    report = build(tree)
+    assert report.counts["kept"] == 2
+    assert [(Path(e["file"]).name, e["reason"]) for e in report.rejected] == [("mute.mid", "it has no notes")]
+
+
 def test_links_that_lead_nowhere_and_pipes_are_left_out(tree):
     tree.add("good", "fine", "dangling", "loop", "pipe")
     for name, become in (
