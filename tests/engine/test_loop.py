@@ -326,7 +326,8 @@ def test_out_of_memory_names_the_two_keys_and_values_to_try(tmp_path):
 def test_a_bad_row_is_one_line_also_out_of_a_worker(tmp_path, workers):
     with pytest.raises(UserError) as caught:
         fit(tmp_path, *SHORT, f"data.num_workers={workers}", quiet=True, switches={"bad_row": 5})
-    assert str(caught.value) == "toy_train: row 5: bad on purpose"
+    saved = f"; saved at step {status(tmp_path)['step']}: "
+    assert str(caught.value).startswith(f"toy_train: row 5: bad on purpose{saved}")
     assert status(tmp_path)["exit_status"] == 2
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from midi_songs import a_score, a_song, check_grammar
 
+from kwela.engine.row_faults import Fault
 from kwela.errors import KwelaError, UserError
 from kwela.midi_generator import data, windows
 from kwela.midi_generator.config import MidiGeneratorAugment
@@ -103,8 +104,8 @@ def test_processes_share_a_cache_that_is_written_all_the_time(midi_file: Path, t
 def test_a_file_that_is_not_midi_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.mid"
     path.write_bytes(b"not MIDI")
-    with pytest.raises(UserError, match=r"broken\.mid"):
-        data.songs([{"midi_path": str(path), "emotion64": FEELING}], tmp_path / "cache")
+    (fault,) = data.songs([{"midi_path": str(path), "emotion64": FEELING}], tmp_path / "cache")
+    assert isinstance(fault, Fault) and fault.reason.startswith(f"midi_path: {path}: ")
 
 
 def test_context_follows_the_bars() -> None:

@@ -164,10 +164,11 @@ def test_a_bad_file_that_a_row_names_is_found_before_the_first_step(
     name: str, content: bytes, key: str, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    rows = [make_row(pair) | {"where": f"m.jsonl:row {n}"} for n in (1, 2)]
-    data.check(rows)
-    with pytest.raises(UserError, match=rf"^m\.jsonl:row 2: {key}: .*{name}"):
-        data.check([rows[0], rows[1] | {key: str(tmp_path / name)}])
+    rows = [make_row(pair) | {"where": f"m.jsonl:row {n}", "fault": None} for n in (1, 2)]
+    assert data.faults(rows) == [None, None]
+    good, bad = data.faults([rows[0], rows[1] | {key: str(tmp_path / name)}])
+    assert good is None and bad is not None
+    assert bad.reason.startswith(f"{key}: ") and name in bad.reason and not bad.may_pass
 
 
 def test_a_segment_past_the_true_end_of_a_file_that_was_cut_is_never_drawn(
@@ -176,7 +177,7 @@ def test_a_segment_past_the_true_end_of_a_file_that_was_cut_is_never_drawn(
     cut = tmp_path / "cut.wav"
     cut.write_bytes(pair[0].read_bytes()[: pair[0].stat().st_size // 2])
     row = make_row((cut, pair[1]))
-    data.check([row | {"where": "m.jsonl:row 1"}])
+    assert data.faults([row | {"where": "m.jsonl:row 1", "fault": None}]) == [None]
     last = audio.duration(cut) - space.SECONDS
     starts = [data.segment_start(row, rng(seed)) for seed in range(50)]
     assert max(starts) <= last + 1e-3 < audio.duration(pair[0]) - space.SECONDS

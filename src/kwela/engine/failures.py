@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 
 import numpy as np
 import torch
 
 from kwela.config import TrainConfig
-from kwela.errors import KwelaError
+from kwela.errors import KwelaError, UserError
 
 _MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
 _WORKER = "DataLoader worker (pid"
@@ -52,6 +53,18 @@ def not_finite(what: str, step: int, epoch: int, rows: np.ndarray | None, manife
         f"the {what} is not finite at step {step} (epoch {epoch}), {where} of {manifest}: "
         f"the checkpoint before stays; lower optim.lr, or look at these rows"
     )
+
+
+def monitored(name: str, figures: dict[str, float], step: int, epoch: int, manifest: str) -> float:
+    """Return the figure that early stopping monitors. Raises UserError if there is none of this name.
+
+    manifest: of the rows behind the figures. Raises KwelaError for a figure that is not finite.
+    """
+    if name not in figures:
+        raise UserError(f"training.early_stopping.monitor: no figure {name} (there are {', '.join(figures)})")
+    if not math.isfinite(figures[name]):
+        raise not_finite(name, step, epoch, None, manifest)
+    return figures[name]
 
 
 def _out_of_memory(config: TrainConfig, accumulated: int, step: int) -> KwelaError:

@@ -27,6 +27,7 @@ from kwela.config import TrainConfig
 from kwela.engine import checkpoint, failures, journal, optim, order, preview, ranks, session_start, signals
 from kwela.engine.learner import Learner
 from kwela.engine.log_window import LogWindow
+from kwela.engine.row_faults import RowFailed
 from kwela.engine.session import Extra, Outcome, Session
 from kwela.engine.stopping import Progress, Stopping, reason_to_end
 from kwela.engine.task import Task
@@ -79,13 +80,17 @@ class Run:
         self.learner = Learner(task, config, team, dtype)
         self.identity = session_start.identify(task.name, session, self.settings, self.learner.model)
         self.journal = journal.Journal(team.first, session.quiet, session.log)
-        start = session_start.choose_start(out, session, config, self.identity, team, self.journal.say)
+        say = self.journal.say
+        start = session_start.choose_start(out, session, config, self.identity, task, team, say)
         state = checkpoint.load(start.path) if start.path else None
-        self.train, self.held_out = session_start.load_data(task, config)
-        self.plan = session_start.plan_steps(config, state, team.size, len(self.train))
+        self.data = session_start.load_data(task, config, start.path, state, team)
+        self.train, self.held_out = self.data.train, self.data.held_out
         self._clear_figures()
         if start.path and state:
             self._restore_or_refuse(start.path, state)
+        self.plan = session_start.plan_steps(config, state, team.size, len(self.train), self.progress)
+        if start.path and session.on_resume:
+            session.on_resume(self.extra)
         keep_validation = self.stopping.evaluated == self.progress.step
         session_start.open_folder(
             out, start, self.progress.step, keep_validation, self.journal, session.runs_dir
@@ -94,8 +99,9 @@ class Run:
             self.settings, session.data_hash, session.tokenizer_hash, team, self.plan.accumulation, state
         )
         if start.path and state and not self._reason_to_end():
-            session_start.say_resumed(start.path, self.progress.step, state, self.settings, self.journal.say)
-        session_start.say_notes(dtype_note, team.size, self.journal.say)
+            session_start.say_resumed(start.path, self.progress.step, state, self.settings, say)
+            session_start.say_rows(self.data, say)
+        session_start.say_notes(dtype_note, team.size, say)
 
     def _clear_figures(self) -> None:
         self.progress, self.stopping = Progress(), Stopping()
@@ -112,19 +118,16 @@ class Run:
         try:
             self._restore(state)
         except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-            if failures.known(error, self.config, self.plan.accumulation, None):  # out of memory
+            if failures.known(error, self.config, 1, None):  # out of memory
                 raise
             # checkpoint.load checked the outer shape; a fault deeper in the state shows only here.
             reason = (str(error).splitlines() or [""])[0]
             raise UserError(f"{path}: can't resume from it: {type(error).__name__}: {reason}") from error
-        if self.session.on_resume:
-            self.session.on_resume(self.extra)
 
     def _restore(self, state: State) -> None:
         self.learner.load(state)
-        self.progress, self.stopping = Progress(**state["progress"]), Stopping(**state["stopping"])
-        if self.progress.samples > len(self.train):
-            raise ValueError(f"{self.progress.samples} samples of an epoch of {len(self.train)}")
+        self.progress = session_start.first_progress(self.data, self.config.seed, state["progress"])
+        self.stopping = Stopping(**state["stopping"])
         early = self.config.training.early_stopping
         if state["config"]["training"]["early_stopping"]["monitor"] != early.monitor:
             # The best value of another figure says nothing about this one.
@@ -146,6 +149,8 @@ class Run:
             else:
                 self._train()
             self._write_status("finished", 0, self._reason_to_end() or "")
+        except RowFailed as failure:
+            raise self._stop_at(failure) from failure
         except KwelaError as error:
             state = "interrupted" if isinstance(error, Interrupted) else "failed"
             self._write_status(state, error.status, str(error))
@@ -176,8 +181,7 @@ class Run:
 
     def _train(self) -> None:
         self._write_status("running", None, "training")
-        if self.team.first:
-            self.baselines = self.task.baselines()
+        self.baselines = self.team.together(lambda: self.task.baselines() if self.team.first else {})
         self.journal.baselines(self.baselines, self.progress.step)
         pin = self.team.device.type == "cuda"
         data, seed = self.config.data, self.config.seed
@@ -212,7 +216,7 @@ class Run:
         training, progress, item_count = self.config.training, self.progress, len(self.train)
         total_steps = self.plan.total_steps
         epoch = progress.epoch + 1
-        permutation = order.permutation(self.config.seed, epoch, item_count)
+        permutation = self.data.rows.order_of_epoch(self.config.seed, epoch, item_count)
         step_count = self._next_validation() - progress.step
         starts = range(progress.samples, item_count, self.plan.global_batch)[:step_count]
         step_items = [permutation[start : start + self.plan.global_batch] for start in starts]
@@ -224,7 +228,8 @@ class Run:
         clock_start, timed_steps = time.monotonic(), len(step_items)
         for items, micro_batches in zip(step_items, step_batches, strict=True):
             lr = optim.rate(progress.step + 1, total_steps, self.config.optim.lr, self.config.scheduler)
-            sums, norm = self.learner.step(batches, micro_batches, progress.step + 1, lr)
+            own_batches = self.team.take(batches, len(micro_batches))
+            sums, norm = self.learner.step(own_batches, micro_batches, progress.step + 1, lr)
             progress.step += 1
             progress.samples += len(items)
             self.log_window.add(progress.step, epoch, items, sums, norm)
@@ -267,7 +272,9 @@ class Run:
         micro_batches = self._micro_batches(np.arange(len(self.held_out)), order.VALIDATION)
         sums = None
         self.journal.begin("Validation", len(micro_batches))
-        for micro_batch, batch in zip(micro_batches, feed(micro_batches), strict=True):
+        batches = feed(micro_batches)
+        for micro_batch in micro_batches:
+            batch = next(self.team.take(batches, 1))
             _, batch_sums = self.learner.losses(model, self.learner.to_device(batch), micro_batch.live)
             sums = batch_sums if sums is None else sums + batch_sums
             self.journal.advance()
@@ -301,26 +308,18 @@ class Run:
 
     def _judge_validation(self, val: dict[str, float], epoch: int) -> bool:
         """Return whether `val` is the best so far. Raises UserError or KwelaError for a bad figure."""
-        early = self.config.training.early_stopping
-        if early.monitor not in val:
-            raise UserError(
-                f"training.early_stopping.monitor: no figure {early.monitor} (there are {', '.join(val)})"
-            )
-        value, step = val[early.monitor], self.progress.step
-        if not math.isfinite(value):
-            manifest = str(self.config.data.val_manifest)
-            raise failures.not_finite(early.monitor, step, epoch, None, manifest)
+        early, step = self.config.training.early_stopping, self.progress.step
+        value = failures.monitored(early.monitor, val, step, epoch, str(self.config.data.val_manifest))
         self.val = val
         gain = self.learner.names[early.monitor.removeprefix("val_")].gain
         return self.stopping.update(value, epoch, step, early, gain)
 
     def _preview_missing(self) -> bool:
         """Return whether the run stands at the end of an epoch whose preview was never drawn."""
-        progress = self.progress
-        between_epochs = progress.epoch > 0 and progress.samples == 0
-        evaluated = self.stopping.evaluated == progress.step
-        saved = between_epochs and evaluated and progress.epoch % self.config.training.save_every == 0
-        return self.team.first and saved and not preview.folder(self.out, progress.epoch).exists()
+        progress, evaluated = self.progress, self.stopping.evaluated == self.progress.step
+        saved = evaluated and progress.samples == 0 and progress.epoch % self.config.training.save_every == 0
+        drawn = progress.epoch == 0 or preview.folder(self.out, progress.epoch).exists()
+        return self.team.first and saved and not drawn
 
     def _draw_preview(self) -> None:
         model = self.learner.bare_evaluation_model()
@@ -340,12 +339,20 @@ class Run:
         if not saved:
             self._save(checkpoint.LAST)
         self.team.wait()  # torchrun ends all ranks as soon as one leaves, and the first rank is still saving
-        signal = self.stop_request.signal
-        name = signal.name if signal else "a signal to another rank"
         explicit = isinstance(self.session.resume, Path)
         command = "with --resume auto" if explicit else "with the same command"
-        step = self.progress.step
-        raise Interrupted(f"stopped by {name} at step {step}, saved; run again {command} to go on")
+        how = f"stopped by {self.stop_request.name} at step {self.progress.step}"
+        raise Interrupted(f"{how}, saved; run again {command} to go on")
+
+    def _stop_at(self, failure: RowFailed) -> KwelaError:
+        """Save the last step, and return the error that names the row and says how to go on."""
+        known = self.data.rows.note_failure(failure)
+        self._save(checkpoint.LAST)
+        error = failure.with_advice(self.progress.step, known)
+        self._write_status("failed", error.status, str(error))
+        if failure.on_all_ranks:
+            self.team.wait()  # as in _interrupt
+        return error
 
     def _save(self, *names: str) -> None:
         self.log_window.fetch()  # on every rank: what is saved must be finite
@@ -376,6 +383,7 @@ class Run:
                 "window": self.log_window.sums,
                 "seconds": self._seconds(),
                 "facts": self.facts,
+                "rows": self.data.rows.pack(),
             },
         }
 
@@ -389,4 +397,5 @@ class Run:
             cost = {"wall_seconds": seconds, "device_seconds": seconds * self.team.size, "cost": None}
             self.journal.status(state, self.progress.step, self.progress.epoch, exit_status, why)
             run = {"steps": self.plan.total_steps, "baselines": self.baselines}
+            run["left_out_rows"] = self.data.rows.left_out()
             self.journal.describe(self.facts | cost | run)

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from kwela.config import Data
-from kwela.engine import signals
+from kwela.engine import row_faults, signals
 from kwela.engine.task import Batch, Items, Task
 from kwela.errors import KwelaError
 
@@ -47,9 +47,20 @@ def item_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     return _generator(_ITEM, seed, epoch, index)
 
 
+def read_item(items: Items, index: int, epoch: int, seed: int) -> Any:
+    """Return item `index` as `epoch` sees it. Raises RowFailed, which names its row.
+
+    Its generator is that of its number: the index that it had when the run began (see `data_rows`).
+    """
+    numbers, places = getattr(items, "numbers", None), getattr(items, "places", None)
+    number = index if numbers is None else int(numbers[index])
+    place = places[index] if places else ""
+    return row_faults.read(lambda: items.item(index, item_rng(seed, epoch, number)), place, epoch)
+
+
 def held_out_item(items: Items, index: int, seed: int) -> Any:
-    """Return item `index` as every validation sees it."""
-    return items.item(index, item_rng(seed, VALIDATION, index))
+    """Return item `index` as every validation sees it. Raises as `read_item`."""
+    return read_item(items, index, VALIDATION, seed)
 
 
 def init_seed(seed: int) -> int:
@@ -97,9 +108,8 @@ class Batches(Dataset):
     def __getitem__(self, micro_batch: MicroBatch) -> Batch | KwelaError:
         """Return the batch, or the error that one of its items raised."""
         try:
-            epoch = micro_batch.epoch
-            rngs = [(index, item_rng(self.seed, epoch, index)) for index in micro_batch.indexes]
-            return self.task.collate([self.items.item(index, rng) for index, rng in rngs])
+            indexes, epoch = micro_batch.indexes, micro_batch.epoch
+            return self.task.collate([read_item(self.items, index, epoch, self.seed) for index in indexes])
         except KwelaError as error:
             return error
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,30 @@ class Ranks:
         if isinstance(box[0], KwelaError):
             raise box[0]
         return box[0]
+
+    def together(self, make: Callable[[], T]) -> T:
+        """Return what `make` returns on this rank; if it fails on any, raise its KwelaError on every rank."""
+        if self.size == 1:
+            return make()
+        result: Any = None
+        error: KwelaError | None = None
+        try:
+            result = make()
+        except KwelaError as failure:
+            error = failure
+        if self.any(error is not None):
+            errors: list[Any] = [None] * self.size
+            dist.all_gather_object(errors, error)
+            first = next(each for each in errors if each is not None)
+            first.on_all_ranks = True
+            raise first
+        return result
+
+    def take(self, values: Iterator[T], count: int) -> Iterator[T]:
+        """Return the next `count` values. With several ranks, an error of one is raised on all."""
+        if self.size == 1:
+            return values
+        return iter(self.together(lambda: list(itertools.islice(values, count))))
 
     def wait(self) -> None:
         """Wait until every rank has called this."""

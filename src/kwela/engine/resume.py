@@ -1,6 +1,7 @@
 """Which checkpoint a run resumes, and whether it may.
 
 The data, the model (its settings and the shapes of its weights), the tokenizer and the seed must be the same.
+Of the data, rows that can't be read any more may be missing (see data_rows).
 Learning rate, warm-up, epochs, patience, workers and device may change. Batch size, ranks and accumulation
 may change where their product, the global batch, stays. Any other setting may change too, though the rest of
 the run is then another experiment. Every change is printed and written in run.json.
@@ -20,6 +21,7 @@ from kwela.engine import checkpoint
 from kwela.errors import UserError
 
 Resume = Literal["auto"] | Path | None
+DataDifference = Callable[[dict[str, Any]], str | None]
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,22 @@ class RunIdentity:
             weight_shapes(state["model"]),
         )
 
-    def difference(self, checkpoint: RunIdentity) -> str | None:
-        """Return in words what differs in a checkpoint from this run; None if the run may resume it."""
+    def difference(
+        self, state: dict[str, Any], data_difference: DataDifference = lambda state: ""
+    ) -> str | None:
+        """Return in words what differs in a checkpoint from this run; None if the run may resume it.
+
+        data_difference: says of data with another hash how they differ from the checkpoint's; None: by no
+        more than a run may go on with.
+        """
+        checkpoint = RunIdentity.of(state)
         for part in ("family", "tokenizer", "data", "seed"):
             saved, current = getattr(checkpoint, part), getattr(self, part)
             if saved != current:
-                return f"{part} {_shorten(saved)}, here {_shorten(current)}"
+                how = data_difference(state) if part == "data" else ""
+                if how is None:
+                    continue
+                return f"{part} {_shorten(saved)}, here {_shorten(current)}{f' ({how})' * bool(how)}"
         saved_model, current_model = checkpoint.model or {}, self.model or {}
         keys = sorted({*current_model, *saved_model})
         changed = [key for key in keys if current_model.get(key) != saved_model.get(key)]
@@ -88,28 +100,34 @@ class Start(NamedTuple):
 
 
 def choose(
-    out: Path, resume: Resume, resume_from: Path | None, identity: RunIdentity, say: Callable[[str], None]
+    out: Path,
+    resume: Resume,
+    resume_from: Path | None,
+    identity: RunIdentity,
+    data_difference: DataDifference,
+    say: Callable[[str], None],
 ) -> Start:
     """Choose what to start from. Writes nothing.
 
     resume: "auto" takes the newest valid checkpoint in `out` and skips damaged ones, or takes `resume_from`
-    where `out` has none of this run. A path is taken or refused. None starts afresh. Raises UserError if a
-    named checkpoint is damaged or of another run, or if `out` holds another family.
+    where `out` has none of this run. A path is taken or refused. None starts afresh. data_difference: as in
+    `RunIdentity.difference`. Raises UserError if a named checkpoint is damaged or of another run, or if `out`
+    holds another family.
     """
     if isinstance(resume, Path):
-        return _start_from(resume, out, identity)
+        return _start_from(resume, out, identity, data_difference)
     if resume is None:
         return Start(None, afresh=True, why="starting afresh was asked for")
     why = "none of its checkpoints is whole"
     path = checkpoint.latest_valid(out, lambda reason: say(f"Skipping {reason}"))
     if path is not None:
         state = checkpoint.load(path)
-        saved = RunIdentity.of(state)
-        if saved.family != identity.family:
+        family = state["family"]
+        if family != identity.family:
             raise UserError(
-                f"{path}: a checkpoint of {saved.family}, and this is {identity.family}: choose another --out"
+                f"{path}: a checkpoint of {family}, and this is {identity.family}: choose another --out"
             )
-        difference = identity.difference(saved)
+        difference = identity.difference(state, data_difference)
         if difference is None:
             if resume_from is not None and resume_from.resolve() != path.resolve():
                 step = state["progress"]["step"]
@@ -118,7 +136,7 @@ def choose(
         why = f"{path.name} has {difference}"
         say(f"Not resuming from {path}: it has {difference}")
     if resume_from is not None:
-        return _start_from(resume_from, out, identity)
+        return _start_from(resume_from, out, identity, data_difference)
     return Start(None, afresh=True, why=why)
 
 
@@ -163,13 +181,13 @@ def accumulation(config: TrainConfig, state: dict[str, Any] | None, ranks: int) 
     return global_batch // (batch_size * ranks)
 
 
-def _start_from(path: Path, out: Path, identity: RunIdentity) -> Start:
+def _start_from(path: Path, out: Path, identity: RunIdentity, data_difference: DataDifference) -> Start:
     state = checkpoint.load(path)
     if not state["optimizer"]:
         raise UserError(
             f"{path}: can't resume from it: it holds weights alone; last.pt has the optimiser too"
         )
-    difference = identity.difference(RunIdentity.of(state))
+    difference = identity.difference(state, data_difference)
     if difference is not None:
         raise UserError(f"{path}: can't resume from it: it has {difference}")
     return Start(path, afresh=path.resolve().parent != out.resolve())

@@ -13,11 +13,12 @@ from torch import nn
 
 from kwela import files
 from kwela.config import TrainConfig
-from kwela.engine import checkpoint, resume
+from kwela.engine import checkpoint, data_rows, resume
 from kwela.engine.journal import Journal, changed_settings, cut_metrics
 from kwela.engine.ranks import Ranks
 from kwela.engine.session import Session
-from kwela.engine.task import Items, Task
+from kwela.engine.stopping import Progress
+from kwela.engine.task import Items, RowTask, Task
 from kwela.errors import UserError
 
 Say = Callable[[str], None]
@@ -45,8 +46,27 @@ def identify(family: str, session: Session, settings: dict[str, Any], model: nn.
     )
 
 
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run: its training and validation items, and its rows.
+
+    before: the rows as the checkpoint that is resumed has them; None for a new run.
+    """
+
+    train: Items
+    held_out: Items
+    rows: data_rows.DataRows
+    before: data_rows.DataRows | None = None
+
+
 def choose_start(
-    out: Path, session: Session, config: TrainConfig, identity: resume.RunIdentity, team: Ranks, say: Say
+    out: Path,
+    session: Session,
+    config: TrainConfig,
+    identity: resume.RunIdentity,
+    task: Task,
+    team: Ranks,
+    say: Say,
 ) -> resume.Start:
     """Choose on the first rank what all ranks start from. Raises UserError as `resume.choose`.
 
@@ -54,7 +74,16 @@ def choose_start(
     UserError too.
     """
     resume_from = config.training.resume_from
-    start = team.from_first(lambda: resume.choose(out, session.resume, resume_from, identity, say))
+
+    def data_difference(state: dict[str, Any]) -> str | None:
+        try:
+            return data_rows.difference(state, task)
+        except ValueError as error:
+            return str(error)
+
+    start = team.from_first(
+        lambda: resume.choose(out, session.resume, resume_from, identity, data_difference, say)
+    )
     if start.afresh and session.keeps_folder and any(out.glob("*.pt")):
         why = start.why or "another run goes on here"
         raise UserError(
@@ -65,26 +94,82 @@ def choose_start(
     return start
 
 
-def load_data(task: Task, config: TrainConfig) -> tuple[Items, Items]:
-    """Return the training and the validation items. Raises UserError where a side has none."""
-    train, held_out = task.datasets()
-    for items, manifest in ((train, config.data.train_manifest), (held_out, config.data.val_manifest)):
+def load_data(
+    task: Task, config: TrainConfig, path: Path | None, state: dict[str, Any] | None, team: Ranks
+) -> RunData:
+    """Return the data of a run. Raises UserError where a side has none, or where a row can't be read.
+
+    path, state: of the checkpoint that is resumed, or None. A resumed run leaves out the rows that can't be
+    read any more.
+    """
+    try:
+        before = data_rows.DataRows.of(state) if state else None
+    except ValueError as error:
+        raise UserError(f"{path}: can't resume from it: {error}") from None
+    if state and before and before.sides and isinstance(task, RowTask):
+        data = _remaining_data(task, config, state, before, team)
+    else:
+        train, held_out = task.datasets()
+        data = RunData(train, held_out, data_rows.DataRows.begin(task))
+    manifests = config.data.train_manifest, config.data.val_manifest
+    for items, manifest in zip((data.train, data.held_out), manifests, strict=True):
         if len(items) == 0:
             raise UserError(f"{manifest}: no rows to use")
-    return train, held_out
+    return data
 
 
-def plan_steps(config: TrainConfig, state: dict[str, Any] | None, ranks: int, item_count: int) -> StepPlan:
+def _remaining_data(
+    task: Any, config: TrainConfig, state: dict[str, Any], before: data_rows.DataRows, team: Ranks
+) -> RunData:
+    """Return the data of a resumed run, on every rank as the first one finds them."""
+    step = state["progress"]["step"]
+    task.read_rows()  # on every rank: one of them may fill a cache that the others wait for
+    rows = team.from_first(lambda: data_rows.resumed(state, task, step))
+    task.leave_out(data_rows.excluded(rows, task))
+    train, held_out = task.datasets()
+
+    def retry() -> data_rows.DataRows | None:
+        return rows if data_rows.retry_failed(rows, (train, held_out), config.seed, step) else None
+
+    if found := team.from_first(retry):
+        rows = found
+        task.leave_out(data_rows.excluded(rows, task))
+        train, held_out = task.datasets()
+    train.numbers, held_out.numbers = rows.numbers(0), rows.numbers(1)
+    return RunData(train, held_out, rows, before)
+
+
+def first_progress(data: RunData, seed: int, saved: dict[str, int]) -> Progress:
+    """Return where a resumed run stands, whose checkpoint holds the progress `saved`.
+
+    Raises ValueError for a progress that its data can't have.
+    """
+    progress = Progress(**saved)
+    if data.before:
+        progress.samples = data.rows.samples_after(data.before, seed, progress.epoch + 1, progress.samples)
+    if progress.samples > len(data.train):
+        raise ValueError(f"{progress.samples} samples of an epoch of {len(data.train)}")
+    return progress
+
+
+def plan_steps(
+    config: TrainConfig, state: dict[str, Any] | None, ranks: int, item_count: int, progress: Progress
+) -> StepPlan:
     """Count the steps of a run over `item_count` items. Raises UserError as `resume.accumulation`.
 
-    state: of the checkpoint that is resumed, or None.
+    state: of the checkpoint that is resumed, or None. progress: where the run stands.
     """
     training = config.training
     accumulation = resume.accumulation(config, state, ranks)
     global_batch = config.data.batch_size * ranks * accumulation
     steps_per_epoch = math.ceil(item_count / global_batch)
-    total_steps = min(training.epochs * steps_per_epoch, training.max_steps or 2**62)
-    return StepPlan(accumulation, global_batch, steps_per_epoch, total_steps)
+    # Counted from here on: where rows were left out, the epochs before had more steps.
+    rest_of_epoch = math.ceil((item_count - progress.samples) / global_batch)
+    later_epochs = training.epochs - progress.epoch - 1
+    total_steps = progress.step + rest_of_epoch + later_epochs * steps_per_epoch
+    return StepPlan(
+        accumulation, global_batch, steps_per_epoch, min(total_steps, training.max_steps or 2**62)
+    )
 
 
 def open_folder(
@@ -115,6 +200,13 @@ def say_resumed(path: Path, step: int, state: dict[str, Any], settings: dict[str
     say(f"Resuming from {path} at step {step}")
     if changed := changed_settings(state["config"], settings):
         say("Changed since: " + resume.describe_changes(changed))
+
+
+def say_rows(data: RunData, say: Say) -> None:
+    """Print which rows are left out, or used again, since the checkpoint that is resumed."""
+    if data.before:
+        for line in data_rows.describe(data.before, data.rows):
+            say(line)
 
 
 def say_notes(dtype_note: str | None, ranks: int, say: Say) -> None:

@@ -24,6 +24,11 @@ class StopRequest:
     signal: signal.Signals | None = None
     deferred = False
 
+    @property
+    def name(self) -> str:
+        """The signal's name, for messages."""
+        return self.signal.name if self.signal else "a signal to another rank"
+
     def __bool__(self) -> bool:
         """Return whether a signal has come."""
         return self.signal is not None

@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 
+from kwela.engine.row_faults import Fault, Row
+
 Batch = dict[str, Tensor]
+T = TypeVar("T")
+Sides = tuple[T, T]  # of the training and of the validation data
 
 
 class Mean(NamedTuple):
@@ -56,7 +60,7 @@ class Items(Protocol):
     """A data set. The same (index, rng state) gives the same item in any process.
 
     `item` runs in worker processes and must not use global RNGs. It raises UserError, naming the file, for
-    bad data.
+    bad data. An attribute `places` (one "file:row N" for each item) is used in messages where it is present.
     """
 
     def __len__(self) -> int:
@@ -104,4 +108,28 @@ class Task(Protocol):
         `model` is the module itself, in eval mode and without gradients, with the averaged weights if EMA is
         on.
         """
+        ...
+
+
+@runtime_checkable
+class RowTask(Protocol):
+    """A task whose runs can go on without rows that can't be read any more; see engine.data_rows.
+
+    `datasets` of such a task raises UserError for a row that can't be read, unless it was left out.
+    """
+
+    def rows(self) -> Sides[list[Row]]:
+        """Return the rows of the manifests, in order, whether their files can be read or not."""
+        ...
+
+    def read_rows(self) -> Sides[list[int | Fault]]:
+        """Return how many items each of the `rows` gives, or why it can't be read."""
+        ...
+
+    def examine(self, row: Row) -> Fault | None:
+        """Read the files of a row, which need not be one of `rows`, to their end. None: they can be read."""
+        ...
+
+    def leave_out(self, left_out: Sides[set[int]]) -> None:
+        """Use the data from now on without these of the `rows`: indexes in each list."""
         ...

@@ -11,28 +11,42 @@ from typing import Any
 import numpy as np
 
 from kwela import files, terminal
+from kwela.engine import row_faults
+from kwela.engine.row_faults import Fault
 from kwela.midi_generator import augment
 from kwela.midi_generator.config import MidiGeneratorAugment
 from kwela.midi_generator.windows import Item, Song, context_of, make_item, window_starts
 from kwela.music import midi, tokens
 
 
-def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path | None) -> list[Song]:
-    """Read the song of each row of a MIDI manifest, in order.
+def songs(rows: Sequence[Mapping[str, Any]], cache_dir: Path | None) -> list[Song | Fault]:
+    """Read the song of each row of a MIDI manifest, in order, or why it can't be read.
 
     rows: as `corpus.pairs.rows.read` returns them. cache_dir: without it, every file is encoded anew. Raises
-    UserError that names a bad file.
+    KwelaError if the cache can't be written.
     """
     paths = [Path(row["midi_path"]) for row in rows]
+
+    def ids_or_fault(row: Mapping[str, Any]) -> np.ndarray | Fault:
+        if fault := row.get("fault"):
+            return fault
+        path = Path(row["midi_path"])
+        try:
+            return cached_ids(path, cache_dir) if cache_dir else read_ids(path)
+        except Exception as error:
+            if (fault := row_faults.fault_of(error)) is None:
+                raise
+            return fault._replace(reason=f"midi_path: {fault.reason}")
+
     # Threads are enough, because reading waits for a child process.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ids_of_paths = pool.map(
-            lambda path: cached_ids(path, cache_dir) if cache_dir else read_ids(path), paths
-        )
+        ids_of_paths = pool.map(ids_or_fault, rows)
         label = "Reading MIDI" if len(paths) >= 50 else ""
         ids = list(terminal.with_progress_bar(ids_of_paths, label, len(paths)))
     return [
-        Song(path, song_ids, row["emotion64"], row.get("context") or {})
+        song_ids
+        if isinstance(song_ids, Fault)
+        else Song(path, song_ids, row["emotion64"], row.get("context") or {})
         for path, song_ids, row in zip(paths, ids, rows, strict=True)
     ]
 
@@ -54,6 +68,11 @@ def cached_ids(path: Path, cache_dir: Path) -> np.ndarray:
     return np.frombuffer(body, "<i2").astype(np.int16)
 
 
+def part_count(song: Song, window: int) -> int:
+    """Return how many training items a song gives."""
+    return -(-(len(song.ids) - 1) // window)
+
+
 class TrainWindows:
     """Hold the training set: a song gives one item for each `window` ids, rounded up.
 
@@ -62,7 +81,7 @@ class TrainWindows:
 
     def __init__(self, songs: Sequence[Song], window: int, settings: MidiGeneratorAugment) -> None:
         self.window, self.settings = window, settings
-        item_counts = [-(-(len(song.ids) - 1) // window) for song in songs]
+        item_counts = [part_count(song, window) for song in songs]
         # The bars of a song are cut into as many equal parts as it has items. Each item draws its start from
         # its own part, so that an epoch covers the whole song.
         self.items = [

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from kwela import stats
 from kwela.corpus.pairs import rows
-from kwela.engine import order
-from kwela.engine.task import Batch, GeometricMean, Mean, Share
+from kwela.engine import order, row_faults
+from kwela.engine.row_faults import Fault, Row
+from kwela.engine.task import Batch, GeometricMean, Mean, Share, Sides
 from kwela.midi_generator import data, ngram, windows
 from kwela.midi_generator.config import MidiGeneratorConfig
 from kwela.midi_generator.generate import TorchBackend, generate
@@ -47,6 +48,7 @@ class MidiGeneratorTask:
 
     def __init__(self, config: MidiGeneratorConfig) -> None:
         self.config = config
+        self.left_out: Sides[set[int]] = (set(), set())
         group = {kind: number for number, kinds in enumerate(KINDS.values()) for kind in kinds}
         self.group = torch.tensor([group.get(kind, len(KINDS)) for kind in tokens.KIND_OF])  # of each id
 
@@ -55,14 +57,50 @@ class MidiGeneratorTask:
         return build(self.config.model.model_dump())
 
     @cached_property
-    def songs(self) -> tuple[list[windows.Song], list[windows.Song]]:
-        """The training songs and the held-out songs."""
+    def manifest_rows(self) -> Sides[list[rows.Row]]:
+        """The rows of both manifests, also those whose files are missing."""
+        where = self.config.data
+        return rows.read_sides(where.train_manifest, where.val_manifest, where.row_keys)
+
+    @cached_property
+    def songs_and_faults(self) -> Sides[list[windows.Song | Fault]]:
+        """The song of each row, or why it can't be read."""
         where = self.config.data
         cache = where.cache_dir if where.cache_features else None
-        train, held_out = (
-            rows.read(path, where.row_keys) for path in (where.train_manifest, where.val_manifest)
-        )
+        train, held_out = self.manifest_rows
         return data.songs(train, cache), data.songs(held_out, cache)
+
+    @cached_property
+    def songs(self) -> Sides[list[windows.Song]]:
+        """The training songs and the held-out songs. Raises UserError for a row that can't be read."""
+        train, held_out = (
+            rows.usable(*side)
+            for side in zip(self.manifest_rows, self.songs_and_faults, self.left_out, strict=True)
+        )
+        return train, held_out
+
+    def rows(self) -> Sides[list[Row]]:
+        """Return the rows of both manifests; see engine.task.RowTask."""
+        train, held_out = self.manifest_rows
+        return rows.engine_rows(train), rows.engine_rows(held_out)
+
+    def read_rows(self) -> Sides[list[int | Fault]]:
+        """Return how many windows each row gives, or why it can't be read."""
+        window, (train, held_out) = self.config.model.window, self.songs_and_faults
+        return (
+            [song if isinstance(song, Fault) else data.part_count(song, window) for song in train],
+            [song if isinstance(song, Fault) else len(windows.cover(song.ids, window)) for song in held_out],
+        )
+
+    def examine(self, row: Row) -> Fault | None:
+        """Return why a row's file can't be read; None if it can."""
+        return row_faults.fault_in(data.read_ids, row.files["midi_path"], "midi_path")
+
+    def leave_out(self, left_out: Sides[set[int]]) -> None:
+        """Use the data from now on without these rows."""
+        self.left_out = left_out
+        for name in ("songs", "ngrams"):
+            self.__dict__.pop(name, None)
 
     def datasets(self) -> tuple[data.TrainWindows, windows.WholeSongs]:
         """Return the training set and the held-out set."""

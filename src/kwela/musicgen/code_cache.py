@@ -95,7 +95,12 @@ def fill(
         if not path.is_file():
             raise UserError(f"{path}: no such clip; build the data set again (kwela dataset)")
     folder = cache_dir / base_model.fingerprint(base_folder)[:16]
-    keys = {path: files.sha256(path) for path in clips}
+    keys, unreadable = {}, {}
+    for path in clips:
+        try:
+            keys[path] = files.sha256(path)
+        except OSError as error:
+            unreadable[path] = f"{path}: {error.strerror}"
     paths = {key: str(path) for path, key in keys.items()}
     texts = {_prompt_key(prompt): prompt for prompt in prompts}
     pool = {"workers": workers, "executor": executor, "quiet": quiet}
@@ -110,6 +115,7 @@ def fill(
     _report_resampling(results, base_model.codec_shape(base_folder).sample_rate, say)
     reasons = {key: reason for result in results for key, reason in result["left_out"].items()}
     left_out = {path: reasons.get(key, "not encoded") for path, key in keys.items() if key not in codes}
+    left_out |= unreadable
     return CodeCache(codes, states, keys, left_out)
 
 

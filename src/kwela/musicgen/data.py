@@ -7,14 +7,16 @@ ignored.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from kwela import tables
+from kwela import files, tables
+from kwela.engine.row_faults import Row
 from kwela.engine.task import Batch
 from kwela.errors import UserError
 from kwela.musicgen import code_cache
@@ -28,13 +30,14 @@ SILENCE = -60.0  # dB of full scale, RMS of a frame; a quieter frame counts as s
 
 @dataclass(frozen=True)
 class TaggedClip:
-    """One row of the training table. split: train, val or test."""
+    """One row of the training table. split: train, val or test. row: as the engine records it."""
 
     clip_id: str
     path: Path
     tags: tuple[str, ...]
     split: str
     artist: str
+    row: Row = field(default=Row("", "", {}), compare=False)
 
 
 def read_table(table: Path) -> list[TaggedClip]:
@@ -60,7 +63,10 @@ def _clip(where: str, row: dict[str, str], folder: Path) -> TaggedClip:
         size = f"{len(row['tags']):,} characters, at most {LONGEST_PROMPT:,} are read"
         raise UserError(f"{where}: the tags are too long: {size}")
     tags = tuple(tag.strip() for tag in row["tags"].split(",") if tag.strip())
-    return TaggedClip(row["clip_id"], folder / row["file_path"], tags, row["split"], row.get("artist", ""))
+    path = folder / row["file_path"]
+    row_hash = files.sha256(json.dumps(row, sort_keys=True).encode())[:16]
+    of_engine = Row(row_hash, where, {"file_path": str(path)})
+    return TaggedClip(row["clip_id"], path, tags, row["split"], row.get("artist", ""), of_engine)
 
 
 def make_prompts(tags: Sequence[str], templates: Sequence[str]) -> list[str]:
@@ -106,6 +112,8 @@ class Crops:
         self.frames, self.condition_dropout = frames, condition_dropout
         self.codes, self.states = cache.codes, cache.states
         self.items = [(cache.keys[clip.path], make_prompts(clip.tags, templates)) for clip in clips]
+        self.places = [clip.row.place for clip in clips]  # for messages
+        self.numbers: np.ndarray | None = None  # see engine.order.read_item
 
     def __len__(self) -> int:
         """Return the number of clips."""

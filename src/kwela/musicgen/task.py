@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from kwela import terminal
-from kwela.engine import order, ranks
-from kwela.engine.task import Batch, Mean, Share
+from kwela.engine import order, ranks, row_faults
+from kwela.engine.row_faults import Fault, Row
+from kwela.engine.task import Batch, Mean, Share, Sides
 from kwela.errors import UserError
+from kwela.music import audio
 from kwela.musicgen import base_model, baselines, code_cache, data, memory_plan, model
 from kwela.musicgen.config import MusicgenConfig
 from kwela.musicgen.delay import IGNORED
@@ -23,11 +25,15 @@ MAX_LEFT_OUT_LINES = 5  # clips that are left out and named one by one
 
 
 class CachedClips(NamedTuple):
-    """The training and validation clips that can be used, and the cache that holds their codes."""
+    """The training and validation clips that can be used, and the cache that holds their codes.
+
+    faults: why each of the other clips can't be used.
+    """
 
     train: list[data.TaggedClip]
     held_out: list[data.TaggedClip]
     cache: code_cache.CodeCache
+    faults: dict[Path, Fault]
 
 
 class MusicgenTask:
@@ -48,6 +54,7 @@ class MusicgenTask:
         say: Callable[[str], None] = terminal.say,
     ) -> None:
         self.config, self.workers, self.say = config, workers, say
+        self.left_out: set[str] = set()  # places of clips
         self.device = ranks.pick(device, 0, 1)
         self.tiny_folder = config.data.cache_dir / "base"
         self.base_folder = base_model.find(config.model.base, self.tiny_folder)
@@ -69,11 +76,26 @@ class MusicgenTask:
         return lm
 
     @cached_property
+    def clips(self) -> Sides[list[data.TaggedClip]]:
+        """The clips of both splits, whether they can be used or not."""
+        table = data.read_table(self.config.data.train_manifest)
+        train, held_out = ([clip for clip in table if clip.split == side] for side in (data.TRAIN, data.VAL))
+        return train, held_out
+
+    @cached_property
+    def missing(self) -> dict[Path, Fault]:
+        """Why each of the clips that is not there can't be read."""
+        found = {
+            clip.path: row_faults.fault_in(Path.stat, str(clip.path), "file_path")
+            for clip in (*self.clips[0], *self.clips[1])
+        }
+        return {path: fault for path, fault in found.items() if fault}
+
+    @cached_property
     def cached_clips(self) -> CachedClips:
         """The clips of both splits. The first access fills the cache and says which clips are left out."""
-        settings = self.config.data
-        table = data.read_table(settings.train_manifest)
-        clips = [clip for clip in table if clip.split in (data.TRAIN, data.VAL)]
+        settings, missing = self.config.data, self.missing
+        clips = [clip for clip in (*self.clips[0], *self.clips[1]) if clip.path not in missing]
         templates = settings.prompt_templates
         prompts = {prompt for clip in clips for prompt in data.make_prompts(clip.tags, templates)}
         cache = code_cache.fill(
@@ -94,18 +116,58 @@ class MusicgenTask:
             self.say(f"left out: {reason}")
         if len(left_out) > MAX_LEFT_OUT_LINES:
             self.say(f"left out: {len(left_out) - MAX_LEFT_OUT_LINES} clips more")
-        used = [clip for clip in clips if clip.path not in left_out]
-        train, held_out = ([clip for clip in used if clip.split == side] for side in (data.TRAIN, data.VAL))
-        return CachedClips(train, held_out, cache)
+        faults = missing | {path: Fault(reason) for path, reason in left_out.items()}
+        train, held_out = ([clip for clip in side if clip.path not in faults] for side in self.clips)
+        return CachedClips(train, held_out, cache, faults)
 
-    def datasets(self) -> tuple[data.Crops, data.Crops]:
-        """Return the crops to train on, and those of the held-out clips, which keep their prompts."""
-        train, held_out, cache = self.cached_clips
+    def rows(self) -> Sides[list[Row]]:
+        """Return the rows of both splits; see engine.task.RowTask."""
+        train, held_out = self.clips
+        return [clip.row for clip in train], [clip.row for clip in held_out]
+
+    def read_rows(self) -> Sides[list[int | Fault]]:
+        """Return 1 for each clip that can be used, or its fault."""
+        faults, (train, held_out) = self.cached_clips.faults, self.clips
+        return (
+            [faults.get(clip.path, 1) for clip in train],
+            [faults.get(clip.path, 1) for clip in held_out],
+        )
+
+    def examine(self, row: Row) -> Fault | None:
+        """Return why a clip can't be read; None if it can."""
+        rate = self.codec_shape.sample_rate
+        return row_faults.fault_in(lambda path: audio.whole(path, rate), row.files["file_path"], "file_path")
+
+    def leave_out(self, left_out: Sides[set[int]]) -> None:
+        """Use the clips from now on without these."""
+        self.left_out = {self.clips[side][index].row.place for side in range(2) for index in left_out[side]}
+        self.__dict__.pop("crops", None)
+
+    @property
+    def used_clips(self) -> Sides[list[data.TaggedClip]]:
+        """The clips that are used: they are cached, and were not left out."""
+        train, held_out, *_ = self.cached_clips
+        return (
+            [clip for clip in train if clip.row.place not in self.left_out],
+            [clip for clip in held_out if clip.row.place not in self.left_out],
+        )
+
+    @cached_property
+    def crops(self) -> Sides[data.Crops]:
+        """The crops to train on, and those of the held-out clips, which keep their prompts."""
+        for clip in (*self.clips[0], *self.clips[1]):
+            if clip.path in self.missing and clip.row.place not in self.left_out:
+                raise UserError(f"{clip.path}: no such clip; build the data set again (kwela dataset)")
+        (train, held_out), cache = self.used_clips, self.cached_clips.cache
         templates, dropout = self.config.data.prompt_templates, self.config.augment.condition_dropout
         return (
             data.Crops(train, cache, templates, self.frames, dropout),
             data.Crops(held_out, cache, templates, self.frames, 0.0),
         )
+
+    def datasets(self) -> tuple[data.Crops, data.Crops]:
+        """Return the crops to train on, and those of the held-out clips."""
+        return self.crops
 
     def collate(self, items: Sequence[data.Crop]) -> Batch:
         """Return the batch of these crops, delayed and padded."""
@@ -128,17 +190,16 @@ class MusicgenTask:
 
     def baselines(self) -> dict[str, float]:
         """Return the nats a code of the best constant and a bigram, on the crops that validation uses."""
-        train, _, cache = self.cached_clips
-        crops = self.datasets()[1]
+        cache, crops = self.cached_clips.cache, self.crops[1]
         held_out = [order.held_out_item(crops, index, self.config.seed).codes for index in range(len(crops))]
-        train_codes = (cache.codes.get(cache.keys[clip.path]) for clip in train)
+        train_codes = (cache.codes.get(cache.keys[clip.path]) for clip in self.used_clips[0])
         return baselines.measure(train_codes, held_out, self.codec_shape.codebook_size)
 
     def preview(self, model: nn.Module, folder: Path) -> None:
         """Write a sample as long as a crop, of a validation clip's prompt, and its spectrogram."""
         from kwela.musicgen import generation
 
-        _, held_out, cache = self.cached_clips
+        held_out, cache = self.used_clips[1], self.cached_clips.cache
         prompt = data.make_prompts(held_out[0].tags, self.config.data.prompt_templates)[0]
         states = code_cache.prompt_states(cache.states, prompt)
         generation.write_preview(

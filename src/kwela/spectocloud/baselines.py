@@ -29,6 +29,7 @@ def measure(train: data.Segments, held_out: data.Segments, seed: int) -> dict[st
     """Return the distance of each held-out row's target to each of NAMES and to "floor": (rows,) float64."""
     chosen = np.unique(np.linspace(0, len(train) - 1, min(len(train), MAX_ROWS)).astype(int)).tolist()
     unaugmented = data.Segments(train.rows, train.cache_dir)
+    unaugmented.numbers = train.numbers
     train_batch = data.collate([order.held_out_item(unaugmented, index, seed) for index in chosen])
     held_out_batch = data.collate(
         [order.held_out_item(held_out, index, seed) for index in range(len(held_out))]

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import torch
 from symusic.core import ScoreTick
 
 from kwela import files
+from kwela.engine import row_faults
+from kwela.engine.row_faults import Fault
 from kwela.engine.task import Batch
 from kwela.errors import UserError
 from kwela.music import audio, midi, warp
@@ -34,17 +36,32 @@ _AUDIO = (audio.SAMPLE_RATE, audio.SEGMENT, audio.N_FFT, audio.HOP, audio.MELS, 
 SETTINGS = repr((2, *_AUDIO, midi.FEATURE_NAMES, midi.READER_VERSION))
 
 
-def check(rows: Sequence[Row]) -> None:
-    """Open each file's header before training starts. Raises UserError with the row of a bad file."""
-    checked = set()
-    for row in rows:
-        for key, check_header in (("audio_path", audio.check), ("midi_path", midi.check_header)):
-            if row[key] not in checked:
-                checked.add(row[key])
-                try:
-                    check_header(Path(row[key]))
-                except UserError as error:
-                    raise UserError(f"{row['where']}: {key}: {error}") from None
+def faults(rows: Sequence[Row]) -> list[Fault | None]:
+    """Open the header of each row's files. Return for each row why it can't be used; None where it can."""
+    known: dict[str, Fault | None] = {}
+
+    def fault_of_file(key: str, path: str, check_header: Callable[[Path], Any]) -> Fault | None:
+        if path not in known:
+            known[path] = row_faults.fault_in(check_header, path, key)
+        return known[path]
+
+    return [
+        row["fault"]
+        or fault_of_file("audio_path", row["audio_path"], audio.check)
+        or fault_of_file("midi_path", row["midi_path"], midi.check_header)
+        for row in rows
+    ]
+
+
+def examine(paths: Mapping[str, str]) -> Fault | None:
+    """Read a row's files, key -> path, to their end. Return why one can't be read; None if all can."""
+    readers: dict[str, Callable[[Path], Any]] = {
+        "audio_path": lambda path: audio.whole(path, audio.SAMPLE_RATE),
+        "midi_path": midi.read,
+        "target_pointcloud_path": target.read_cloud,
+    }
+    found = (row_faults.fault_in(readers[key], path, key) for key, path in paths.items())
+    return next((fault for fault in found if fault), None)
 
 
 class Segments:
@@ -55,6 +72,8 @@ class Segments:
     ) -> None:
         self.rows, self.cache_dir = rows, cache_dir
         self.augment = augment if augment and augment.enabled else None
+        self.places = [row.get("where", "") for row in rows]  # for messages
+        self.numbers: np.ndarray | None = None  # see engine.order.read_item
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -139,6 +158,8 @@ def _compute_features(row: Row, start: float, change: warp.Warp) -> tuple[np.nda
             f"{row.get('where', row['audio_path'])}: start: {start} s is past the end of its audio"
         )
     log_mel = space.log_mel(wave) if change == warp.NONE else warp.log_mel(wave, change)
+    if not np.isfinite(log_mel).all():
+        raise UserError(f"{row['audio_path']}: its samples at {start} s are not finite; replace or remove it")
     score, midi_start = _warped_score(row, start, change)
     return log_mel, midi.features(score, midi_start, space.SECONDS)
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from kwela import stats
 from kwela.corpus.pairs import rows
 from kwela.engine import order
-from kwela.engine.task import Batch, Mean
+from kwela.engine.row_faults import Fault, Row
+from kwela.engine.task import Batch, Mean, Sides
 from kwela.spectocloud import baselines, data, render, space
 from kwela.spectocloud.chamfer import chamfer_with_matches, gather
 from kwela.spectocloud.config import SpectocloudConfig
@@ -34,21 +35,58 @@ class SpectocloudTask:
 
     def __init__(self, config: SpectocloudConfig) -> None:
         self.config = config
+        self.left_out: Sides[set[int]] = (set(), set())
 
     def model(self) -> nn.Module:
         """Return a new model."""
         return build(self.config.model.model_dump())
 
     @cached_property
+    def manifest_rows(self) -> Sides[list[rows.Row]]:
+        """The rows of both manifests, also those whose files are missing."""
+        where = self.config.data
+        return rows.read_sides(where.train_manifest, where.val_manifest, where.row_keys)
+
+    @cached_property
+    def rows_and_faults(self) -> Sides[list[rows.Row | Fault]]:
+        """Each row, or why it can't be used, as far as the headers of its files show."""
+        train, held_out = self.manifest_rows
+        faults = iter(data.faults([*train, *held_out]))
+        return [next(faults) or row for row in train], [next(faults) or row for row in held_out]
+
+    @cached_property
     def segments(self) -> tuple[data.Segments, data.Segments]:
-        """The training and the held-out segments."""
+        """The training and the held-out segments. Raises UserError for a row that can't be used."""
         where = self.config.data
         cache = where.cache_dir if where.cache_features else None
         train, held_out = (
-            rows.read(path, where.row_keys) for path in (where.train_manifest, where.val_manifest)
+            rows.usable(*side)
+            for side in zip(self.manifest_rows, self.rows_and_faults, self.left_out, strict=True)
         )
-        data.check([*train, *held_out])
         return data.Segments(train, cache, self.config.augment), data.Segments(held_out, cache)
+
+    def rows(self) -> Sides[list[Row]]:
+        """Return the rows of both manifests; see engine.task.RowTask."""
+        train, held_out = self.manifest_rows
+        return rows.engine_rows(train), rows.engine_rows(held_out)
+
+    def read_rows(self) -> Sides[list[int | Fault]]:
+        """Return 1 for each row that can be read, as far as its files' headers show, or its fault."""
+        train, held_out = self.rows_and_faults
+        return (
+            [row if isinstance(row, Fault) else 1 for row in train],
+            [row if isinstance(row, Fault) else 1 for row in held_out],
+        )
+
+    def examine(self, row: Row) -> Fault | None:
+        """Return why a row's files can't be read; None if they can."""
+        return data.examine(row.files)
+
+    def leave_out(self, left_out: Sides[set[int]]) -> None:
+        """Use the data from now on without these rows."""
+        self.left_out = left_out
+        for name in ("segments", "baseline_distances"):
+            self.__dict__.pop(name, None)
 
     def datasets(self) -> tuple[data.Segments, data.Segments]:
         """Return the training and the held-out segments."""
