@@ -241,3 +241,12 @@ def test_a_length_is_found_once_until_the_file_changes(tmp_path: Path) -> None:
     assert (time.process_time() - began) / 100 < found / 20
     path.write_bytes(FLAC)
     assert audio.duration(path) == SECONDS != first
+
+
+def test_joined_flacs_are_heard_to_the_end(tmp_path: Path) -> None:
+    other = made.by_sndfile(made.tone(2.0, hertz=660.0))
+    for data, seconds in ((FLAC + other, 5.0), (other + FLAC, 5.0), (FLAC + FLAC, 6.0)):
+        assert measure(tmp_path, data, ".flac") == seconds
+        whole = audio.load(tmp_path / "x.flac")
+        late = audio.load(tmp_path / "x.flac", seconds - 1.0, 0.5)
+        np.testing.assert_allclose(late, whole[-44_100:-22_050], atol=1e-6)

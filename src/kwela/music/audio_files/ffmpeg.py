@@ -106,19 +106,22 @@ def find(path: Path, span: tuple[int, int] | None = None, seekable: bool = True)
         is_mov, is_flac = "mov" in container.format.name, container.format.name == "flac"
         claimed = duration if is_mov or is_flac else None  # elsewhere it is an estimate
         part = FfmpegPart(path, span, rate, channels, 0, claimed, stream.codec_context.name, seekable)
-    frames = _end(part, duration) if seekable and duration else None
+        frames = _end(container, part, duration) if seekable and duration and not is_flac else None
+    if frames is None and is_flac:  # its frames are numbered, so that seeking needs no header
+        with contextlib.suppress(Damaged):
+            frames = _count(part, strict=True)
     if frames is None:
-        frames, part = _count(part), replace(part, seekable=is_flac)  # a FLAC's frames are numbered
+        frames, part = _count(part), replace(part, seekable=False)
     if is_mov and duration and 0 < frames - duration < 4096:
         frames = duration  # an edit list cuts the padding of the last packet
     return replace(part, frames=frames)
 
 
-def _end(part: FfmpegPart, duration: int) -> int | None:
+def _end(container: InputContainer, part: FfmpegPart, duration: int) -> int | None:
     """Return the sample at which decoding ends, seen from the last second; None if timestamps don't fit."""
     begin = max(0, duration - round(_TAIL * part.rate))
     end = None
-    with contextlib.suppress(Damaged), _opened(part.path, part.span) as container:
+    with contextlib.suppress(Damaged):
         for wave, at in _placed(container, begin, part.rate, part.channels, strict=True):
             if end is None and at > max(begin, 1):
                 return None
@@ -126,10 +129,10 @@ def _end(part: FfmpegPart, duration: int) -> int | None:
     return end if end and abs(end - duration) <= part.rate // 2 else None
 
 
-def _count(part: FfmpegPart) -> int:
+def _count(part: FfmpegPart, strict: bool = False) -> int:
     frames = 0
     with _opened(part.path, part.span) as container:
-        for wave, _ in _placed(container, 0, part.rate, part.channels):
+        for wave, _ in _placed(container, 0, part.rate, part.channels, strict):
             frames += len(wave)
             if frames > LONGEST * part.rate:
                 raise NotAudio(f"it decodes to more than {LONGEST // 3600} hours; cut it into shorter files")

@@ -81,18 +81,32 @@ def find(path: Path, span: tuple[int, int] | None = None) -> SndfilePart | None:
 
 
 def _flac_end(path: Path) -> int | None:
-    """Return the sample at which a FLAC's last frame ends, by the frame's own header, or None."""
+    """Return the sample at which a FLAC's last frame ends, by the frame's own header, or None.
+
+    Also None where the frames' numbers don't rise through the file, as in one that two files were joined to.
+    """
     with path.open("rb") as file:
-        head = file.read(10)
-        begin = id3v2_size(head)
+        begin = id3v2_size(file.read(10))
         file.seek(begin)
         info = file.read(42)
         if info[:4] != b"fLaC" or len(info) < 42:
             return None
         fixed, largest = struct.unpack(">H", info[10:12])[0], int.from_bytes(info[15:18], "big")
         size = file.seek(0, 2)
-        file.seek(max(begin + 42, size - max(1 << 16, 2 * largest)))
-        data = file.read()
+        ends: list[int] = []
+        for quarter in (2, 3, 4):
+            stop = begin + 42 + (size - begin - 42) * quarter // 4
+            start = max(begin + 42, stop - max(1 << 16, 2 * largest))
+            file.seek(start)
+            end = _last_flac_frame_end(file.read(stop - start), fixed)
+            if end is not None:
+                if ends and end < ends[-1]:
+                    return None
+                ends.append(end)
+    return ends[-1] if ends else None
+
+
+def _last_flac_frame_end(data: bytes, fixed: int) -> int | None:
     at = len(data)
     while (at := data.rfind(b"\xff", 0, at)) >= 0:
         end = _flac_frame_end(data[at : at + 16], fixed)
