@@ -49,6 +49,26 @@ def groups(*stems: str) -> list[list[str]]:
         ["001/001", "001/versions/001-v1"],  # POP909
         ["happy/song0", "sad/song0_v2"],
         ["My Song", "my_song", "MY-SONG"],
+        [
+            "Song (Mono)",
+            "Song (8D Audio)",
+            "Song (en vivo)",
+            "Song Teil 2",
+            "Song_inst",
+            "Song [dQw4w9WgXcQ]",
+        ],
+        [
+            "song_intro",
+            "song_chorus",
+            "song_verse2",
+            "song_bars_1-4",
+            "song_000_chunk",
+            "songchunk5",
+            "song_30s",
+        ],
+        ["song_pitch+2", "song_+2st", "song_noise", "song_320kbps", "Song.mp3", "song"],
+        ["Ann - Album - 01 Yesterday", "Ann - Album (Remastered) - 01 Yesterday"],  # Bandcamp
+        ["happy/Song A/chunks/0001", "happy/Song A/chunks/0002"],
     ],
 )
 def test_these_are_one_song_and_stay_one_beside_another(stems):
@@ -76,6 +96,9 @@ def test_these_are_one_song_and_stay_one_beside_another(stems):
         ["track_001", "track_002", "v2", "v3"],
         ["Q1_0vLPYiPN7qY_2", "Q1_1vLPYiPN7qY_2"],
         ["x/Blues_piano", "x/Rock_guitar"],
+        ["London Bridge", "Puppet Master", "The 80s", "Video clip", "White noise", "Waltz (Anniversary)"],
+        ["Symphony No. 5 - I. Allegro", "Symphony No. 5 - II. Andante", "Op. 10 No. 1", "Op. 10 No. 2"],
+        ["Ann - Album - 01 Yesterday", "Ann - Album - 02 Tomorrow"],
     ],
 )
 def test_these_are_as_many_songs_as_files(stems):
@@ -135,6 +158,10 @@ def test_a_folder_of_parts_is_one_song_whatever_its_parts(titles, part):
     assert [sorted(set(one)) for one in groups(*files)] == sorted(
         sorted({f"sad/{title}/{part.format(k)}" for k in range(2)}) for title in titles
     )
+
+
+def test_all_numbers_of_folders_that_share_one_have_their_folder():
+    assert songs.assign(["A/01", "A/11", "B/01", "C/12"]) == ["A/01", "A/11", "B/01", "12"]
 
 
 def test_files_elsewhere_do_not_change_the_song_of_a_folder_of_parts():
@@ -214,3 +241,13 @@ def test_a_missing_table_is_named(tmp_path):
 def test_no_name_breaks_the_rule(text, seed):
     stem = text.replace("/", "") or "x"
     assert songs.assign([stem, "Other"])[0] and 0 <= split.position(split.group(stem), seed) < 1
+
+
+@pytest.mark.parametrize(
+    "token", ["(", "[", "_", " - ", "(live) ", "feat. ", "v1", "12-", "mix ", "a of 3", "copy of "]
+)
+def test_a_long_hostile_name_costs_no_more_than_a_moment(token):
+    name = (token * 250)[:250]
+    began = time.perf_counter()
+    songs.assign([name, f"x/{name}"])
+    assert time.perf_counter() - began < 2  # a loose bound: it takes some hundredths

@@ -3,8 +3,8 @@
 1. A file is named by its stem, and what makes it a version or a piece is taken off (`split.group`).
 2. A folder that holds nothing but parts ("mix", "vocals", "chunk_3", "part1/seg_2") is a song of its own, and
    its parts have its name. The root and folders with an emotion's name are never such a folder.
-3. A number or a general name ("01", "Track 3") that stands in several folders is another song in each. Its
-   folder is then part of its name: "Album A/01".
+3. A number or a general name ("01", "Track 3") that stands in several folders is another song in each. The
+   folder is then part of the names of this kind in these folders: "Album A/01".
 4. Names are one song where they differ in case or separators alone; in the number of a track ("01 Song" and,
    in another folder or as a version, "07 Song (Live)"); in a copy's number ("Song" and "Song.1" in one
    folder); or in the instrument of a stem ("Song_vocals" and "Song_drums" in one folder).
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -36,8 +36,11 @@ _PIECES = WORDS["pieces"]  # a number makes them a piece that was cut out
 _GENERAL = WORDS["general"]  # with a number they are as good as the number alone: each folder counts its own
 _FORMATS = WORDS["format_folders"]  # folders that sort by format or use don't tell one song from another
 GENERAL_WORDS = _GENERAL | _ROLES | _PIECES
-_INSTRUMENT = re.compile(rf"[\s_-]+(no[\s_])?({'|'.join(sorted(_INSTRUMENTS))})$", re.IGNORECASE)
+_SECTIONS = WORDS["sections"]
+_TAIL = "|".join(sorted(_INSTRUMENTS | _SECTIONS))
+_INSTRUMENT = re.compile(rf"[\s_-]+(no[\s_])?({_TAIL})[\s_]?\d*$", re.IGNORECASE)
 _TRACK_NUMBER = re.compile(r"^(?:\d-)?\d{2}(?:\. ?| - | )(?=\D)")  # "01 ", "01. ", "01 - ", "1-01 "
+_OF_ALBUM = re.compile(r"^(.+?) - .+ - \d{2} (.+)$")  # "Artist - Album - 01 Title"
 _COPY_NUMBER = re.compile(r"^(.+)\.\d{1,2}$")
 
 Parts = tuple[str, ...]  # a path without its extension: the folders, then the name
@@ -97,7 +100,9 @@ def _without_parts(paths: Sequence[Parts]) -> list[Parts]:
     for folder in sorted(set(inside) | set(below), key=len, reverse=True):
         names = inside[folder] | {one[-1] for one in below[folder] if one in songs}
         whole = all(one in songs for one in below[folder])
-        if folder and whole and not emotion.is_folder(folder[-1]) and (names == {only} or _are_parts(names)):
+        if not folder or not whole or emotion.is_folder(folder[-1]):
+            continue
+        if names == {only} or _are_parts(names) or _is_folder_of_pieces(folder):
             songs.add(folder)
     found = []
     for path in paths:
@@ -129,6 +134,12 @@ def _are_parts(names: set[str]) -> bool:
     return not loops and all(_is_part(one) for one in names)
 
 
+def _is_folder_of_pieces(folder: Parts) -> bool:
+    """Return whether a folder holds the pieces of the song above it: "Song A/chunks"."""
+    words = set(_words(folder[-1]))
+    return bool(words) and words <= _PIECES and len(folder) > 1 and not emotion.is_folder(folder[-2])
+
+
 def _is_part(stem: str) -> bool:
     """Return whether a name says only which part, version or piece of a song it is."""
     words = _words(split.group(stem))
@@ -150,19 +161,17 @@ def _is_general(stem: str) -> bool:
 
 
 def _in_their_folders(paths: Sequence[Parts]) -> list[str]:
-    """Return the songs by name, with the folder before a general name that stands in several folders."""
+    """Return the songs by name, with the folder before general names where several folders share one."""
     folders = [_telling(path[:-1]) for path in paths]
     places: dict[str, set[Parts]] = defaultdict(set)
     for path, folder in zip(paths, folders, strict=True):
         if _is_general(path[-1]):
             places[split.normal_form(path[-1])].add(folder)
+    shared = {folder for several in places.values() if len(several) > 1 for folder in several}
     songs = []
     for path, folder in zip(paths, folders, strict=True):
         song = split.group(path[-1])
-        several = len(places.get(split.normal_form(song), ())) > 1 or (
-            len(places.get(split.normal_form(path[-1]), ())) > 1
-        )
-        songs.append("/".join((*folder, song)) if several else song)
+        songs.append("/".join((*folder, song)) if folder in shared and _is_general(song) else song)
     return songs
 
 
@@ -191,15 +200,16 @@ def _same_title(songs: Sequence[str], paths: Sequence[Parts]) -> list[list[int]]
     """Link a title with another number before it, in another folder or as a version of it."""
     titles: list[str | None] = []
     for song in songs:
-        title = _TRACK_NUMBER.sub("", song)
+        of_album = _OF_ALBUM.match(song)
+        title = f"{of_album[1]} {of_album[2]}" if of_album else _TRACK_NUMBER.sub("", song)
         titles.append(split.normal_form(title) if "/" not in song and not _is_general(title) else None)
     links = []
     for indexes in _links(titles):
-        if not any(_TRACK_NUMBER.match(songs[index]) for index in indexes):
-            continue
-        here = Counter(paths[index][:-1] for index in indexes)
-        versions = [index for index in indexes if split.group(paths[index][-1]) != paths[index][-1]]
-        if versions or len(here) > 1:
+        numbered = any(_TRACK_NUMBER.match(songs[index]) for index in indexes)
+        folders = {paths[index][:-1] for index in indexes}
+        version = any(split.group(paths[index][-1]) != paths[index][-1] for index in indexes)
+        albums = all(_OF_ALBUM.match(songs[index]) for index in indexes)
+        if albums or (numbered and (version or len(folders) > 1)):
             links.append(indexes)
     return links
 

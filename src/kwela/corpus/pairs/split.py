@@ -18,16 +18,19 @@ VERSION_SUFFIXES = (
     r"(live|demo|remix|remaster|remastered|mastered|final|draft|acoustic|instrumental|unplugged|karaoke)[\s_]?\d*",
     r"(cover|original|orig|extended|radio[\s_](edit|mix)|slowed|sped[\s_]up|reprise|clean|quanti[sz]ed)",
     r"transposed?|(transposed?|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # "up tempo" stays
-    r"(\d{4}[\s_-]+|digital(ly)?[\s_])?remaster(ed)?([\s_]+(version|edition|\d{4}))*",  # 2009 Remaster
+    r"(\d{4}[\s_-]+)?(digital(ly)?[\s_])?remaster(ed)?([\s_]+(version|edition|\d{4}))*",  # 2009 Remaster
+    r"remasteri[sz]ad[oa]|remasteris[ée]|remastert|(en|ao|dal)[\s_](vivo|directo)|en[\s_](concert|public)",
     r"(single|album|long|short|mono|stereo|piano|acoustic|live|original|extended|studio)[\s_](version|mix|edit)",
     r"(club|dub|rough|full|final|stereo|mono|extended|original)[\s_]mix|mixdown|premaster|unmastered",
     r"\d{2}[\s_-]?bit|\d{2,3}(\.\d)?[\s_]?khz?|\d{2,3}[\s_]?kbps|normali[sz]ed|trimmed",
+    r"inst|tv[\s_](mix|track)|no[\s_](vox|vocals|drums|bass)|[+-]\d+[\s_]?(st|semitones?|cents)",
     r"(official[\s_])?(music|lyrics?)[\s_]video|official[\s_](audio|video)|a[\s_]?cappella|acapella",
 )
 # Pieces that a song was cut into: all of them are the song.
 PIECE_SUFFIXES = (
     r"(chunk|seg|segment|clip|slice|frag|fragment|excerpt|snippet|window|section|split|stem|raw)[\s_.-]*\d+([\s_]\d+)?",
-    r"(part|pt)[\s_.-]*(\d+|[ivx]+|[a-d]|one|two|three|four)",
+    r"\d+[\s_.-](chunk|seg|segment|clip|slice|excerpt)|bars?[\s_]?\d+(-\d+)?|excerpt|snippet|preview",
+    r"(part|pt|parte|partie|teil|deel)[\s_.-]*(\d+|[ivx]+|[a-d]|one|two|three|four)",
     r"(part[\s_]?)?\d+[\s_]?(of|von|sur|de|di)[\s_]?\d+",
     r"\d+(\.\d+)?s?[\s_]?(-|to|_)[\s_]?\d+(\.\d+)?[\s_]?s(ec)?",  # 0-30s
 )
@@ -35,18 +38,26 @@ _ANY = "|".join((*VERSION_SUFFIXES, *PIECE_SUFFIXES))
 # A phrase in brackets that begins or ends with one of these is a version: "(Live at the Apollo)".
 _KIND = (
     r"live|remix|mix|edit|version|remaster|remastered|bootleg|cover|rework|vip|demo|take|session|instrumental"
-    r"|acoustic|unplugged|karaoke|deluxe|extended|bonus[\s_]track|feat\.?|ft\.?|featuring"
+    r"|acoustic|unplugged|karaoke|deluxe|extended|bonus[\s_]track|feat\.?|ft\.?|featuring|lyrics?|audio|video"
+    r"|visuali[sz]er|official|h[dq]|4k|explicit|radio|slowed|nightcore|8d|mono|stereo|versi[óo]n|versão|versione"
 )
 _PHRASE = rf"({_KIND})[\s_][^()\[\]]*|[^()\[\]]*[\s_]({_KIND})"
+_GAP = r"(?<![\s_.-])[\s_.-]"  # the first separator of a run: a run is tried once, from its beginning
 _LAST = re.compile(
-    rf"([\s_.-]+({_ANY})"
-    rf"|[\s_.-]*[(\[]\s*({_ANY}|{_PHRASE}|\d+|\d+(\.\d+)?\s?-\s?\d+(\.\d+)?)\s*[)\]]"
+    rf"({_GAP}++({_ANY})"
+    rf"|{_GAP}*+[(\[]\s*({_ANY}|{_PHRASE}|{_KIND}|\d+|\d+(\.\d+)?\s?-\s?\d+(\.\d+)?)\s*[)\]]"
     rf"|[\s_]-[\s_](live|recorded)[\s_](at|in|from|on)[\s_][^()\[\]]*"
+    rf"|{_GAP}*+\[(?=[^\]]*\d)[\w-]{{11}}\]"  # a video's letters
+    rf"|(?<=[a-z])(chunk|segment)\d+|\.(mp3|wav|flac|m4a|ogg|aiff?|midi?)"
     rf"|[\s_](feat\.|ft\.|featuring)[\s_][^()\[\]]*)$",
     re.IGNORECASE,
 )
 # Versions only where they can't be a title's word: "Song_master", "Song v3 master", not "Puppet Master".
-_WEAK = re.compile(r"([\s_.-]+)(master|bounced?|export(ed)?|mono|stereo|loud|rough|print|wip)$", re.I)
+_WEAK = re.compile(
+    rf"({_GAP}++)((master|bounced?|export(ed)?|mono|stereo|loud|rough|print|wip|h[dq]|nois[ey]|reverb|reversed)"
+    r"[\s_]?\d?|(10|15|20|29|30|45|60)s)$",
+    re.IGNORECASE,
+)
 _COPY_OF = re.compile(r"^(copy of|kopie von|copie de|copia de|copia di|cópia de)\s+", re.IGNORECASE)
 # EMOPIA's clips: quadrant, the song's 11 letters, number of the clip. AudioSet's: the letters, then a second.
 _CLIP_OF_VIDEO = re.compile(r"Q[1-4]_([\w-]{11})_\d+|([\w-]{11})_\d+\.\d{3}")
