@@ -117,6 +117,9 @@ def test_a_small_file_that_unfolds_into_gigabytes_is_refused(tmp_path):
     assert "over 2000000 events in its 2048 instruments" in message
     (tmp_path / "a.mid").write_bytes(SONG)
     assert midi.read(tmp_path / "a.mid") == Score.from_midi(SONG)
+    track = one_track(voices)[14:]
+    many = SONG[:8] + b"\0\1\0\x0a" + SONG[12:14] + 10 * track
+    assert "20480 instruments, over 16384" in error(tmp_path / "many.mid", many)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

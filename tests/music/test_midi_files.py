@@ -240,6 +240,7 @@ def test_wrong_lengths_of_chunks_are_refused(refused):
     swallowed = b"XFIH" + (len(track(*FOUR))).to_bytes(4, "big") + track(*FOUR)
     assert "a track stands inside a chunk named 'XFIH'" in refused(midi(track(*FOUR), swallowed, announced=1))
     assert "a track stands inside what follows" in refused(PLAIN + b"\0" + track(*FOUR))
+    assert "no chunk begins at byte 14" in refused(PLAIN.replace(b"MTrk", b"MT\0k"))
 
 
 def test_notes_after_an_end_of_track_are_counted_as_lost(read):
@@ -304,6 +305,7 @@ def test_wrappers_are_taken_off(read, wrapped):
         (b"SMF2CLIP" + PLAIN, "a MIDI 2.0 clip file"),
         (b"PK\3\4" + PLAIN, "a zip archive"),
         (b"<!DOCTYPE html>", "HTML"),
+        (b"\0", "doesn't begin with MThd"),
         (b"junk" + PLAIN, "4 unknown bytes stand before"),
         (b"hello, I am a text", "doesn't begin with MThd"),
     ],

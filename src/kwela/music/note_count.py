@@ -16,9 +16,9 @@ def count_notes(data: bytes) -> tuple[int, int]:
     """
     notes = late = 0
     at = 8 + int.from_bytes(data[4:8], "big")
-    while data[at : at + 4].isalpha():
+    while len(name := data[at : at + 4]) == 4 and all(32 <= letter < 127 for letter in name):
         end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "big")
-        if data[at : at + 4] == b"MTrk":
+        if name == b"MTrk":
             found = _count_in_track(data[at + 8 : end])
             notes, late = notes + found[0], late + found[1]
         at = end

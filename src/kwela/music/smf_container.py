@@ -56,7 +56,7 @@ def unwrap(data: bytes) -> bytes:
         data = _gunzip(data)
     if data[:4] == b"RIFF":
         data = _from_riff(data)
-    elif data[:1] == b"\0" and 0 < data[1] < 64 and data[_MAC_HEADER : _MAC_HEADER + 4] == _HEADER:
+    elif data[_MAC_HEADER : _MAC_HEADER + 4] == _HEADER and data[0] == 0 < data[1] < 64:
         length = int.from_bytes(data[83:87], "big")  # of the data fork; a resource fork may follow
         data = data[_MAC_HEADER:]
         data = data[:length] if length >= 14 else data
@@ -140,13 +140,15 @@ def _find_tracks(data: bytes, at: int, announced: int) -> tuple[list[tuple[int, 
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "big")
         end = at + 8 + length
         fits = len(data) >= end and len(data) >= at + 8
-        if not (len(tracks) < announced or name == _TRACK or (fits and name.isalpha() and name.isascii())):
+        if not (len(tracks) < announced or name == _TRACK or (fits and is_name(name))):
             break
         if not fits:
             raise NotReadable(
                 f"truncated: chunk {len(tracks) + (name == _TRACK)} claims {length} bytes, "
                 f"{end - len(data)} more than there are"
             )
+        if not is_name(name):
+            raise NotReadable(f"no chunk begins at byte {at}, where one should: the file is damaged")
         if name == _TRACK:
             tracks.append((at + 8, end))
         else:
@@ -161,6 +163,11 @@ def _find_tracks(data: bytes, at: int, announced: int) -> tuple[list[tuple[int, 
         "chunks_passed_over": passed_over,
         "bytes_after_tracks": max(len(data) - at, 0),
     }
+
+
+def is_name(letters: bytes) -> bool:
+    """Tell whether four bytes can name a chunk: printable ASCII."""
+    return len(letters) == 4 and all(32 <= letter < 127 for letter in letters)
 
 
 def _refuse_hidden_track(data: bytes, where: str) -> None:

@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import NamedTuple
 
 import numpy as np
 
-from kwela.music.smf_container import Container, NotReadable
+from kwela.music.smf_container import Container, NotReadable, is_name
 
 MAX_EVENTS = 2_000_000
 META, SYSEX, ESCAPE = 0xFF, 0xF0, 0xF7
@@ -56,7 +57,7 @@ class Events(NamedTuple):
 def read_events(container: Container) -> Events:
     """Read all tracks. Raises NotReadable, naming the track, for broken events or too many of them."""
     data = container.data + bytes(16)  # so that a look ahead needs no check
-    starts: list[int] = []
+    starts = array("q")
     specials: list[Special] = []
     sizes = []
     counts = {"tracks_without_end": 0, "bytes_after_end": 0}
@@ -73,7 +74,7 @@ def read_events(container: Container) -> Events:
         if len(starts) > MAX_EVENTS:
             raise NotReadable(f"over {MAX_EVENTS} events")
     track = np.repeat(np.arange(len(sizes)), sizes)
-    place, delta = _read_deltas(data, np.array(starts, np.int64), track)
+    place, delta = _read_deltas(data, np.array(starts), track)
     time = np.cumsum(delta)
     ends = np.cumsum(sizes)
     if len(sizes) > 1:
@@ -84,7 +85,7 @@ def read_events(container: Container) -> Events:
     return Events(track, time, status, first, second, specials, last_time, counts)
 
 
-def _walk(data: bytes, at: int, end: int, starts: list[int], specials: list[Special]) -> tuple[int, bool]:
+def _walk(data: bytes, at: int, end: int, starts: array[int], specials: list[Special]) -> tuple[int, bool]:
     """Append where each event of a track begins, and its specials.
 
     Returns the byte after the last event, and whether that is an end of track. It may lie beyond `end`.
@@ -137,7 +138,7 @@ def _check_end(container: Container, at: int, end: int, ended: bool) -> None:
     if b"MTrk" in container.data[at:end]:
         raise NotReadable("another track stands inside its chunk: the length of the chunk is wrong")
     follows = container.data[end : end + 4]
-    if not ended and follows and not (follows.isalpha() and follows.isascii()):
+    if not ended and follows and not is_name(follows):
         raise NotReadable("its chunk ends without an end of track, and no chunk follows: its length is wrong")
 
 

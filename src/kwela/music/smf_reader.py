@@ -34,6 +34,7 @@ from kwela.music.smf_container import NotReadable, open_container
 from kwela.music.smf_events import MAX_EVENTS, META, SYSEX, Events, Special, read_events
 
 _LAST_TICK = 2**31 - 1
+_MAX_TRACKS = 16_384  # of one instrument each; every one costs the parent an object
 _TEXTS = {0x01, 0x02, 0x04, 0x07}  # text, copyright, instrument name, cue point
 _PRESSURES = (0xA, 0xD)
 _VOICE_BITS = 16 + 12 + 8  # track, channel, program, drums
@@ -224,6 +225,8 @@ class _Controls:
 
     def check_caps(self, notes: int, channels: list[int]) -> None:
         """Raise NotReadable if the tracks of these channels have too many events together."""
+        if len(channels) > _MAX_TRACKS:
+            raise NotReadable(f"{len(channels)} instruments, over {_MAX_TRACKS}")
         every = notes + sum(map(sum, self._sizes.values())) + sum(sum(self.sizes(c)) for c in channels)
         if every > MAX_EVENTS:
             raise NotReadable(f"over {MAX_EVENTS} events in its {len(channels)} instruments")
