@@ -64,7 +64,7 @@ class Journal:
             terminal.say(line)  # rich moves it above the bars
         if self.log:  # it gets a few lines a minute, so it need not stay open
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("a", encoding="utf-8") as file:
+            with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{line}\n")
 
     def open(self, out: Path, board: Path | None, purge_step: int) -> None:

@@ -196,7 +196,7 @@ def _log(watch: Watch, message: str) -> None:
     line = f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')} {message}"
     try:
         watch.log.parent.mkdir(parents=True, exist_ok=True)
-        with watch.log.open("a", encoding="utf-8") as file:
+        with watch.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(line + "\n")
     except OSError as error:
         _print_error(f"--log {watch.log}: {error.strerror}; not in it: {message}")

@@ -33,7 +33,7 @@ class CampaignLog:
         if self.log:
             try:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
-                with self.log.open("a", encoding="utf-8") as file:
+                with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(text + "\n")
             except OSError as error:
                 terminal.say(f"{self.log}: {error.strerror}", sys.stderr)
