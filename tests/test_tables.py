@@ -44,6 +44,10 @@ def test_a_quoted_cell_may_hold_commas_and_a_table_may_have_tabs(tmp_path: Path)
         ("file,artist\na,b\n".encode("utf-16"), "its text is UTF-16; save it as UTF-8"),
         ("file,artist\na,b\n".encode("utf-16-le"), "no text: a NUL byte in line 1"),
         ("<!DOCTYPE html>\n<html>404</html>", "it is a web page, not the file; download it again"),
+        (
+            "\ufeff<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+            "it is a web page, not the file",
+        ),
         ("", "no column file; needed"),
         ("file,artist\n\n", "no artists in it"),
         (b"\xff\xfe", "artists not readable: its text is UTF-16"),
@@ -70,6 +74,13 @@ def test_separators_line_ends_and_marks_of_other_programs_are_read(
     assert [row for _, row in tables.read(path, ["file", "artist"], "artists")] == [
         {"file": "a.wav", "artist": "Bach; son, and"},
         {"file": "b.wav", "artist": ""},
+    ]
+
+
+def test_the_line_by_which_excel_names_the_separator_is_no_row(tmp_path: Path) -> None:
+    path = written(tmp_path, "\ufeffsep=;\r\nfile;artist\r\na,b.wav;Bach\r\n".encode())
+    assert tables.read(path, ["file"], "artists") == [
+        (f"{path}:row 3", {"file": "a,b.wav", "artist": "Bach"})
     ]
 
 

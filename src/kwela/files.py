@@ -155,9 +155,9 @@ def decode(data: bytes, path: Path, what: str, largest: int = LARGEST_TEXT) -> s
 
 
 def is_web_page(start: bytes) -> bool:
-    """Return whether a file that begins like this is an HTML page: what a server sends for an error."""
+    """Return whether a file that begins like this is HTML or XML: what a server sends for an error."""
     head = start[:200].removeprefix(codecs.BOM_UTF8).lstrip().lower()
-    return head.startswith((b"<!doctype html", b"<html", b"<head", b"<body"))
+    return head.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<!--", b"<?xml", b"<error"))
 
 
 def _line(data: bytes, at: int) -> int:

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def read_cells(
     UserError for a file that can't be read, or in which a quote is left open.
     """
     text = files.read_text(path, what)
-    if columns:
+    if told := re.match(r"sep=([,;\t])[\r\n]", text):  # as Excel writes and reads it
+        separator, text = told[1], text[5:]  # the line stays as a blank one
+    elif columns:
         separator = _separator(text, separator, columns)
     rows, number = [], 0
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
