@@ -30,6 +30,7 @@ METADATA, REPORT, HISTOGRAM = "training_metadata.csv", "dataset_report.json", "s
 COLUMNS = ("clip_id", "file_path", "amapiano_proxy_score", "tags", "duration", "split", "artist", "group")
 _JOURNAL = ".proxy_clips.journal"
 _SPARE = 200 << 20  # bytes of disk left free beyond what is copied
+SHORTEST = 0.1  # seconds of a clip: a few frames of the codec
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,8 @@ def fetch(source: Source, path: str, target: str) -> dict[str, Any]:
         audio.probe(place)
         wave = audio.load(place)
         length = len(wave) / audio.SAMPLE_RATE
-        if length < 1:
-            raise UserError(f"{path}: {length:.2f} s long")
+        if length < SHORTEST:
+            raise UserError(f"{path}: {length:.2f} s long, and a clip of under {SHORTEST} s is left out")
     except DamagedPart:
         raise
     except UserError as error:
