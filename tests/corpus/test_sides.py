@@ -169,6 +169,19 @@ def test_a_table_finds_decomposed_names_names_alone_and_backslashes(tmp_path):
     assert len(run(folder, "--tags", str(table))[3]) == 2
 
 
+def test_short_clips_are_taken_and_a_click_is_not(tmp_path):
+    folder = make(tmp_path / "in", "Ann - a.wav", "Bob - b.wav", "Cyd - c.wav")
+    for name, seconds in (("Ann - a", 0.3), ("Bob - b", 0.02)):
+        wave = np.random.default_rng(1).uniform(-0.3, 0.3, round(seconds * RATE))
+        soundfile.write(folder / f"{name}.wav", wave, RATE)
+    _, said, report, rows = run(folder)
+    assert {row["artist"] for row in rows} == {
+        "Ann",
+        "Cyd",
+    } and "Bob - b.wav: 0.02 s long" in said
+    assert len(report["broken"]) == 1
+
+
 def test_a_flat_folder_and_a_path_with_dots_are_taken(tmp_path, monkeypatch):
     folder = make(tmp_path / "in", "Ann - a.wav", "Bob - b.wav")
     (tmp_path / "beside").mkdir()
