@@ -83,6 +83,13 @@ def test_files_are_found_below_a_folder(tmp_path: Path) -> None:
         clips.find_audio_files(tmp_path / "empty")
 
 
+def test_a_link_to_a_folder_above_gives_each_file_once(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.wav").touch()
+    (tmp_path / "deep" / "loop").symlink_to(tmp_path)
+    assert [path.name for path in clips.find_audio_files(tmp_path)] == ["a.wav"]
+
+
 def test_the_artist_is_listed_or_stands_before_the_first_dash(tmp_path: Path) -> None:
     assert clips.artist_of(Path("x/Kabza De Small - Song - Mix.wav")) == "kabza de small"
     assert clips.artist_of(Path("x/001.wav")) == "001"

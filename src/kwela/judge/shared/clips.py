@@ -39,7 +39,13 @@ def find_audio_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; name a folder of audio")
     paths: list[Path] = []
+    entered: set[tuple[int, int]] = set()  # a link to a folder above would give each file many times
     for parent, subfolders, names in os.walk(folder, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in entered:
+            subfolders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         visible = [Path(parent) / name for name in names if not name.startswith(".")]
         paths += [path for path in visible if path.suffix.lower() in audio.AUDIO_SUFFIXES]
