@@ -163,3 +163,25 @@ def test_no_more_than_some_hours_are_read_at_once(tmp_path: Path, monkeypatch: p
     assert audio.duration(path) == 3.0 and len(audio.load(path, 2.0, 0.5)) == 22_050
     with pytest.raises(UserError, match="the most that is read at once"):
         audio.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("x.wav", b"la la la\n" * 99, "it has no RIFF/WAVE header"),
+        ("x.wav", made.wav(TONE)[:30], "truncated before its samples"),
+        ("x.mp3", b"la la la\n" * 99, "no audio that kwela knows"),
+        ("x.ogg", made.by_sndfile(TONE, kind="OGG")[:60], "it holds no samples"),
+        ("x.flac", made.by_sndfile(TONE)[:40], "truncated before its samples"),
+        (
+            "x.m4a",
+            made.encoded(TONE, made.RATE, "aac", "ipod", 64_000)[:5000],
+            r"its index \(moov\) is missing",
+        ),
+    ],
+)
+def test_what_is_no_audio_is_refused_in_words(name: str, data: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    for read in (audio.probe, audio.duration, audio.load):
+        with pytest.raises(audio.UnreadableAudio, match=rf"{name}: not readable as audio: .*{reason}"):
+            read(tmp_path / name)

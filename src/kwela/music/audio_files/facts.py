@@ -17,7 +17,7 @@ import numpy as np
 from kwela.errors import UserError
 from kwela.music.audio_files import ffmpeg, mpeg, ogg, pcm, sndfile
 from kwela.music.audio_files.mpeg import id3v2_size
-from kwela.music.audio_files.part import Damaged, NotAudio, Part
+from kwela.music.audio_files.part import Damaged, NotAudio, NothingKnown, Part
 
 LOUDEST = 100.0  # full scale is 1: a sample beyond 40 dB above it is no sound
 RATES = range(1000, 1_000_001)  # Hz
@@ -78,6 +78,8 @@ def _facts(path: Path, mtime_ns: int, size: int) -> Facts | str:
             if part.rate not in RATES:
                 return f"its sample rate is {part.rate} Hz"
         return Facts(path, tuple(parts), _fault(parts), _cut(parts))
+    except NothingKnown:
+        return _nothing_known(path)
     except (NotAudio, Damaged) as error:
         return str(error)
 
@@ -106,6 +108,19 @@ def _parts(path: Path) -> Sequence[Part]:
     ):
         return runs
     return [ffmpeg.find(path)]
+
+
+def _nothing_known(path: Path) -> str:
+    """Return in words what is wrong with a file that no reader takes."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp":
+        return "truncated: its index (moov) is missing, or damaged"
+    if head[:4] in (*_SNDFILE, b"caff", b".snd", b"OggS"):
+        return "truncated before its samples, or damaged"
+    if path.suffix.lower() == ".wav":
+        return "it has no RIFF/WAVE header"
+    return "its content is no audio that kwela knows"
 
 
 def _ogg(path: Path) -> list[Part]:

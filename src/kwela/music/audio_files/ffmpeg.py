@@ -19,7 +19,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from kwela.music.audio_files.part import Damaged, NotAudio, source
+from kwela.music.audio_files.part import Damaged, NotAudio, NothingKnown, source
 
 LONGEST = 4 * 3600  # seconds that are decoded at once
 # The containers that FFmpeg may recognise. Without this list it would open the files that a playlist names.
@@ -215,5 +215,7 @@ def _opened(path: Path, span: tuple[int, int] | None) -> Iterator[InputContainer
             if not getattr(container.streams.audio[0], "rate", None):
                 raise NotAudio("its codec is not known")
             yield container
+    except av.error.InvalidDataError as error:
+        raise NothingKnown(str(error)) from None
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise NotAudio(getattr(error, "strerror", None) or str(error).split("\n")[0]) from None

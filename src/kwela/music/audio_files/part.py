@@ -19,6 +19,10 @@ class NotAudio(Exception):
     """The file can't be read as audio; the message is the reason."""
 
 
+class NothingKnown(NotAudio):
+    """No decoder knows what the file is."""
+
+
 class Part(Protocol):
     """Sound of one sample rate and one number of channels."""
 
