@@ -137,18 +137,27 @@ def test_where_every_file_is_the_same_the_names_split_and_a_warning_says_so(tree
 
 def test_files_of_other_kinds_are_counted_and_hidden_ones_are_not(tree):
     add(tree, "a", "b")
-    for name in ("x.sid", "y.sid", "cover.jpg", "notes", "song.mid.xz", ".hidden.wav", "._a.wav"):
+    for name in (
+        "x.sid",
+        "y.sid",
+        "cover.jpg",
+        "notes",
+        "song.mid.xz",
+        ".hidden.wav",
+        "._a.wav",
+        ".c.wav.icloud",
+    ):
         (tree.audio / name).touch()
     (tree.midi / "__MACOSX").mkdir()
     (tree.midi / "__MACOSX" / "z.xyz").touch()
     write_midi(tree.audio / "lost.mid")
     report = build(tree)
     assert {entry["suffix"]: entry["count"] for entry in report.passed_over} == {
-        ".sid": 2, ".jpg": 1, ".mid.xz": 1, "without an ending": 1,
+        ".sid": 2, ".jpg": 1, ".mid.xz": 1, ".icloud": 1, "without an ending": 1,
     }  # fmt: skip
     assert [Path(file).name for file in report.misplaced] == ["lost.mid"]
     (line,) = [line for line in manifest.summary(report) if "kinds that are not read" in line]
-    assert line.startswith("5 files of kinds that are not read: 2 .sid, ")
+    assert line.startswith("6 files of kinds that are not read: 2 .sid, ")
 
 
 def test_one_root_for_both_kinds_passes_neither_over(tree):

@@ -25,6 +25,7 @@ _KNOWN = sorted(AUDIO | MIDI, key=len, reverse=True)
 _PACKED = (".gz", ".bz2", ".xz", ".zip")
 # Folders that systems make beside music: what lies in them is no music, whatever its name.
 _SYSTEM = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+_NOT_HERE = ".icloud"  # `.song.wav.icloud` stands for a file that is in Apple's cloud alone
 _LISTED = 100  # names of one kind in a report
 
 
@@ -66,14 +67,18 @@ def look(root: Path, extensions: Iterable[str], kind: str) -> Found:
         found.unreadable.append(f"{error.filename}: {error.strerror}")
 
     for folder, inner, names in os.walk(os.path.abspath(root), onerror=failed, followlinks=True):  # noqa: PTH100 - links stay as named
-        status = os.stat(folder)  # noqa: PTH116
+        try:
+            status = os.stat(folder)  # noqa: PTH116
+        except OSError as error:  # it has just been removed
+            failed(error)
+            continue
         if (status.st_dev, status.st_ino) in entered:
             inner.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _SYSTEM)
         for name in names:
-            if not name.startswith("."):
+            if not name.startswith(".") or name.endswith(_NOT_HERE):
                 (found.files if name.lower().endswith(wanted) else found.others).append(Path(folder, name))
     if not found.files:
         others = f"; {passed_over_text(found.others)}" if found.others else ""
