@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made_audio as made
 import numpy as np
 import pytest
 
+import made_audio as made
 from kwela.errors import UserError
 from kwela.music import audio
 
