@@ -17,10 +17,12 @@ import numpy as np
 
 from kwela.music.smf_events import ESCAPE, META, Events
 
-NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, BEND = 0x8, 0x9, 0xB, 0xC, 0xE
+NOTE_ON, CONTROL, PROGRAM, BEND = 0x9, 0xB, 0xC, 0xE
 BANK, PEDAL, RESET_CONTROLLERS = 0, 64, 121
 _PORT = 0x21
-_RANKS = 1 << 32
+_RANK_BITS = 32
+_RANK_MASK = (1 << _RANK_BITS - 1) - 1
+_BEYOND = 1 << 60  # a key after those of all channels and pitches
 _GM_RESETS = {1: "GM", 2: "", 3: "GM2"}
 
 
@@ -33,12 +35,12 @@ class Messages(NamedTuple):
     channel: np.ndarray  # int64: 16 port + channel
     first: np.ndarray
     second: np.ndarray
-    place: np.ndarray  # where each event of `Events` stands in this order
+    order: np.ndarray | None  # the index of each in `Events`; None where that is the same
     numbers: list[int]  # of the messages of each kind
 
     def at_channel(self, rows: np.ndarray) -> np.ndarray:
         """Return keys that sort rows by channel, then by order."""
-        return self.channel[rows] * _RANKS + rows
+        return self.channel[rows] << _RANK_BITS | rows
 
 
 def in_playing_order(events: Events) -> Messages:
@@ -53,22 +55,12 @@ def in_playing_order(events: Events) -> Messages:
         channel += 16 * port
     kind = events.status >> 4
     numbers = np.bincount(kind, minlength=16).tolist()
-    if events.track[0] == events.track[-1]:
-        place = np.arange(len(channel))
-        return Messages(events.track, events.time, kind, channel, events.first, events.second, place, numbers)
-    order = np.argsort(events.time, kind="stable")
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return Messages(
-        events.track[order],
-        events.time[order],
-        kind[order],
-        channel[order],
-        events.first[order],
-        events.second[order],
-        place,
-        numbers,
-    )
+    columns = (events.track, events.time, kind, channel, events.first, events.second)
+    order = None
+    if events.track[0] != events.track[-1]:
+        order = np.argsort(events.time, kind="stable")
+        columns = tuple(column[order] for column in columns)  # type: ignore[assignment]
+    return Messages(*columns, order, numbers)
 
 
 # ---- instruments
@@ -98,18 +90,23 @@ def instruments(
             synth.bank[channel] = second
         else:
             synth.read_sysex(row, second)
-    program = np.zeros(len(notes), np.int64)
-    is_drum = messages.channel[notes] % 16 == 9
-    if synth.changes:
-        changes = np.array(synth.changes, np.int64)
-        key = changes[:, 0] * _RANKS + changes[:, 1]
-        order = np.argsort(key, kind="stable")
-        key, changes = key[order], changes[order]
-        last = np.searchsorted(key, messages.at_channel(notes)) - 1  # -1: the last change, of another row
-        known = (last >= 0) & (changes[last, 0] == messages.channel[notes])
-        program = np.where(known, changes[last, 2], program)
-        is_drum = np.where(known, changes[last, 3] > 0, is_drum)
-    return program, is_drum
+    channel = messages.channel[notes]
+    is_drum = channel & 15 == 9
+    if not synth.changes or not len(notes):
+        return np.zeros(len(notes), np.int64), is_drum
+    changes = np.array(synth.changes, np.int64)
+    if changes[-1, 1] < notes[0]:  # the usual file: each channel keeps its instrument
+        size = max(int(changes[:, 0].max()), int(channel.max())) + 1
+        programs, drums = np.zeros(size, np.int64), np.arange(size) & 15 == 9
+        for changed, _, program, is_drums in synth.changes:
+            programs[changed], drums[changed] = program, is_drums
+        return programs[channel], drums[channel]
+    key = changes[:, 0] << _RANK_BITS | changes[:, 1]
+    order = np.argsort(key, kind="stable")
+    key, changes = key[order], changes[order]
+    last = np.searchsorted(key, messages.at_channel(notes)) - 1  # -1: the last change, of another row
+    known = (last >= 0) & (changes[last, 0] == channel)
+    return np.where(known, changes[last, 2], 0), np.where(known, changes[last, 3] > 0, is_drum)
 
 
 def whole_sysex(events: Events, messages: Messages) -> tuple[list[tuple[int, bytes]], int]:
@@ -118,6 +115,11 @@ def whole_sysex(events: Events, messages: Messages) -> tuple[list[tuple[int, byt
     Returns their rows and bodies, without F0 and F7, and how many F7 events are no packet of a message: these
     escapes hold what the file's author wanted sent as it is, which no player of files obeys.
     """
+    if all(special.status == META for special in events.specials):
+        return [], 0
+    place = np.arange(len(messages.time))
+    if messages.order is not None:
+        place[messages.order] = np.arange(len(messages.time))
     whole = []
     open_body: dict[int, bytes] = {}
     escapes = 0
@@ -130,7 +132,7 @@ def whole_sysex(events: Events, messages: Messages) -> tuple[list[tuple[int, byt
             continue
         body = open_body.pop(track, b"") * (special.status == ESCAPE) + special.body
         if body.endswith(b"\xf7"):
-            whole.append((int(messages.place[special.event]), body[:-1]))
+            whole.append((int(place[special.event]), body[:-1]))
         else:
             open_body[track] = body
     return sorted(whole), escapes
@@ -210,40 +212,40 @@ _ENDS_ALL = np.isin(np.arange(256), (120, *range(123, 128)))
 
 
 def note_ends(
-    messages: Messages, notes: np.ndarray, offs: np.ndarray, last_time: np.ndarray
+    messages: Messages, notes: np.ndarray, last_time: np.ndarray
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return when the notes at the rows `notes` end, in ticks, and how many were not ended by a note off.
 
-    offs: rows of note offs. last_time: the end of each track. A note ends at the next of these in its
-    channel: a note off of its pitch, its pitch struck again at a later tick (as FluidSynth does), All Notes
-    Off, All Sound Off; else with its track.
+    last_time: the end of each track. A note ends at the next of these in its channel: a note off of its
+    pitch, its pitch struck again at a later tick (as FluidSynth does), All Notes Off, All Sound Off; else
+    with its track.
     """
-    rows = np.concatenate([notes, offs])
-    key = (messages.channel[rows] * 128 + messages.first[rows]) * _RANKS + rows
-    key.sort()
-    pitch, row = key // _RANKS, key % _RANKS
-    time = messages.time[row]
+    rows = np.flatnonzero(messages.kind | 1 == NOTE_ON)  # note ons and offs
     is_on = np.zeros(len(messages.time), bool)
     is_on[notes] = True
-    on = is_on[row]
+    key = np.empty(len(rows) + 1, np.int64)
+    key[:-1] = (messages.channel[rows] << 7 | messages.first[rows]) << _RANK_BITS | rows << 1 | is_on[rows]
+    key[-1] = _BEYOND
+    key.sort()
+    on, row, pitch = (key & 1).astype(bool), key >> 1 & _RANK_MASK, key >> _RANK_BITS
+    time = messages.time[row]
     earlier = np.zeros(len(row), bool)  # the event before is of the same pitch and of this tick
     earlier[1:] = (pitch[1:] == pitch[:-1]) & (time[1:] == time[:-1])
-    ends = ~on | ~earlier
-    ends &= ~_of_earlier_note(pitch, on, earlier)
-    after = np.append(np.where(ends, np.arange(len(row)), len(row)), len(row))
-    following = np.minimum.accumulate(after[::-1])[::-1][1:]
     begins = np.flatnonzero(on)
-    end = following[begins]
-    pitch, time = np.append(pitch, -1), np.append(time, 0)
+    end = begins + 1
+    if (on[:-1] & earlier[1:]).any():
+        ends = (~on | ~earlier) & ~_of_earlier_note(pitch, on, earlier)
+        following = np.where(ends, np.arange(len(row)), len(row) - 1)
+        end = np.minimum.accumulate(following[::-1])[::-1][end]
     ended = pitch[end] == pitch[begins]
+    end_time, row = time[end], row[begins]
+    if not ended.all():
+        end_time = np.where(ended, end_time, np.maximum(last_time[messages.track[row]], time[begins]))
     result = np.zeros(len(messages.time), np.int64)
-    held_to = last_time[messages.track[row[begins]]]
-    result[row[begins]] = np.where(ended, time[end], np.maximum(held_to, time[begins]))
-    struck_again = int((ended & np.append(on, False)[end]).sum())
-    open_rows = row[begins][~ended]
-    by_all, unended = _end_all(messages, notes, result, open_rows)
+    result[row] = end_time
+    by_all, unended = _end_all(messages, notes, result, row[~ended])
     counts = {
-        "notes_struck_again": struck_again,
+        "notes_struck_again": int(on[end].sum()) - int((on[end] & ~ended).sum()),
         "notes_ended_by_all_off": by_all,
         "notes_held_to_end": unended,
     }
@@ -256,13 +258,11 @@ def _of_earlier_note(pitch: np.ndarray, on: np.ndarray, earlier: np.ndarray) -> 
     So it is where the pitch sounded before the tick, the tick begins with the note on, and another note off
     comes later.
     """
-    after_on = ~on[1:] & on[:-1] & earlier[1:]
-    if not after_on.any():
+    if not (~on[1:] & on[:-1] & earlier[1:]).any():
         return np.zeros(len(on), bool)
     begin = np.flatnonzero(~earlier)  # of each run of events of one pitch and tick
     end = np.append(begin[1:], len(on))
-    struck = np.append(on, False)
-    pitch = np.append(pitch, -1)
+    struck, pitch = np.append(on, False), np.append(pitch, -1)
     sounded = struck[begin - 1] & (pitch[begin - 1] == pitch[begin]) & struck[begin]
     ends_later = ~struck[end] & (pitch[end] == pitch[begin])
     run = np.cumsum(~earlier) - 1
@@ -284,8 +284,8 @@ def _end_all(
     key = np.sort(messages.at_channel(controls))
     following = np.searchsorted(key, messages.at_channel(notes))
     key = np.append(key, -1)[following]
-    found = (key // _RANKS == messages.channel[notes]) & (key >= 0)
-    time = np.where(found, messages.time[np.where(found, key % _RANKS, 0)], end[notes])
+    found = key >> _RANK_BITS == messages.channel[notes]
+    time = np.where(found, messages.time[np.where(found, key & _RANK_MASK, 0)], end[notes])
     is_open = np.zeros(len(end), bool)
     is_open[open_rows] = True
     ended = found & (is_open[notes] | (time < end[notes]))

@@ -28,6 +28,10 @@ _NAMES = {
     0xD: ("a channel pressure", "pressure", ""),
     0xE: ("a pitch bend", "low byte", "high byte"),
 }
+# By status byte: 128 where a message has a first and a second data byte, else 0.
+_STATUS = np.arange(256)
+_HAS_FIRST = np.where(_STATUS < SYSEX, 128, 0).astype(np.uint8)
+_HAS_SECOND = np.where(np.isin(_STATUS >> 4, (0xC, 0xD)), 0, _HAS_FIRST)
 # Bytes from the last byte of the delta time to the next event, under running status.
 _STEP = [0] * 8 + [3, 3, 3, 3, 2, 2, 3, 0]
 
@@ -173,8 +177,7 @@ def _read_messages(
         last = np.maximum.accumulate(np.where(of_channel, np.arange(len(at)), 0))
         status = np.where(running, status[last], status)
     first, second = buffer[at], buffer[at + 1]
-    of_two = (status < 0xC0) | ((status >= 0xE0) & (status < SYSEX))
-    bad = ((first > 127) & (status < SYSEX)) | ((second > 127) & of_two)
+    bad = (first & _HAS_FIRST[status] | second & _HAS_SECOND[status]) > 127
     if bad.any():
         event = int(np.flatnonzero(bad)[0])
         name, *fields = _NAMES[int(status[event]) >> 4]

@@ -19,7 +19,6 @@ from kwela.music.score_events import differs, sorted_with_order
 from kwela.music.smf_channels import (
     BEND,
     CONTROL,
-    NOTE_OFF,
     NOTE_ON,
     PEDAL,
     RESET_CONTROLLERS,
@@ -135,10 +134,8 @@ def _read_tracks(
     messages: Messages, events: Events, meta: _Meta, sysex: list[tuple[int, bytes]]
 ) -> tuple[list[dict[str, Any]], list[bytes], dict[str, int]]:
     """Sort notes, controllers and pitch bends into tracks; return their headers, columns and counts."""
-    is_on = (messages.kind == NOTE_ON) & (messages.second > 0)
-    notes = np.flatnonzero(is_on)
-    offs = np.flatnonzero((messages.kind == NOTE_OFF) | ((messages.kind == NOTE_ON) & ~is_on))
-    end, counts = note_ends(messages, notes, offs, np.array(events.last_time))
+    notes = np.flatnonzero((messages.kind == NOTE_ON) & (messages.second > 0))
+    end, counts = note_ends(messages, notes, np.array(events.last_time))
     program, is_drum = instruments(messages, sysex, notes)
     voice = ((messages.track[notes] << 12 | messages.channel[notes]) << 7 | program) << 1 | is_drum
     voice, order = sorted_with_order(voice, _VOICE_BITS)
