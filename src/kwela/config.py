@@ -260,7 +260,12 @@ def fault_words(fault: Mapping[str, Any]) -> str:
         words = next((text for start, text in _FAULT_KINDS.items() if kind.startswith(start)), None)
     if words is None:
         return str(fault["msg"]).removeprefix("Value error, ")
-    return words.format(**fault.get("ctx", {}))
+    if "ctx" not in fault:
+        return words
+    limits = fault.get("ctx", {}).items()
+    return words.format(
+        **{name: f"{value:g}" if isinstance(value, float) else value for name, value in limits}
+    )
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -295,8 +295,7 @@ class Run:
         epoch_saved = progress.samples == 0 and epoch % training.save_every == 0
         if epoch_saved and self.team.first:
             preview.remove(self.out, epoch)
-        # last.pt comes last: until it is written, a killed run resumes from the one before and redoes the
-        # others.
+        # last.pt comes last: a run that is killed before resumes from the one before and redoes the others.
         names = [checkpoint.BEST] * improved + [f"checkpoint_epoch_{epoch}.pt"] * epoch_saved
         self._save(*names, checkpoint.LAST)
         if improved and self.session.on_best and self.team.first:
