@@ -70,7 +70,8 @@ class Training(SettingsGroup):
     max_steps: int | None = Field(None, ge=1)  # optimiser steps; None: no limit besides `epochs`
     early_stopping: EarlyStopping = EarlyStopping()
     amp: bool = True
-    amp_dtype: Literal["float16", "bfloat16"] = "float16"
+    # "auto": what this machine multiplies fastest in. A resumed run keeps what it began with.
+    amp_dtype: Literal["auto", "float16", "bfloat16"] = "float16"
     grad_accum_steps: int = Field(1, ge=1)
     log_every: int = Field(10, ge=1)  # optimiser steps
     save_every: int = Field(5, ge=1)  # epochs between two checkpoint_epoch_N.pt, each with a preview

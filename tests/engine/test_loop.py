@@ -18,7 +18,7 @@ from trainee import ROWS, ToyTask, config, fit
 
 import validation
 from kwela.config import EarlyStopping
-from kwela.engine import checkpoint, learner, loop, optim, order, ranks
+from kwela.engine import checkpoint, learner, loop, optim, order, precision, ranks
 from kwela.engine.stopping import Stopping
 from kwela.engine.task import Mean, Share
 from kwela.errors import Interrupted, KwelaError, UserError
@@ -164,7 +164,7 @@ def test_a_mean_of_means_would_not_pass_that(tmp_path, monkeypatch):
 
 
 def test_a_sum_too_large_for_float16_still_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr(optim, "precision", lambda training, device: (torch.float16, None))
+    monkeypatch.setattr(precision, "choose", lambda training, device: (torch.float16, None))
     losses = ToyTask.losses
     heavy = 2.0**24  # a batch of so many tokens: the gradients of their sum overflow float16
 
@@ -282,7 +282,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before
     tmp_path, monkeypatch, scaled
 ):
     if scaled:
-        monkeypatch.setattr(optim, "precision", lambda training, device: (torch.float16, None))
+        monkeypatch.setattr(precision, "choose", lambda training, device: (torch.float16, None))
     with pytest.raises(Interrupted):
         fit(tmp_path, *SHORT, quiet=True, switches={"signal_at": (2,)})
     good, row = (tmp_path / "last.pt").read_bytes(), order.permutation(42, 1, ROWS)[5 * 8 + 3]

@@ -1,10 +1,10 @@
-"""The numbers of a step: learning rate, precision, clipping, averaging."""
+"""The numbers of a step: learning rate, clipping, averaging."""
 
 import pytest
 import torch
 from torch import nn
 
-from kwela.config import Optim, Scheduler, Training
+from kwela.config import Optim, Scheduler
 from kwela.engine import optim
 
 SCHEDULE = Scheduler(warmup_steps=500, min_lr_ratio=0.1)
@@ -63,17 +63,3 @@ def test_the_average_follows_slowly_and_buffers_at_once():
     average.update(10**9)  # decay .999
     assert average.model.weight[0].item() == pytest.approx(0.999 * (1 * 2 / 11 + 3 * 9 / 11) + 0.001 * 3)
     assert not average.model.weight.requires_grad
-
-
-def test_precision_is_what_was_asked_or_says_so():
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert optim.precision(Training(amp=False), cuda) == (None, None)
-    assert optim.precision(Training(amp_dtype="float16"), cuda) == (torch.float16, None)
-    assert optim.precision(Training(amp_dtype="bfloat16"), cpu) == (torch.bfloat16, None)
-    for dtype in ("float16", "bfloat16"):  # a scaler is not sure to work on Apple's GPU
-        assert optim.precision(Training(amp_dtype=dtype), torch.device("mps"))[0] is torch.bfloat16
-    assert "needs a CUDA GPU" in (
-        optim.precision(Training(amp_dtype="float16"), torch.device("mps"))[1] or ""
-    )
-    dtype, note = optim.precision(Training(amp_dtype="float16"), cpu)
-    assert dtype in (torch.bfloat16, None) and "float16 needs a GPU" in note

@@ -11,7 +11,7 @@ from runs import differences, rows, status
 from torch import nn
 from trainee import ToyTask, fit, half_precision_on_cpu
 
-from kwela.engine import checkpoint, learner, loop, optim, order
+from kwela.engine import checkpoint, learner, loop, order, precision
 from kwela.errors import Interrupted, UserError
 
 SETTINGS = (
@@ -35,14 +35,14 @@ VAL_CALLS = 6
 def runs(request, tmp_path_factory):
     """An uninterrupted run, and a folder of the same run stopped in the middle of its second epoch."""
     folder = tmp_path_factory.mktemp("runs")
-    precision = optim.precision
+    choose = precision.choose
     if request.param == "float16":
         half_precision_on_cpu()
     fit(folder / "whole", *SETTINGS, quiet=True)
     with pytest.raises(Interrupted):
         fit(folder / "part", *SETTINGS, quiet=True, switches={"signal_at": (CALLS + VAL_CALLS + 7,)})
     yield folder
-    optim.precision = precision
+    precision.choose = choose
 
 
 def resumed(runs, tmp_path, *settings, **more):
@@ -60,7 +60,7 @@ def test_a_resumed_run_ends_in_the_same_bits(runs, tmp_path, capsys):
 def test_without_any_one_part_of_the_state_it_would_not(runs, tmp_path, monkeypatch, part):
     whole_learner, whole_run = learner.Learner.load, loop.Run._restore
     if part in ("model", "ema", "optimizer", "scaler"):
-        if part == "scaler" and optim.precision.__module__ != "trainee":
+        if part == "scaler" and precision.choose.__module__ != "trainee":
             pytest.skip("no scaler in float32")
         monkeypatch.setattr(
             learner.Learner, "load", lambda self, s: whole_learner(self, s | {part: self.state()[part]})

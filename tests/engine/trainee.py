@@ -20,7 +20,7 @@ import yaml
 from torch import nn
 
 from kwela.config import Data, SettingsGroup, TrainConfig
-from kwela.engine import checkpoint, loop, optim
+from kwela.engine import checkpoint, loop, optim, precision
 from kwela.engine.session import Session
 from kwela.engine.task import Batch, GeometricMean, Mean, Share
 from kwela.errors import KwelaError, UserError
@@ -154,7 +154,7 @@ def config(overrides: list[str]) -> ToyConfig:
 
 def half_precision_on_cpu() -> None:
     """Give CPUs float16 with a GradScaler: what a GPU would do, and as stateful."""
-    optim.precision = lambda training, device: (torch.float16, None)  # type: ignore[assignment]
+    precision.choose = lambda training, device: (torch.float16, None)  # type: ignore[assignment]
 
 
 def dump_gradients(path: Path) -> None:

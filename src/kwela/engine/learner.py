@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kwela.config import TrainConfig
-from kwela.engine import optim, order
+from kwela.engine import optim, order, precision
 from kwela.engine.ranks import Ranks
 from kwela.engine.task import Batch, Mean, Task
 
@@ -37,14 +37,13 @@ class Learner:
     names: of the losses, in the order of the rows of their sums.
     """
 
-    def __init__(self, task: Task, config: TrainConfig, ranks: Ranks, dtype: torch.dtype | None) -> None:
+    def __init__(self, task: Task, config: TrainConfig, ranks: Ranks) -> None:
         self.task, self.config, self.ranks = task, config, ranks
         self.seed(order.init_seed(config.seed))
         self.model = task.model().to(ranks.device)
         self.parameters = list(self.model.parameters())  # walking the module at each step costs time
         self.optimizer = optim.adamw(self.model, config.optim)
-        self.dtype = dtype
-        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=dtype == torch.float16)
+        self.set_precision(None)
         ema = config.training.ema
         self.average = optim.WeightAverage(self.model, ema.decay) if ema.enabled else None
         self.runner: nn.Module = self.model
@@ -61,6 +60,16 @@ class Learner:
                 gradient_as_bucket_view=True,
             )
         self.names: dict[str, type[Mean]] = {}
+
+    def set_precision(self, dtype: torch.dtype | None) -> None:
+        """Train in this dtype of autocast; None: in float32."""
+        self.dtype = dtype
+        self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=dtype == torch.float16)
+
+    @property
+    def precision(self) -> str:
+        """The name of the precision that it trains in."""
+        return precision.name(self.dtype)
 
     def step(
         self, batches: Iterator[Batch], micro_batches: list[order.MicroBatch], step: int, rate: float

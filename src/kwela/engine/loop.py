@@ -76,8 +76,7 @@ class Run:
         self.team, self.stop_request = team, stop_request
         self.extra = Extra()
         self.settings = config.model_dump(mode="json")
-        dtype, dtype_note = optim.precision(config.training, team.device)
-        self.learner = Learner(task, config, team, dtype)
+        self.learner = Learner(task, config, team)
         self.identity = session_start.identify(task.name, session, self.settings, self.learner.model)
         self.journal = journal.Journal(team.first, session.quiet, session.log)
         say = self.journal.say
@@ -85,6 +84,7 @@ class Run:
         state = checkpoint.load(start.path) if start.path else None
         self.data = session_start.load_data(task, config, start.path, state, team)
         self.train, self.held_out = self.data.train, self.data.held_out
+        dtype_note = session_start.set_precision(self.learner, state, team)
         self._clear_figures()
         if start.path and state:
             self._restore_or_refuse(start.path, state)
@@ -99,8 +99,7 @@ class Run:
             self.settings, session.data_hash, session.tokenizer_hash, team, self.plan.accumulation, state
         )
         if start.path and state and not self._reason_to_end():
-            session_start.say_resumed(start.path, self.progress.step, state, self.settings, say)
-            session_start.say_rows(self.data, say)
+            session_start.say_resumed(start.path, state, self.settings, self.data, say)
         session_start.say_notes(dtype_note, team.size, say)
 
     def _clear_figures(self) -> None:
@@ -383,6 +382,7 @@ class Run:
                 "seconds": self._seconds(),
                 "facts": self.facts,
                 "rows": self.data.rows.pack(),
+                "precision": self.learner.precision,
             },
         }
 
@@ -396,5 +396,4 @@ class Run:
             cost = {"wall_seconds": seconds, "device_seconds": seconds * self.team.size, "cost": None}
             self.journal.status(state, self.progress.step, self.progress.epoch, exit_status, why)
             run = {"steps": self.plan.total_steps, "baselines": self.baselines}
-            run["left_out_rows"] = self.data.rows.left_out()
-            self.journal.describe(self.facts | cost | run)
+            self.journal.describe(self.facts | cost | run | {"left_out_rows": self.data.rows.left_out()})

@@ -1,4 +1,4 @@
-"""The arithmetic of an optimiser step: its learning rate, precision, gradient clipping and weight average."""
+"""The arithmetic of an optimiser step: its learning rate, gradient clipping and weight average."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from kwela.config import Optim, Scheduler, Training
+from kwela.config import Optim, Scheduler
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -38,19 +38,6 @@ def rate(step: int, total: int, lr: float, scheduler: Scheduler) -> float:
         return lr * step / scheduler.warmup_steps
     done = min(1.0, (step - scheduler.warmup_steps) / max(1, total - scheduler.warmup_steps))
     return lr * (scheduler.min_lr_ratio + (1 - scheduler.min_lr_ratio) * (1 + math.cos(math.pi * done)) / 2)
-
-
-def precision(training: Training, device: torch.device) -> tuple[torch.dtype | None, str | None]:
-    """Return autocast's dtype (None: float32), and a line to print where it differs from the settings."""
-    if not training.amp:
-        return None, None
-    if training.amp_dtype == "float16" and device.type != "cuda":  # its gradient scaler needs CUDA
-        if device.type == "mps":
-            return torch.bfloat16, "training.amp_dtype float16 needs a CUDA GPU: training in bfloat16"
-        if torch.cpu._is_avx512_bf16_supported():
-            return torch.bfloat16, "training.amp_dtype float16 needs a GPU: training in bfloat16"
-        return None, "training.amp_dtype float16 needs a GPU: training in float32"
-    return getattr(torch, training.amp_dtype), None
 
 
 @torch.no_grad()

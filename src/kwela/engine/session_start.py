@@ -13,8 +13,9 @@ from torch import nn
 
 from kwela import files
 from kwela.config import TrainConfig
-from kwela.engine import checkpoint, data_rows, resume
+from kwela.engine import checkpoint, data_rows, precision, resume
 from kwela.engine.journal import Journal, changed_settings, cut_metrics
+from kwela.engine.learner import Learner
 from kwela.engine.ranks import Ranks
 from kwela.engine.session import Session
 from kwela.engine.stopping import Progress
@@ -139,6 +140,22 @@ def _remaining_data(
     return RunData(train, held_out, rows, before)
 
 
+def set_precision(learner: Learner, state: dict[str, Any] | None, team: Ranks) -> str | None:
+    """Choose on the first rank which precision all ranks train in. Return what to print of it, or None.
+
+    state: of the checkpoint that is resumed, or None.
+    """
+    training = learner.config.training
+
+    def choose() -> precision.Choice:
+        new = precision.choose(training, team.device)
+        return precision.resumed(new, training, team.device, state) if state else new
+
+    dtype, note = team.from_first(choose)
+    learner.set_precision(dtype)
+    return note
+
+
 def first_progress(data: RunData, seed: int, saved: dict[str, int]) -> Progress:
     """Return where a resumed run stands, whose checkpoint holds the progress `saved`.
 
@@ -195,15 +212,11 @@ def open_folder(
         raise files.write_error(Path(error.filename or out), error) from None
 
 
-def say_resumed(path: Path, step: int, state: dict[str, Any], settings: dict[str, Any], say: Say) -> None:
-    """Print which checkpoint is resumed, and the settings that changed since it was saved."""
-    say(f"Resuming from {path} at step {step}")
+def say_resumed(path: Path, state: dict[str, Any], settings: dict[str, Any], data: RunData, say: Say) -> None:
+    """Print which checkpoint is resumed, and what changed since: settings, rows that are left out."""
+    say(f"Resuming from {path} at step {state['progress']['step']}")
     if changed := changed_settings(state["config"], settings):
         say("Changed since: " + resume.describe_changes(changed))
-
-
-def say_rows(data: RunData, say: Say) -> None:
-    """Print which rows are left out, or used again, since the checkpoint that is resumed."""
     if data.before:
         for line in data_rows.describe(data.before, data.rows):
             say(line)

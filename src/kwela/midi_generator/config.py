@@ -59,7 +59,7 @@ class MidiGeneratorConfig(TrainConfig):
     presets: ClassVar[Mapping[str, dict[str, Any]]] = {
         "full": {},  # the shipped file as it is
         "demo": {  # for two CPU cores and a few minutes
-            "training": {"epochs": 7, "min_epochs": 7, "amp_dtype": "bfloat16", "save_every": 7},
+            "training": {"epochs": 7, "min_epochs": 7, "amp_dtype": "auto", "save_every": 7},
             "data": {"batch_size": 8, "num_workers": 0},
             "model": {"layers": 6, "width": 256, "heads": 4, "window": 512, "dropout": 0.0},
             "optim": {"lr": 2e-3, "weight_decay": 0.1},

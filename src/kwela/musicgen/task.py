@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kwela import terminal
-from kwela.engine import order, ranks, row_faults
+from kwela.engine import order, precision, ranks, row_faults
 from kwela.engine.row_faults import Fault, Row
 from kwela.engine.task import Batch, Mean, Share, Sides
 from kwela.errors import UserError
@@ -67,8 +67,8 @@ class MusicgenTask:
     def model(self) -> nn.Module:
         """Return the language model with its pretrained weights, and say how much memory training takes."""
         half = self.config.training.amp and self.device.type == "cuda"
-        frozen_dtype = getattr(torch, self.config.training.amp_dtype) if half else torch.float32
-        lm = model.build(self.config.model.model_dump(), self.tiny_folder, frozen_dtype)
+        chosen = precision.choose(self.config.training, self.device)[0] if half else None
+        lm = model.build(self.config.model.model_dump(), self.tiny_folder, chosen or torch.float32)
         if self.config.training.gradient_checkpointing:
             lm.decoder.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         plan = memory_plan.estimate(lm, self.config, self.frames, self.device)
