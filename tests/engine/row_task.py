@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from trainee import WIDTH, ToyTask, config
 
 from kwela.engine import loop
 from kwela.engine.row_faults import Fault, Row
 from kwela.engine.session import Session
-from kwela.errors import UserError
+from kwela.errors import KwelaError, UserError
 
 ROWS = {"train": 25, "val": 11}
 Item = tuple[int, int, int]  # row, which of its items, a draw of its generator
@@ -114,3 +116,12 @@ def fit(out: Path, *settings: str, switches: dict[str, Any] | None = None, **mor
     finally:
         fit.last = task  # type: ignore[attr-defined]
     return task
+
+
+if __name__ == "__main__":  # OUT, a training row that fails, settings
+    torch.set_num_threads(1)
+    try:
+        fit(Path(sys.argv[1]), *sys.argv[3:], switches={"failing": frozenset({("train", int(sys.argv[2]))})})
+    except KwelaError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 
 import pytest
 import row_task
@@ -224,3 +228,39 @@ def test_a_damaged_record_of_rows_is_one_line(runs, tmp_path, packed):
     for data_hash in ("data", "other"):
         with pytest.raises(UserError, match=r"odd\.pt: can't resume from it: .*the record of its rows"):
             fit(tmp_path / "out", *SETTINGS, resume=tmp_path / "odd.pt", data_hash=data_hash)
+
+
+def test_a_row_that_fails_on_one_rank_stops_all_with_one_checkpoint(tmp_path):
+    def run_two_ranks():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        command = [
+            sys.executable,
+            row_task.__file__,
+            str(tmp_path / "out"),
+            "7",
+            *SETTINGS,
+            "data.batch_size=2",
+        ]
+        ranks = [
+            subprocess.Popen(
+                command,
+                env=os.environ | team | {"RANK": rank, "LOCAL_RANK": rank},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in ("0", "1")
+        ]
+        said = [rank.communicate(timeout=120)[1] for rank in ranks]
+        return [rank.returncode for rank in ranks], said
+
+    exit_statuses, said = run_two_ranks()
+    step = status(tmp_path / "out")["step"]
+    assert exit_statuses == [2, 2], said
+    assert all(f"train:row 7: 7.wav: damaged; saved at step {step}: " in text for text in said)
+    assert checkpoint.load(tmp_path / "out" / "last.pt")["progress"]["step"] == step
+    exit_statuses, said = run_two_ranks()
+    assert exit_statuses == [0, 0], said
+    (row,) = json.loads((tmp_path / "out" / "run.json").read_text())["left_out_rows"]
+    assert row["row"] == "train:row 7"

@@ -16,6 +16,7 @@ from kwela import files
 from kwela.errors import UserError
 
 T = TypeVar("T")
+GOES_ON = "goes on without it"  # in the message of a run that the same command continues
 
 PAUSES = (0.5, 2.0)  # seconds before a reason that may pass is tried again
 _MAY_PASS = (
@@ -74,7 +75,7 @@ class RowFailed(UserError):
         """Return the same with what was done and what to do. known: a resumed run can leave the row out."""
         again = "run the same command again, which tries it once more" if self.fault.may_pass else ""
         again = again or "replace the file, or run the same command again"
-        advice = f"; saved at step {step}: {again}{' and goes on without it if it fails again' * known}"
+        advice = f"; saved at step {step}: {again}{f' and {GOES_ON} if it fails again' * known}"
         return RowFailed(self.place, self.fault, self.epoch, advice)
 
 

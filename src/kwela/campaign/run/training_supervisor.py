@@ -15,6 +15,7 @@ from kwela.campaign.run.running_campaign import (
     RECHECK,
     RunningCampaign,
 )
+from kwela.engine import row_faults
 from kwela.errors import Interrupted, KwelaError, UserError
 
 MAX_CRASHES_IN_A_ROW = 3  # A crash after a new step starts a new row.
@@ -107,7 +108,7 @@ class TrainingSupervisor:
             cause = message or f"killed by {signal.Signals(-exit_status).name}"
         else:
             cause = message or f"exit status {exit_status}"
-        if exit_status == UserError.status:
+        if exit_status == UserError.status and row_faults.GOES_ON not in message:
             error_text = message or "training refused its input; the line above names it"
             campaign.stop_for_a_person("bad input", UserError(error_text))
         if "not finite" in message:
