@@ -40,6 +40,7 @@ def test_a_folder_is_checked_file_by_file_and_bad_files_are_named(tmp_path: Path
     assert "d.mid: truncated" in error
     assert list(reports["files"]) == [str(tmp_path / "a.mid"), str(tmp_path / "b/c.KAR")]
     assert list(reports["refused"]) == [str(tmp_path / "d.mid")]
+    assert run(capsys, tmp_path)[1].startswith(f"not read: {tmp_path / 'd.mid'}: truncated")
     assert run(capsys, tmp_path / "a.mid", tmp_path / "b/c.KAR")[1].endswith(
         "2 files\n  5 notes in the file: 3 kept, 2 lost (notes_after_end 1, notes_same_onset 1)\n"
     )

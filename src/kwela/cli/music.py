@@ -109,18 +109,21 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="F.mid...")], as_j
     kwela tokens check song.mid
     kwela tokens check data/midi --json
     """
+    from kwela import terminal
     from kwela.errors import KwelaError, UserError
     from kwela.music import midi_check
 
     reports, refused = {}, {}
     with speaking(as_json) as say:
-        for file in midi_check.find(files):
+        found = midi_check.find(files)
+        label = "Checking MIDI" if len(found) >= 50 else ""
+        for file in terminal.with_progress_bar(found, label, len(found)):
             try:
                 reports[str(file)] = midi_check.check(file)
             except UserError as error:
                 refused[str(file)] = str(error)
         if reports:
-            say({"files": reports, "refused": refused}, midi_check.to_text(reports))
+            say({"files": reports, "refused": refused}, midi_check.to_text(reports, refused))
     if any(report["notes_unaccounted"] for report in reports.values()):
         raise KwelaError("some notes are not accounted for; this is a defect of kwela, please report it")
     if refused:

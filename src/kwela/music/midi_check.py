@@ -57,9 +57,12 @@ def find(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def to_text(reports: dict[str, dict[str, int | float]]) -> str:
-    """Return a paragraph for each file, and for several files their sum."""
-    lines = []
+def to_text(reports: dict[str, dict[str, int | float]], refused: dict[str, str]) -> str:
+    """Return a paragraph for each file, and for several files their sum.
+
+    refused: path -> reason, which names the path.
+    """
+    lines = [f"not read: {reason}" for reason in refused.values()]
     for name, report in reports.items():
         lines += [name, f"  {_describe(report)}"]
         lines += [f"  {key:28} {value:.6g}" for key, value in report.items() if value]
