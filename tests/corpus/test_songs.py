@@ -180,7 +180,7 @@ def test_joined_files_get_the_first_of_their_names():
     assert songs.join(["b", "a"], []) == ["b", "a"], "the control"
 
 
-def test_a_hundred_thousand_names_take_seconds():
+def test_twenty_thousand_names_take_a_moment():
     names = [f"folder {k % 97}/{k:06} Title {k}_v2" for k in range(20_000)]
     began = time.perf_counter()
     assert len(set(songs.assign(names))) == len(names)

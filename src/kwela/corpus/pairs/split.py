@@ -6,6 +6,7 @@ song stands on the same side, in every manifest. `songs.py` finds the groups of 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterable
@@ -65,6 +66,7 @@ _CLIP_OF_VIDEO = re.compile(r"Q[1-4]_([\w-]{11})_\d+|([\w-]{11})_\d+\.\d{3}")
 _SECONDS = re.compile(r"^(.*\D)-(\d{1,9})-(\d{1,9})$")
 
 
+@functools.lru_cache(maxsize=1 << 14)  # the rules of `songs.py` ask for a name several times
 def group(stem: str) -> str:
     """Return the song's name: `stem` without what makes it a version or a piece ("Song (Live)_v2" -> "Song").
 
