@@ -30,6 +30,7 @@ _FFMPEG = {
 _EARLY, _EARLY_NOISY = 1.0, 0.5  # seconds decoded before the wanted place
 _ANCHOR = 4.0  # seconds between the places at which the decoder of a noisy codec begins anew
 _NOISY = frozenset({"aac", "opus", "libopus", "aac_latm"})
+_BY_BYTES = ("wav", "w64", "aiff", "au")
 _PACKETS, _SMALLEST = 5000, 32  # after so many packets, they have had so many samples each
 _TAIL = 0.5  # seconds decoded at the end, to see whether the header is right
 
@@ -102,6 +103,8 @@ def find(path: Path, span: tuple[int, int] | None = None, seekable: bool = True)
         if first is None:
             raise NotAudio("no audio could be decoded")
         rate, channels = first[2], first[0].shape[1]
+        if _base(stream) * rate > 1 or container.format.name in _BY_BYTES:
+            seekable = False  # timestamps are coarser than samples, or guessed from the bit rate
         duration = None if stream.duration is None else round(stream.duration * _base(stream) * rate)
         is_mov, is_flac = "mov" in container.format.name, container.format.name == "flac"
         claimed = duration if is_mov or is_flac else None  # elsewhere it is an estimate
