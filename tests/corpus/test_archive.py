@@ -155,3 +155,17 @@ def test_an_entry_that_is_too_large_encrypted_or_packed_otherwise_is_refused_alo
             archive.read("a.mp3")
         assert not isinstance(refused.value, DamagedPart)
         assert archive.read("b.mp3") == b"b"
+
+
+def test_an_entry_without_a_name_is_passed_over(tmp_path):
+    whole = zip_in_parts(tmp_path, {"clip.mp3": b"sound", "x": b""}, 1)[0]
+    data = bytearray(whole.read_bytes())
+    at = data.rindex(b"PK\x01\x02")  # the last entry of the list at the end, whose name has one letter
+    data[at + 28 : at + 30] = b"\0\0"
+    del data[at + 46]
+    size = data.rindex(b"PK\x05\x06") + 12
+    data[size : size + 4] = (int.from_bytes(data[size : size + 4], "little") - 1).to_bytes(4, "little")
+    whole.write_bytes(data)
+    archive = Archive([whole])
+    assert list(archive.entries) == ["clip.mp3"]
+    assert archive.unsafe == [""]

@@ -52,7 +52,8 @@ class Archive:
             raise DamagedPart(
                 f"{self.parts[-1]}: the list of files at the archive's end is damaged; download it again"
             ) from None
-        safe = [(_safe_name(entry), entry) for entry in self._zip.infolist() if not entry.is_dir()]
+        listed = [entry for entry in self._zip.infolist() if not entry.filename.endswith("/")]
+        safe = [(_safe_name(entry), entry) for entry in listed]
         self.entries = {name: entry for name, entry in safe if name}
         self.unsafe = [entry.filename for name, entry in safe if not name]
         self._check_places()
@@ -260,9 +261,15 @@ class _Joined(io.RawIOBase):
 
 
 def _safe_name(entry: zipfile.ZipInfo) -> str | None:
-    """Return the entry's path, or None if it would leave the folder or is a link or a device."""
+    """Return the entry's path, or None if it has none, would leave the folder, or is a link or a device."""
     kind = stat.S_IFMT(entry.external_attr >> 16)
     path = PurePosixPath(entry.filename)
-    if kind not in (0, stat.S_IFREG) or path.is_absolute() or ".." in path.parts or "\\" in entry.filename:
+    if (
+        kind not in (0, stat.S_IFREG)
+        or not path.parts
+        or path.is_absolute()
+        or ".." in path.parts
+        or "\\" in entry.filename
+    ):
         return None
     return path.as_posix()
