@@ -6,10 +6,10 @@ import struct
 import time
 from pathlib import Path
 
-import made_audio as made
 import numpy as np
 import pytest
 
+import made_audio as made
 from kwela.errors import UserError
 from kwela.music import audio
 
