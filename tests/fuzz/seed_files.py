@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import tarfile
@@ -136,6 +137,7 @@ def settings() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in shipped}
 
 
+@functools.cache
 def campaign() -> dict[str, bytes]:
     """The ledger, state, status and metrics of a campaign that an earlier version of kwela ran."""
     names = ("ledger.jsonl", "orchestrator_state.json", "status.json", "run.json", "metrics.jsonl")
