@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +187,20 @@ def test_what_is_no_audio_is_refused_in_words(name: str, data: bytes, reason: st
     for read in (audio.probe, audio.duration, audio.load):
         with pytest.raises(audio.UnreadableAudio, match=rf"{name}: not readable as audio: .*{reason}"):
             read(tmp_path / name)
+
+
+def test_many_channels_and_empty_promises_take_no_memory_and_no_time(tmp_path: Path) -> None:
+    wide = made.wav(np.zeros((40_000, 255), np.float32), 8000)
+    flac = made.by_sndfile(TONE)
+    promising = flac[:15] + b"\xff\xff\xff" + flac[18:42] + b"\xff" * (3 << 20)  # frames of up to 16 MB
+    for name, data in (("x.wav", wide), ("x.flac", promising), ("x.mp3", b"\xff" * (3 << 20))):
+        (tmp_path / name).write_bytes(data)
+        tracemalloc.start()
+        began = time.process_time()
+        try:
+            audio.probe(tmp_path / name)
+        except UserError:
+            assert name != "x.wav"
+        assert time.process_time() - began < 5
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+        tracemalloc.stop()

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-BLOCK = 1 << 18  # frames decoded at once
+BLOCK = 1 << 22  # bytes decoded at once
 MOST_CHANNELS = 255
 _MOST_CHUNKS = 10_000
 # A size this near to 2^31 or 2^32 is none: a recorder or a pipe wrote it before it knew the length.
@@ -44,7 +44,7 @@ class Samples:
         with self.path.open("rb") as file:
             file.seek(self.offset + first * frame)
             while first < stop:
-                data = file.read(min(BLOCK, stop - first) * frame)
+                data = file.read(min(max(1, BLOCK // frame), stop - first) * frame)
                 if len(data) < frame:
                     return
                 samples = self._decode(data[: len(data) // frame * frame])

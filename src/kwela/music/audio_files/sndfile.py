@@ -17,7 +17,8 @@ import soundfile
 from kwela.music.audio_files import part
 from kwela.music.audio_files.mpeg import id3v2_size
 
-_BLOCK = 1 << 18  # frames decoded at once
+_BLOCK = 1 << 20  # samples decoded at once
+_MOST_FRAME = 1 << 19  # bytes in which a FLAC's last frame is looked for
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class SndfilePart:
         with self._opened() as file:
             if first:
                 file.seek(first)
+            step = max(1, _BLOCK // self.channels)
             while first < stop:
-                block = file.read(min(_BLOCK, stop - first), dtype="float32", always_2d=True)
+                block = file.read(min(step, stop - first), dtype="float32", always_2d=True)
                 if not len(block):
                     return
                 yield block
@@ -96,7 +98,7 @@ def _flac_end(path: Path) -> int | None:
         ends: list[int] = []
         for quarter in (2, 3, 4):
             stop = begin + 42 + (size - begin - 42) * quarter // 4
-            start = max(begin + 42, stop - max(1 << 16, 2 * largest))
+            start = max(begin + 42, stop - min(max(1 << 16, 2 * largest), _MOST_FRAME))
             file.seek(start)
             end = _last_flac_frame_end(file.read(stop - start), fixed)
             if end is not None:
