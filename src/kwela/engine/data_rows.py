@@ -165,11 +165,11 @@ class DataRows:
 def difference(state: dict[str, Any], task: object) -> str | None:
     """Return in words how the task's rows differ from a checkpoint's; None if its run may go on with them.
 
-    They may be fewer, by rows whose files can't be read. Raises ValueError as `DataRows.of`.
+    They may be fewer, by rows whose files can't be read. "": nothing more is known of them. Raises ValueError as `DataRows.of`.
     """
     before = DataRows.of(state)
     if not before.sides or not isinstance(task, RowTask):
-        return "its rows are not known"
+        return ""
     for side, rows in zip(before.sides, task.rows(), strict=True):
         found = _match(side, rows)
         if isinstance(found, str):
