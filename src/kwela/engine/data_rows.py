@@ -165,7 +165,8 @@ class DataRows:
 def difference(state: dict[str, Any], task: object) -> str | None:
     """Return in words how the task's rows differ from a checkpoint's; None if its run may go on with them.
 
-    They may be fewer, by rows whose files can't be read. "": nothing more is known of them. Raises ValueError as `DataRows.of`.
+    They may be fewer, by rows whose files can't be read. "": nothing more is known of them. Raises ValueError
+    as `DataRows.of`.
     """
     before = DataRows.of(state)
     if not before.sides or not isinstance(task, RowTask):
