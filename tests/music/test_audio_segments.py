@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made_audio as made
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import made_audio as made
 from kwela.music import audio
 
 WAVE = np.stack([made.tone(9.0, 44_100), made.tone(9.0, 44_100, 660.0, 0.05)], 1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_score import score_of
 
 from kwela.errors import UserError
-from kwela.music import written_context
+from kwela.music import beat_grid, written_context
 from kwela.music.chords import QUALITIES, TONES
 from kwela.music.context import measure
 
@@ -120,7 +120,7 @@ def test_drums_alone_have_neither_key_nor_chords():
 def test_drums_change_neither_key_nor_chords():
     plain = song("C", "F", "G:7", "C")
     notes = [(n.time, n.duration, n.pitch, n.velocity) for n in plain.tracks[0].notes]
-    drums = [(quarter * Q // 2, 4 * Q, 61, 127) for quarter in range(32)]
+    drums = [(quarter * Q // 2, 4 * Q, pitch, 127) for quarter in range(32) for pitch in (30, 34, 37)]
     assert measure(score_of((0, notes), ("drums", drums))).context() == measure(plain).context()
     # The same notes as pitches do change them.
     assert measure(score_of((0, notes), (0, drums))).context() != measure(plain).context()
@@ -201,6 +201,14 @@ def test_very_many_bars_are_read_as_far_as_the_cap():
     measured = measure(score)
     assert measured.bars == 10_001
     assert measured.context()["chords"][:4] == [chord("C"), chord("F"), chord("G"), chord("C")]
+
+
+def test_beyond_the_cap_there_is_neither_key_nor_chord(monkeypatch):
+    monkeypatch.setattr(beat_grid, "MAX_BEATS", 8)
+    measured = measure(song("C", "F", "G", "C"))
+    assert measured.key.tolist()[2:] == [0, 0]
+    assert measured.context()["chords"] == [chord("C"), chord("F")]
+    assert measured.raw["density"].tolist() == [0.25] * 4
 
 
 def test_a_score_with_negative_times_is_refused():

@@ -124,13 +124,11 @@ def sounding(notes: BarNotes, grid: Beats) -> np.ndarray:
 
 def _count(line: np.ndarray, start: np.ndarray, end: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     """Return how long each pitch has sounded before each line, float64 (lines, 128)."""
-    lines = len(line)
-    total = np.zeros((lines, PITCHES))
-    for at, sign in ((start, 1.0), (end, -1.0)):
-        first = np.searchsorted(line, at, side="left")  # the first line that is not before it
-        cell = np.minimum(first, lines) * PITCHES + pitch
-        size = (lines + 1) * PITCHES
-        number = np.bincount(cell, minlength=size).reshape(-1, PITCHES)[:lines].cumsum(0)
-        moment = np.bincount(cell, at, size).reshape(-1, PITCHES)[:lines].cumsum(0)
-        total += sign * (line[:, None] * number - moment)
-    return total
+    rows = len(line) + 1  # the last row holds what comes after all lines
+    cells = [np.searchsorted(line, at, side="left") * PITCHES + pitch for at in (start, end)]
+    number, moment = (
+        np.bincount(cells[0], begun, rows * PITCHES) - np.bincount(cells[1], ended, rows * PITCHES)
+        for begun, ended in ((None, None), (start, end))
+    )
+    number, moment = (sums.reshape(rows, PITCHES)[:-1].cumsum(0) for sums in (number, moment))
+    return line[:, None] * number - moment

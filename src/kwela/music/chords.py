@@ -206,6 +206,20 @@ def _bare_fifths(sounding: np.ndarray, grid: Beats) -> tuple[np.ndarray, np.ndar
     return beat, root
 
 
+def choose(score: np.ndarray, grid: Beats) -> np.ndarray:
+    """Return the best chord of each beat, int64 (beats,), by scores (beats, 192).
+
+    Beats in a row of one bar whose best chords share a root have one quality: that of the best sum.
+    """
+    root = score.argmax(1) // len(QUALITIES)
+    if not len(root):
+        return root
+    runs = np.flatnonzero((np.diff(root, prepend=-1) != 0) | (grid.place == 0))
+    own = score.reshape(len(root), 12, -1)[np.arange(len(root)), root]
+    quality = np.add.reduceat(own, runs, axis=0).argmax(1)
+    return len(QUALITIES) * root + np.repeat(quality, _sizes(runs, len(root)))
+
+
 def usual(key: np.ndarray) -> np.ndarray:
     """Return what the key adds to the scores of its chords, in nats: (beats, 192).
 

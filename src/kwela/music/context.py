@@ -75,7 +75,7 @@ def measure(score: ScoreTick) -> Measured:
     by_bar = key.bar_evidence(chords.softmax(evidence), sounding, grid)
     named = key.keys(by_bar)
     keys[: len(named)] = named + 1
-    chosen = (evidence + chords.usual(named[grid.bar])).argmax(1)
+    chosen = chords.choose(evidence + chords.usual(named[grid.bar]), grid)
     return Measured(keys, _changes(chosen, chords.silent(sounding), grid, notes.bar_tick), raw)
 
 
@@ -93,7 +93,11 @@ def _changes(
     root = np.where(chord < 0, 0, chord // count + 1)
     quality = np.where(chord < 0, 0, chord % count + 1)
     new = np.flatnonzero(np.diff(chord, prepend=-1))
-    return np.stack([grid.bar[new], grid.tick[new] - bar_tick[grid.bar[new]], root[new], quality[new]], 1)
+    rows = np.stack([grid.bar[new], grid.tick[new] - bar_tick[grid.bar[new]], root[new], quality[new]], 1)
+    after = int(grid.bar[-1]) + 1
+    if after < len(bar_tick) - 1:  # the song has more beats than are read
+        rows = np.append(rows, [[after, 0, 0, 0]], axis=0)
+    return rows
 
 
 def _compact_key(keys: np.ndarray) -> int | list[list[int]]:
