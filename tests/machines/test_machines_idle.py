@@ -21,7 +21,7 @@ import pytest
 from kwela import files
 from kwela.engine import checkpoint
 from kwela.errors import KwelaError
-from kwela.machines import idle
+from kwela.machines import idle, running_commands
 from scratch import ROOT, kwela
 
 MINUTE = 60.0
@@ -34,6 +34,7 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> idle.Watch:
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(idle, "PROC", tmp_path / "proc")  # other kwela commands may run on this machine
     (programs / "wall").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/wall\n')
     (programs / "wall").chmod(0o755)
     (tmp_path / "checkpoints").mkdir()
@@ -91,7 +92,7 @@ def test_two_quiet_hours_stop_the_machine_and_it_is_warned_first(watch: idle.Wat
     minutes(watch, 120, 120)
     assert stops(watch) == 1
     assert log(watch) == [
-        "idle: no training step, GPU use, SSH session or request; stops in 2 h 00 min",
+        "idle: no training step, kwela command, GPU use, SSH session or request; stops in 2 h 00 min",
         "WARNING: idle for 1 h 45 min; stops in 0 h 15 min unless used",
         f"stopping: idle for 2 h 00 min: {watch.shutdown}",
     ]
@@ -237,6 +238,9 @@ DAMAGED = [
         '{"boot": "boot-1", "idle": 60, "warned": 1e9}',
         '{"boot": "boot-1", "warned": "soon"}',
         '{"boot": "boot-1", "written": []}',
+        '{"boot": "boot-1", "used": []}',
+        '{"boot": "boot-1", "used": {"1:1": ["x", 1]}}',
+        '{"boot": "boot-1", "used": {"1:1": [1]}}',
         '{"boot": 7, "busy": 7}',
     ),
 ]
@@ -315,7 +319,9 @@ def test_every_minute_tries_again_where_the_shutdown_failed_and_nothing_can_be_p
     watch.state.write_text(json.dumps(quiet))
     arguments = [*command(replace(watch, shutdown=stop)), "--every", "1", "--warn-minutes", "0"]
     with Path("/dev/full").open("w") as full:  # a log file on the same disk
-        running = subprocess.Popen([sys.executable, "-m", "kwela", *arguments], stdout=full, stderr=full)
+        alone = "import pathlib, sys; from kwela import cli; from kwela.machines import idle; "
+        alone += "idle.PROC = pathlib.Path('/nowhere'); cli.main(sys.argv[1:])"
+        running = subprocess.Popen([sys.executable, "-c", alone, *arguments], stdout=full, stderr=full)
     try:
         for _ in range(300):
             if tries.exists() and len(tries.read_text().splitlines()) >= 3:
@@ -366,3 +372,103 @@ def test_the_command_goes_on_where_the_last_one_left_off(watch: idle.Watch, tmp_
 def test_bad_input_is_one_line(watch: idle.Watch, tmp_path: Path, arguments: list[str], says: str) -> None:
     done = kwela(tmp_path, *command(watch), *arguments)
     assert done.status in (1, 2) and says in done.err and len(done.err.splitlines()) == 1, done
+
+
+# ------------------------------------------------------------------ kwela commands that work
+
+
+def process(
+    watch: idle.Watch,
+    number: int,
+    words: str,
+    cpu: float = 0.0,
+    parent: int = 1,
+    io: float = 0,
+    began: float = 0.0,
+) -> None:
+    """A process as /proc shows it. cpu, began: seconds."""
+    folder = idle.PROC / str(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    ticks = int(cpu * running_commands.TICKS)
+    start = int(began * running_commands.TICKS)
+    middle = " ".join(["0"] * 9)
+    (folder / "stat").write_text(
+        f"{number} (a (b) c) S {parent} {middle} {ticks} 0 0 0 20 0 1 0 {start} 0 0\n"
+    )
+    (folder / "cmdline").write_bytes(words.replace(" ", "\0").encode() + b"\0")
+    (folder / "io").write_text(f"rchar: {int(io)}\nwchar: 0\nsyscr: 1\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "parent", "seen"),
+    [
+        ("/venv/bin/python -m kwela dataset folder data", 1, "kwela dataset folder at 50% of a core"),
+        ("/venv/bin/python /venv/bin/kwela judge midi --quick", 1, "kwela judge midi at 50% of a core"),
+        ("python3 dataset_setup.py --limit 3", 1, "kwela dataset magnatagatune at 50% of a core"),
+        (
+            "/usr/bin/python3 -m torch.distributed.run --nproc 2 -m kwela train midi",
+            1,
+            "kwela train midi at 50%",
+        ),
+        ("python -c from:multiprocessing:spawn", 7, "kwela manifests at 50% of a core"),
+        ("python -m kwela export --all", 1, "kwela export at 50% of a core"),
+        ("python -m kwela idle-watch --every 60", 1, ""),  # it watches itself
+        ("python -m kwela campaign run --resume", 1, ""),  # it waits; what it starts counts
+        ("python training_orchestrator.py --resume", 1, ""),
+        ("python -m kwela campaign status --watch", 1, ""),
+        ("python -m kwela train musicgen --config x", 8, "kwela train musicgen at 50%"),  # of a campaign
+        ("nvidia-smi", 8, ""),
+        ("vim kwela", 1, ""),
+        ("grep -r kwela .", 1, ""),
+        ("python -m other dataset", 1, ""),
+    ],
+)
+def test_a_kwela_command_that_works_is_use(watch: idle.Watch, words: str, parent: int, seen: str) -> None:
+    process(watch, 7, "python -m kwela manifests --audio-root a")
+    process(watch, 8, "python -m kwela campaign run")
+    process(watch, 9, words, cpu=100.0, parent=parent)
+    assert minutes(watch, 0, 0).busy == ""  # only what was used since the last look counts
+    process(watch, 9, words, cpu=130.0, parent=parent)
+    busy = minutes(watch, 1, 1).busy
+    assert busy.startswith(seen) if seen else busy == "", busy
+
+
+def test_a_command_that_hangs_is_no_use_and_one_that_copies_is(watch: idle.Watch) -> None:
+    for minute in range(3):
+        process(watch, 9, "kwela judge midi", cpu=100.0 + minute)  # a sixtieth of a core
+        assert minutes(watch, minute, minute).busy == ""
+    for minute in range(3, 5):
+        process(watch, 9, "kwela dataset folder x", cpu=103.0, io=minute * 60e6)
+        busy = minutes(watch, minute, minute).busy
+    assert busy == "kwela dataset folder, 1.0 MB/s"
+
+
+def test_a_command_that_began_since_the_last_look_counts_whole(watch: idle.Watch) -> None:
+    minutes(watch, 0, 0)
+    process(watch, 9, "kwela tokens check a.mid", cpu=9.0, began=1030.0)
+    assert minutes(watch, 1, 1).busy == "kwela tokens check at 15% of a core"
+
+
+def test_a_working_command_holds_up_the_stop(watch: idle.Watch) -> None:
+    for minute in range(200):
+        process(watch, 9, "kwela dataset magnatagatune", cpu=float(30 * minute))
+        minutes(watch, minute, minute)
+    assert stops(watch) == 0
+    for minute in range(200, 320):
+        minutes(watch, minute, minute)
+    assert stops(watch) == 1
+
+
+def test_this_process_is_found_in_the_real_proc(watch: idle.Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import sys\nwhile True: pass"
+    busy = subprocess.Popen([sys.executable, "-c", script, "-m", "kwela", "judge", "clouds"])
+    try:
+        before = running_commands.look(Path("/proc"), {}, 1.0, time.clock_gettime(time.CLOCK_BOOTTIME))[1]
+        time.sleep(0.5)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        _, after = running_commands.look(Path("/proc"), before, 0.5, now)
+        (key,) = [each for each in after if each.startswith(f"{busy.pid}:")]
+        assert after[key][0] > before[key][0]
+    finally:
+        busy.kill()
+        busy.wait(5)

@@ -82,9 +82,9 @@ def idle_watch(
 ) -> None:
     """Look once whether this machine is in use, and stop it after two hours without use.
 
-    Use is a training step, a busy GPU, an SSH session or a request. A systemd timer looks once a minute
-    (ai-service/deploy_training.sh installs it); without systemd, --every 60 does. It warns 15 minutes ahead
-    and never stops in the middle of a save.
+    Use is a training step, a kwela command that works, a busy GPU, an SSH session or a request. A systemd
+    timer looks once a minute (ai-service/deploy_training.sh installs it); without systemd, --every 60 does.
+    It warns 15 minutes ahead and never stops in the middle of a save.
 
     \b
     kwela idle-watch

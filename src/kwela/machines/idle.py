@@ -1,4 +1,6 @@
-"""Stop a machine that has seen no training step, GPU use, SSH session or request for two hours.
+"""Stop a machine that nobody has used for two hours.
+
+Use is a training step, a working kwela command, a busy GPU, an SSH session or a request.
 
 - A timer is meant to call `look` once a minute, and the call takes a moment. A small state file holds the
   idle time, which is the sum of the quiet minutes between looks. So a clock that jumps or a timer that slept
@@ -26,9 +28,10 @@ from pathlib import Path
 
 from kwela import files, terminal
 from kwela.errors import KwelaError, UserError
-from kwela.machines import gpu
+from kwela.machines import gpu, running_commands
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+PROC = Path("/proc")
 SPARE_STATE_FILE = Path("/run/kwela-idle-watch.json")  # It lies in memory, and only root can write to it.
 
 GPU_BUSY_FROM = 5.0  # percent of use from which a GPU is busy; one at rest shows 0 to 2
@@ -68,6 +71,7 @@ class State:
     # Metrics files and access logs, and when each was last written.
     written: dict[str, float] = field(default_factory=dict)
     busy: str | None = None  # what the last look saw in use; "" if nothing was, None before the first look
+    used: running_commands.Usage = field(default_factory=dict)  # by the processes of kwela commands
 
 
 def look(watch: Watch, last: State | None = None, now: float | None = None, boot: str | None = None) -> State:
@@ -84,12 +88,13 @@ def look(watch: Watch, last: State | None = None, now: float | None = None, boot
     last = last or _read_state(watch.spare) or _read_state(watch.state) or State()
     if last.boot != boot or max(last.seen, last.warned or 0.0) > now:
         last = State(boot, seen=now, written=last.written)
+    working, used = running_commands.look(PROC, last.used, now - last.seen, now)
     metrics = {str(file): when for file, when in _write_times(watch, "metrics.jsonl")}
     logs = {str(file): file.stat().st_mtime for file in watch.request_logs if file.exists()}
     trained, requested = (
         any(last.written.get(file) != when for file, when in times.items()) for times in (metrics, logs)
     )
-    busy = _uses(watch, trained, requested)
+    busy = _uses(watch, trained, requested, working)
     changed = last.busy is None or bool(last.busy) != bool(busy)
     state = State(
         boot,
@@ -98,6 +103,7 @@ def look(watch: Watch, last: State | None = None, now: float | None = None, boot
         last.warned,
         metrics | logs,
         busy,
+        used,
     )
     left = watch.limit - state.idle
     if busy:
@@ -105,7 +111,8 @@ def look(watch: Watch, last: State | None = None, now: float | None = None, boot
         if changed:
             _log(watch, f"in use: {busy}")
     elif changed:
-        _log(watch, f"idle: no training step, GPU use, SSH session or request; stops in {_duration(left)}")
+        quiet = "no training step, kwela command, GPU use, SSH session or request"
+        _log(watch, f"idle: {quiet}; stops in {_duration(left)}")
     stop = False
     if not busy and left <= watch.warn:
         if state.warned is None:
@@ -124,11 +131,12 @@ def look(watch: Watch, last: State | None = None, now: float | None = None, boot
     return state
 
 
-def _uses(watch: Watch, trained: bool, requested: bool) -> str:
-    """Return what the machine is used for; "" if it is idle."""
+def _uses(watch: Watch, trained: bool, requested: bool, working: str) -> str:
+    """Return what the machine is used for; "" if it is idle. working: as `running_commands.look` has it."""
     load = max(gpu.utilisations(), default=0.0)
     reasons = {
         "a training step": trained,
+        f"kwela {working}": bool(working),
         f"GPU at {load:.0f} %": load >= GPU_BUSY_FROM,
         "an SSH session": _has_connection(watch.ssh),
         "a request": requested or _has_connection(watch.requests),
@@ -172,6 +180,9 @@ def _read_state(path: Path) -> State | None:
         state = State(**json.loads(path.read_text(encoding="utf-8")))
         times = [state.seen, state.idle, *([] if state.warned is None else [state.warned])]
         is_valid = all(0 <= each < math.inf for each in times) and isinstance(state.written, dict)
+        is_valid = is_valid and isinstance(state.used, dict)
+        pairs = [list(map(float, pair)) for pair in state.used.values()] if is_valid else []
+        is_valid = is_valid and all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in pairs)
         return state if is_valid else None
     except (OSError, ValueError, TypeError):
         return None
