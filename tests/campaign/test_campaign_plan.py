@@ -16,6 +16,7 @@ from kwela.campaign.decide import gate
 from kwela.campaign.money import contradictions, plan, scenarios, simulate
 from kwela.campaign.run import readiness
 from kwela.machines.aws import instance
+from kwela.machines.aws import prices as aws_prices
 from kwela.machines.aws.account import AwsAccount
 from kwela.machines.provider import Machine, MachineState
 from kwela.playbook import PlaybookConfig
@@ -203,8 +204,9 @@ def test_a_gate_cost_above_the_budget_is_only_a_warning() -> None:
 def test_a_plan_that_can_reach_no_go_for_want_of_music_says_so(tmp_path: Path) -> None:
     shipped = plan.make_plan(settings(), plan.Workload(None, "days"), None)
     assert shipped.warnings[-1].endswith("the gate can't measure it: evaluation.reference_dir: not set")
-    whole = plan.make_plan(playbook.load(config(tmp_path)), plan.Workload(None, "days"), None)
-    assert whole.warnings == []
+    with_music = playbook.load(config(tmp_path))
+    with_music.evaluation.samples = 6
+    assert plan.make_plan(with_music, plan.Workload(None, "days"), None).warnings == []
 
 
 def test_the_time_of_the_gates_clips_stands_beside_the_hours() -> None:
@@ -321,8 +323,12 @@ def test_check_compares_what_is_rented_with_what_is_billed(
     key = "spot_cost_per_hour" if market == "spot" else "gpu_cost_per_hour"
     account = AwsAccount()
     account.session = SimpleNamespace(region_name="us-east-1")
-    (item,) = readiness._price_item(settings(**{key: billed}), account, "phase-2-5")
+    disk, item = readiness._price_items(settings(**{key: billed}), account, "phase-2-5")
     paid = "0.200" if market == "spot" else "0.526"
     assert item.state == state and item.detail.endswith(f": set it to {paid}") == (state == "fail")
+    assert disk.state == "pass" and disk.name == "disk price"
+    larger, _ = readiness._price_items(settings(disk_gb=100.0), account, "phase-2-5")
+    assert larger.state == "fail" and larger.detail.endswith("is 8.00: set them to 500 and 0.08")
     account.session.region_name = "eu-west-1"  # whose list prices we don't know
-    assert len(list(readiness._price_item(settings(), account, "phase-2-5"))) == (market == "spot")
+    monkeypatch.setattr(aws_prices, "_ask", lambda session, **attributes: None)
+    assert len(list(readiness._price_items(settings(), account, "phase-2-5"))) == (market == "spot")

@@ -260,7 +260,7 @@ def test_curves_that_can_not_be_written_cost_the_campaign_nothing(
     for step in range(3):
         log._writer = log._writer or Broken()
         log.plot("campaign/cost_usd", 1.0, step)
-    log.close(0.0)
+    log.close()
     assert capsys.readouterr().out.count("TensorBoard") == 1  # said once
 
 

@@ -9,12 +9,14 @@ from kwela.errors import UserError
 from kwela.machines.provider import (
     Alarm,
     Bill,
+    ListPrices,
     Machine,
     MachineRequest,
     MachineState,
     Notice,
     Offer,
     Provider,
+    Remain,
     ThisMachine,
 )
 
@@ -27,6 +29,7 @@ class MemoryAccount:
     """The one account there is."""
 
     name = "memory"
+    default_type = "thought"
     region = "here"
 
     def account(self) -> str:
@@ -74,8 +77,17 @@ class MemoryAccount:
         facts = asdict(machine) | {"launched": machine.launched.isoformat(), "price": PRICE}
         return Bill(facts, f"{machine.name}: {machine.state} at ${PRICE:.2f} an hour")
 
-    def remains(self, name: str) -> list[str]:
-        return []
+    def remains(self, name: str, machine: Machine | None = None) -> list[Remain]:
+        return [] if machine else [Remain("disk", "d-1", 1.0, "a disk", "forget it")]
+
+    def list_prices(self) -> ListPrices:
+        return ListPrices(self.default_type, PRICE, PRICE / 2, 0.0)
+
+    def disk_month(self, gigabytes: float) -> float | None:
+        return 0.0
+
+    def hours_a_day(self, name: str) -> float | None:
+        return None
 
     def has_fixed_address(self, name: str) -> bool:
         return True

@@ -2,99 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
-import logging
 import re
 import socket
 import threading
-import urllib.request
-from collections.abc import Iterator
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from botocore.client import BaseClient
-from botocore.loaders import JSONFileLoader
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend, ec2_backends
-from moto.server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
+from moto_account import LAUNCH, NAMED, US, Call, actions, amazons_image, asked_for, ec2, instances, only, run
 
 from kwela.campaign.run import message_sender
 from kwela.errors import UserError
 from kwela.machines import public_address
-from kwela.machines.aws import instance
+from kwela.machines.aws import instance, launching
 from kwela.machines.aws.session import open_session
-from scratch import ROOT, Done, kwela
+from scratch import ROOT, Done
 
-US = "us-east-1"
-NAMED = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 2026"
-LAUNCH = ["aws", "launch", "--key-name", "my-key", "--from", "203.0.113.7"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    yield "http://{}:{}".format(*running.get_host_and_port())
-    running.stop()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def boto_reads_its_files_once() -> Iterator[None]:
-    """Each command is a session of its own, and would parse megabytes of boto's JSON again."""
-    read = functools.cache(functools.partial(JSONFileLoader._load_file, JSONFileLoader()))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "_load_file", lambda _, *place: read(*place))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def account(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An account with one key pair; the images that Amazon has are those of `amazons_image`."""
-    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-    urllib.request.urlopen(urllib.request.Request(f"{server}/moto-api/reset", method="POST")).close()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    ec2().create_key_pair(KeyName="my-key")
-    amazons_image(f"{NAMED}1006", datetime(2026, 10, 6))
-
-
-def ec2(region: str = US) -> Any:
-    return boto3.client("ec2", region_name=region)
-
-
-def amazons_image(name: str, created: datetime) -> str:
-    made = str(ec2().register_image(Name=name, RootDeviceName="/dev/sda1")["ImageId"])
-    image = ec2_backends[DEFAULT_ACCOUNT_ID][US].amis[made]
-    image.owner_alias, image.creation_date = "amazon", created
-    return made
-
-
-def run(*arguments: str) -> Done:
-    return kwela(ROOT, *arguments)
-
-
-def instances() -> list[dict[str, Any]]:
-    return [each for group in ec2().describe_instances()["Reservations"] for each in group["Instances"]]
-
-
-def only() -> dict[str, Any]:
-    (one,) = instances()
-    return one
+pytestmark = pytest.mark.usefixtures("account")
 
 
 def refused(done: Done, *says: str, status: int = 2) -> None:
@@ -180,10 +114,6 @@ def test_the_machine_may_do_what_its_profile_says_and_no_more() -> None:
     )
 
 
-def actions(policy: str) -> list[str]:
-    return list(json.loads(policy)["Statement"][0]["Action"])
-
-
 def test_a_persistent_request_that_would_launch_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     run(*LAUNCH, "--yes", "--market", "spot")
     assert (
@@ -238,7 +168,7 @@ def test_running_it_twice_names_the_one_that_runs(calls: list[Call]) -> None:
 def test_two_launches_in_the_same_minute_ask_for_the_same_instance(
     calls: list[Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instance, "time", SimpleNamespace(time=lambda: 1.8e9))
+    monkeypatch.setattr(launching, "time", SimpleNamespace(time=lambda: 1.8e9))
     for name in ("phase-2-5", "phase-2-5", "another"):
         assert run(*LAUNCH, "--yes", "--name", name).status == 0
         ec2().terminate_instances(
@@ -288,7 +218,8 @@ def test_the_disk_outlives_its_instance_and_is_not_forgotten() -> None:
     gone = run("aws", "status")
     assert "phase-2-5: no instance in us-east-1" in gone.out
     assert (
-        f"{disk['VolumeId']} (500 GB" in gone.out and "$40.00 a month until aws ec2 delete-volume" in gone.out
+        f"{disk['VolumeId']}: a disk of 500 GB" in gone.out
+        and "$40.00 a month until aws ec2 delete-volume" in gone.out
     )
     assert run(*LAUNCH, "--yes").status == 0  # a terminated one is in nobody's way
 
@@ -499,32 +430,6 @@ def test_the_callers_address_is_what_the_outside_sees() -> None:
         public_address.caller_address(service=url)
 
 
-Call = tuple[str, str, dict[str, Any]]
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """What is asked of AWS: (service, operation, parameters)."""
-    made: list[Call] = []
-    real = BaseClient._make_api_call
-
-    def record(self: Any, operation: str, wanted: dict[str, Any]) -> Any:
-        made.append((self.meta.service_model.signing_name, operation, wanted))
-        return real(self, operation, wanted)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", record)
-    return made
-
-
-def asked_for(calls: list[Call]) -> set[str]:
-    """As a policy's actions. What an account may always ask, who it is, is none of them."""
-    asked = {
-        f"{'cloudwatch' if service == 'monitoring' else service}:{operation}"
-        for service, operation, _ in calls
-    }
-    return asked - {"sts:GetCallerIdentity"}
-
-
 def test_the_machines_role_allows_what_its_campaign_asks_and_nothing_else(calls: list[Call]) -> None:
     run(*LAUNCH, "--yes")
     topic = json.loads(run("aws", "alarm", "--email", "you@example.com", "--json").out)["topic"]
@@ -542,7 +447,10 @@ def test_the_shipped_policy_allows_what_is_asked_and_nothing_else(calls: list[Ca
     run("aws", "start", "--from", "203.0.113.8")
     run("aws", "status")
     run("aws", "alarm", "--email", "you@example.com")
+    for arguments in (("--hours", "20"), ("--hours", "18"), ("--off",)):
+        assert run("aws", "schedule", *arguments).status == 0
     asked = asked_for(calls)
     allowed = set(actions((ROOT / "deployment/aws/policy.json").read_text()))
     assert asked <= allowed
-    assert allowed - asked == {"ec2:CreateTags", "sns:TagResource"}  # implied by a creation with tags
+    implied = {"ec2:CreateTags", "sns:TagResource"}  # by a creation with tags
+    assert allowed - asked == implied | {"pricing:GetProducts"}  # which is asked outside us-east-1

@@ -41,7 +41,7 @@ def test_the_commands_launch_stop_start_and_describe_a_machine_of_another_cloud(
     launched = kwela("launch", "--key-name", "my-key", "--market", "spot", "--from", "203.0.113.7", "--yes")
     assert launched.exit_code == 0, launched.exception
     assert launched.output.splitlines() == [
-        "g4dn.xlarge: $0.25 an hour",
+        "thought: $0.25 an hour",
         "phase-2-5: running at $0.25 an hour",
         "ssh -i my-key.pem ubuntu@192.0.2.1",
     ]

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from kwela.cli import daily_hours
 from kwela.cli.output import Json, speaking
-from kwela.cli.rental import DEFAULT_NAME, Name, Profile, rental_app
+from kwela.cli.rental import AccountOptions, Name, Profile, rental_app, with_account_options
 from kwela.errors import UserError
-from kwela.machines.provider import Alarm
+from kwela.machines.provider import DEFAULT_NAME, Alarm
 
 aws_app = rental_app("aws")
 
@@ -63,3 +64,58 @@ def _alarm_lines(alarm: Alarm, dollars: float, mails_stops: bool) -> list[str]:
             "  No charges counted yet. Is Billing > Preferences > CloudWatch billing alerts switched on?"
         )
     return lines
+
+
+def schedule(
+    *,
+    hours: Annotated[float | None, typer.Option(help="A day in which it runs, such as 20.")] = None,
+    stop_at: Annotated[str, typer.Option(help="When it stops, as HH:MM.")] = "02:00",
+    zone: Annotated[
+        str | None, typer.Option(help="Whose hours, such as Africa/Johannesburg; default: this computer's.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="The last day, as YYYY-MM-DD; default: plan_days from now.")
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="An IAM role by its name; default: kwela-scheduler, made if missing.")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Remove it: the instance stays as it is.")] = False,
+    account: AccountOptions,
+) -> None:
+    """Stop the instance in the idle hours of each day and start it again; without options, say what is set.
+
+    The campaign saves when the instance stops. It goes on by itself after the start if deploy_training.sh
+    was run with --resume-at-boot.
+
+    \b
+    kwela aws schedule --hours 20
+    kwela aws schedule --hours 20 --stop-at 01:30 --zone Africa/Johannesburg
+    kwela aws schedule --off
+    """
+    from kwela.machines.aws import instance
+    from kwela.machines.aws import schedule as schedules
+    from kwela.machines.aws.session import open_session
+
+    if off and hours is not None:
+        raise UserError("kwela aws schedule: --hours with --off: choose one")
+    with speaking(account.as_json) as say:
+        session = open_session(account.region, account.profile)
+        options = instance.options(session, account.name)
+        if off:
+            removed = schedules.remove(session, account.name)
+            text = f"{account.name}: {'the schedule is removed' if removed else 'there is no schedule'}"
+            say({"name": account.name, "schedule": None, "removed": removed}, text)
+            return
+        if hours is None:
+            found = schedules.look(session, account.name)
+        else:
+            wanted = daily_hours.checked(hours, stop_at, zone, until)
+            machine = instance.existing(session, account.name)
+            found = schedules.set_up(session, machine, *wanted, role)
+        facts = {"name": account.name, "schedule": found.facts() if found else None}
+        none = f"no schedule: it runs 24 h a day (kwela aws schedule{options} --hours 20 sets one)"
+        lines = [f"{account.name}: {found.text(options) if found else none}"]
+        say(facts, "\n".join([*lines, *daily_hours.differences(found.hours if found else None)]))
+
+
+aws_app.command("schedule")(with_account_options(schedule))

@@ -52,6 +52,9 @@ def check(
     ] = None,
     name: Annotated[str, typer.Option(help="The instance's name, as kwela aws has it.")] = "phase-2-5",
     region: Annotated[str | None, typer.Option(help="Default: as the AWS CLI finds it.")] = None,
+    send_test: Annotated[
+        bool, typer.Option("--try-notify", help="Send a test message to the receivers of notify.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check the playbook's pre-flight and readiness lists. Exit status 1 if anything fails.
@@ -72,6 +75,8 @@ def check(
     with speaking(as_json) as say:
         if confirm:
             readiness.confirm(settings, confirm, getpass.getuser())
+        if send_test:
+            print("\n".join(readiness.try_notify(settings, getpass.getuser())))
         items = readiness.check_readiness(settings, file.parent, name, region, mbps)
         say({"checks": [asdict(item) for item in items]}, readiness.readiness_text(items))
     if failed := [item.name for item in items if item.state == readiness.FAIL]:

@@ -87,7 +87,7 @@ def campaign_commands(settings: PlaybookConfig, options: TrainingOptions) -> Cam
 def this_environment(settings: PlaybookConfig, config_folder: Path) -> Environment:
     """Return what this machine is and has. The market of a rented machine is the one that is paid."""
     from kwela.campaign.run.running_campaign import Environment
-    from kwela.machines import gpu, interruption, provider
+    from kwela.machines import gpu, interruption, programs, provider
 
     machine = provider.this_machine()
     market = machine.market if machine else None
@@ -98,6 +98,7 @@ def this_environment(settings: PlaybookConfig, config_folder: Path) -> Environme
         (machine and machine.id) or platform.node(),
         gpu.utilisation,
         interruption.watch,
+        programs.machine_goes_down,
         config_folder,
         settings.tensorboard_dir,
         config_folder / "training_logs" / "training.log",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+SHUTDOWN_QUESTION = ["systemctl", "show", "--property=SystemState", "--value"]
+
 # Program -> the process of it that outlived its kill. No other is started before it has ended.
 _hanging: dict[str, subprocess.Popen[str]] = {}
 
@@ -36,3 +38,8 @@ def output(command: Sequence[str], seconds: float) -> str | None:
         _hanging[command[0]] = process
         return None
     return printed if process.returncode == 0 else None
+
+
+def machine_goes_down() -> bool:
+    """Return whether systemd is shutting this machine down, as far as it says so within two seconds."""
+    return (output(SHUTDOWN_QUESTION, 2) or "").strip() == "stopping"

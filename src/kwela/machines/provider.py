@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+DEFAULT_NAME = "phase-2-5"  # of a machine, where the user gives none
+
 
 class MachineState(StrEnum):
     """The states of a machine that has not been ended for good."""
@@ -80,6 +82,32 @@ class Bill(NamedTuple):
     text: str  # the same for a reader
 
 
+class Remain(NamedTuple):
+    """Something that still costs money under a machine's name and is no part of the machine."""
+
+    kind: str  # disk, snapshot, address, spot request, instance, schedule; "unknown": it can't be looked at
+    id: str  # as the cloud names it
+    usd_month: float | None  # None where the price isn't known or what it starts costs by the hour
+    text: str  # what it is
+    end: str  # the command that ends it
+
+    def line(self) -> str:
+        """Return a line for a reader."""
+        if self.kind == "unknown":
+            return f"  {self.text}"
+        cost = f"${self.usd_month:,.2f} a month" if self.usd_month is not None else "it costs money"
+        return f"  {self.id}: {self.text}: {cost} until {self.end}"
+
+
+class ListPrices(NamedTuple):
+    """The cloud's published prices for the machine that it offers unless asked for another, in dollars."""
+
+    type: str
+    on_demand: float  # an hour
+    spot: float  # an hour; it moves
+    transfer_out: float  # a gigabyte to the internet
+
+
 @dataclass(frozen=True)
 class Alarm:
     """The alarm on an account's charges. `dollars` is None where there is no alarm."""
@@ -119,6 +147,7 @@ class Provider(Protocol):
     """
 
     name: str  # its key in PROVIDERS
+    default_type: str  # the type of machine that is launched unless another is asked for
 
     @property
     def region(self) -> str:
@@ -151,8 +180,17 @@ class Provider(Protocol):
     def bill(self, machine: Machine) -> Bill:
         """Return what the machine is and costs."""
 
-    def remains(self, name: str) -> list[str]:
-        """Return a line for each thing that earlier machines of that name left and that still costs money."""
+    def remains(self, name: str, machine: Machine | None = None) -> list[Remain]:
+        """Return what costs money under that name and is no part of `machine`: what earlier machines left."""
+
+    def list_prices(self) -> ListPrices:
+        """Return the published prices of `default_type`. No account is needed, and nothing is asked."""
+
+    def disk_month(self, gigabytes: float) -> float | None:
+        """Return dollars a month for a disk in the region; None where the price isn't known."""
+
+    def hours_a_day(self, name: str) -> float | None:
+        """Return for how many hours a day a schedule lets the machine run; None where there is none."""
 
     def has_fixed_address(self, name: str) -> bool:
         """Return whether an address that stays belongs to that name."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from kwela.config import Data, SettingsGroup, TrainConfig, Training
 
 LONGEST_PROMPT = 2000  # characters; the text encoder's memory grows with the square of a prompt's length
+MAX_SECONDS = 300.0  # of audio that one prompt may ask for
 
 
 class MusicgenData(Data):

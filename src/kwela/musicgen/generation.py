@@ -20,11 +20,10 @@ from kwela.engine import ranks
 from kwela.errors import KwelaError, UserError
 from kwela.music import loudness
 from kwela.musicgen import base_model, encoding, model, sampling, tuned_model
-from kwela.musicgen.config import LONGEST_PROMPT
+from kwela.musicgen.config import LONGEST_PROMPT, MAX_SECONDS
 from kwela.musicgen.streaming_decoder import StreamingDecoder
 
 LUFS, PEAK = -16.0, 0.95  # of the files: the level of streaming services, and a little below full scale
-MAX_SECONDS = 300.0
 BATCH = 8  # prompts at once: attention's cache takes 0.3 GB for 30 s of one prompt with musicgen-small
 
 

@@ -170,10 +170,11 @@ class RedFlagLog:
         self.up: dict[str, RedFlag] = flags_up(folder)
 
     def update(self, flags: Sequence[RedFlag], at: float, step: int) -> tuple[list[RedFlag], list[str]]:
-        """Record which flags went up and which came down, and return both. at: unix seconds."""
-        now_up = {flag.name: flag for flag in flags}
-        raised = [flag for name, flag in now_up.items() if name not in self.up]
-        cleared = [name for name in self.up if name not in now_up]
+        """Record which flags went up and which came down, and return both. at: unix seconds.
+
+        Raises KwelaError if the file can't be written; `keep` then does the same without the file.
+        """
+        raised, cleared = self._changes(flags)
         for flag in raised:
             details = {"evidence": flag.evidence, "threshold": flag.threshold, "action": flag.action}
             files.append(
@@ -181,8 +182,18 @@ class RedFlagLog:
             )
         for name in cleared:
             files.append(self.path, json.dumps({"at": at, "state": "down", "flag": name, "step": step}))
-        self.up = now_up
+        return self.keep(flags)
+
+    def keep(self, flags: Sequence[RedFlag]) -> tuple[list[RedFlag], list[str]]:
+        """Remember which flags are up, and return which went up and which came down."""
+        raised, cleared = self._changes(flags)
+        self.up = {flag.name: flag for flag in flags}
         return raised, cleared
+
+    def _changes(self, flags: Sequence[RedFlag]) -> tuple[list[RedFlag], list[str]]:
+        now_up = {flag.name for flag in flags}
+        raised = [flag for flag in flags if flag.name not in self.up]
+        return raised, [name for name in self.up if name not in now_up]
 
 
 def flags_up(folder: Path) -> dict[str, RedFlag]:

@@ -35,12 +35,15 @@ NAME = "ledger.jsonl"
 LINE_INTERVAL = 300.0  # seconds between two lines of a span
 AUTO_SHUTDOWN = 2 * 3600.0  # seconds after which an idle machine is stopped
 STOPPED = "stopped without a word"  # `why` of a span whose end nothing recorded
+GOES_DOWN = "the machine goes down"  # by a schedule, a person or the auto-shutdown; the charges end with it
 # {`why` of a span's last line: the most seconds that the instance may have run after it}. "" means that the
 # orchestrator was killed between two lines, of which the second may be torn. After a notice the instance is
-# taken away. After every other reason it runs until the auto-shutdown.
+# taken away, and after an orderly shutdown it is off. After every other reason it runs until the
+# auto-shutdown.
 UNRECORDED_SECONDS = {
     "": 2 * LINE_INTERVAL,
     "spot notice": 120.0,
+    GOES_DOWN: 120.0,
     STOPPED: 0.0,  # these seconds are in the line already
 }
 

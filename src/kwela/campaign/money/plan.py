@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kwela.campaign.decide.gate_obstacles import gate_obstacles
 from kwela.campaign.decide.judge_requirements import unmet_requirement
 from kwela.campaign.money import prices
 from kwela.campaign.money.clock import DAY, HOUR
@@ -112,7 +113,7 @@ def make_plan(settings: PlaybookConfig, workload: Workload, clips: int | None) -
         workload.steps or planned_steps(settings, clips),
         settings.num_epochs,
         rows,
-        DOWNLOAD_GB * prices.TRANSFER_OUT,
+        DOWNLOAD_GB * prices.transfer_out(),
         (least, most),
         _warnings(settings),
     )
@@ -134,7 +135,7 @@ def _rental_option(
     days = low / hours_a_day, likely / hours_a_day, high / hours_a_day
     disk_a_day = settings.disk_gb * settings.disk_usd_per_gb_month * DAY / MONTH
     usd_a_day = rate * hours_a_day + disk_a_day
-    fixed_usd = settings.setup_cost_usd + DOWNLOAD_GB * prices.TRANSFER_OUT
+    fixed_usd = settings.setup_cost_usd + DOWNLOAD_GB * prices.transfer_out()
     usd = fixed_usd + days[0] * usd_a_day, fixed_usd + days[1] * usd_a_day, fixed_usd + days[2] * usd_a_day
     budget = settings.budget_usd
     if usd[1] > fixed_usd:
@@ -153,14 +154,27 @@ def _rental_option(
         disk_a_day * days[1],
         "yes" if usd[2] <= budget else "perhaps" if usd[0] <= budget else "no",
         math.floor(settings.num_epochs * min(1.0, max(0.0, affordable_share)) + 1e-9),
-        list(_gate_problems(settings, days[1], fixed_usd, usd_a_day)),
+        [problem for problem, _ in _gate_problems(settings, days[1], fixed_usd, usd_a_day)],
     )
+
+
+def money_obstacle(settings: PlaybookConfig) -> str:
+    """Return why the plan's days can't lead to a GO at the config's own price; "" if they can."""
+    price_list = next(each for each in prices.both_price_lists(settings) if each.name == "playbook")
+    rate, fixed_usd = price_list.price_of(settings.market), settings.setup_cost_usd
+    disk_a_day = settings.disk_gb * settings.disk_usd_per_gb_month * DAY / MONTH
+    usd_a_day = rate * settings.hours_per_day + disk_a_day  # the fewest hours that are planned
+    problems = _gate_problems(settings, settings.plan_days, fixed_usd, usd_a_day)
+    return next((problem for problem, is_certain in problems if is_certain), "")
 
 
 def _gate_problems(
     settings: PlaybookConfig, days: float, fixed_usd: float, usd_a_day: float
-) -> Iterator[str]:
-    """Yield why the gate can't be reached in a training of `days`, or what it would find."""
+) -> Iterator[tuple[str, bool]]:
+    """Yield why the gate can't be reached in a training of `days`, or what it would find.
+
+    With each problem: whether it rules out a GO.
+    """
     gate_day = settings.week_5_threshold_days
     fraction = settings.gate_at_fraction
     if fraction is not None:
@@ -168,7 +182,8 @@ def _gate_problems(
     elif days < gate_day:
         yield (
             f"training ends before the gate of day {gate_day:g}: the gate then decides at its end; "
-            "gate_at_fraction lets it decide sooner"
+            "gate_at_fraction lets it decide sooner",
+            False,
         )
         return
     usd = fixed_usd + usd_a_day * gate_day
@@ -176,11 +191,12 @@ def _gate_problems(
     at_the_gate = f"at the gate (day {gate_day:.3g}) it has cost ${usd:,.0f}"
     if usd > settings.budget_usd:
         last_day = max(0.0, settings.budget_usd - fixed_usd) / usd_a_day if usd_a_day else 0.0
-        yield f"{at_the_gate}: the budget of ${settings.budget_usd:,.0f} is spent on day {last_day:.1f}"
+        spent = f"the budget of ${settings.budget_usd:,.0f} is spent on day {last_day:.1f}"
+        yield f"{at_the_gate}: {spent}", True
     elif usd > limit:
-        yield f"{at_the_gate}, over its own rule's ${limit:,.0f}: a NO-GO is certain"
+        yield f"{at_the_gate}, over its own rule's ${limit:,.0f}: a NO-GO is certain", True
     elif usd > settings.flag_cost_usd:
-        yield f"{at_the_gate}, past the red flag of ${settings.flag_cost_usd:,.0f}"
+        yield f"{at_the_gate}, past the red flag of ${settings.flag_cost_usd:,.0f}", False
 
 
 def _warnings(settings: PlaybookConfig) -> list[str]:
@@ -197,7 +213,7 @@ def _warnings(settings: PlaybookConfig) -> list[str]:
         )
     if reason := unmet_requirement(settings.evaluation):
         warnings.append(f"no GO without authenticity, and the gate can't measure it: {reason}")
-    return warnings
+    return [*warnings, *gate_obstacles(settings)]
 
 
 def plan_text(plan: Plan, settings: PlaybookConfig) -> str:

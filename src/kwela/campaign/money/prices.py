@@ -1,16 +1,11 @@
-"""Two price lists for one instance: the playbook's, which are settings, and AWS's own."""
+"""Two price lists for one machine: the playbook's, which are settings, and the cloud's own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kwela.machines.aws import prices
+from kwela.machines import provider
 from kwela.playbook import PlaybookConfig
-
-INSTANCE = "g4dn.xlarge"
-LIST_SPOT = 0.21  # us-east-1, between $0.20 and $0.22 in November 2026; it moves
-# Dollars a GB to the internet; what comes in is free. https://aws.amazon.com/ec2/pricing/on-demand/
-TRANSFER_OUT = 0.09
 
 
 @dataclass(frozen=True)
@@ -27,10 +22,14 @@ class Prices:
 
 
 def both_price_lists(settings: PlaybookConfig) -> list[Prices]:
-    """Return the playbook's prices, which a campaign is billed by, and the list price."""
-    list_price = prices.on_demand(INSTANCE)
-    assert list_price is not None
+    """Return the playbook's prices, which a campaign is billed by, and the list price of its machine."""
+    listed = provider.connect().list_prices()
     return [
         Prices("playbook", settings.gpu_cost_per_hour, settings.spot_cost_per_hour),
-        Prices("list", list_price, LIST_SPOT),
+        Prices("list", listed.on_demand, listed.spot),
     ]
+
+
+def transfer_out() -> float:
+    """Return dollars a GB that is fetched from the cloud."""
+    return provider.connect().list_prices().transfer_out

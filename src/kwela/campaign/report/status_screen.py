@@ -33,6 +33,7 @@ def _status_of_state(folder: Path, settings: PlaybookConfig, state: CampaignStat
         "cost_usd": round(totals.usd, 2),
         "forecast_usd": None if forecast is None else round(forecast, 2),
         "budget_usd": totals.budget_usd,
+        "hours_a_day": _hours_a_day(state),
         "gate": state.verdict or None,
         "flags": list(red_flags.flags_up(folder)),
         "state": state.training.get("state"),
@@ -84,7 +85,8 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
         f"(untuned {figure_text(facts['base_loss'], '.3f')})",
         f"GPU       {figure_text(facts['gpu_percent'], '.0f', ' %')}",
         f"cost      {cost_bar} ${facts['cost_usd']:,.2f} of "
-        f"${facts['budget_usd']:,.2f}, {facts['elapsed_hours']:,.1f} billed hours",
+        f"${facts['budget_usd']:,.2f}, {facts['elapsed_hours']:,.1f} billed hours"
+        f"{_hours_text(facts, settings)}",
         f"forecast  {forecast}",
         f"gate      {facts['gate'] or _gate_text(facts, settings)}",
         f"red flags {', '.join(f'{flag.name} ({flag.evidence})' for flag in flags) or 'none'}",
@@ -92,6 +94,17 @@ def screen(folder: Path, settings: PlaybookConfig) -> str:
     if facts["cost_usd"] > settings.flag_cost_usd:
         lines.append(f"advice    {advice_on_cost(state)}")
     return "\n".join(lines)
+
+
+def _hours_a_day(state: CampaignState) -> float | None:
+    """Return the billed hours of a day so far, which the forecast goes on with; None on the first day."""
+    days = state.totals.training_seconds / DAY
+    return round(state.totals.billed_seconds / HOUR / days, 1) if days >= 1 else None
+
+
+def _hours_text(facts: dict[str, Any], settings: PlaybookConfig) -> str:
+    hours = facts["hours_a_day"]
+    return "" if hours is None else f" ({hours:g} a day; the plan has {settings.hours_per_day:g})"
 
 
 def _silence_text(facts: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,15 @@ class CampaignLog:
             except OSError as error:
                 terminal.say(f"{self.log}: {error.strerror}", sys.stderr)
 
-    def notify(self, text: str, now: float, **facts: Any) -> None:
-        """Send a message to the people that the settings name. now: as Messenger.send has it."""
+    def notify(self, text: str, **facts: Any) -> None:
+        """Send a message to the people that the settings name.
+
+        Messages take the machine's own time, however fast a rehearsal's clock is.
+        """
         folder = str(self.settings.checkpoint_dir)
-        self.messenger.send({"text": f"kwela campaign, {text}", "campaign": folder, **facts}, now)
+        self.messenger.send(
+            {"text": f"kwela campaign, {text}", "campaign": folder, **facts}, time.monotonic()
+        )
 
     def plot(self, name: str, value: float, step: int) -> None:
         """Add a point to a curve in TensorBoard."""
@@ -89,12 +95,9 @@ class CampaignLog:
             )
         self.say("\n".join([*lines, ""]))
 
-    def close(self, now: float) -> None:
-        """Finish the messages that are under way, and TensorBoard's file. Neither is waited for long.
-
-        now: as Messenger.send has it.
-        """
-        self.messenger.finish(now)
+    def close(self) -> None:
+        """Finish the messages that are under way, and TensorBoard's file. Neither is waited for long."""
+        self.messenger.finish(time.monotonic())
         if self._writer:
             with contextlib.suppress(Exception):  # a full disk
                 self._board_thread.call(self._writer.close, None)

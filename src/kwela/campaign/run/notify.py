@@ -193,12 +193,16 @@ def receivers(settings: Notify) -> dict[str, str]:
     return {channel: to for channel, to in both.items() if to}
 
 
-def try_out(settings: Notify, seconds: float = TIMEOUT) -> dict[str, str]:
+def try_out(
+    settings: Notify, seconds: float = TIMEOUT, message: dict[str, Any] | None = None
+) -> dict[str, str]:
     """Return channel -> why messages would not get through it, "" if nothing speaks against it.
 
-    No message is sent. All channels together take at most `seconds`.
+    message: one that is sent to find out; without it none is sent. All channels together take at most
+    `seconds`.
     """
-    tries = {way: Sending({"way": way, "to": to, "check": True}) for way, to in receivers(settings).items()}
+    what = {"check": True} if message is None else {"message": message}
+    tries = {way: Sending({"way": way, "to": to, **what}) for way, to in receivers(settings).items()}
     deadline, failures = time.monotonic() + seconds, dict[str, str]()
     while len(failures) < len(tries) and time.monotonic() < deadline:
         known = {way: each.failure() for way, each in tries.items() if way not in failures}

@@ -60,7 +60,7 @@ class Orchestrator:
                 end_watch()
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
-                campaign.log.close(campaign.clock.read().awake)
+                campaign.log.close()
 
     @contextlib.contextmanager
     def _locked_folder(self) -> Iterator[None]:

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kwela import files
+from kwela.campaign.decide.gate_obstacles import gate_obstacles
 from kwela.campaign.decide.json_files import read_json
 from kwela.campaign.decide.judge_requirements import unmet_requirement
-from kwela.campaign.money.plan import ALARM_USD, DATASET_GB
+from kwela.campaign.money.plan import ALARM_USD, DATASET_GB, money_obstacle
+from kwela.campaign.run import notify
 from kwela.errors import KwelaError
 from kwela.machines import doctor
 from kwela.machines import provider as providers
@@ -38,7 +40,9 @@ QUESTIONS = {
     "stop-scripts": "Have you tried stop-gpu.sh and start-gpu.sh?",
     "approval": "Has the stakeholder approved the budget?",
     "no-go-plan": "Is there a plan for NO-GO?",
+    "notify": "Nobody is told of flags and verdicts: set notify.webhook or sns_topic. Is that meant so?",
 }
+TEST_MESSAGE = {"text": "kwela campaign check: a test; flags and verdicts will come this way"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ def check_readiness(
         _scripts_item(config_folder),
         *_machine_items(),
         _music_item(settings),
+        *_gate_items(settings),
+        *_notify_items(settings),
         *_questions(settings),
     ]
 
@@ -91,6 +97,8 @@ def readiness_text(items: list[ReadinessItem]) -> str:
 def _questions(settings: PlaybookConfig) -> Iterator[ReadinessItem]:
     confirmed = read_json(settings.checkpoint_dir / CONFIRMED)
     for name, question in QUESTIONS.items():
+        if name == "notify" and notify.receivers(settings.notify):
+            continue
         if user := confirmed.get(name):
             yield ReadinessItem(name, PASS, f"confirmed by {user}")
         else:
@@ -118,7 +126,8 @@ def _cloud_items(settings: PlaybookConfig, instance_name: str, region: str | Non
         checked("confirmed e-mail", lambda: _check_email(provider.alarm(instance_name))),
         checked("key pair", lambda: _check_keys(provider.key_names())),
         checked("instance", lambda: _check_instance(provider.find(instance_name))),
-        *_price_item(settings, provider, instance_name),
+        *_price_items(settings, provider, instance_name),
+        checked("schedule", lambda: _check_schedule(settings, provider.hours_a_day(instance_name))),
     ]
 
 
@@ -148,11 +157,30 @@ def _check_instance(rented: Machine | None) -> tuple[bool, str]:
     return True, f"{rented.id}, {rented.type}, {rented.market}, {rented.state}"
 
 
-def _price_item(settings: PlaybookConfig, provider: Provider, instance_name: str) -> Iterator[ReadinessItem]:
+def _check_schedule(settings: PlaybookConfig, hours: float | None) -> tuple[bool, str]:
+    planned = settings.hours_per_day
+    if hours is None:
+        return True, f"none, so 24 h a day; kwela aws schedule --hours {planned:g} stops it in the idle hours"
+    detail = f"{hours:g} h a day; hours_per_day is {planned:g}"
+    return abs(hours - planned) < 0.01, detail
+
+
+def _price_items(settings: PlaybookConfig, provider: Provider, instance_name: str) -> Iterator[ReadinessItem]:
     """Yield whether the campaign bills what the instance costs, to 10 %; nothing for an unknown price."""
+    rented = None
     with contextlib.suppress(KwelaError):
         rented = provider.find(instance_name)
-        if rented is None or not (price := provider.price(rented)):
+    if rented is None:
+        return
+    with contextlib.suppress(KwelaError):
+        if a_month := provider.disk_month(rented.disk_gb):
+            billed = settings.disk_gb * settings.disk_usd_per_gb_month
+            detail = f"{rented.disk_gb} GB cost ${a_month:.2f} a month; disk_gb x disk_usd_per_gb_month is "
+            is_near = abs(billed / a_month - 1) <= PRICE_TOLERANCE
+            right = f": set them to {rented.disk_gb} and {a_month / rented.disk_gb:.4g}"
+            yield _item("disk price", is_near, f"{detail}{billed:.2f}{'' if is_near else right}")
+    with contextlib.suppress(KwelaError):
+        if not (price := provider.price(rented)):
             return
         key = "spot_cost_per_hour" if rented.market == "spot" else "gpu_cost_per_hour"
         billed = getattr(settings, key)
@@ -210,6 +238,37 @@ def _music_item(settings: PlaybookConfig) -> ReadinessItem:
     reason, evaluation = unmet_requirement(settings.evaluation), settings.evaluation
     detail = reason or f"{evaluation.reference_dir}, {evaluation.contrast_dir}"
     return _item("gate's music", not reason, detail)
+
+
+def _gate_items(settings: PlaybookConfig) -> list[ReadinessItem]:
+    """Return why the gate can never say GO, an item each, or that nothing speaks against it."""
+    problems = [*gate_obstacles(settings), *filter(None, [money_obstacle(settings)])]
+    items = [ReadinessItem("gate", FAIL, problem) for problem in problems]
+    return items or [ReadinessItem("gate", PASS, "nothing in the config rules out a GO")]
+
+
+def _notify_items(settings: PlaybookConfig) -> Iterator[ReadinessItem]:
+    """Yield for each receiver whether it can be reached, and whether a test message has got through."""
+    failures, confirmed = notify.try_out(settings.notify), read_json(settings.checkpoint_dir / CONFIRMED)
+    for channel, to in notify.receivers(settings.notify).items():
+        name = f"notify: {channel}"
+        if failures[channel]:
+            yield ReadinessItem(name, FAIL, f"{to}: {failures[channel]}")
+        elif user := confirmed.get(f"message to {to}"):
+            yield ReadinessItem(name, PASS, f"a test message of {user} has got through")
+        else:
+            yield ReadinessItem(name, ASK, "it answers; does it take a message? (--try-notify sends one)")
+
+
+def try_notify(settings: PlaybookConfig, user: str) -> list[str]:
+    """Send a test message to each receiver. Returns a line for each, and records those that took it."""
+    lines, taken = [], []
+    failures = notify.try_out(settings.notify, message=TEST_MESSAGE)
+    for channel, to in notify.receivers(settings.notify).items():
+        lines.append(f"{channel}: {failures[channel] or 'a test message was taken'}")
+        taken += [] if failures[channel] else [f"message to {to}"]
+    confirm(settings, taken, user)
+    return lines or ["notify: no receiver is set"]
 
 
 def _machine_items() -> list[ReadinessItem]:

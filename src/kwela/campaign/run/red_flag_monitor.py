@@ -13,6 +13,7 @@ from kwela.campaign.money.costs import step_history
 from kwela.campaign.run import success_criteria
 from kwela.campaign.run.campaign_log import CampaignLog
 from kwela.campaign.run.campaign_state import CampaignState
+from kwela.errors import KwelaError
 from kwela.playbook import PlaybookConfig
 
 METER_INTERVAL = 60.0  # seconds
@@ -46,6 +47,7 @@ class RedFlagMonitor:
         # The flags that were up before: a person who resumes has seen them, so they don't stop training
         # again.
         self.seen_flags = set(self.flag_log.up)
+        self._log_trouble = ""  # why a flag could not be written down
         self.last_step, self.last_step_at = -1, 0.0  # and the billed second in which it was first seen
 
     @property
@@ -73,6 +75,7 @@ class RedFlagMonitor:
 
     def note_progress(self, state: CampaignState) -> None:
         """Note that training started or made a step. The time without a step is counted from here."""
+        self._log_trouble = ""  # why a flag could not be written down
         self.last_step, self.last_step_at = state.curve.step, state.totals.billed_seconds
 
     def update(self, state: CampaignState, at: float, training_error: str = "") -> str:
@@ -96,7 +99,12 @@ class RedFlagMonitor:
             self.unexpected_stop,
         )
         flags = red_flags.find_red_flags(observations, self.settings.flags)
-        raised, cleared = self.flag_log.update(flags, at, state.curve.step)
+        try:
+            raised, cleared = self.flag_log.update(flags, at, state.curve.step)
+        except KwelaError as error:  # a full disk: its flag is the one that must get out
+            if str(error) != self._log_trouble:
+                self.log.say(str(error))
+            self._log_trouble, raised, cleared = str(error), *self.flag_log.keep(flags)
         for flag in raised:
             self._report(flag, state)
         for name in cleared:
@@ -113,5 +121,5 @@ class RedFlagMonitor:
         if flag.name == "cost_before_gate":
             self.log.say(f"  {success_criteria.advice_on_cost(state)}")
         cost_usd = round(state.totals.usd, 2)
-        self.log.notify(f"red flag {flag.name}: {flag.evidence}", self.metered_at, cost_usd=cost_usd)
+        self.log.notify(f"red flag {flag.name}: {flag.evidence}", cost_usd=cost_usd)
         self.log.plot(f"flags/{flag.name}", 1, state.curve.step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +38,15 @@ class Environment:
     """What the machine tells a campaign, and where the campaign reports.
 
     gpu: returns percent in use, None without a meter. watch: calls its argument on a spot notice, from a
-    thread; returns a function that ends the watch. config_folder: where the config file is. board:
+    thread; returns a function that ends the watch. goes_down: whether this machine is shutting down.
+    config_folder: where the config file is. board:
     TensorBoard's folder. log: a file that lines are appended to.
     """
 
     instance: str
     gpu: Callable[[], float | None] = lambda: None
     watch: Callable[[Callable[[Any], None]], Callable[[], None]] = lambda on_notice: lambda: None
+    goes_down: Callable[[], bool] = lambda: False
     config_folder: Path | None = None
     board: Path | None = None
     log: Path | None = None
@@ -73,6 +76,7 @@ class RunningCampaign:
         self.stop_reason = ""
         self.has_trained = False  # in this process
         self._last_line_at = float("-inf")  # awake seconds
+        self._line_trouble = ""  # why the ledger's last line could not be written
         self._meter = SideThread("gpu-meter", METER_PATIENCE)
         self._watchdog: Watchdog | None = None
 
@@ -160,10 +164,24 @@ class RunningCampaign:
         if now.awake - self._last_line_at >= ledger.LINE_INTERVAL:
             self._last_line_at = now.awake
             step = self.read_state().curve.step
+            self._write_line(step)
+            self.log.plot("campaign/cost_usd", self.ledger.total().usd, step)
+        self.log.messenger.retry(time.monotonic())
+
+    def _write_line(self, step: int) -> None:
+        """Write the ledger's line of now. On a full disk the money is counted on in memory.
+
+        The next line that can be written holds that time too.
+        """
+        try:
             self.ledger.bill_until_now(step)
             self.write_state_file()
-            self.log.plot("campaign/cost_usd", self.ledger.total().usd, step)
-        self.log.messenger.retry(now.awake)
+            trouble = ""
+        except KwelaError as error:
+            trouble = str(error)
+        if trouble and trouble != self._line_trouble:
+            self.log.say(f"{trouble}; the money is counted on, and the next line holds it")
+        self._line_trouble = trouble
 
     def request_stop(self, reason: str) -> None:
         """Ask training and commands to stop. The first reason counts."""
@@ -174,7 +192,7 @@ class RunningCampaign:
         """Send a message to people, with the costs so far."""
         totals = self.ledger.total()
         facts = {"cost_usd": round(totals.usd, 2), "days": round(totals.days, 2)}
-        self.log.notify(text, self.clock.read().awake, **facts)
+        self.log.notify(text, **facts)
 
     def write_state_file(self) -> None:
         """Write `orchestrator_state.json` with what the ledger has recorded."""
@@ -186,7 +204,12 @@ class RunningCampaign:
     # ------------------------------------------------------------------ the end of a span
 
     def end_span(self, why: str) -> None:
-        """Bill until now and record why the machine isn't used any more."""
+        """Bill until now and record why the machine isn't used any more.
+
+        Where it was asked to stop because the machine is shutting down, no idle time after this is billed.
+        """
+        if why == SIGNAL and self.environment.goes_down():
+            why = ledger.GOES_DOWN
         self.ledger.bill_until_now(self.read_state().curve.step, why)
         self.write_state_file()
 

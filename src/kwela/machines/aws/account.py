@@ -7,16 +7,18 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from kwela.machines.aws import alarm, bill, instance, spot
-from kwela.machines.aws.session import one_line, open_session
+from kwela.machines.aws import alarm, bill, instance, launching, leftovers, prices, schedule, spot
+from kwela.machines.aws.session import one_line, open_session, region_option
 from kwela.machines.provider import (
     Alarm,
     Bill,
+    ListPrices,
     Machine,
     MachineRequest,
     Notice,
     Offer,
     Provider,
+    Remain,
     ThisMachine,
 )
 from kwela.machines.public_address import caller_address
@@ -33,6 +35,7 @@ class AwsAccount:
     """An AWS account in one region. The session opens when it is first needed."""
 
     name = "aws"
+    default_type = "g4dn.xlarge"  # the playbook's
 
     def __init__(self, region: str | None = None, profile: str | None = None) -> None:
         self._region, self._profile = region, profile
@@ -76,7 +79,7 @@ class AwsAccount:
 
     def launch(self, offer: Offer) -> Machine:
         """Launch the instance in the first zone that has room, and wait until it runs."""
-        return instance.launch(self.session, offer.request, offer.details.image, offer.details.zones)
+        return launching.launch(self.session, offer.request, offer.details.image, offer.details.zones)
 
     def start(self, name: str, address: str | None = None) -> Machine:
         """Start the stopped instance and wait until it runs."""
@@ -93,11 +96,28 @@ class AwsAccount:
     def bill(self, machine: Machine) -> Bill:
         """Return what the instance is and costs."""
         facts = bill.facts(self.session, machine)
-        return Bill(facts, bill.lines(facts))
+        text = bill.lines(facts, region_option(self.session))
+        del facts["schedule_text"]
+        return Bill(facts, text)
 
-    def remains(self, name: str) -> list[str]:
-        """Return a line for each disk that terminated instances left."""
-        return bill.remains(self.session, name)
+    def remains(self, name: str, machine: Machine | None = None) -> list[Remain]:
+        """Return disks, snapshots, addresses, spot requests, schedules and further instances of a name."""
+        found = leftovers.remains(self.session, name, machine)
+        return found + schedule.remains(self.session, name, machine)
+
+    def list_prices(self) -> ListPrices:
+        """Return the list prices of the playbook's type in us-east-1."""
+        kind = self.default_type
+        return ListPrices(kind, prices.ON_DEMAND[kind], prices.SPOT[kind], prices.TRANSFER_OUT)
+
+    def disk_month(self, gigabytes: float) -> float | None:
+        """Return dollars a month for a gp3 disk in the region."""
+        return prices.disk_month(self.session, gigabytes)
+
+    def hours_a_day(self, name: str) -> float | None:
+        """Return for how many hours a day EventBridge Scheduler lets the instance run."""
+        found = schedule.look(self.session, name)
+        return found.hours if found else None
 
     def has_fixed_address(self, name: str) -> bool:
         """Return whether the name has an Elastic IP."""

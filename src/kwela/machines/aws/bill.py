@@ -7,7 +7,9 @@ from datetime import UTC
 from typing import Any
 
 from kwela import config, playbook
-from kwela.machines.aws import instance, prices
+from kwela.errors import UserError
+from kwela.machines.aws import instance, leftovers, prices, schedule
+from kwela.machines.aws.session import one_line
 from kwela.machines.provider import Machine, MachineRequest, MachineState
 
 PLAYBOOK_TYPE = "g4dn.xlarge"  # the instance type that the playbook's prices are for
@@ -32,11 +34,11 @@ def offer_text(
     for source, price, note in _known_prices(session, request.type, plan, spot_prices):
         figures = ("?", "?") if price is None else (f"${price:.3f}", f"${price * hours:,.2f}")
         lines.append(f"  {source:10} {figures[0]:>9} {figures[1]:>11}  {note}".rstrip())
-    disk = prices.disk_month(request.disk_gb)
-    lines.append(f"  {request.disk_gb} GB gp3, encrypted: ${disk:,.2f} a month until you delete it")
+    disk = prices.month_text(prices.disk_month(session, request.disk_gb))
+    lines.append(f"  {request.disk_gb} GB gp3, encrypted: {disk} until you delete it")
     if request.fixed_address:
         lines.append(f"  {address_cost()}")
-    return "\n".join([*lines, *remains(session, request.name)])
+    return "\n".join([*lines, *(each.line() for each in leftovers.remains(session, request.name))])
 
 
 def _known_prices(
@@ -55,30 +57,21 @@ def _known_prices(
         rows.append(("spot now", min(spot_prices.values()), f"to ${dearest:.3f} in the dearest zone"))
     elif spot_prices is not None:
         rows.append(("spot now", None, "AWS has no history of it here"))
-    listed = prices.on_demand(instance_type, session.region_name)
+    listed = prices.on_demand(session, instance_type)
     rows.append(("on demand", listed, "" if listed else "see https://aws.amazon.com/ec2/pricing"))
     return rows
 
 
 def address_cost() -> str:
     """Return a line on the cost of an Elastic IP."""
-    return f"Elastic IP: ${prices.PUBLIC_ADDRESS_HOUR * MONTH:,.2f} a month until you release it"
-
-
-def remains(session: Any, name: str) -> list[str]:
-    """Return a line for each disk that terminated instances left. Such a disk costs as much as before."""
-    return [
-        f"  {volume} ({size} GB, {zone}) is left of an earlier instance: "
-        f"${prices.disk_month(size):,.2f} a month until aws ec2 delete-volume --volume-id {volume}"
-        for volume, size, zone in instance.kept_volumes(session, name)
-    ]
+    return f"Elastic IP: ${leftovers.ADDRESS_MONTH:,.2f} a month until you release it"
 
 
 def price(session: Any, machine: Machine) -> float | None:
     """Return dollars an hour now, in the machine's own market and zone; None where the price isn't known."""
     if machine.market == "spot":
         return instance.spot_prices(session, machine.type).get(machine.zone)
-    return prices.on_demand(machine.type, session.region_name)
+    return prices.on_demand(session, machine.type)
 
 
 def facts(session: Any, machine: Machine) -> dict[str, Any]:
@@ -89,12 +82,32 @@ def facts(session: Any, machine: Machine) -> dict[str, Any]:
         "launched": machine.launched.astimezone(UTC).isoformat(),
         "hours": round(machine.hours, 3),
         "price": price(session, machine),
-        "disk_usd_month": prices.disk_month(machine.disk_gb),
+        "disk_usd_month": prices.disk_month(session, machine.disk_gb),
+        "address_usd_month": leftovers.ADDRESS_MONTH if _has_elastic_address(session, machine) else None,
+        **_schedule_facts(session, machine),
     }
 
 
-def lines(facts: dict[str, Any]) -> str:
-    """Return the facts as lines for a reader."""
+def _schedule_facts(session: Any, machine: Machine) -> dict[str, Any]:
+    """Return the schedule and its line. An account that may not look at schedules still gets its bill."""
+    try:
+        found = schedule.look(session, machine.name)
+    except UserError as error:
+        return {"schedule": None, "schedule_text": f"schedules were not looked for: {error}"}
+    if found is None:
+        return {"schedule": None, "schedule_text": ""}
+    text = found.text(instance.options(session, machine.name), machine)
+    return {"schedule": found.facts(), "schedule_text": text}
+
+
+def _has_elastic_address(session: Any, machine: Machine) -> bool:
+    with one_line():
+        filters = [{"Name": "instance-id", "Values": [machine.id]}]
+        return bool(session.client("ec2").describe_addresses(Filters=filters)["Addresses"])
+
+
+def lines(facts: dict[str, Any], region: str = "") -> str:
+    """Return the facts as lines for a reader. region: as `session.region_option` has it."""
     address = f", {facts['address']}" if facts["address"] else ""
     kind = f"{facts['type']}, {facts['market']}, {facts['zone']}{address}"
     text = [f"{facts['name']}: {facts['id']} {facts['state']}, {kind}"]
@@ -102,8 +115,16 @@ def lines(facts: dict[str, Any]) -> str:
         hours, rate = facts["hours"], facts["price"]
         cost = f" at ${rate:.3f} an hour, ${rate * hours:,.2f}" if rate is not None else ""
         text.append(f"  up {hours:.1f} h since {facts['launched'][:16].replace('T', ' ')} UTC{cost}")
-    text.append(f"  disk {facts['disk_gb']} GB: ${facts['disk_usd_month']:,.2f} a month, running or not")
+    disk = prices.month_text(facts["disk_usd_month"])
+    text.append(f"  disk {facts['disk_gb']} GB: {disk}, running or not")
+    if facts["address_usd_month"] is not None:
+        text.append(f"  Elastic IP: {prices.month_text(facts['address_usd_month'])}, running or not")
     if facts["spot_request"]:
-        command = f"aws ec2 cancel-spot-instance-requests --spot-instance-request-ids {facts['spot_request']}"
+        command = (
+            f"aws ec2 cancel-spot-instance-requests --spot-instance-request-ids {facts['spot_request']}"
+            f"{region}"
+        )
         text.append(f"  to end it for good, first {command}: or EC2 launches another")
+    if facts["schedule_text"]:
+        text.append(f"  {facts['schedule_text']}")
     return "\n".join(text)

@@ -1,27 +1,24 @@
-"""Find, launch, start and stop one GPU instance on EC2, which has the tag `kwela=NAME`.
+"""Find, start and stop one GPU instance on EC2, which has the tag `kwela=NAME`.
 
-- A spot instance is asked for through InstanceMarketOptions as a *persistent* request, and EC2 stops the
-  instance, and does not terminate it, when it takes the instance back. Only such an instance can be stopped
-  and started by hand, and EC2 starts it again by itself.
 - The root volume is the data volume. It is encrypted, and it is kept when the instance is terminated.
 - Every function takes a boto3 session (`kwela.machines.aws.session`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kwela.errors import UserError
-from kwela.machines.aws.session import one_line
-from kwela.machines.provider import Machine, MachineRequest, MachineState
+from kwela.errors import KwelaError, UserError
+from kwela.machines.aws.session import one_line, region_option
+from kwela.machines.provider import DEFAULT_NAME, Machine, MachineState
 
 PORTS = {22: "SSH", 6006: "TensorBoard"}
 TAG = "kwela"
+OPEN_REQUEST = ("open", "active", "disabled")  # states of a spot request that may launch an instance yet
 # The Deep Learning Base AMI: NVIDIA's driver, CUDA, and (Ubuntu 24.04) a Python that is new enough.
 # https://docs.aws.amazon.com/dlami/latest/devguide/find-dlami-id.html
 IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
@@ -39,7 +36,7 @@ class Image:
 
 def find(session: Any, name: str) -> Machine | None:
     """Return the instance of that name, unless it was terminated. Of several it is the last one launched."""
-    ec2 = _ec2(session)
+    ec2 = client(session)
     states = [state.value for state in MachineState]
     filters = [{"Name": f"tag:{TAG}", "Values": [name]}, {"Name": "instance-state-name", "Values": states}]
     with one_line():
@@ -101,7 +98,7 @@ def image(session: Any) -> Image:
     """
     from botocore import exceptions
 
-    ec2 = _ec2(session)
+    ec2 = client(session)
     with one_line():
         try:
             image_id = session.client("ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
@@ -125,65 +122,31 @@ def spot_prices(session: Any, instance_type: str) -> dict[str, float]:
     return dict(sorted(prices.items(), key=lambda item: (item[1], item[0])))
 
 
-def kept_volumes(session: Any, name: str) -> list[tuple[str, int, str]]:
-    """Return (volume, GB, zone) of each disk that terminated instances of that name left."""
-    filters = [{"Name": f"tag:{TAG}", "Values": [name]}, {"Name": "status", "Values": ["available"]}]
-    with one_line():
-        volumes = session.client("ec2").describe_volumes(Filters=filters)["Volumes"]
-    return [(each["VolumeId"], each["Size"], each["AvailabilityZone"]) for each in volumes]
+def state_and_reason(session: Any, instance_id: str) -> tuple[str, str]:
+    """Return an instance's state, and why EC2 says it got there; "" for what isn't known. Raises nothing."""
+    with contextlib.suppress(KwelaError, IndexError), one_line():
+        answer = session.client("ec2").describe_instances(InstanceIds=[instance_id])
+        found = answer["Reservations"][0]["Instances"][0]
+        reason = found.get("StateReason", {}).get("Message") or found.get("StateTransitionReason") or ""
+        return found["State"]["Name"], reason
+    return "", ""
 
 
-def launch(session: Any, request: MachineRequest, image: Image, zone_names: Sequence[str]) -> Machine:
-    """Launch the instance in the first of the zones that has room, wait until it runs, and return it."""
-    assert request.address is not None, "an offer holds the address that is let in"
-    ec2 = _ec2(session)
-    with one_line():
-        subnets = _subnets(ec2, zone_names, session.region_name)
-        group = _admit(ec2, request.name, request.address, vpc=subnets[0]["VpcId"])
-        instance_id = _run(ec2, _run_request(request, image, group), [each["SubnetId"] for each in subnets])
-        ec2.get_waiter("instance_running").wait(InstanceIds=[instance_id])
-    machine = _existing(session, request.name)
-    return give_address(session, machine) if request.fixed_address else machine
+def options(session: Any, name: str) -> str:
+    """Return the options with which a `kwela aws` command finds this instance; "" for the usual one."""
+    other_name = "" if name == DEFAULT_NAME else f" --name {name}"
+    return f"{other_name}{region_option(session)}"
 
 
-def _run_request(request: MachineRequest, image: Image, group: str) -> dict[str, Any]:
-    """Return RunInstances' arguments without the subnet."""
-    arguments: dict[str, Any] = {
-        "ImageId": image.id,
-        "InstanceType": request.type,
-        "KeyName": request.key_name,
-        "MinCount": 1,
-        "MaxCount": 1,
-        "SecurityGroupIds": [group],
-        "InstanceInitiatedShutdownBehavior": "stop",  # kwela idle-watch shuts the machine down
-        # Two hops, so that a container on the machine can read a spot notice too.
-        "MetadataOptions": {
-            "HttpTokens": "required",
-            "HttpEndpoint": "enabled",
-            "HttpPutResponseHopLimit": 2,
-        },
-        "BlockDeviceMappings": [
-            {
-                "DeviceName": image.root,
-                "Ebs": {
-                    "VolumeSize": request.disk_gb,
-                    "VolumeType": "gp3",
-                    "Encrypted": True,
-                    "DeleteOnTermination": False,
-                },
-            }
-        ],
-        "TagSpecifications": [_tags(kind, request.name) for kind in ("instance", "volume")],
-    }
-    if request.profile:
-        arguments["IamInstanceProfile"] = {"Name": request.profile}
-    if request.spot:
-        arguments["TagSpecifications"].append(_tags("spot-instances-request", request.name))
-        arguments["InstanceMarketOptions"] = {
-            "MarketType": "spot",
-            "SpotOptions": {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"},
-        }
-    return arguments
+@contextlib.contextmanager
+def _state_in_error(session: Any, machine: Machine) -> Iterator[None]:
+    """Add to an error what state the instance is in, and why."""
+    try:
+        yield
+    except KwelaError as error:
+        state, reason = state_and_reason(session, machine.id)
+        because = f" ({reason})" if reason else ""
+        raise type(error)(f"{error}; {machine.id} is {state or 'in an unknown state'}{because}") from error
 
 
 def elastic_address(session: Any, name: str) -> str | None:
@@ -195,89 +158,63 @@ def elastic_address(session: Any, name: str) -> str | None:
 
 def give_address(session: Any, machine: Machine) -> Machine:
     """Tie an Elastic IP to the instance: the one that its name has, else a new one."""
-    ec2 = _ec2(session)
+    ec2 = client(session)
     allocation = elastic_address(session, machine.name)
     with one_line():
         if allocation is None:
-            tags = [_tags("elastic-ip", machine.name)]
-            allocation = ec2.allocate_address(Domain="vpc", TagSpecifications=tags)["AllocationId"]
+            tagged = [tags("elastic-ip", machine.name)]
+            allocation = ec2.allocate_address(Domain="vpc", TagSpecifications=tagged)["AllocationId"]
         ec2.associate_address(AllocationId=allocation, InstanceId=machine.id)
-    return _existing(session, machine.name)
+    return existing(session, machine.name)
 
 
 def start(session: Any, name: str, address: str | None = None) -> Machine:
     """Start a stopped instance and wait until it runs. `address`, if any, is then the only one let in."""
-    machine = _existing(session, name)
-    ec2 = _ec2(session)
-    with one_line():
+    machine = existing(session, name)
+    ec2 = client(session)
+    with _state_in_error(session, machine), one_line():
         if address:
-            _admit(ec2, name, address)
+            admit(ec2, name, address)
         if machine.state == "stopping":
             ec2.get_waiter("instance_stopped").wait(InstanceIds=[machine.id])
         if machine.state in ("stopping", "stopped"):
             ec2.start_instances(InstanceIds=[machine.id])
         ec2.get_waiter("instance_running").wait(InstanceIds=[machine.id])
-    return _existing(session, name)
+    return existing(session, name)
 
 
 def stop(session: Any, name: str) -> Machine:
     """Stop an instance and wait until it has stopped. Its processes get SIGTERM first, and its disk stays."""
-    machine = _existing(session, name)
-    ec2 = _ec2(session)
-    with one_line():
+    machine = existing(session, name)
+    ec2 = client(session)
+    with _state_in_error(session, machine), one_line():
         if machine.state in ("pending", "running"):
             ec2.stop_instances(InstanceIds=[machine.id])
         ec2.get_waiter("instance_stopped").wait(InstanceIds=[machine.id])
-    return _existing(session, name)
+    return existing(session, name)
 
 
-def _ec2(session: Any) -> Any:
+def client(session: Any) -> Any:
+    """Return the client of EC2."""
     with one_line():  # half a pair of credentials is noticed here
         return session.client("ec2")
 
 
-def _existing(session: Any, name: str) -> Machine:
+def existing(session: Any, name: str) -> Machine:
+    """Return the instance of that name. Raises UserError if there is none."""
     machine = find(session, name)
     if machine is None:
         raise UserError(f"no instance named {name} in {session.region_name}: kwela aws launch makes one")
     return machine
 
 
-def _tags(kind: str, name: str) -> dict[str, Any]:
-    tags = [{"Key": TAG, "Value": name}, {"Key": "Name", "Value": f"kwela-{name}"}]
-    return {"ResourceType": kind, "Tags": tags}
+def tags(kind: str, name: str) -> dict[str, Any]:
+    """Return the tags of that name as a request has them for a kind of resource."""
+    pairs = [{"Key": TAG, "Value": name}, {"Key": "Name", "Value": f"kwela-{name}"}]
+    return {"ResourceType": kind, "Tags": pairs}
 
 
-def _subnets(ec2: Any, zone_names: Sequence[str], region: str) -> list[dict[str, Any]]:
-    """Return the default subnet of each zone, in the zones' order. Raises UserError if there is none."""
-    filters = [{"Name": "default-for-az", "Values": ["true"]}]
-    by_zone = {each["AvailabilityZone"]: each for each in ec2.describe_subnets(Filters=filters)["Subnets"]}
-    subnets = [by_zone[zone] for zone in zone_names if zone in by_zone]
-    if not subnets:
-        raise UserError(f"{region} has no default subnet for it: aws ec2 create-default-vpc makes them")
-    return subnets
-
-
-def _run(ec2: Any, arguments: dict[str, Any], subnets: Sequence[str]) -> str:
-    """Launch in the first subnet whose zone has room, and return the new instance's id.
-
-    The client token makes a command that is typed twice within a minute launch one instance.
-    """
-    from botocore import exceptions
-
-    minute = int(time.time()) // 60
-    for subnet in subnets:
-        token = hashlib.sha256(f"{arguments} {subnet} {minute}".encode()).hexdigest()
-        try:
-            answer = ec2.run_instances(**arguments, SubnetId=subnet, ClientToken=token)
-            return str(answer["Instances"][0]["InstanceId"])
-        except exceptions.ClientError as error:
-            if error.response["Error"]["Code"] != "InsufficientInstanceCapacity" or subnet == subnets[-1]:
-                raise
-    raise AssertionError("no subnet was tried")
-
-
-def _admit(ec2: Any, name: str, address: str, vpc: str | None = None) -> str:
+def admit(ec2: Any, name: str, address: str, vpc: str | None = None) -> str:
     """Open the ports of the name's security group to `address` alone, and return the group's id.
 
     vpc: where the group is made if there is none.
@@ -301,7 +238,7 @@ def _admit(ec2: Any, name: str, address: str, vpc: str | None = None) -> str:
         group = ec2.create_security_group(
             GroupName=f"kwela-{name}",
             Description="SSH and TensorBoard, from one address",
-            TagSpecifications=[_tags("security-group", name)],
+            TagSpecifications=[tags("security-group", name)],
             **({"VpcId": vpc} if vpc else {}),
         )["GroupId"]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=permissions)

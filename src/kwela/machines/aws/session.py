@@ -1,10 +1,11 @@
 """Open a session with AWS, and turn its errors into one line for the user.
 
-Region, profile and credentials are found as boto3 finds them. Tests set AWS_ENDPOINT_URL.
+Region, profile and credentials are found as the AWS CLI (version 2) finds them. Tests set AWS_ENDPOINT_URL.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,6 +60,11 @@ def one_line() -> Iterator[None]:
         *(exceptions.WaiterError, parsers.ResponseParserError),
     ) as error:
         raise KwelaError(f"AWS doesn't answer as it should: {str(error).splitlines()[0]}") from error
+    except EOFError as error:  # botocore asks for the code of an MFA device on the terminal
+        raise UserError(
+            "the AWS profile asks for an MFA code and nobody can type it here: run it in a terminal, or use "
+            "credentials that need no code (an instance's role)"
+        ) from error
     except exceptions.BotoCoreError as error:
         raise UserError(f"AWS settings: {' '.join(str(error).split())}") from error
 
@@ -66,8 +72,9 @@ def one_line() -> Iterator[None]:
 def open_session(region: str | None = None, profile: str | None = None) -> Any:
     """Return a boto3 session.
 
-    region: None is boto3's own choice (environment, ~/.aws/config), else us-east-1. Raises UserError for an
-    unknown region or profile, or without boto3.
+    region: None is the choice of the AWS CLI: AWS_REGION, which boto3 alone doesn't read, then
+    AWS_DEFAULT_REGION, then the profile's; else us-east-1. Raises UserError for an unknown region or profile,
+    or without boto3.
     """
     try:
         import boto3
@@ -77,12 +84,22 @@ def open_session(region: str | None = None, profile: str | None = None) -> Any:
         ) from None
     with one_line():
         session = boto3.Session(profile_name=profile)
-        region = region or session.region_name or REGION
+        usual = _cli_region(session) or REGION
+        region = region or usual
         known = session.get_available_regions("ec2")
         if region not in known:
             raise UserError(f"{region}: no such AWS region (such as {REGION}, {', '.join(known[-3:])})")
-        return (
-            session
-            if session.region_name == region
-            else boto3.Session(profile_name=profile, region_name=region)
-        )
+        if session.region_name != region:
+            session = boto3.Session(profile_name=profile, region_name=region)
+    session.usual_region = usual
+    return session
+
+
+def _cli_region(session: Any) -> str | None:
+    """Return the region that the AWS CLI would take without --region."""
+    return os.environ.get("AWS_REGION") or session.region_name or None
+
+
+def region_option(session: Any) -> str:
+    """Return " --region X" for a command that a reader may type; "" where the AWS CLI takes X anyway."""
+    return "" if session.region_name == session.usual_region else f" --region {session.region_name}"
