@@ -26,7 +26,7 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
 
 
 def test_the_page_has_an_example_of_each_kind() -> None:
-    assert EXAMPLES.keys() == {"family", "red_flag", "judge"}
+    assert EXAMPLES.keys() == {"family", "red_flag", "judge", "provider"}
 
 
 def test_a_broken_example_is_seen(tmp_path: Path) -> None:
