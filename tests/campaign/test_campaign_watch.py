@@ -25,6 +25,7 @@ from kwela.campaign.run.commands import CommandFailed, CommandRunner
 from kwela.campaign.run.notify import Messenger
 from kwela.campaign.run.side_thread import SideThread
 from kwela.campaign.run.watchdog import Money, Watchdog
+from kwela.cli import campaign_commands
 from kwela.errors import KwelaError
 from kwela.machines import gpu, interruption, programs
 from kwela.playbook import Notify, PlaybookConfig
@@ -321,3 +322,22 @@ def test_a_look_for_a_notice_that_fails_is_not_the_last_one() -> None:
 
     interruption.watch(lambda _: called.set(), look, every=0.01)
     assert called.wait(5)
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("import time; time.sleep(60)", "no report: it took over 0 minutes"),
+        ("import sys; sys.exit(2)", "no report: exit status 2"),
+        ("", ""),
+    ],
+)
+def test_a_report_that_hangs_or_fails_is_said_and_ends(
+    script: str, says: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(campaign_commands, "REPORT_SECONDS", 1.0)
+    monkeypatch.setattr(campaign_commands, "_kwela", lambda *words: [sys.executable, "-c", script])
+    began = time.monotonic()
+    campaign_commands.report_after_the_end(Path("config.json"), rehearsal=True)
+    said = capfd.readouterr().err
+    assert (says in said if says else said == "") and time.monotonic() - began < 10
