@@ -217,6 +217,13 @@ def test_a_start_that_fails_says_why_ec2_says_so(monkeypatch: pytest.MonkeyPatch
     assert done.status == 1 and f"{only()['InstanceId']} is stopped" in done.err
 
 
+def test_status_gives_ec2s_reason_for_an_instance_that_does_not_run() -> None:
+    run(*LAUNCH, "--yes")
+    assert "reason" not in run("aws", "status").out
+    run("aws", "stop")
+    assert "EC2's reason: Client.UserInitiatedShutdown" in run("aws", "status").out
+
+
 def test_a_prompt_that_nobody_answers_is_one_line(patched: Patched) -> None:
     def answer(operation: str, wanted: Any, ask: Any) -> Any:
         raise EOFError

@@ -81,6 +81,7 @@ def facts(session: Any, machine: Machine) -> dict[str, Any]:
         "region": session.region_name,
         "launched": machine.launched.astimezone(UTC).isoformat(),
         "hours": round(machine.hours, 3),
+        "state_reason": _state_reason(session, machine),
         "price": price(session, machine),
         "disk_usd_month": prices.disk_month(session, machine.disk_gb),
         "address_usd_month": leftovers.ADDRESS_MONTH if _has_elastic_address(session, machine) else None,
@@ -100,6 +101,13 @@ def _schedule_facts(session: Any, machine: Machine) -> dict[str, Any]:
     return {"schedule": found.facts(), "schedule_text": text}
 
 
+def _state_reason(session: Any, machine: Machine) -> str:
+    """Return why EC2 says that the instance does not run; "" for one that runs."""
+    if machine.state == MachineState.RUNNING:
+        return ""
+    return instance.state_and_reason(session, machine.id)[1]
+
+
 def _has_elastic_address(session: Any, machine: Machine) -> bool:
     with one_line():
         filters = [{"Name": "instance-id", "Values": [machine.id]}]
@@ -111,6 +119,8 @@ def lines(facts: dict[str, Any], region: str = "") -> str:
     address = f", {facts['address']}" if facts["address"] else ""
     kind = f"{facts['type']}, {facts['market']}, {facts['zone']}{address}"
     text = [f"{facts['name']}: {facts['id']} {facts['state']}, {kind}"]
+    if facts["state_reason"]:
+        text.append(f"  EC2's reason: {facts['state_reason']}")
     if facts["state"] == MachineState.RUNNING:
         hours, rate = facts["hours"], facts["price"]
         cost = f" at ${rate:.3f} an hour, ${rate * hours:,.2f}" if rate is not None else ""
