@@ -263,14 +263,21 @@ def clip(style: str, artist: int, take: int, unseen: bool = False) -> np.ndarray
 
 
 def folder(
-    place: Path, styles: tuple[str, ...], artists: int, takes: int, first: int = 0, unseen: bool = False
+    place: Path,
+    styles: tuple[str, ...],
+    artists: int,
+    takes: int,
+    first: int = 0,
+    unseen: bool = False,
+    seconds: float = SECONDS,
 ) -> Path:
     """`artists` x `takes` clips, styles in turn over artists, as `<style> <artist>-<take>.wav`."""
     place.mkdir(parents=True, exist_ok=True)
     for k in range(first, first + artists):
         style = styles[k % len(styles)]
         for take in range(takes):
-            write(place / f"{style} {k}-{take}.wav", clip(style, k, take, unseen))
+            wave = clip(style, k, take, unseen)[: round(seconds * RATE)]
+            write(place / f"{style} {k}-{take}.wav", wave)
     return place
 
 

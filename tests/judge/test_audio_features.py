@@ -43,7 +43,7 @@ KICK = made_music.kick(48, 0.12)
 def test_every_feature_is_documented_and_in_a_family() -> None:
     assert len(NAMES) == len(set(NAMES)) == 30
     assert all(
-        f.meaning and f.unit and f.family in audio_features.FAMILIES
+        f.meaning and f.unit and f.resolution > 0 and f.family in audio_features.FAMILIES
         for f in audio_features.DOCUMENTED.values()
     )
 

@@ -27,6 +27,7 @@ from kwela.judge.shared import clips, copies
 
 CLIPS = 42  # of samples, and of base
 ARTISTS, TAKES = 21, 2  # of reference, and of contrast
+SECONDS = 7.0  # of a clip: what is measured of each takes most of the time
 
 
 def generated(place: Path, every: int, unseen: bool = True) -> Path:
@@ -36,7 +37,8 @@ def generated(place: Path, every: int, unseen: bool = True) -> Path:
     place.mkdir(parents=True)
     for k in range(CLIPS):
         style = "log_drum" if k % every == 0 else made_music.CONTRAST[k % 4]
-        made_music.write(place / f"prompt{k:02}.wav", made_music.clip(style, 300 + k, 0, unseen))
+        wave = made_music.clip(style, 300 + k, 0, unseen)[: round(SECONDS * made_music.RATE)]
+        made_music.write(place / f"prompt{k:02}.wav", wave)
     return place
 
 
@@ -59,8 +61,8 @@ def shared_work(module_patch: pytest.MonkeyPatch) -> None:
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """reference: 21 artists x 2. contrast: 21 x 2 of four styles. base: 11 of 42 in the style; tuned: all."""
     root = tmp_path_factory.mktemp("music")
-    made_music.folder(root / "reference", ("log_drum",), ARTISTS, TAKES)
-    made_music.folder(root / "contrast", made_music.CONTRAST, ARTISTS, TAKES)
+    made_music.folder(root / "reference", ("log_drum",), ARTISTS, TAKES, seconds=SECONDS)
+    made_music.folder(root / "contrast", made_music.CONTRAST, ARTISTS, TAKES, seconds=SECONDS)
     generated(root / "base", 4)
     generated(root / "tuned", 1)
     return root
@@ -112,7 +114,7 @@ def test_auc_is_high_on_patterns_and_artists_that_training_had_not(
 
 def test_patterns_alone_are_heard(tmp_path: Path, music: Path) -> None:
     """Against the log drum's own sounds, chords, shakers and tempo in straight patterns."""
-    straight = made_music.folder(tmp_path / "straight", ("straight",), 20, 2, first=50)
+    straight = made_music.folder(tmp_path / "straight", ("straight",), 20, 2, first=50, seconds=SECONDS)
     found = judged(music, tmp_path / "out", music / "base", contrast=straight)
     assert found["auc"]["ci"][0] > 0.75
     strongest = [row["row"] for row in found["tables"]["coefficients"][:3]]
@@ -166,7 +168,8 @@ def test_signals_that_are_no_music_score_nothing(
     for name, wave in made_music.signals().items():
         (tmp_path / "signals").mkdir(exist_ok=True)
         made_music.write(tmp_path / "signals" / f"{name}.wav", wave)
-    heard = authenticity_folders.read_folders({"samples": tmp_path / "signals"})[0]
+    form = folders["reference"].form
+    heard = authenticity_folders.read_folders({"samples": tmp_path / "signals"}, form=form)[0]
     evidence = evaluate({name: folders[name] for name in ("reference", "contrast")} | heard, quick=True)
     assert len(heard["samples"]) == 5 and evidence.shares["samples"].value == 0
     assert (evidence.scores["samples"].relative_distances > 1).all()

@@ -7,6 +7,7 @@ far from any music's. All are blind to level, since every clip is equally loud.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,63 +31,81 @@ _SHORT_BIN, _LONG_BIN = RATE / SHORT, RATE / LONG  # Hz
 class Feature:
     """What a feature measures.
 
-    family: what an ablation leaves out together. expected: the range that producers' pages name for amapiano,
-    a prior to test; None where they name none.
+    family: what an ablation leaves out together. resolution: a difference as small as a codec or another cut
+    of the same music makes. expected: the range that producers' pages name for amapiano, a prior to test;
+    None where they name none.
     """
 
     family: str
+    resolution: float
     unit: str
     meaning: str
     expected: tuple[float, float] | None = None
 
 
 DOCUMENTED: dict[str, Feature] = {
-    "tempo": Feature("tempo", "BPM, 80..160, 0 without a beat", "octave-folded tempo", (108, 114)),
-    "tempo_near": Feature("tempo", "0..1", "nearness of the tempo to 111 BPM: exp(-(octaves / 0.06)^2 / 2)"),
-    "pulse": Feature("tempo", "-1..1", "how well onsets repeat after 2, 4 and 8 beats (autocorrelation)"),
-    "low_rate": Feature("low", "a second", "events at 38-180 Hz", (1.5, 5)),
-    "low_decay": Feature("low", "s, 0..1.5", "their median time to fall 20 dB", (0.3, 0.6)),
-    "low_pitch": Feature("low", "octaves over 20 Hz", "their median pitch", (1.3, 2.9)),
+    "tempo": Feature("tempo", 0.5, "BPM, 80..160, 0 without a beat", "octave-folded tempo", (108, 114)),
+    "tempo_near": Feature(
+        "tempo", 0.03, "0..1", "nearness of the tempo to 111 BPM: exp(-(octaves / 0.06)^2 / 2)"
+    ),
+    "pulse": Feature(
+        "tempo", 0.03, "-1..1", "how well onsets repeat after 2, 4 and 8 beats (autocorrelation)"
+    ),
+    "low_rate": Feature("low", 0.1, "a second", "events at 38-180 Hz", (1.5, 5)),
+    "low_decay": Feature("low", 0.02, "s, 0..1.5", "their median time to fall 20 dB", (0.3, 0.6)),
+    "low_pitch": Feature("low", 0.03, "octaves over 20 Hz", "their median pitch", (1.3, 2.9)),
     "low_spread": Feature(
-        "low", "semitones", "standard deviation of their pitches: a bass line, or one note"
+        "low", 0.2, "semitones", "standard deviation of their pitches: a bass line, or one note"
     ),
-    "low_glide": Feature("low", "semitones", "how much higher the tones among them start, median", (1, 12)),
-    "low_tonal": Feature("low", "0..1", "share that are tones, not kicks", (0.5, 1)),
+    "low_glide": Feature(
+        "low", 0.2, "semitones", "how much higher the tones among them start, median", (1, 12)
+    ),
+    "low_tonal": Feature("low", 0.05, "0..1", "share that are tones, not kicks", (0.5, 1)),
     "kick_rate": Feature(
-        "low", "a second", "those that are kicks: no steady pitch, or gone within 150 ms", (0, 1.5)
+        "low", 0.1, "a second", "those that are kicks: no steady pitch, or gone within 150 ms", (0, 1.5)
     ),
-    "low_energy": Feature("low", "dB", "energy at 38-180 Hz over that of all"),
+    "low_energy": Feature("timbre", 0.5, "dB", "energy at 38-180 Hz over that of all"),
     "off_beat": Feature(
-        "rhythm", "0..1", "strength of low events away from the beats that hold most of it", (0.3, 1)
+        "rhythm", 0.03, "0..1", "strength of low events away from the beats that hold most of it", (0.3, 1)
     ),
-    "four_on_floor": Feature("rhythm", "0..1", "share of beats with a low event", (0, 0.8)),
+    "four_on_floor": Feature("rhythm", 0.03, "0..1", "share of beats with a low event", (0, 0.8)),
     "syncopation": Feature(
-        "rhythm", "a beat", "low events on weak sixteenths (Longuet-Higgins and Lee 1984)"
+        "rhythm", 0.05, "a beat", "low events on weak sixteenths (Longuet-Higgins and Lee 1984)"
     ),
-    "swing": Feature("rhythm", "1..2.6", "long over short sixteenth, 3-8 kHz"),
+    "swing": Feature("rhythm", 0.05, "1..2.6", "long over short sixteenth, 3-8 kHz"),
     "sixteenths": Feature(
-        "rhythm", "0..1", "share of the movement at 3-8 kHz that is at sixteenths", (0.1, 1)
+        "rhythm", 0.03, "0..1", "share of the movement at 3-8 kHz that is at sixteenths", (0.1, 1)
     ),
-    "onset_rate": Feature("rhythm", "a second", "onsets over all bands"),
-    "high_energy": Feature("timbre", "dB", "energy at 3-8 kHz over that of all"),
-    "sevenths": Feature("harmony", "0..1", "share of frames that match a 7th or 9th chord best", (0.4, 1)),
+    "onset_rate": Feature("rhythm", 0.1, "a second", "onsets over all bands"),
+    "high_energy": Feature("timbre", 1, "dB", "energy at 3-8 kHz over that of all"),
+    "sevenths": Feature(
+        "harmony", 0.03, "0..1", "share of frames that match a 7th or 9th chord best", (0.4, 1)
+    ),
     "seventh_margin": Feature(
-        "harmony", "-1..1", "mean match of the best 7th or 9th over that of the best triad"
+        "harmony", 0.005, "-1..1", "mean match of the best 7th or 9th over that of the best triad"
     ),
-    "chroma_change": Feature("harmony", "0..1", "mean cosine distance of chroma half a second apart"),
-    "chroma_entropy": Feature("harmony", "bits, 0..3.6", "entropy of the mean chroma"),
-    "harmonic": Feature("timbre", "dB", "harmonic over percussive energy (median filters, Fitzgerald 2010)"),
-    "contrast_1": Feature("timbre", "dB", "spectral contrast at 200-500 Hz (Jiang et al. 2002)"),
-    "contrast_2": Feature("timbre", "dB", "the same at 500-1250 Hz"),
-    "contrast_3": Feature("timbre", "dB", "the same at 1250-3100 Hz"),
-    "contrast_4": Feature("timbre", "dB", "the same at 3100-7000 Hz"),
-    "flatness": Feature("timbre", "dB", "geometric over arithmetic mean of the spectrum, median over frames"),
-    "centroid": Feature("timbre", "octaves over 20 Hz", "centre of the mean power spectrum, 0 for silence"),
+    "chroma_change": Feature("harmony", 0.01, "0..1", "mean cosine distance of chroma half a second apart"),
+    "chroma_entropy": Feature("harmony", 0.05, "bits, 0..3.6", "entropy of the mean chroma"),
+    "harmonic": Feature(
+        "timbre", 0.5, "dB", "harmonic over percussive energy (median filters, Fitzgerald 2010)"
+    ),
+    "contrast_1": Feature("timbre", 1, "dB", "spectral contrast at 200-500 Hz (Jiang et al. 2002)"),
+    "contrast_2": Feature("timbre", 1, "dB", "the same at 500-1250 Hz"),
+    "contrast_3": Feature("timbre", 1, "dB", "the same at 1250-3100 Hz"),
+    "contrast_4": Feature("timbre", 1.5, "dB", "the same at 3100-7000 Hz"),
+    "flatness": Feature(
+        "timbre", 1, "dB", "geometric over arithmetic mean of the spectrum, median over frames"
+    ),
+    "centroid": Feature(
+        "timbre", 0.1, "octaves over 20 Hz", "centre of the mean power spectrum, 0 for silence"
+    ),
     "loudness_range": Feature(
-        "timbre", "dB", "90th less 10th percentile of level in blocks of 100 ms, at most 60"
+        "timbre", 0.5, "dB", "90th less 10th percentile of level in blocks of 100 ms, at most 60"
     ),
 }
 NAMES = tuple(DOCUMENTED)
+RESOLUTIONS = np.array([feature.resolution for feature in DOCUMENTED.values()])  # (30,)
+_TOLD_BY = ("high_energy", "low_energy", "contrast_2", "centroid")  # what tells clips from one another
 FAMILIES = tuple(dict.fromkeys(feature.family for feature in DOCUMENTED.values()))
 
 
@@ -102,6 +121,19 @@ def features(wave: np.ndarray) -> np.ndarray:
     long = magnitudes(wave, LONG, LONG_HOP, centred=True)  # (frames of 128 ms, 2049)
     values = _rhythm(wave, short) | _harmony(long) | _timbre(wave, short, long)
     return np.array([values[name] for name in NAMES], np.float64)
+
+
+def blurred_features(wave: np.ndarray) -> np.ndarray:
+    """Return the features with noise of their resolution added, float64 (30,): what clips are judged by.
+
+    Music that is much alike differs less from clip to clip than a codec changes it, and standardising would
+    make that change as large as a style's. The noise is drawn by some of the values, rounded: equal audio has
+    equal values, on other machines too, whose samples differ in their last bits.
+    """
+    values = features(wave)
+    told = [round(100 * values[k] / RESOLUTIONS[k]) for k in map(NAMES.index, _TOLD_BY)]
+    rng = np.random.default_rng(zlib.crc32(repr(told).encode()))
+    return values + RESOLUTIONS * rng.standard_normal(len(NAMES))
 
 
 def _rhythm(wave: np.ndarray, short: np.ndarray) -> dict[str, float]:

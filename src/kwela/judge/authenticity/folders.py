@@ -51,9 +51,20 @@ class Clip:
         return self.recording.seconds
 
     @property
+    def fault(self) -> str:
+        """Why the clip can't be judged; "" if it can."""
+        if self.copy_of:
+            return f"it repeats {self.copy_of}"
+        if self.seconds < MIN_SECONDS:
+            return f"it holds {self.seconds:.1f} s of sound, under {MIN_SECONDS:g} s"
+        if self.recording.bandwidth < standard_form.MIN_BANDWIDTH:
+            return f"its sample rate leaves {self.recording.bandwidth:.0f} Hz of its sound"
+        return ""
+
+    @property
     def judgeable(self) -> bool:
-        """Whether the clip is long enough and no copy."""
-        return self.seconds >= MIN_SECONDS and not self.copy_of
+        """Whether the clip is long enough, not too dull, and no copy."""
+        return not self.fault
 
 
 @dataclass(frozen=True)
@@ -87,32 +98,35 @@ class ClipFolder:
         """Return the artist of each clip."""
         return [clip.artist for clip in self.clips]
 
-    def keep(self, kept: list[Clip], reason: str) -> ClipFolder:
-        """Return the folder with those clips alone; `reason` is noted for the others."""
-        lost = {clip.path for clip in self.clips} - {clip.path for clip in kept}
-        return replace(
-            self, clips=kept, left_out=self.left_out | {str(path): reason for path in sorted(lost)}
-        )
+    def keep(self, kept: list[Clip], reason: str = "") -> ClipFolder:
+        """Return the folder with those clips alone; `reason`, or their own fault, is noted for the others."""
+        paths = {clip.path for clip in kept}
+        lost = {str(clip.path): reason or clip.fault for clip in self.clips if clip.path not in paths}
+        return replace(self, clips=kept, left_out=self.left_out | dict(sorted(lost.items())))
 
 
 Overlaps = dict[str, Any]  # {kind of overlap: names of clips, or a sentence where it could not be measured}
 
 
 def read_folders(
-    places: dict[str, Path], artists: dict[str, str] | None = None, quick: bool = False, seed: int = 0
+    places: dict[str, Path],
+    artists: dict[str, str] | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    form: StandardForm | None = None,
 ) -> tuple[dict[str, ClipFolder], Overlaps]:
     """Return the folders, without the clips they share and with the features of the others, and the overlaps.
 
     places: {name: folder}. artists: as `clips.read_artists`. quick: at most 150 clips a folder, the same
-    names in each for a seed, artists in turn. Raises UserError naming a folder that is missing or holds
-    nothing readable.
+    names in each for a seed, artists in turn. form: what all clips are brought to; None is what they have in
+    common. Raises UserError naming a folder that is missing or holds nothing readable.
     """
     identified = {name: _identify_clips(name, place, artists) for name, place in places.items()}
     folders, overlaps = separate_folders(identified)
     if quick:
         folders = {name: _draw_clips(folder, seed) for name, folder in folders.items()}
     every = [clip for folder in folders.values() for clip in folder.clips]
-    form = standard_form.common_form(
+    form = form or standard_form.common_form(
         [clip.recording for clip in folder.clips if clip.judgeable] for folder in folders.values()
     )
     features, failed = _map_new_files(measure_features, [clip.path for clip in every], "listening", form)
@@ -142,12 +156,12 @@ def identify_file(path: Path) -> list[Any]:
     The second is a `Recording`. Raises as `clips.load_middle`.
     """
     digest = clips.audio_hash(clips.load_middle(path))
-    return [digest, list(standard_form.describe(standard_form.read(path)))]
+    return [digest, list(standard_form.describe_file(path))]
 
 
 def measure_features(path: Path, form: StandardForm) -> list[float]:
-    """Return the 30 features of a file in the standard form. Raises as `clips.load_middle`."""
-    return audio_features.features(standard_form.load(path, form)).tolist()
+    """Return the 30 blurred features of a file in the standard form. Raises as `clips.load_middle`."""
+    return audio_features.blurred_features(standard_form.load(path, form)).tolist()
 
 
 def separate_folders(folders: dict[str, ClipFolder]) -> tuple[dict[str, ClipFolder], Overlaps]:
@@ -173,7 +187,7 @@ def separate_folders(folders: dict[str, ClipFolder]) -> tuple[dict[str, ClipFold
         overlaps[f"{name}_under_5_s"] = [clip for clip in folder.clips if clip.seconds < MIN_SECONDS]
         if name in TRAINING_SIDES:
             judgeable = [clip for clip in marked if clip.judgeable]
-            separate[name] = separate[name].keep(judgeable, "a repeat, or under 5 s")
+            separate[name] = separate[name].keep(judgeable)
     if "base" in digests and "samples" in digests:
         equal = [clip for clip in folders["samples"].clips if clip.digest in digests["base"]]
         overlaps["samples_equal_to_base"] = equal

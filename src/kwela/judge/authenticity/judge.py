@@ -31,6 +31,7 @@ from kwela.stats import Interval
 MIN_AUC = 0.75  # that the lower end of the AUC's interval must reach
 MIN_ARTISTS = 20  # of reference, and of contrast
 MIN_CLIPS = 40  # of reference, and of contrast: 5 % of fewer is less than two clips
+WITHOUT_TIMBRE = "without timbre"  # the ablation that a recording's colour can't reach
 ALPHA = 0.05  # the p below which samples differ from the base model's clips
 WORTH_FINDING = 0.20  # a difference of shares from the base; to rule out one so large is an answer
 QUICK_STRENGTHS = (0.01, 0.1, 1.0)
@@ -103,8 +104,22 @@ def evaluate(folders: dict[str, ClipFolder], quick: bool = False, seed: int = 0)
             f"reference and contrast are not told apart well enough: the lower end of the AUC is {low}, "
             f"{MIN_AUC} is needed; more clips by more artists, or a plainer contrast, would do"
         )
+    if not evidence.ablations[WITHOUT_TIMBRE].low >= MIN_AUC:
+        return evidence.refuse(_told_by_timbre(evidence))
     passed = _score(evidence, folders)
     return _compare(evidence, folders, passed) if "base" in folders else evidence
+
+
+def _told_by_timbre(evidence: Evidence) -> str:
+    """Say that nothing but the colour of the sound tells reference from contrast."""
+    assert evidence.auc is not None
+    without = evidence.ablations[WITHOUT_TIMBRE]
+    return (
+        f"reference and contrast are told apart by the colour of their sound alone: the AUC is "
+        f"{evidence.auc.value:.2f} with timbre, and {without.value:.2f} without it, with a lower end of "
+        f"{without.low:.2f} where {MIN_AUC} is needed. A codec, an equaliser or a room does the same: "
+        "take clips that were recorded and coded alike"
+    )
 
 
 def _train(evidence: Evidence, folders: dict[str, ClipFolder]) -> None:
@@ -181,17 +196,18 @@ def _shortage(folders: dict[str, ClipFolder]) -> str:
     """Return what there is too little of, empty if there is enough."""
     for name in TRAINING_SIDES:
         artists = len(set(folders[name].artists()))
-        if not artists and folders[name].left_out:
-            return (
-                f"{name}: nothing is left of it: every clip is in reference and contrast both, or under 5 s"
-            )
+        reasons = list(folders[name].left_out.values())
+        lost = f"; {len(reasons)} clips are left out, the first because {reasons[0]}" if reasons else ""
+        if not artists and lost:
+            return f"{name}: nothing is left of it{lost}"
         if artists < MIN_ARTISTS:
             return (
                 f"{name}: {artists} artists, {MIN_ARTISTS} are needed to speak of more than these "
-                "(an artist is a CSV's column, else a file's name before its first '-')"
+                f"(an artist is a CSV's column, else a file's name before its first '-'){lost}"
             )
         if len(folders[name]) < MIN_CLIPS:
-            return f"{name}: {len(folders[name])} clips, {MIN_CLIPS} are needed; 60 make it worth while"
+            found = f"{len(folders[name])} clips, {MIN_CLIPS} are needed"
+            return f"{name}: {found}; 60 make it worth while{lost}"
     return "" if len(folders["samples"]) else "every sample is a reference or contrast clip"
 
 

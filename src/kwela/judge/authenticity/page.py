@@ -298,7 +298,7 @@ def _files(card: Scorecard, folders: dict[str, ClipFolder], overlaps: Overlaps) 
     text = (
         f"{form.seconds:g} s of each clip from its middle, without the silence at its ends; mono, 16 kHz, "
         f"nothing above {form.bandwidth:g} Hz, -23 LUFS, noise {-form.noise:g} dB below, MP3 at 32 kbit/s "
-        "and back. The shortest and the dullest clip set the length and the bandwidth."
+        "and back. The shortest clip sets the length, the dullest and the noisiest folder the rest."
     )
     if lines:
         text += (

@@ -5,9 +5,9 @@ Reference, contrast, samples and base are all brought to what the poorest of the
 - *Channels* are mixed to one.
 - *Silence at the ends* is cut off, and the constant offset (DC) is removed.
 - *Length*: as many seconds of each as the shortest clip gives, from its middle. The window moves by up to a
-  quarter of a second, by a hash of the audio, so that it does not begin on the first note of the short clips
+  quarter of a second, by a hash of its levels, so that it does not begin on the first note of the short clips
   alone.
-- *Bandwidth*: nothing above 7 kHz, or above the frequency at which the dullest clip was cut off.
+- *Bandwidth*: nothing above 7 kHz, or above the frequency at which the dullest folder was cut off.
 - *Loudness*: -23 LUFS.
 - *Noise floor*: noise is added until all have as much as the noisier folder, at least 40 dB below the music.
   Dither, rounding and hiss disappear in it.
@@ -29,6 +29,7 @@ import soxr
 from kwela.judge.authenticity import stereo
 from kwela.judge.shared import clips
 from kwela.judge.shared.spectrum import magnitudes
+from kwela.music.audio_files.facts import facts
 from kwela.music.loudness import loudness
 
 RATE = clips.RATE
@@ -74,10 +75,10 @@ class Recording(NamedTuple):
 
 
 def common_form(folders: Iterable[Sequence[Recording]]) -> StandardForm:
-    """Return the form that the shortest, the dullest and nearly the noisiest of all clips can take.
+    """Return the form that the shortest clip and the dullest and noisiest folder can take.
 
-    folders: the clips of each. A folder's noise is `usual_noise`, so that a few dense clips, whose noise
-    can't be told from their music, do not hide the music of the others.
+    folders: the clips of each. A folder's bandwidth and noise are what three quarters of its clips keep: a
+    few dull or dense clips, which may be so by their music, do not hide the music of the others.
     """
     sides = [list(folder) for folder in folders]
     known = [recording for side in sides for recording in side]
@@ -87,9 +88,14 @@ def common_form(folders: Iterable[Sequence[Recording]]) -> StandardForm:
     noise = max(usual_noise(side) for side in sides if side)
     return StandardForm(
         math.floor(10 * min(MAX_SECONDS, shortest) + 1e-6) / 10,
-        min(recording.bandwidth for recording in known),
+        min(usual_bandwidth(side) for side in sides if side),
         round(float(np.clip(noise + NOISE_MARGIN, LEAST_NOISE, MOST_NOISE)), 1),
     )
+
+
+def usual_bandwidth(recordings: Sequence[Recording]) -> float:
+    """Return the bandwidth in Hz that three quarters of the recordings, one at least, have."""
+    return float(np.quantile([recording.bandwidth for recording in recordings], 0.25, method="lower"))
 
 
 def usual_noise(recordings: Sequence[Recording]) -> float:
@@ -133,6 +139,13 @@ def describe(wave: np.ndarray) -> Recording:
     """Return what samples at 16 kHz, at least one, have besides their music."""
     sound = trim(wave)
     return Recording(len(sound) / RATE, bandwidth(sound), noise_floor(sound))
+
+
+def describe_file(path: Path) -> Recording:
+    """Return what a file has besides its music. Raises as `read`."""
+    found = describe(read(path))
+    nyquist = 0.5 * min(part.rate for part in facts(path).parts)
+    return found._replace(bandwidth=min(found.bandwidth, nyquist - TRANSITION))
 
 
 def trim(wave: np.ndarray) -> np.ndarray:
@@ -190,7 +203,10 @@ def _cut_window(sound: np.ndarray, count: int) -> np.ndarray:
     spare = len(sound) - count
     if spare <= 0:
         return clips.cut_or_repeat(sound, count)
-    place = zlib.crc32((np.clip(sound, -1, 1) * 32767).round().astype("<i2").tobytes()) / 2**32
+    # By the levels of the halves, not by the samples, whose last bits differ from machine to machine.
+    halves = [float(np.square(half, dtype=np.float64).mean()) for half in np.array_split(sound, 2)]
+    balance = round(1e4 * math.log10((halves[0] + 1e-12) / (halves[1] + 1e-12)))
+    place = zlib.crc32(str(balance).encode()) / 2**32
     reach = min(spare, round(SPARE_SECONDS * RATE))
     start = (spare - reach) // 2 + int(place * reach)
     return sound[start : start + count]

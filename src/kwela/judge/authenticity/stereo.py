@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import soundfile
+
+from kwela.music.audio_files.facts import facts, unreadable
+from kwela.music.audio_files.part import Damaged, NotAudio
 
 COMPARED = 5.0  # seconds
 LATEST = 0.03  # seconds by which a copy may be late
@@ -18,21 +20,23 @@ ALIKE = 0.9  # correlation of the channels' differences from sample to sample
 def channel_of_copies(path: Path, seconds: float) -> tuple[np.ndarray, int] | None:
     """Return the louder channel of the middle `seconds`, (samples,), and its rate in Hz.
 
-    None for other files, and for one that libsndfile cannot read.
+    None for other files, and for a file that changes its format on the way. Raises UserError for a file that
+    can't be read.
     """
+    parts = facts(path).parts
+    if len(parts) != 1 or parts[0].channels != 2:
+        return None
+    part = parts[0]
+    count = min(part.frames, round(seconds * part.rate))
+    first = (part.frames - count) // 2
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.channels != 2:
-                return None
-            count = min(file.frames, round(seconds * file.samplerate))
-            file.seek((file.frames - count) // 2)
-            samples, rate = file.read(count, dtype="float32", always_2d=True), file.samplerate
-    except (soundfile.LibsndfileError, RuntimeError):
+        samples = np.concatenate(list(part.blocks(first, first + count)))
+    except (NotAudio, Damaged) as error:
+        raise unreadable(path, str(error)) from None
+    left, right = samples[: round(COMPARED * part.rate)].T
+    if not np.isfinite(samples).all() or not _are_copies(left, right, part.rate):
         return None
-    left, right = samples[: round(COMPARED * rate)].T
-    if not np.isfinite(samples).all() or not _are_copies(left, right, rate):
-        return None
-    return np.ascontiguousarray(samples[:, int(np.square(samples).sum(0).argmax())]), rate
+    return np.ascontiguousarray(samples[:, int(np.square(samples).sum(0).argmax())], np.float32), part.rate
 
 
 def _are_copies(left: np.ndarray, right: np.ndarray, rate: int) -> bool:
