@@ -9,8 +9,8 @@ shown on the same songs; PYTHON is an interpreter that has music21 and chorder.
 - root: of each labelled beat. `maj/min` and `sevenths`: root and quality, over the beats whose label is
   major or minor (with or without a seventh or sixth), or one of maj, min, 7, maj7, min7 exactly (the
   vocabularies of MIREX). `only sevenths`: the last of these over the labels 7, maj7 and min7 alone.
-- Template baseline: Krumhansl-Kessler profiles, and the best of 24 triads in the pitch classes of each half
-  bar.
+- Template baseline: Krumhansl-Kessler profiles, and the best of 24 triads in the pitch classes of each beat
+  and of its half bar (roots of shares, added up).
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def templates(song: pop909.Song) -> Guess:
     key = int(np.argmax([np.corrcoef(whole, profile)[0, 1] for profile in PROFILES]))
     halves = np.flatnonzero(song.grid.strength < 2)
     sizes = np.diff(np.append(halves, len(classes)))
-    best = np.repeat((np.add.reduceat(classes, halves, axis=0) @ TRIADS.T).argmax(1), sizes)
+    half = np.repeat(np.add.reduceat(classes, halves, axis=0), sizes, axis=0)
+    fit = sum(np.sqrt(chords.share(part)) @ TRIADS.T for part in (classes, half))
+    best = fit.argmax(1)
     return Guess(np.full(song.notes.bars, key), best // 2, best % 2)
 
 
@@ -140,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peer-python", default=sys.executable)
-    parser.add_argument("--peer-songs", type=int, default=120, help="0: no peers")
+    parser.add_argument("--peer-songs", type=int, default=180, help="0: no peers")
     options = parser.parse_args()
     every = list(pop909.songs(options.folder))
     if not every:
@@ -152,7 +154,8 @@ def main() -> None:
         rows[f"templates, {half}"] = accuracy(chosen, [templates(song) for song in chosen])
     speed = songs_a_second(chosen)
     if options.peer_songs:
-        some = chosen[:: max(1, len(chosen) // options.peer_songs)][: options.peer_songs]
+        count = min(options.peer_songs, len(chosen))
+        some = [chosen[index] for index in np.linspace(0, len(chosen) - 1, count).astype(int)]
         rows[f"kwela, {len(some)} odd"] = own = accuracy(some, [ours(song) for song in some])
         guesses, report = peers(some, options.peer_python)
         rows["music21 and chorder, the same"] = their = accuracy(some, guesses)

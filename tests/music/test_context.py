@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ from hypothesis import strategies as st
 from made_score import score_of
 
 from kwela.errors import UserError
-from kwela.music import beat_grid, written_context
+from kwela.music import beat_grid, chords, written_context
 from kwela.music.chords import QUALITIES, TONES
-from kwela.music.context import measure
+from kwela.music.context import CONTEXT_VERSION, measure
 
 Q = 480
 NAMES = ["C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"]
@@ -216,3 +218,12 @@ def test_a_score_with_negative_times_is_refused():
     score.tracks[0].notes[0].time = -5
     with pytest.raises(UserError, match="out of range"):
         measure(score)
+
+
+# The coefficients of each version: other ones give other contexts, so they need another number.
+COEFFICIENTS = {1: "ebdb1f24b72a6812629d275b2ad5780cb3cb23da39d4fb746870e8205275e99f"}
+
+
+def test_other_coefficients_need_another_version():
+    stored = (Path(chords.__file__).parent / "harmony.json").read_bytes()
+    assert hashlib.sha256(stored).hexdigest() == COEFFICIENTS[CONTEXT_VERSION]
