@@ -2,7 +2,7 @@
 
 The folder holds 001.mid to 909.mid (some numbers are missing). Track 1 is the music. Track 2, `chords` or
 `MIDI 01`, holds the chords as notes; its lowest note is the bass. Songs 518 and 620 are badly aligned and left
-out. Labels tuned on even song numbers, reported on odd ones.
+out. What is tuned is tuned on even song numbers, and figures to quote are of the odd ones.
 """
 
 from __future__ import annotations
