@@ -77,6 +77,21 @@ def test_channels_that_cancel_are_not_silence(suffix: str, tmp_path: Path) -> No
     assert level(plain) == pytest.approx(LEVEL / 2, rel=0.1)  # otherwise the mean
 
 
+@pytest.mark.parametrize("codec", ["pcm_f32le", "pcm_f64le"])
+@pytest.mark.parametrize("container", ["matroska", "mov"])
+def test_floating_samples_in_other_containers_are_looked_at_too(
+    codec: str, container: str, tmp_path: Path
+) -> None:
+    bad = TONE.copy()
+    bad[2 * made.RATE] = np.nan
+    path = tmp_path / "x.wav"
+    path.write_bytes(made.encoded(TONE, made.RATE, codec, container))
+    audio.probe(path)
+    path.write_bytes(made.encoded(bad, made.RATE, codec, container))
+    with pytest.raises(audio.UnreadableAudio, match=r"its sample at 2\.000 s is NaN"):
+        audio.probe(path)
+
+
 def test_channels_that_cancel_only_somewhere_or_among_six_are_not_silence(tmp_path: Path) -> None:
     half = np.where(np.arange(len(TONE)) < len(TONE) // 2, TONE, -TONE)
     path = write(tmp_path / "x.wav", np.stack([TONE, half], 1))
@@ -175,6 +190,8 @@ def test_no_more_than_some_hours_are_read_at_once(tmp_path: Path, monkeypatch: p
         ("x.mp3", b"la la la\n" * 99, "no audio that kwela knows"),
         ("x.ogg", made.by_sndfile(TONE, kind="OGG")[:60], "it holds no samples"),
         ("x.flac", made.by_sndfile(TONE)[:40], "truncated before its samples"),
+        ("x.ogg", b"OggS" + bytes(400), "truncated before its samples"),
+        ("x.mp3", b"\x89PNG\r\n\x1a\n" + bytes(5000), "no audio that kwela knows"),
         (
             "x.m4a",
             made.encoded(TONE, made.RATE, "aac", "ipod", 64_000)[:5000],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,9 @@ def make(name: str) -> bytes:
         "96k.opus": lambda: made.encoded(WAVE, 48_000, "libopus", "opus", 96_000),
         "vorbis.ogg": lambda: made.by_sndfile(WAVE, 44_100, "OGG"),
         "low.ogg": lambda: made.by_sndfile(LOW, 16_000, "OGG"),
+        "end.ogg": lambda: made.by_sndfile(made.tone(2.8), made.RATE, "OGG"),
+        "flac.oga": lambda: made.encoded(WAVE[:, 0], 44_100, "flac", "ogg"),
+        "ima.caf": lambda: made.encoded(WAVE[:, 0], 44_100, "adpcm_ima_qt", "caf"),
         "plain.flac": lambda: made.by_sndfile(WAVE, 44_100),
         "open.flac": lambda: made.flac_claiming(made.by_sndfile(WAVE, 48_000), 0),
         "odd.wav": lambda: made.wav(WAVE, 44_056),
@@ -45,7 +49,7 @@ def make(name: str) -> bytes:
 NAMES = [
     *["32k.mp3", "8k.mp3", "64k.mp3", "128k.mp3", "vbr.mp3", "plain.mp3", "128k.m4a", "32k.m4a", "64k.aac"],
     *["alac.m4a", "12k.opus", "96k.opus", "vorbis.ogg", "low.ogg", "plain.flac", "open.flac", "odd.wav"],
-    *["low.wav", "adpcm.wav"],
+    *["low.wav", "adpcm.wav", "end.ogg", "flac.oga", "ima.caf"],
 ]
 
 
@@ -68,6 +72,25 @@ def test_a_segment_is_that_stretch_of_the_whole(
     assert len(found) == len(expected)
     tolerance = 1e-5 if path.name == "odd.wav" else 2e-6  # soxr interpolates where no small ratio is
     np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 2.8, 7.77])
+def test_the_last_page_of_a_vorbis_file_is_found_where_it_is(seconds: float, tmp_path: Path) -> None:
+    path = tmp_path / "x.ogg"
+    path.write_bytes(made.by_sndfile(made.tone(seconds), made.RATE, "OGG"))
+    whole = audio.load(path)
+    starts = np.arange(max(0.0, seconds - 1.5), seconds - 0.1, 0.05)
+    for start in starts:
+        at = round(start * audio.SAMPLE_RATE)
+        np.testing.assert_allclose(audio.load(path, start, 0.1), whole[at : at + 4410], atol=2e-6)
+
+
+def test_libsndfile_alone_would_miss_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "x.ogg"
+    path.write_bytes(made.by_sndfile(made.tone(2.8), made.RATE, "OGG"))
+    whole, _ = soundfile.read(path)
+    wrong, _ = soundfile.read(path, start=len(whole) - 5000, frames=1000)
+    assert np.abs(wrong - whole[-5000:-4000]).max() > 0.1
 
 
 def test_a_decoder_that_begins_at_the_segment_would_be_seen(

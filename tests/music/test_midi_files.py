@@ -284,6 +284,7 @@ def mac_binary(data: bytes) -> bytes:
     [
         riff(PLAIN),
         riff(PLAIN, before=b"LIST\3\0\0\0abc\0"),
+        riff(PLAIN, before=b"DISP\3\0\0\0abc"),  # without its pad byte
         mac_binary(PLAIN),
         gzip.compress(PLAIN),
         gzip.compress(riff(PLAIN)),

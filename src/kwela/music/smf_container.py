@@ -94,7 +94,9 @@ def _from_riff(data: bytes) -> bytes:
         if data[at : at + 4] == b"data":
             body = data[at + 8 : at + 8 + length]
             return body if len(body) >= 14 else data[at + 8 :]
-        at += 8 + length + length % 2
+        at += 8 + length
+        if length % 2 and not is_name(data[at : at + 4]):  # some programs leave the pad byte out
+            at += 1
     raise NotReadable("a RIFF file (RMID) without MIDI data")
 
 

@@ -130,8 +130,9 @@ def _ogg(path: Path) -> list[Part]:
         span = None if len(links) == 1 else link.span
         part: Part | None = None
         if link.plausible and link.codec == b"\x01vorbis":
-            part = sndfile.find(path, span)
-        is_honest = link.plausible and link.codec != b"\x01vorbis"  # else libsndfile would have taken it
+            part = sndfile.find(path, span, link.last_page)
+        # Vorbis would have been taken by libsndfile; with FLAC and Speex FFmpeg seeks to wrong places.
+        is_honest = link.plausible and link.codec == b"OpusHead"
         parts.append(part or ffmpeg.find(path, span, seekable=is_honest))
     return parts
 
@@ -139,7 +140,8 @@ def _ogg(path: Path) -> list[Part]:
 def _fault(parts: Sequence[Part]) -> str | None:
     """Return why samples of a file are no sound. Only floating samples can be anything; all are looked at."""
     for part in parts:
-        if isinstance(part, pcm.Samples) and part.kind == "f":
+        in_ffmpeg = isinstance(part, ffmpeg.FfmpegPart) and part.codec.startswith("pcm_f")
+        if in_ffmpeg or (isinstance(part, pcm.Samples) and part.kind == "f"):
             at = 0
             for block in part.blocks(0, part.frames):
                 if (why := not_sound(block, part.rate, at)) is not None:

@@ -2,9 +2,9 @@
 
 - A header's length is believed only where the file's end agrees: its last second is decoded, and stands where
   the header says. Otherwise the file is decoded once from end to end, and always from its beginning.
-- Decoding begins before the wanted place, because codecs need time to settle. AAC and Opus make noise from
-  all that they decoded before, so their decoders begin anew at fixed places: a segment then has the noise of
-  the whole.
+- Decoding begins before the wanted place, because codecs need time to settle. What AAC, Opus and QuickTime's
+  ADPCM give depends a little on all that they decoded before, so their decoders begin anew at fixed places: a
+  segment is then the same as in the whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FFMPEG = {
 }
 _EARLY, _EARLY_NOISY = 1.0, 0.5  # seconds decoded before the wanted place
 _ANCHOR = 4.0  # seconds between the places at which the decoder of a noisy codec begins anew
-_NOISY = frozenset({"aac", "opus", "libopus", "aac_latm"})
+_NOISY = frozenset({"aac", "opus", "libopus", "aac_latm", "adpcm_ima_qt"})
 _BY_BYTES = ("wav", "w64", "aiff", "au")
 _PACKETS, _SMALLEST = 5000, 32  # after so many packets, they have had so many samples each
 _TAIL = 0.5  # seconds decoded at the end, to see whether the header is right
@@ -218,7 +218,9 @@ def _opened(path: Path, span: tuple[int, int] | None) -> Iterator[InputContainer
             if not getattr(container.streams.audio[0], "rate", None):
                 raise NotAudio("its codec is not known")
             yield container
-    except av.error.InvalidDataError as error:
+    except (av.error.InvalidDataError, av.error.EOFError, av.error.ArgumentError) as error:
         raise NothingKnown(str(error)) from None
+    except (av.error.PatchWelcomeError, av.error.DecoderNotFoundError):
+        raise NotAudio("its codec is not known") from None
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise NotAudio(getattr(error, "strerror", None) or str(error).split("\n")[0]) from None

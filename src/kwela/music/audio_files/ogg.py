@@ -18,6 +18,7 @@ class Link(NamedTuple):
     span: tuple[int, int]  # bytes
     codec: bytes  # the first packet's first bytes
     plausible: bool  # no page claims more sound than its packets can hold
+    last_page: int  # samples of the last page, by its number and that of the page before
 
 
 _OGG_LONGEST = {b"\x01vorbis": 4096, b"OpusHead": 5760}  # samples that a packet holds at most
@@ -28,7 +29,7 @@ def links(path: Path) -> list[Link]:
     found: list[Link] = []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at, begin, size = 0, 0, len(data)
-        codec, last, plausible, began = b"", 0, True, False
+        codec, last, before, plausible, began = b"", 0, 0, True, False
         while at + 27 <= size:
             if data[at : at + 4] != b"OggS":
                 at = data.find(b"OggS", at, at + (1 << 20))
@@ -41,10 +42,10 @@ def links(path: Path) -> list[Link]:
             if end > size:
                 break  # cut inside a page
             if flags & 2 and began:
-                found.append(Link((begin, at), codec, plausible))
+                found.append(Link((begin, at), codec, plausible, last - before))
                 if len(found) > _MOST_LINKS:
                     raise Damaged(f"it is a chain of more than {_MOST_LINKS} files")
-                begin, codec, last, plausible, began = at, b"", 0, True, False
+                begin, codec, last, before, plausible, began = at, b"", 0, 0, True, False
             began = began or not flags & 2
             if flags & 2 and not codec:
                 codec = next((name for name in _OGG_LONGEST if data[body : body + len(name)] == name), b"")
@@ -52,8 +53,8 @@ def links(path: Path) -> list[Link]:
                 packets = segments - lacing.count(255) + 1
                 most = packets * _OGG_LONGEST[codec] if last else 1 << 62  # a recorded stream begins anywhere
                 plausible = plausible and 0 <= granule - last <= most
-                last = granule
+                before, last = last, granule
             at = end
         if began:
-            found.append(Link((begin, at if at > begin else size), codec, plausible))
+            found.append(Link((begin, at if at > begin else size), codec, plausible, last - before))
     return found

@@ -31,13 +31,14 @@ class SndfilePart:
     channels: int
     frames: int
     claimed: int | None
+    surest: int  # the last sample at which a seek ends where it should
 
     def blocks(self, first: int, stop: int) -> Iterator[np.ndarray]:
         """Yield samples, as `Part.blocks`. Raises Damaged."""
         stop = min(stop, self.frames)
         with self._opened() as file:
             if first:
-                file.seek(first)
+                self._seek(file, first)
             step = max(1, _BLOCK // self.channels)
             while first < stop:
                 block = file.read(min(step, stop - first), dtype="float32", always_2d=True)
@@ -50,8 +51,13 @@ class SndfilePart:
         """Yield samples, as `Part.glimpses`. Raises Damaged."""
         with self._opened() as file:
             for place in places:
-                file.seek(place)
+                self._seek(file, place)
                 yield file.read(count, dtype="float32", always_2d=True)
+
+    def _seek(self, file: soundfile.SoundFile, place: int) -> None:
+        file.seek(min(place, self.surest))
+        if place > self.surest:
+            file.read(place - self.surest, dtype="float32", always_2d=True)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[soundfile.SoundFile]:
@@ -62,8 +68,12 @@ class SndfilePart:
             raise part.Damaged("damaged in its middle") from None
 
 
-def find(path: Path, span: tuple[int, int] | None = None) -> SndfilePart | None:
-    """Return the part that libsndfile reads, or None if it can't, or if the end disagrees with the header."""
+def find(path: Path, span: tuple[int, int] | None = None, last_page: int | None = None) -> SndfilePart | None:
+    """Return the part that libsndfile reads, or None if it can't, or if the end disagrees with the header.
+
+    last_page: the samples of an Ogg's last page. The last packet may be cut there, which libsndfile takes for
+    a shift of the whole page when it seeks: so it seeks to the page before, and reads on.
+    """
     try:
         with part.source(path, span) as source, soundfile.SoundFile(source) as file:
             frames = file.frames
@@ -77,7 +87,8 @@ def find(path: Path, span: tuple[int, int] | None = None) -> SndfilePart | None:
             file.seek(frames - last)
             if len(file.read(last, dtype="int16", always_2d=True)) != last:
                 return None
-            return SndfilePart(path, span, file.samplerate, file.channels, frames, frames)
+            surest = max(0, frames - last_page) if last_page is not None else frames
+            return SndfilePart(path, span, file.samplerate, file.channels, frames, frames, surest)
     except soundfile.LibsndfileError:
         return None  # a codec that it lacks: FFmpeg decides
 
