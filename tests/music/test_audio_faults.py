@@ -84,12 +84,11 @@ def test_floating_samples_in_other_containers_are_looked_at_too(
 ) -> None:
     bad = TONE.copy()
     bad[2 * made.RATE] = np.nan
-    path = tmp_path / "x.wav"
-    path.write_bytes(made.encoded(TONE, made.RATE, codec, container))
-    audio.probe(path)
-    path.write_bytes(made.encoded(bad, made.RATE, codec, container))
+    (tmp_path / "good.wav").write_bytes(made.encoded(TONE, made.RATE, codec, container))
+    audio.probe(tmp_path / "good.wav")
+    (tmp_path / "bad.wav").write_bytes(made.encoded(bad, made.RATE, codec, container))
     with pytest.raises(audio.UnreadableAudio, match=r"its sample at 2\.000 s is NaN"):
-        audio.probe(path)
+        audio.probe(tmp_path / "bad.wav")
 
 
 def test_channels_that_cancel_only_somewhere_or_among_six_are_not_silence(tmp_path: Path) -> None:
