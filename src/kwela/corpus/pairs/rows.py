@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _FILES = ("audio_path", "midi_path", "target_pointcloud_path")
 _SECONDS = ("offset", "start")
+ADDED_KEYS = ("emotion64", "where", "row_hash", "fault")  # by `read`; a row that is written again has none
 _LONGEST = 1e6  # seconds; eleven days
 
 

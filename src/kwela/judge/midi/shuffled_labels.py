@@ -37,7 +37,7 @@ def write_shuffled_rows(training: Path, out: Path, seed: int = 0) -> None:
     other_song = dict(zip(songs, np.random.default_rng(seed).permutation(songs).tolist(), strict=True))
     lines = []
     for row in rows:
-        as_written = {key: value for key, value in row.items() if key not in ("emotion64", "where")}
+        as_written = {key: value for key, value in row.items() if key not in manifest_rows.ADDED_KEYS}
         emotion = emotion_of[other_song[row["group"]]]
         lines.append(json.dumps(as_written | {"emotion": emotion, "emotion_source": "permuted"}))
     files.write(out, "\n".join(lines) + "\n")
