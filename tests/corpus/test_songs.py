@@ -44,6 +44,15 @@ def groups(*stems: str) -> list[list[str]]:
         ["Artist/Title", "Artist/Title.1", "Artist/Title.2"],  # Lakh
         ["x/Song_vocals", "x/Song_drums", "x/Song_bass", "x/Song"],
         ["vocals/Song 1", "drums/Song 1"],
+        ["x/Song", "x/Song_vocals"],
+        ["x/Song.L", "x/Song.R"],
+        ["ZOOM0001_LR", "ZOOM0001_Tr1", "ZOOM0001_Tr12"],
+        ["MAPS_MUS-bach_846_ENSTDkCl", "MAPS_MUS-bach_846_AkPnBcht"],
+        ["Song - Kopie", "Song - Copie (2)", "Song - Cópia", "Song のコピー", "Song"],
+        ["Song_Mixdown_03", "Song v.2", "Song 2nd take", "Song_basic_pitch", "Song_bars_9_16", "Song"],
+        ["Song_seg1of3", "Song_start1500", "Song_offset 2.5s", "Song 1m30s", "Song_seg_03_of_03"],
+        ["Song_up2", "Song_down3", "Song_speed1.1", "Song_x0.9", "Song_ps-2", "Song"],
+        ["夜の歌 (ライブ)", "夜の歌（カラオケ）", "夜の歌"],
         ["wav/01", "flac/01", "train/01"],
         ["A/01 Yesterday", "Best of/07 Yesterday (Live)", "B/Yesterday - Remastered"],
         ["001/001", "001/versions/001-v1"],  # POP909
@@ -67,6 +76,8 @@ def groups(*stems: str) -> list[list[str]]:
             "song_30s",
         ],
         ["song_pitch+2", "song_+2st", "song_noise", "song_320kbps", "Song.mp3", "song"],
+        ["Step Up 2", "Step Up 3", "Kick Start", "Midi", "Disc Tr1", "Disc Tr2", "Vitamin C", "Vitamin R"],
+        ["x/Blue", "x/Blue Guitar", "y/Blue_piano"],
         ["Ann - Album - 01 Yesterday", "Ann - Album (Remastered) - 01 Yesterday"],  # Bandcamp
         ["happy/Song A/chunks/0001", "happy/Song A/chunks/0002"],
     ],

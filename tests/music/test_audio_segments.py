@@ -15,6 +15,7 @@ from kwela.music import audio
 
 WAVE = np.stack([made.tone(9.0, 44_100), made.tone(9.0, 44_100, 660.0, 0.05)], 1)
 LOW = made.tone(9.0, 16_000, noise=0.1)
+LIVE = made.tone(9.0, 48_000)
 VBR = {"global_quality": "590", "flags": "+qscale"}
 
 
@@ -38,6 +39,9 @@ def make(name: str) -> bytes:
         "end.ogg": lambda: made.by_sndfile(made.tone(2.8), made.RATE, "OGG"),
         "flac.oga": lambda: made.encoded(WAVE[:, 0], 44_100, "flac", "ogg"),
         "ima.caf": lambda: made.encoded(WAVE[:, 0], 44_100, "adpcm_ima_qt", "caf"),
+        "two.mp2": lambda: made.encoded(WAVE, 44_100, "mp2", "mp2", 128_000),
+        "aac.mp4": lambda: made.encoded(WAVE, 44_100, "aac", "mp4", 96_000),
+        "live.webm": lambda: made.encoded(LIVE, 48_000, "libopus", "webm", 64_000, {"live": "1"}),
         "plain.flac": lambda: made.by_sndfile(WAVE, 44_100),
         "open.flac": lambda: made.flac_claiming(made.by_sndfile(WAVE, 48_000), 0),
         "odd.wav": lambda: made.wav(WAVE, 44_056),
@@ -49,7 +53,7 @@ def make(name: str) -> bytes:
 NAMES = [
     *["32k.mp3", "8k.mp3", "64k.mp3", "128k.mp3", "vbr.mp3", "plain.mp3", "128k.m4a", "32k.m4a", "64k.aac"],
     *["alac.m4a", "12k.opus", "96k.opus", "vorbis.ogg", "low.ogg", "plain.flac", "open.flac", "odd.wav"],
-    *["low.wav", "adpcm.wav", "end.ogg", "flac.oga", "ima.caf"],
+    *["low.wav", "adpcm.wav", "end.ogg", "flac.oga", "ima.caf", "two.mp2", "aac.mp4", "live.webm"],
 ]
 
 
@@ -66,6 +70,7 @@ def test_a_segment_is_that_stretch_of_the_whole(
     file: tuple[Path, np.ndarray], start: float, seconds: float
 ) -> None:
     path, whole = file
+    assert path.suffix in audio.AUDIO_SUFFIXES and len(whole) > 2.7 * audio.SAMPLE_RATE
     at = round(start * audio.SAMPLE_RATE)
     expected = whole[at : at + round(seconds * audio.SAMPLE_RATE)]
     found = audio.load(path, start, seconds)

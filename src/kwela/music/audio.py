@@ -34,7 +34,8 @@ FLOOR = 1e-5  # power below this is silence: log10 gives -5
 # The endings of the files that are looked for as audio, in lower case. What a file is, its content decides.
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aiff", ".aif", ".aifc", ".au", ".caf"}
-    | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac"}
+    | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".m4a", ".m4b", ".aac"}
+    | {".mka", ".webm", ".mp4", ".snd"}
 )
 
 _MARGIN = 0.1  # seconds read on each side of a segment, because the filters of resampling need time to settle

@@ -38,7 +38,8 @@ _FORMATS = WORDS["format_folders"]  # folders that sort by format or use don't t
 GENERAL_WORDS = _GENERAL | _ROLES | _PIECES
 _SECTIONS = WORDS["sections"]
 _TAIL = "|".join(sorted(_INSTRUMENTS | _SECTIONS))
-_INSTRUMENT = re.compile(rf"[\s_-]+(no[\s_])?({_TAIL})[\s_]?\d*$", re.IGNORECASE)
+# "Song_vocals", "Song_chorus 2"; and the two sides of a stereo recording, "Song.L" and "Song.R".
+_INSTRUMENT = re.compile(rf"[\s_.-]+((no[\s_])?({_TAIL})[\s_]?\d*|l|r|left|right)$", re.IGNORECASE)
 _TRACK_NUMBER = re.compile(r"^(?:\d-)?\d{2}(?:\. ?| - | )(?=\D)")  # "01 ", "01. ", "01 - ", "1-01 "
 _OF_ALBUM = re.compile(r"^(.+?) - .+ - \d{2} (.+)$")  # "Artist - Album - 01 Title"
 _COPY_NUMBER = re.compile(r"^(.+)\.\d{1,2}$")
@@ -224,6 +225,8 @@ def _copies_and_stems(songs: Sequence[str], paths: Sequence[Parts]) -> list[list
         if copy and (*path[:-1], copy[1]) in there:
             links.append([there[(*path[:-1], copy[1])], index])
         base = _INSTRUMENT.sub("", song)
+        if base not in ("", song) and song[len(base)] != " " and (*path[:-1], base) in there:
+            links.append([there[(*path[:-1], base)], index])
         stems.append((_telling(path[:-1]), split.normal_form(base)) if base not in ("", song) else None)
     for indexes in _links(stems):
         base = _INSTRUMENT.sub("", songs[indexes[0]])

@@ -14,25 +14,30 @@ from collections.abc import Iterable
 # What a file name may end in and still be the same song, after a separator ("_v2") or in brackets ("(live)").
 # A bare number is not here: track_001 and track_002 are two.
 VERSION_SUFFIXES = (
-    r"v\d+(\.\d+)*",  # v2, v1.3
+    r"(v|ver|version)[\s_.]?\d+(\.\d+)*",  # v2, v1.3, ver.2
     r"(ver|version|take|mix|copy|alt|edit|render|rendition|performance|perf|aug|augmented|crop)[\s_]?\d*",
+    r"(kopie|copie|copia|cópia|のコピー)[\s_]?\d*|\d+(st|nd|rd|th)[\s_]take",
+    r"(up|down)\d+|(speed|rate|ts|x)\d+\.\d+|ps[+-]?\d+",  # shifted by semitones, or stretched in time
+    r"midi|transcribed|transcription|basic[\s_]pitch",
+    r"ENSTDk(Am|Cl)|AkPn(Bcht|Bsdf|CGdD|Stgb)|SptkBG(Am|Cl)|StbgTGd2",  # the pianos of MAPS
     r"(live|demo|remix|remaster|remastered|mastered|final|draft|acoustic|instrumental|unplugged|karaoke)[\s_]?\d*",
     r"(cover|original|orig|extended|radio[\s_](edit|mix)|slowed|sped[\s_]up|reprise|clean|quanti[sz]ed)",
     r"transposed?|(transposed?|key|tempo|pitch|shift|stretch)[\s_]?[+-]?\d+(\.\d+)?",  # "up tempo" stays
     r"(\d{4}[\s_-]+)?(digital(ly)?[\s_])?remaster(ed)?([\s_]+(version|edition|\d{4}))*",  # 2009 Remaster
     r"remasteri[sz]ad[oa]|remasteris[ée]|remastert|(en|ao|dal)[\s_](vivo|directo)|en[\s_](concert|public)",
     r"(single|album|long|short|mono|stereo|piano|acoustic|live|original|extended|studio)[\s_](version|mix|edit)",
-    r"(club|dub|rough|full|final|stereo|mono|extended|original)[\s_]mix|mixdown|premaster|unmastered",
-    r"\d{2}[\s_-]?bit|\d{2,3}(\.\d)?[\s_]?khz?|\d{2,3}[\s_]?kbps|normali[sz]ed|trimmed",
+    r"(club|dub|rough|full|final|stereo|mono|extended|original)[\s_]mix|mixdown[\s_]?\d*|premaster|unmastered",
+    r"\d{2}[\s_-]?bit|\d{2,3}(\.\d)?[\s_]?khz?|\d{2,3}[\s_]?kbps|normali[sz]ed|unquanti[sz]ed|trimmed",
     r"inst|tv[\s_](mix|track)|no[\s_](vox|vocals|drums|bass)|[+-]\d+[\s_]?(st|semitones?|cents)",
     r"(official[\s_])?(music|lyrics?)[\s_]video|official[\s_](audio|video)|a[\s_]?cappella|acapella",
 )
 # Pieces that a song was cut into: all of them are the song.
 PIECE_SUFFIXES = (
     r"(chunk|seg|segment|clip|slice|frag|fragment|excerpt|snippet|window|section|split|stem|raw)[\s_.-]*\d+([\s_]\d+)?",
-    r"\d+[\s_.-](chunk|seg|segment|clip|slice|excerpt)|bars?[\s_]?\d+(-\d+)?|excerpt|snippet|preview",
+    r"\d+[\s_.-](chunk|seg|segment|clip|slice|excerpt)|bars?[\s_]?\d+([-_]\d+)?|excerpt|snippet|preview",
     r"(part|pt|parte|partie|teil|deel)[\s_.-]*(\d+|[ivx]+|[a-d]|one|two|three|four)",
-    r"(part[\s_]?)?\d+[\s_]?(of|von|sur|de|di)[\s_]?\d+",
+    r"((part|chunk|seg|segment|clip|slice)[\s_]?)?\d+[\s_]?(of|von|sur|de|di)[\s_]?\d+",
+    r"(start|offset)[\s_]?\d+(\.\d+)?(m?s)?|\d+m\d+s",  # where the piece begins
     r"\d+(\.\d+)?s?[\s_]?(-|to|_)[\s_]?\d+(\.\d+)?[\s_]?s(ec)?",  # 0-30s
 )
 _ANY = "|".join((*VERSION_SUFFIXES, *PIECE_SUFFIXES))
@@ -40,13 +45,15 @@ _ANY = "|".join((*VERSION_SUFFIXES, *PIECE_SUFFIXES))
 _KIND = (
     r"live|remix|mix|edit|version|remaster|remastered|bootleg|cover|rework|vip|demo|take|session|instrumental"
     r"|acoustic|unplugged|karaoke|deluxe|extended|bonus[\s_]track|feat\.?|ft\.?|featuring|lyrics?|audio|video"
+    r"|ライブ|リミックス|カラオケ|インスト|リマスター"
     r"|visuali[sz]er|official|h[dq]|4k|explicit|radio|slowed|nightcore|8d|mono|stereo|versi[óo]n|versão|versione"
 )
 _PHRASE = rf"({_KIND})[\s_][^()\[\]]*|[^()\[\]]*[\s_]({_KIND})"
 _GAP = r"(?<![\s_.-])[\s_.-]"  # the first separator of a run: a run is tried once, from its beginning
 _LAST = re.compile(
     rf"({_GAP}++({_ANY})"
-    rf"|{_GAP}*+[(\[]\s*({_ANY}|{_PHRASE}|{_KIND}|\d+|\d+(\.\d+)?\s?-\s?\d+(\.\d+)?)\s*[)\]]"
+    rf"|{_GAP}*+[(\[（]\s*({_ANY}|{_PHRASE}|{_KIND}|\d+|\d+(\.\d+)?\s?-\s?\d+(\.\d+)?)\s*[)\]）]"
+    rf"|(?<=ZOOM\d{{4}})_(LR|Tr\d+)"  # of a recorder with several tracks
     rf"|[\s_]-[\s_](live|recorded)[\s_](at|in|from|on)[\s_][^()\[\]]*"
     rf"|{_GAP}*+\[(?=[^\]]*\d)[\w-]{{11}}\]"  # a video's letters
     rf"|(?<=[a-z])(chunk|segment)\d+|\.(mp3|wav|flac|m4a|ogg|aiff?|midi?)"
