@@ -197,7 +197,7 @@ def test_no_more_than_some_hours_are_read_at_once(tmp_path: Path, monkeypatch: p
             r"its index \(moov\) is missing",
         ),
     ],
-    ids=["text.wav", "cut.wav", "text.mp3", "cut.ogg", "cut.flac", "cut.m4a"],
+    ids=["text.wav", "cut.wav", "text.mp3", "cut.ogg", "cut.flac", "junk.ogg", "png.mp3", "cut.m4a"],
 )
 def test_what_is_no_audio_is_refused_in_words(name: str, data: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)
