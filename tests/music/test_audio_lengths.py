@@ -194,6 +194,30 @@ def test_an_oggs_last_page_may_lie(granule: int, data: bytes, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("data", [VORBIS, OPUS], ids=["vorbis", "opus"])
+def test_an_ogg_that_has_lost_a_page_is_as_long_as_the_rest(data: bytes, tmp_path: Path) -> None:
+    pages = made.ogg_pages(data)
+    found = measure(tmp_path, b"".join([*pages[:3], *pages[4:]]), ".ogg")
+    assert SECONDS - 1.1 < found < SECONDS - 0.4
+    (path,) = tmp_path.glob("*.ogg")
+    whole = audio.load(path)
+    assert len(whole) == pytest.approx(found * 44_100, abs=2)
+    np.testing.assert_allclose(audio.load(path, 1.5, 0.4), whole[66_150:83_790], atol=2e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("size", [0x7FFF_F000, 0x8000_0000, 0xFFFF_FFFF])
+def test_a_flac_that_was_made_of_an_open_wav_claims_nothing(size: int, channels: int, tmp_path: Path) -> None:
+    flac = made.by_sndfile(np.stack([TONE] * channels, 1))
+    path = tmp_path / "x.flac"
+    path.write_bytes(made.flac_claiming(flac, size // (2 * channels)))
+    audio.probe(path)
+    assert audio.duration(path) == SECONDS
+    (tmp_path / "long.flac").write_bytes(made.flac_claiming(flac, 0x7000_0000 // channels))
+    with pytest.raises(audio.UnreadableAudio, match="truncated"):
+        audio.probe(tmp_path / "long.flac")
+
+
+@pytest.mark.parametrize("data", [VORBIS, OPUS], ids=["vorbis", "opus"])
 def test_a_cut_ogg_ends_with_its_last_whole_page(data: bytes, tmp_path: Path) -> None:
     pages = made.ogg_pages(data)
     assert 0.5 < measure(tmp_path, b"".join(pages)[: -len(pages[-1]) // 2], ".ogg") < SECONDS

@@ -20,6 +20,7 @@ import numpy as np
 from av.container import InputContainer
 
 from kwela.music.audio_files.part import Damaged, NotAudio, NothingKnown, source
+from kwela.music.audio_files.pcm import OPEN_SIZES
 
 LONGEST = 4 * 3600  # seconds that are decoded at once
 # The containers that FFmpeg may recognise. Without this list it would open the files that a playlist names.
@@ -108,6 +109,8 @@ def find(path: Path, span: tuple[int, int] | None = None, seekable: bool = True)
         duration = None if stream.duration is None else round(stream.duration * _base(stream) * rate)
         is_mov, is_flac = "mov" in container.format.name, container.format.name == "flac"
         claimed = duration if is_mov or is_flac else None  # elsewhere it is an estimate
+        if is_flac and duration and _is_open(duration, channels):
+            claimed = None
         part = FfmpegPart(path, span, rate, channels, 0, claimed, stream.codec_context.name, seekable)
         frames = _end(container, part, duration) if seekable and duration and not is_flac else None
     if frames is None and is_flac:  # its frames are numbered, so that seeking needs no header
@@ -118,6 +121,11 @@ def find(path: Path, span: tuple[int, int] | None = None, seekable: bool = True)
     if is_mov and duration and 0 < frames - duration < 4096:
         frames = duration  # an edit list cuts the padding of the last packet
     return replace(part, frames=frames)
+
+
+def _is_open(samples: int, channels: int) -> bool:
+    """Return whether a FLAC's total comes from a pipe of WAV of open length, at 8 to 32 bits."""
+    return any(samples * channels * width in sizes for width in (1, 2, 3, 4) for sizes in OPEN_SIZES)
 
 
 def _end(container: InputContainer, part: FfmpegPart, duration: int) -> int | None:

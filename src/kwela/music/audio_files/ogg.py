@@ -17,7 +17,7 @@ class Link(NamedTuple):
 
     span: tuple[int, int]  # bytes
     codec: bytes  # the first packet's first bytes
-    plausible: bool  # no page claims more sound than its packets can hold
+    plausible: bool  # no page is lost, and none claims more sound than its packets can hold
     last_page: int  # samples of the last page, by its number and that of the page before
 
 
@@ -30,6 +30,7 @@ def links(path: Path) -> list[Link]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at, begin, size = 0, 0, len(data)
         codec, last, before, plausible, began = b"", 0, 0, True, False
+        numbers: dict[bytes, int] = {}  # the next page's, by stream
         while at + 27 <= size:
             if data[at : at + 4] != b"OggS":
                 at = data.find(b"OggS", at, at + (1 << 20))
@@ -46,7 +47,12 @@ def links(path: Path) -> list[Link]:
                 if len(found) > _MOST_LINKS:
                     raise Damaged(f"it is a chain of more than {_MOST_LINKS} files")
                 begin, codec, last, before, plausible, began = at, b"", 0, 0, True, False
+                numbers.clear()
             began = began or not flags & 2
+            stream, number = data[at + 14 : at + 18], int.from_bytes(data[at + 18 : at + 22], "little")
+            if last:  # before the sound, a recorded stream skips
+                plausible = plausible and number == numbers.get(stream, number)
+            numbers[stream] = number + 1 & 0xFFFF_FFFF
             if flags & 2 and not codec:
                 codec = next((name for name in _OGG_LONGEST if data[body : body + len(name)] == name), b"")
             if granule >= 0 and codec:

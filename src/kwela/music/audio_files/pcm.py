@@ -20,7 +20,7 @@ BLOCK = 1 << 22  # bytes decoded at once
 MOST_CHANNELS = 255
 _MOST_CHUNKS = 10_000
 # A size this near to 2^31 or 2^32 is none: a recorder or a pipe wrote it before it knew the length.
-_OPEN_SIZES = (range(0x7FF0_0000, 0x8010_0000), range(0xFFF0_0000, 0x1_0000_0000))
+OPEN_SIZES = (range(0x7FF0_0000, 0x8010_0000), range(0xFFF0_0000, 0x1_0000_0000))
 _W64 = bytes.fromhex("2e91cf11a5d628db04c10000"), bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
@@ -146,7 +146,7 @@ def _riff(path: Path, file: BinaryIO, size: int, order: str) -> Samples | None:
             length: int | None = claimed
             if claimed == 0xFFFF_FFFF and wide:
                 length = wide if wide < 1 << 62 else None
-            elif any(claimed in sizes for sizes in _OPEN_SIZES) and claimed > room:
+            elif any(claimed in sizes for sizes in OPEN_SIZES) and claimed > room:
                 length = None
             elif claimed < shape[0] * shape[3] and not _is_chunk_list(file, at + claimed, size, order):
                 length = None  # 0: a recorder that was never told to stop
@@ -227,7 +227,7 @@ def _aiff(path: Path, file: BinaryIO, size: int) -> Samples | None:
         elif name == b"SSND":
             begin = at + 8 + struct.unpack(">I", file.read(4))[0]
             open_ended = claimed <= 8 or (
-                claimed > size - at and any(claimed in sizes for sizes in _OPEN_SIZES)
+                claimed > size - at and any(claimed in sizes for sizes in OPEN_SIZES)
             )
             data = begin, size - begin, None if open_ended else at + claimed - begin
         if shape and data:
@@ -261,7 +261,7 @@ def _au(path: Path, file: BinaryIO, size: int) -> Samples | None:
         27: ("a", 1),
     }
     kind, width = kinds.get(code, ("", 0))
-    is_open = claimed == 0 or any(claimed in sizes for sizes in _OPEN_SIZES)
+    is_open = claimed == 0 or any(claimed in sizes for sizes in OPEN_SIZES)
     length = None if is_open and claimed != size - begin else claimed
     return _samples(path, begin, size - begin, length, (channels, rate, kind, width, ">"))
 
