@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,58 @@ def test_a_webhook_that_refuses_pythons_agent_gets_our_own(monkeypatch: pytest.M
         monkeypatch.setattr(message_sender, "AGENT", "Python-urllib/3.11")  # the control
         with pytest.raises(OSError, match="403: error code: 1010"):
             message_sender.send("webhook", url, {"text": "flag"})
+        server.shutdown()
+
+
+class Strict(Discord):
+    """Takes no text of over 2,000 characters and none about poison; has moved from /old to /new."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fits = len(body["content"]) <= 2000 and "poison" not in body["content"]
+        status = 301 if self.path == "/old" else 204 if fits else 400
+        self.got.append(body["text"] if status == 204 else status)
+        self.send_response(status)
+        if status == 301:
+            self.send_header("Location", "/new")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.got.append("GET")
+        self.send_response(200)
+        self.end_headers()
+
+
+def deliver(messenger: Messenger, until: Callable[[], bool]) -> None:
+    """Go on with the messages, at one reading of the campaign's clock."""
+    deadline = time.monotonic() + 10
+    while not until() and time.monotonic() < deadline:
+        messenger.retry(1.0)
+        time.sleep(0.02)
+
+
+def test_a_message_that_is_refused_or_long_holds_up_no_other(tmp_path: Path) -> None:
+    handler = type("Handler", (Strict,), {"got": []})
+    log: list[str] = []
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        messenger = Messenger(Notify(webhook=f"{url}/hook"), log.append, tmp_path / "unsent")
+        texts = ["poison", "two", f"begin {'x' * 200_000} end"]  # more than a pipe takes
+        for text in texts:
+            messenger.send({"text": text}, 0.0)
+        deliver(messenger, lambda: handler.got.count(400) == 2)
+        messenger.finish(1.0)
+        sent = [text for text in handler.got if text != 400]
+        assert sent[0] == "two" and sent[1].startswith("begin ") and sent[1].endswith(" end")
+        assert kept(tmp_path / "unsent") == ["poison"] and "400" in log[0]
+        assert handler.got.count(400) == 2  # tried again behind the others, then it rests
+
+        handler.got.clear()
+        moved = Messenger(Notify(webhook=f"{url}/old"), log.append, tmp_path / "moved")
+        moved.send({"text": "flag"}, 0.0)
+        deliver(moved, lambda: "/new" in log[-1])
+        assert handler.got == [301] and kept(tmp_path / "moved") == ["flag"]  # not lost by a GET of /new
         server.shutdown()
 
 

@@ -1,8 +1,9 @@
 """Send one message, as a process that may be killed: `python -m kwela.campaign.run.message_sender`.
 
 It reads {"way": "webhook" or "SNS", "to": a URL or an ARN, "message": an object} from stdin. It exits with 0
-once the message is sent, else with 1 and the reason as the last line of stderr. The process has no terminal,
-so a library that asks for a password or an MFA code gets no answer, and fails instead of waiting.
+once the message is sent, else with the reason as the last line of stderr: with REFUSED where the receiver
+answers but takes no such message, with 1 for all else. The process has no terminal, so a library that asks
+for a password or an MFA code gets no answer, and fails instead of waiting.
 """
 
 from __future__ import annotations
@@ -17,11 +18,29 @@ from kwela import __version__, terminal
 
 TIMEOUT = 5.0  # seconds for one answer of the network
 AGENT = f"kwela/{__version__}"  # some services refuse Python-urllib, for robots use it
+REFUSED = 3  # exit status
+REFUSALS = (
+    400,
+    413,
+    422,
+)  # HTTP's status codes that speak of the message alone
+LONGEST_CONTENT = 2000  # characters; Discord refuses more
 ANSWER_SHOWN = 200  # bytes of what a webhook answered
 NOBODY_TYPES = (
     "the AWS credentials ask for an MFA code, which nobody can type here: "
     "give the machine a role (kwela aws launch --iam-instance-profile)"
 )
+
+
+class RefusedMessage(OSError):
+    """The receiver answers, and does not take this message."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: urllib would ask for the new address by GET, and the message would be lost."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def send(way: str, to: str, message: dict[str, Any]) -> None:
@@ -47,14 +66,17 @@ def check(way: str, to: str) -> None:
 
 def _post(url: str, message: dict[str, Any]) -> None:
     # "content" is Discord's name of the text; others pass over what they don't know.
-    body = {**message, "content": message.get("text", "")}
+    body = {**message, "content": terminal.shorten(message.get("text", ""), LONGEST_CONTENT)}
     headers = {"Content-Type": "application/json", "User-Agent": AGENT}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
-        urllib.request.urlopen(request, timeout=TIMEOUT).close()
+        urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT).close()
     except urllib.error.HTTPError as error:
         said = " ".join(error.read(ANSWER_SHOWN).decode(errors="replace").split())
-        raise OSError(f"HTTP status {error.code}{f': {said}' if said else ''}") from None
+        if 300 <= error.code < 400 and (moved := error.headers.get("Location")):
+            said = f"it has moved to {moved[:ANSWER_SHOWN]}: write that address in notify.webhook"
+        kind = RefusedMessage if error.code in REFUSALS else OSError
+        raise kind(f"HTTP status {error.code}{f': {said}' if said else ''}") from None
 
 
 def _publish(topic: str, message: dict[str, Any]) -> None:
@@ -71,8 +93,9 @@ def _client(service: str, topic: str) -> Any:
 
 
 def main() -> int:
-    """Do what stdin says. Returns the exit status."""
+    """Do what stdin says. Returns the exit status: 0, 1 or REFUSED."""
     order = json.loads(sys.stdin.readline())
+    status = 1
     try:
         if order.get("check"):
             check(order["way"], order["to"])
@@ -82,10 +105,11 @@ def main() -> int:
         reason = NOBODY_TYPES
     except Exception as error:  # boto3 and urllib raise errors of many kinds
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        status = REFUSED if isinstance(error, RefusedMessage) else 1
     else:
         return 0
     terminal.say(reason, sys.stderr)
-    return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Each message goes through a child process, which has TIMEOUT seconds and no terminal: a server that doesn't
 answer, a name that isn't found, a prompt for an MFA code or a credential process that hangs costs the
 campaign nothing. A message is kept in a file until it is sent, and tried again, by the next process if need
-be.
+be. One that its receiver refuses waits behind all others.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kwela import files
+from kwela import files, terminal
 from kwela.campaign.decide.json_files import read_json_lines
+from kwela.campaign.run import message_sender
 from kwela.errors import KwelaError
 from kwela.playbook import Notify
 
@@ -31,6 +32,7 @@ FINISH = 10.0  # seconds for what is under way when the campaign ends
 RETRY_INTERVAL = 300.0  # seconds until the next try
 MOST_KEPT = 100  # messages
 REASON_BYTES = 4096
+LONGEST_TEXT = 3000  # characters; with it an order fits into a pipe, which takes 64 KiB at once
 SENDER = [sys.executable, "-m", "kwela.campaign.run.message_sender"]
 
 
@@ -39,6 +41,8 @@ class Sending:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.deadline = time.monotonic() + TIMEOUT
+        self.reason = ""  # why it failed
+        self.is_refused = False  # whether the receiver has answered, and does not take this message
         self.process = subprocess.Popen(
             SENDER,
             stdin=subprocess.PIPE,
@@ -62,10 +66,12 @@ class Sending:
             if time.monotonic() < self.deadline:
                 return None
             self.end()
-            return f"no answer within {TIMEOUT:.0f} s"
-        reason = self._last_line()
+            self.reason = f"no answer within {TIMEOUT:.0f} s"
+            return self.reason
+        self.is_refused = status == message_sender.REFUSED
+        self.reason = "" if status == 0 else self._last_line() or f"exit status {status}"
         self.end()
-        return "" if status == 0 else reason or f"exit status {status}"
+        return self.reason
 
     def end(self) -> None:
         """Kill the child and what it started. Nothing is waited for."""
@@ -100,6 +106,7 @@ class Messenger:
         )
         self._under_way: dict[str, tuple[Sending, Any]] = {}  # channel -> the child and its message
         self._not_before: dict[str, float] = {}  # channel -> when it is tried again
+        self._refused: dict[str, list[Any]] = {channel: [] for channel in self.channels}
         self._reasons: dict[str, str] = {}  # channel -> why it failed last, which is said once
 
     def send(self, message: dict[str, Any], now: float) -> None:
@@ -109,6 +116,8 @@ class Messenger:
         """
         if not self.channels:
             return
+        if isinstance(text := message.get("text"), str):
+            message = {**message, "text": terminal.shorten(text, LONGEST_TEXT)}
         self.waiting.extend((channel, message) for channel in self.channels)
         self._not_before.clear()
         self._keep()
@@ -117,17 +126,20 @@ class Messenger:
     def retry(self, now: float) -> None:
         """Note what was sent, and go on with what is left over, in order. Returns at once.
 
-        After a failure a channel rests for RETRY_INTERVAL seconds.
+        After a failure a channel rests for RETRY_INTERVAL seconds, unless the receiver refused that message
+        alone: then the others are tried at once.
         """
         changed = False
         for channel in self.channels:
-            while (failure := self._failure(channel)) is not None:
+            while (sending := self._ended(channel)) is not None:
                 changed = True
-                if failure:
-                    self._not_before[channel] = now + RETRY_INTERVAL
-                    self._say_once(channel, failure)
-                    break
-                self._reasons.pop(channel, None)
+                if not sending.reason:
+                    self._reasons.pop(channel, None)
+                else:
+                    self._say_once(channel, sending.reason)
+                    if not sending.is_refused or self._oldest(channel) in self._refused[channel]:
+                        self._not_before[channel] = now + RETRY_INTERVAL
+                        break
                 self._begin(channel)
             if channel not in self._under_way and now >= self._not_before.get(channel, now):
                 self._begin(channel)
@@ -146,22 +158,29 @@ class Messenger:
             self._say_once(channel, f"no answer within {seconds:.0f} s")
         self._under_way.clear()
 
-    def _failure(self, channel: str) -> str | None:
-        """Return what became of the channel's message; None if nothing is known. A sent one is forgotten."""
+    def _ended(self, channel: str) -> Sending | None:
+        """Return the channel's sending once it has ended. A message that was sent is forgotten."""
         if channel not in self._under_way:
             return None
         sending, message = self._under_way[channel]
-        if (failure := sending.failure()) is None:
+        if sending.failure() is None:
             return None
         del self._under_way[channel]
-        if not failure:
+        if not sending.reason or sending.is_refused:
+            refused = [message] * sending.is_refused
             with contextlib.suppress(ValueError):  # pushed out by newer ones
                 self.waiting.remove((channel, message))
-        return failure
+                self.waiting.extend((channel, each) for each in refused)
+            others = [other for other in self._refused[channel] if other != message]
+            self._refused[channel] = [*others, *refused][-MOST_KEPT:]
+        return sending
+
+    def _oldest(self, channel: str) -> Any:
+        return next((message for way, message in self.waiting if way == channel), None)
 
     def _begin(self, channel: str) -> None:
         """Start to send the channel's oldest message, if there is one."""
-        message = next((message for way, message in self.waiting if way == channel), None)
+        message = self._oldest(channel)
         if message is None:
             return
         try:
