@@ -86,7 +86,9 @@ def check_header(
     for column in columns:
         if column not in header:
             first = f", the first is {header[0][:60]!r}" if header else ""
+            alike = next((name for name in header if name.casefold() == column.casefold()), None)
             hint = f" (is it separated by {_SEPARATORS[separator]}?)" if len(header) == 1 else ""
+            hint = f" (capitals count: there is {alike!r})" if alike else hint
             raise UserError(f"{path}: no column {column}{first}{hint}; needed: {', '.join(columns)}")
     for number, column in enumerate(header, 1):
         if column in header[: number - 1] and (column in columns or (column and others_once)):

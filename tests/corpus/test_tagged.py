@@ -89,3 +89,35 @@ def test_columns_of_1_0_and_true_are_tags_and_an_index_is_passed_over(folder):
     table.write_text("file,drums\ncat-four,1\njazz/cat-three,2\n")
     with pytest.raises(UserError, match="row 3: column drums: '2' is neither 0 nor 1"):
         tagged.look(folder, table)
+
+
+@pytest.mark.parametrize("cell", ["2", "120", "yes", "nan", "1,0"])
+def test_a_column_of_numbers_or_answers_is_no_tag_unless_it_is_called_so(folder, cell):
+    table = folder.parent / "tags.csv"
+    table.write_text(f"file;drums\ncat-four;{cell}\njazz/cat-three;{cell}\n")
+    with pytest.raises(UserError, match=f"row 2: column drums: '{cell}' is neither 0 nor 1"):
+        tagged.look(folder, table)
+    table.write_text(f"file;Tags\ncat-four;{cell}\njazz/cat-three;{cell}\n")  # the control
+    assert [clip.tags for clip in tagged.look(folder, table).annotations.clips] == [
+        tuple(cell.split(","))
+    ] * 2
+
+
+def test_a_name_in_other_capitals_is_pointed_out(folder):
+    table = folder.parent / "tags.csv"
+    table.write_text("file,tags\nJazz/CAT-three,jazz\n")
+    with pytest.raises(UserError, match=r"CAT-three \(capitals count: there is jazz/cat-three"):
+        tagged.look(folder, table)
+    table.write_text("File,Tags\ncat-four,jazz\n")
+    with pytest.raises(UserError, match=r"no column file.*\(capitals count: there is 'File'\)"):
+        tagged.look(folder, table)
+
+
+def test_the_set_that_an_earlier_run_made_in_the_folder_is_not_read(folder):
+    made = folder / "sets" / "amapiano_proxy"
+    (made / "audio").mkdir(parents=True)
+    (made / "audio" / "copy.mp3").write_bytes(mp3())
+    (made / dataset.METADATA).write_text("clip_id\n")
+    read = tagged.look(folder, made=folder / "house" / ".." / "sets" / "amapiano_proxy")
+    assert len(read.annotations.clips) == 4 and not read.others
+    assert len(tagged.look(folder).annotations.clips) == 5  # the control

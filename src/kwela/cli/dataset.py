@@ -101,13 +101,14 @@ def folder(
     place, choice = _choice(config, datasets, min_tags, limit, seed)
     with speaking(as_json) as say:
         root = Path(os.path.abspath(audio))  # noqa: PTH100 - keeps links, and takes ".." away
-        found = tagged.look(root, tags, need_tags=min_tags > 0)
+        out = place / "amapiano_proxy"
+        found = tagged.look(root, tags, need_tags=min_tags > 0, made=out)
         for line in found.lines():
             terminal.say(line)
         report = dataset.build(
             *found.annotations,
             Source((root,)),
-            place / "amapiano_proxy",
+            out,
             choice,
             collection=root.name,
             rule=group_by,

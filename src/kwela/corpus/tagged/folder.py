@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from kwela.corpus.tagged.artists import artist_of
 from kwela.corpus.tagged.magnatagatune import Annotations
 from kwela.corpus.tagged.proxy_score import Clip
 from kwela.errors import UserError
+
+_HOLDS_TAGS = re.compile(r"tags?[ _.-]?\d*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,23 @@ def read(folder: Path, table: Path | None = None) -> Annotations:
     return look(folder, table).annotations
 
 
-def look(folder: Path, table: Path | None = None, need_tags: bool = True) -> AudioFolder:
+def look(
+    folder: Path, table: Path | None = None, need_tags: bool = True, made: Path | None = None
+) -> AudioFolder:
     """Find every audio file below `folder` with its tags; without `table` these are the names of its folders.
 
-    need_tags: whether it is an error that no clip has a tag. Raises UserError: no such folder, no audio, a
+    need_tags: whether it is an error that no clip has a tag. made: a folder of which nothing is taken, for
+    the data set that an earlier run made holds copies. Raises UserError: no such folder, no audio, a
     table without a `file` column, a row whose file isn't there.
     """
     root = Path(os.path.abspath(folder))  # noqa: PTH100 - keeps links, and takes ".." away
     found = scan.look(root, scan.AUDIO, "audio")
+    if made is not None:
+        made = Path(os.path.abspath(made))  # noqa: PTH100 - as above
+        own = [
+            [path for path in kind if not path.is_relative_to(made)] for kind in (found.files, found.others)
+        ]
+        found = scan.Found(own[0], own[1], found.unreadable)
     paths = [path.relative_to(root).as_posix() for path in found.files]
     if table is None:
         tags = {path: [name.casefold() for name in path.split("/")[:-1]] for path in paths}
@@ -130,7 +141,7 @@ def _read_table(table: Path, paths: Sequence[str], root: Path) -> _Table:
         name = row[at_file].strip() if len(row) > at_file else ""
         meant = known.get(_plain(name), [])
         if not meant:
-            raise UserError(f"{where}: no such audio file under {root}: {name}")
+            raise UserError(f"{where}: no such audio file under {root}: {name}{_other_case(name, known)}")
         if len(meant) > 1:
             listed.ties[name] = [scan.printable(path) for path in meant]
             continue
@@ -154,7 +165,8 @@ def _columns_of_numbers(
     """Return the indexes of the columns of 0 and 1, and of those of numbers without a name.
 
     others: columns that are not looked at. Raises UserError naming the row and column of another number among
-    0 and 1. Every other column holds words.
+    0 and 1, or in a column of numbers, yes and no alone that is not called tags. Every other column holds
+    words.
     """
     flags, indexes = set(), set()
     for index, name in enumerate(head):
@@ -168,15 +180,31 @@ def _columns_of_numbers(
             indexes.add(index)
         elif not wrong:
             flags.add(index)
-        elif len(wrong) < len(cells) and all(_is_number(cell) for _, cell in wrong):
+        elif all(_is_no_tag(cell) for _, cell in wrong):
             where, cell = wrong[0]
-            raise UserError(f"{where}: column {name}: {cell!r} is neither 0 nor 1")
+            if len(wrong) < len(cells):
+                raise UserError(f"{where}: column {name}: {cell!r} is neither 0 nor 1")
+            if not _HOLDS_TAGS.fullmatch(name):
+                raise UserError(
+                    f"{where}: column {name}: {cell!r} is neither 0 nor 1, and no tag: write 0 and 1, remove "
+                    "the column, or call it tags if its cells are tags"
+                )
     return flags, indexes
 
 
-def _is_number(cell: str) -> bool:
+def _other_case(name: str, known: Iterable[str]) -> str:
+    """Return a hint at a file whose name differs in capitals alone; "" if there is none."""
+    wanted = _plain(name).casefold()
+    found = next((other for other in known if other.casefold() == wanted), None)
+    return "" if found is None else f" (capitals count: there is {scan.printable(found)})"
+
+
+def _is_no_tag(cell: str) -> bool:
+    """Return whether a cell holds a number, or yes or no: an answer about a tag, and none itself."""
+    if cell.casefold() in ("yes", "no", "y", "n"):
+        return True
     try:
-        float(cell)
+        float(cell.replace(",", "."))  # a spreadsheet may write decimals with a comma
     except ValueError:
         return False
     return True
