@@ -210,6 +210,18 @@ def test_a_rule_that_is_none_is_refused(rule):
         sides.divide(clips, ["a", "b", "c"], rule, 1)
 
 
+def test_who_plays_with_others_on_another_side_is_named():
+    names = ["Ann", "Ann & Bob", "Bob, Cy", "Dee x Ann", "Eve", "Fay", "Gus and Bob", "Hal"]
+    clips = [Clip(str(k), f"{name} - {k}.wav", (), name) for k, name in enumerate(names)]
+    found = sides.divide(clips, [""] * len(clips), None, 1)
+    torn = found.report["artists_on_two_sides"]
+    where = {name: side for name, side in zip(names, found.sides, strict=True)}
+    assert len({where["Ann"], where["Ann & Bob"], where["Dee x Ann"]}) > 1 and "ann" in torn
+    assert "eve" not in torn and "stand on two sides" in found.lines[0]
+    apart = [clip for clip in clips if clip.artist in ("Ann & Bob", "Eve", "Fay", "Hal")]
+    assert sides.divide(apart, [""] * 4, None, 1).lines[0].endswith("no artist on two sides")
+
+
 def test_a_choice_still_counts_clips_of_unknown_artists_one_by_one():
     from kwela.corpus.tagged import proxy_score
 

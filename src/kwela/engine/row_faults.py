@@ -75,7 +75,8 @@ class RowFailed(UserError):
         """Return the same with what was done and what to do. known: a resumed run can leave the row out."""
         again = "run the same command again, which tries it once more" if self.fault.may_pass else ""
         again = again or "replace the file, or run the same command again"
-        advice = f"; saved at step {step}: {again}{f' and {GOES_ON} if it fails again' * known}"
+        joint = " and" if self.fault.may_pass else ", which"
+        advice = f"; saved at step {step}: {again}{f'{joint} {GOES_ON} if it fails again' * known}"
         return RowFailed(self.place, self.fault, self.epoch, advice)
 
 

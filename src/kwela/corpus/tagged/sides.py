@@ -6,6 +6,7 @@ only where the artist of every clip is known.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from kwela.corpus.pairs import group_by, scan, songs, split
 from kwela.corpus.tagged import proxy_score
 from kwela.corpus.tagged.proxy_score import Clip
 from kwela.errors import UserError
+
+_BETWEEN_ARTISTS = re.compile(
+    r"\s*[,;/&+]\s*|\s+(?:x|and|und|et|y|e|vs\.?|with|feat\.?|ft\.?)\s+", re.IGNORECASE
+)
 
 
 class Sides(NamedTuple):
@@ -83,11 +88,12 @@ def _copy_lines(copies: list[list[int]], joined: bool) -> list[str]:
 
 
 def _torn_artists(clips: Sequence[Clip], sides: Sequence[str]) -> list[str]:
-    """Return the artists whose clips stand on several sides."""
+    """Return the artists whose clips stand on several sides; of "Ann & Bob", both are looked at."""
     of: dict[str, set[str]] = defaultdict(set)
     for clip, side in zip(clips, sides, strict=True):
-        if clip.artist:
-            of[split.normal_form(clip.artist)].add(side)
+        for name in _BETWEEN_ARTISTS.split(clip.artist):
+            if name:
+                of[split.normal_form(name)].add(side)
     return sorted(artist for artist, held in of.items() if len(held) > 1)
 
 
