@@ -101,11 +101,20 @@ def zip_in_parts(folder: Path, contents: dict[str, bytes], parts: int = 3) -> li
 
 
 def make(folder: Path, clips: int = 40, broken: int = 3) -> Path:
-    """A whole collection; the last `broken` clips are a zero-byte file, text, and half a clip in turn."""
-    sounds = [mp3(1.5, 110 * 2 ** (k / 12)) for k in range(4)]
-    bad = [b"", b"not sound\n" * 300, sounds[0][:200]]
+    """A whole collection; the last `broken` clips are a zero-byte file, text, and half a clip in turn.
+
+    Each artist plays four tones, a little out of tune with the others, so that no two have the same sound.
+    """
+    sounds = {
+        (artist, tone): mp3(1.5, 110 * 2 ** ((tone + 0.02 * artist) / 12))
+        for artist in range(8)
+        for tone in range(4)
+    }
+    bad = [b"", b"not sound\n" * 300, sounds[0, 0][:200]]
     contents = {
-        name_of(k): bad[(clips - 1 - k) % 3] if k >= clips - broken else sounds[k % 4] + b"\0" * (k % 3)
+        name_of(k): bad[(clips - 1 - k) % 3]
+        if k >= clips - broken
+        else sounds[k % 8, k // 8 % 4] + b"\0" * (k % 3)
         for k in range(clips)
     }
     annotate(folder, [(str(k + 2), name_of(k), tags_of(k)) for k in range(clips)])
