@@ -215,7 +215,7 @@ def test_who_plays_with_others_on_another_side_is_named():
     clips = [Clip(str(k), f"{name} - {k}.wav", (), name) for k, name in enumerate(names)]
     found = sides.divide(clips, [""] * len(clips), None, 1)
     torn = found.report["artists_on_two_sides"]
-    where = {name: side for name, side in zip(names, found.sides, strict=True)}
+    where = dict(zip(names, found.sides, strict=True))
     assert len({where["Ann"], where["Ann & Bob"], where["Dee x Ann"]}) > 1 and "ann" in torn
     assert "eve" not in torn and "stand on two sides" in found.lines[0]
     apart = [clip for clip in clips if clip.artist in ("Ann & Bob", "Eve", "Fay", "Hal")]
