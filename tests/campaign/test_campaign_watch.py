@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -277,7 +276,7 @@ def test_nvidia_smi_that_hangs_is_killed_and_not_started_again_beside_itself(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     real = programs.output
     monkeypatch.setattr(programs, "output", lambda command, _: real(command, 0.2))
-    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: None)  # as one that waits for the driver
+    monkeypatch.setattr(programs.os, "killpg", lambda *_: None)  # as one that waits for the driver
     assert gpu.utilisation() is None and gpu.utilisation() is None
     assert (tmp_path / "started").read_text().count("\n") == 1
     hanging = programs._hanging["nvidia-smi"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from kwela.machines import gpu
+from kwela.machines import gpu, programs
 
 
 @pytest.fixture
@@ -51,3 +54,24 @@ def test_without_a_gpu_there_is_no_figure_rather_than_zero(smi: Path) -> None:
     assert gpu.utilisation() is None and gpu.describe() == "none"
     answers(smi, "0\\n", "Tesla T4, 15360\\n")  # a card at rest is another thing
     assert gpu.utilisation() == 0.0
+
+
+def test_what_a_hanging_program_started_is_ended_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "wrapper"
+    script.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/child\nwait\n")
+    script.chmod(0o755)
+
+    def is_alive() -> bool:
+        """Return whether the wrapper's sleep still runs; one that has ended may wait for its parent."""
+        time.sleep(0.1)
+        child = (tmp_path / "child").read_text().strip()
+        state = subprocess.run(["ps", "-o", "stat=", "-p", child], capture_output=True, text=True).stdout
+        return state.strip()[:1] not in ("", "Z")
+
+    assert programs.output([str(script)], 0.5) is None and not is_alive()
+    monkeypatch.setattr(programs.os, "killpg", lambda number, sign: os.kill(number, sign))  # the control
+    programs._hanging.pop(str(script)).wait(5)
+    assert programs.output([str(script)], 0.5) is None and is_alive()
+    os.kill(int((tmp_path / "child").read_text()), 9)

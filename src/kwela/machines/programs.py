@@ -5,8 +5,11 @@ A program that waits for a lost driver or disk outlives SIGKILL, and `subprocess
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 
 SHUTDOWN_QUESTION = ["systemctl", "show", "--property=SystemState", "--value"]
 
@@ -28,13 +31,17 @@ def output(command: Sequence[str], seconds: float) -> str | None:
             stderr=subprocess.DEVNULL,
             text=True,
             errors="replace",
+            start_new_session=True,  # a group that can be killed with all that it started
         )
     except OSError:
         return None
     try:
         printed, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.stdout:
+            process.stdout.close()
         _hanging[command[0]] = process
         return None
     return printed if process.returncode == 0 else None
