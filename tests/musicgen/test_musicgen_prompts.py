@@ -17,8 +17,11 @@ from kwela.musicgen.config import LONGEST_PROMPT
 def test_a_file_of_prompts_is_read_as_any_editor_saves_it(tmp_path: Path, mark: str, end: str) -> None:
     file = tmp_path / "prompts.txt"
     prompts = ["like Yelle Ba$$in", "アマピアノ", "موسيقى\u2028🎹"]
-    file.write_bytes((mark + end.join(["", *prompts, "  "])).encode())
+    text = mark + end.join(["", *prompts, "  "])
+    file.write_bytes(text.encode())
     assert _read_prompts(file) == prompts
+    file.write_bytes((text + end + f"{mark}deep house").encode())  # two files put together
+    assert _read_prompts(file) == [*prompts, "deep house"]
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,7 @@ def _read_prompts(path: Path) -> list[str]:
     from kwela import files
 
     text = files.read_text(path, "prompts", LARGEST_PROMPT_FILE)
+    text = text.replace("\ufeff", "")  # files put together keep the mark that each began with
     lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     if not any(lines):
         raise UserError(f"{path}: there is no prompt in it")
