@@ -404,6 +404,8 @@ def process(
     [
         ("/venv/bin/python -m kwela dataset folder data", 1, "kwela dataset folder at 50% of a core"),
         ("/venv/bin/python /venv/bin/kwela judge midi --quick", 1, "kwela judge midi at 50% of a core"),
+        ("python -X dev -u /venv/bin/kwela export --all", 1, "kwela export at 50% of a core"),
+        ("python -c kwela kwela", 1, ""),
         ("python3 dataset_setup.py --limit 3", 1, "kwela dataset magnatagatune at 50% of a core"),
         (
             "/usr/bin/python3 -m torch.distributed.run --nproc 2 -m kwela train midi",

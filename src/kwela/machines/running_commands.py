@@ -99,9 +99,10 @@ def _processes(proc: Path) -> Iterator[_Process]:
 
 def command_name(words: Sequence[str]) -> str | None:
     """Return the kwela command in a process's words, such as "train musicgen"; None if it is not kwela's."""
+    script = _script_at(words)
     for k, word in enumerate(words):
         name = word.rpartition("/")[2]
-        is_script = k == 1 and words[0].rpartition("/")[2].startswith("python")
+        is_script = k == script
         is_program = name == "kwela" and (k == 0 or is_script)
         is_module = k > 0 and words[k - 1] == "-m" and (word == "kwela" or word.startswith("kwela."))
         if is_program or is_module:
@@ -114,6 +115,18 @@ def command_name(words: Sequence[str]) -> str | None:
         if (k == 0 or is_script) and name in FRONT_DOORS:
             return FRONT_DOORS[name]
     return None
+
+
+def _script_at(words: Sequence[str]) -> int | None:
+    """Return where the script stands that a Python runs, behind Python's options; None without one."""
+    if not words[0].rpartition("/")[2].startswith("python"):
+        return None
+    at = 1
+    while at < len(words) and words[at].startswith("-"):
+        if words[at].startswith(("-c", "-m")):
+            return None
+        at += 2 if words[at] in ("-X", "-W") else 1
+    return at if at < len(words) else None
 
 
 def _bytes(proc: Path, number: int) -> float:
