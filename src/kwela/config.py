@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from kwela import files, tables
+from kwela import files, tables, terminal
 from kwela.errors import UserError
 
 
@@ -369,7 +369,8 @@ def check_keys(schema: type[BaseModel], values: dict[str, Any], where: str, pref
             hint = (
                 f" (did you mean {nearest[0]}?)" if nearest else f" (known: {', '.join(schema.model_fields)})"
             )
-            raise UserError(f"{where}: {prefix}{key}: unknown key{hint}")
+            shown = _shorten(terminal.printable(f"{prefix}{key}").replace("\n", "\\n"))
+            raise UserError(f"{where}: {shown}: unknown key{hint}")
         if group := _group_class(schema, key):
             if not isinstance(value, dict):
                 raise UserError(

@@ -65,7 +65,8 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
         "Total cost: $",
     ):
         assert out.index(f"\n{line}") > gate
-    assert "✅ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [42.0% .. 58.0%])" in out
+    improved = "✅ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [42.0% .. 58.0%]"
+    assert f"{improved} (by version 1 of the judge))" in out, "the driver's judge names no version"
     assert "🟡 No catastrophic forgetting (as sure of other music as the untuned model): not measured" in out
     state, bill = json.loads((tmp_path / "ck/orchestrator_state.json").read_text()), spent(tmp_path)
     assert (
@@ -83,7 +84,7 @@ def test_a_go_runs_to_its_end_and_says_what_the_playbook_says(tmp_path: Path) ->
         "❌ Model generates coherent audio (silent 90%, untuned 30%" in out
     )  # no worse than noise is not enough
     assert again == 0 and "Training complete!" in out and len(rows(tmp_path, "gate")) == 1  # decided once
-    assert "❌ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [37.0% .. 63.0%])" in out
+    assert "❌ Authenticity improved from 10-20% → 40-50% (here 12.0% → 50.0% [37.0% .. 63.0%] (by" in out
     code, out, err = run(tmp_path / "config.json", "--gate-now")
     assert code == 2 and err == "error: --gate-now: the gate has decided GO, and it decides only once\n"
     code, out, err = run(tmp_path / "config.json", "--override", "just so")

@@ -110,7 +110,7 @@ def test_silent_and_broken_clips_are_left_out_and_said(settings, table, tmp_path
     settings.data.train_manifest = musicgen_set.write(tmp_path / "training_metadata.csv", [*rows, *extra])
     said: list[str] = []
     task = the_task(settings, say=said.append)
-    train, held_out, _ = task.cached_clips
+    train, held_out, *_ = task.cached_clips
     assert len(train) + len(held_out) == len(known)
     assert count_table(task)["rows"] == len(known) + 2  # as the playbook counts: the table's
     assert [line for line in said if "silence.flac: silence" in line]

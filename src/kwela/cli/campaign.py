@@ -76,7 +76,7 @@ def check(
         if confirm:
             readiness.confirm(settings, confirm, getpass.getuser())
         if send_test:
-            print("\n".join(readiness.try_notify(settings, getpass.getuser())))
+            terminal.say("\n".join(readiness.try_notify(settings, getpass.getuser())))
         items = readiness.check_readiness(settings, file.parent, name, region, mbps)
         say({"checks": [asdict(item) for item in items]}, readiness.readiness_text(items))
     if failed := [item.name for item in items if item.state == readiness.FAIL]:
