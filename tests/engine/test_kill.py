@@ -93,7 +93,7 @@ def survives(tmp_path: Path, workers: int, ranks: int, dtype: str, kills: int) -
 
 def command_of(process: Path) -> str:
     try:
-        return (process / "cmdline").read_text()
+        return (process / "cmdline").read_text(errors="replace")
     except OSError:
         return ""
 
