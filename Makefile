@@ -14,7 +14,7 @@ check: install  ## style, types and import rules, in about a minute
 test:  ## the default test suite; one file: make test ARGS="tests/music/test_tokens.py -k drums"
 	scripts/test.sh $(ARGS)
 
-demo:  ## the whole V2 pipeline on real pieces, five to ten minutes
+demo:  ## the whole V2 pipeline on real pieces, about ten minutes
 	scripts/train_cuda_v2.sh --demo
 
 bench:  ## each speed figure beside a peer's, in one run
